@@ -1,0 +1,1 @@
+"""Lock down how language models load: a pytest plugin that measures and guards each load in a worker of its own."""

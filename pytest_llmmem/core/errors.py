@@ -1,0 +1,40 @@
+"""Everything that this project raises on purpose.
+
+Each message says where, what was given, what is accepted and how to fix it; none needs a traceback to be understood.
+
+    LlmmemError
+    ├── SettingError      an option or an ini value
+    ├── MarkerError       a marker on one test
+    ├── SourceError       a ``--llm-model`` value that cannot become a folder
+    ├── CheckpointError   a folder that is not a (whole) checkpoint
+    ├── BudgetExceeded    ``memory_budget`` used more than its limit
+    └── WorkerCrashed     the worker died: for ``xfail(raises=WorkerCrashed)``
+"""
+
+
+class LlmmemError(Exception):
+    """The root: catching it catches all of ours and nothing else."""
+
+
+class SettingError(LlmmemError):
+    """An option or an ini value that cannot be used."""
+
+
+class MarkerError(LlmmemError):
+    """A marker that cannot be used; it fails the test that carries it."""
+
+
+class SourceError(LlmmemError):
+    """A model source that cannot become a folder."""
+
+
+class CheckpointError(LlmmemError):
+    """A folder that is not a checkpoint, or not a whole one."""
+
+
+class BudgetExceeded(LlmmemError):  # noqa: N818 -- reads as the sentence it is in a traceback
+    """A ``memory_budget`` block, or a whole test, used more than its limit."""
+
+
+class WorkerCrashed(LlmmemError):  # noqa: N818 -- named after what happened; the public name for ``xfail(raises=...)``
+    """The worker of a test died, left without a report, or was ended from outside."""

@@ -1,0 +1,59 @@
+"""When a running test is stopped: a pure decision over what is known at one tick."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_llmmem.core.outcomes import StopReason
+
+FINISH_FACTOR: Final = 2
+"""A test that may finish after its breach is stopped at this multiple of its limit."""
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarded:
+    """One budget beside what its stretch of the test has used so far, in bytes."""
+
+    used_bytes: int
+    limit_bytes: int
+    stops_at_limit: bool
+
+    @property
+    def breached(self) -> bool:
+        return self.used_bytes > self.limit_bytes
+
+    @property
+    def must_stop(self) -> bool:
+        return self.used_bytes > self.limit_bytes * (1 if self.stops_at_limit else FINISH_FACTOR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What is left of the host, or of the container if its limit is nearer, in bytes."""
+
+    available_bytes: int
+    reserve_bytes: int
+    growth_bytes: int
+    """What the test itself holds: a machine that others filled is not the test's fault."""
+
+    @property
+    def exhausted(self) -> bool:
+        return self.available_bytes < self.reserve_bytes and self.growth_bytes > self.reserve_bytes - self.available_bytes
+
+
+def default_reserve_bytes(total_bytes: int) -> int:
+    """The larger of 512 MiB and 5 % of the machine."""
+    return max(512 * 2**20, total_bytes // 20)
+
+
+def why_stop(
+    budgets: tuple[Guarded, ...], machine: Machine | None, *, elapsed_s: float, timeout_s: float | None
+) -> StopReason | None:
+    """The first reason to end a test now, or ``None``."""
+    if any(budget.must_stop for budget in budgets):
+        return "over_budget"
+    if machine is not None and machine.exhausted:
+        return "low_memory"
+    if timeout_s is not None and elapsed_s > timeout_s:
+        return "timed_out"
+    return None

@@ -1,0 +1,36 @@
+"""What is known of one job after it has ended."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.stacks import Frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A finished stretch of the job."""
+
+    name: str
+    peak: Peak
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """All that is known of a job that has ended."""
+
+    ending: Ending
+    peak: Peak | None
+    """``None`` when the worker died before the job began."""
+    phases: tuple[Phase, ...]
+    verdicts: tuple[Verdict, ...]
+    method: Literal["kernel", "sampled"]
+    seconds: float
+    stack: tuple[Frame, ...] = ()
+    """Innermost first, at the breach or at death."""
+    output: tuple[str, str] = ("", "")
+    """The end of what was written to standard output and error by a worker that died."""
+    notes: tuple[str, ...] = ()

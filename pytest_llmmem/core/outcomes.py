@@ -1,0 +1,142 @@
+"""How a worker can end, and what may be claimed about why."""
+
+import signal
+from dataclasses import dataclass
+from typing import Final, Literal
+
+EndingKind = Literal["completed", "raised", "over_budget", "out_of_memory", "crashed", "exited", "timed_out"]
+PhaseName = Literal["setup", "call", "teardown"]
+StopReason = Literal["over_budget", "low_memory", "timed_out", "interrupted"]
+
+NTSTATUS: Final = {
+    0xC0000005: "ACCESS_VIOLATION",
+    0xC0000006: "IN_PAGE_ERROR",
+    0xC0000017: "NO_MEMORY",
+    0xC000001D: "ILLEGAL_INSTRUCTION",
+    0xC0000044: "QUOTA_EXCEEDED",
+    0xC0000094: "INTEGER_DIVIDE_BY_ZERO",
+    0xC00000FD: "STACK_OVERFLOW",
+    0xC000012D: "COMMITMENT_LIMIT",
+    0xC0000135: "DLL_NOT_FOUND",
+    0xC0000139: "ENTRYPOINT_NOT_FOUND",
+    0xC000013A: "CONTROL_C_EXIT",
+    0xC0000142: "DLL_INIT_FAILED",
+    0xC0000374: "HEAP_CORRUPTION",
+    0xC0000409: "STACK_BUFFER_OVERRUN",
+    0xE06D7363: "UNCAUGHT_CXX_EXCEPTION",
+}
+"""Windows exit statuses that mean a crash (ntstatus.h), by their unsigned 32-bit value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exit:
+    """How the operating system says that a process ended: exactly one of code and signal."""
+
+    code: int | None = None
+    signal: str | None = None
+    """``"SIGSEGV"``, or the NTSTATUS by name on Windows."""
+    signal_number: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.code is None) == (self.signal is None):
+            msg = f"an exit has a code or a signal, not {self.code!r} and {self.signal!r}"
+            raise ValueError(msg)
+
+
+def exit_from_wait_status(status: int) -> Exit:
+    """Decode what ``waitpid`` returned on a POSIX system."""
+    number = status & 0x7F
+    if number:
+        return Exit(signal=signal_name(number), signal_number=number)
+    return Exit(code=(status >> 8) & 0xFF)
+
+
+def exit_from_returncode(returncode: int) -> Exit:
+    """Decode ``subprocess``'s return code: negative signals on POSIX, NTSTATUS in 32 bits on Windows, signed or not."""
+    unsigned = returncode & 0xFFFFFFFF
+    if unsigned in NTSTATUS:
+        return Exit(signal=f"{NTSTATUS[unsigned]} (0x{unsigned:08X})", signal_number=unsigned)
+    if -65 < returncode < 0:
+        return Exit(signal=signal_name(-returncode), signal_number=-returncode)
+    if unsigned >= 0xC0000000:
+        return Exit(signal=f"NTSTATUS 0x{unsigned:08X}", signal_number=unsigned)
+    return Exit(code=returncode)
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What can be shown about a death, beyond its exit status."""
+
+    oom_kills_in_group: int = 0
+    """OOM kills counted by the worker's own cgroup while the test ran."""
+    oom_kills_on_host: int = 0
+    """OOM kills counted by ``/proc/vmstat`` while the test ran: the whole machine's."""
+    oom_kills_readable: bool = False
+    """Whether either counter could be read at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a test's worker ended, and the sentence that may be said about it."""
+
+    kind: EndingKind
+    phase: PhaseName | None = None
+    """The phase that was running; ``None`` when all were done."""
+    signal: str | None = None
+    exit_code: int | None = None
+    note: str = ""
+    """What is known beyond the kind; one sentence or nothing."""
+
+    @property
+    def died(self) -> bool:
+        """Whether the worker is gone before its last word."""
+        return self.kind not in {"completed", "raised"}
+
+
+def judge_ending(
+    exit_: Exit | None, *, finished: bool, phase: PhaseName | None, stopped: StopReason | None, evidence: Evidence
+) -> Ending:
+    """Name an ending from the worker's last word, our own record, its exit status and the kernel's counters.
+
+    ``finished`` is whether the worker said that the test was done; a worker that did not has died, whatever its exit
+    code. ``exit_`` is ``None`` while the process lives on (a group's worker between two tests).
+    """
+    if finished:
+        return Ending(kind="completed")
+    if stopped == "timed_out":
+        return Ending(kind="timed_out", phase=phase)
+    if stopped == "over_budget":
+        return Ending(kind="over_budget", phase=phase)
+    if stopped == "low_memory":
+        return Ending(kind="over_budget", phase=phase, note="stopped before the machine ran out of memory")
+    if exit_ is None:
+        return Ending(kind="exited", phase=phase, note="it closed its channel and lives on")
+    if exit_.signal is None:
+        return Ending(kind="exited", phase=phase, exit_code=exit_.code, note=_EXITED)
+    if exit_.signal == "SIGKILL":
+        return _killed(phase, evidence)
+    return Ending(kind="crashed", phase=phase, signal=exit_.signal)
+
+
+_EXITED: Final = "it left without a report: os._exit, or a native library that ends the process"
+
+
+def _killed(phase: PhaseName | None, evidence: Evidence) -> Ending:
+    if evidence.oom_kills_in_group:
+        note = f"the kernel's OOM killer ended it (oom_kill +{evidence.oom_kills_in_group} in its own memory cgroup)"
+        return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)
+    if evidence.oom_kills_on_host:
+        note = f"the kernel's OOM killer was at work (oom_kill +{evidence.oom_kills_on_host} in /proc/vmstat)"
+        return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)
+    if evidence.oom_kills_readable:
+        note = "not by us, and the kernel counted no OOM kill: another process sent it"
+    else:
+        note = "not by us; an OOM kill can be neither shown nor ruled out here"
+    return Ending(kind="crashed", phase=phase, signal="SIGKILL", note=note)

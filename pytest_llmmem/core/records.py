@@ -1,0 +1,149 @@
+"""What is kept of each test and of the session: the JSON of ``--llm-report``, as values.
+
+Field names are the JSON's keys (schema 1, described in ``docs/json.md``); ``None`` means unknown, never zero.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self
+
+from pytest_llmmem.core.outcomes import EndingKind
+
+SCHEMA: Final = 1
+
+Outcome = Literal["passed", "failed", "skipped", "error", "xfailed", "xpassed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndingRecord:
+    kind: EndingKind
+    signal: str | None = None
+    exit_code: int | None = None
+    phase: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RamRecord:
+    """Bytes above the baseline, except ``baseline_bytes`` and ``absolute_peak_bytes``."""
+
+    baseline_bytes: int
+    peak_bytes: int
+    peak_resident_bytes: int
+    peak_file_bytes: int
+    absolute_peak_bytes: int
+    error_bytes: int
+    method: Literal["kernel", "sampled"]
+    interval_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VramRecord:
+    device: str
+    peak_allocated_bytes: int
+    peak_reserved_bytes: int
+    peak_device_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseRecord:
+    name: str
+    peak_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetRecord:
+    kind: str
+    limit: str
+    limit_bytes: int
+    actual_bytes: int
+    held: bool
+    name: str | None = None
+    count: str = "unreclaimable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRecord:
+    source: str
+    load: str
+    weights_bytes: int
+    largest_shard_bytes: int
+    parameters: int
+    mapped_bytes: int | None = None
+    """Bytes of weights mapped but not resident when the load returned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestRecord:
+    """One isolated test."""
+
+    __test__ = False  # not a test class, whatever pytest thinks of the name
+
+    nodeid: str
+    outcome: Outcome
+    duration_s: float
+    ending: EndingRecord
+    ram: RamRecord | None
+    vram: tuple[VramRecord, ...] = ()
+    phases: tuple[PhaseRecord, ...] = ()
+    budgets: tuple[BudgetRecord, ...] = ()
+    model: ModelRecord | None = None
+    stack: tuple[str, ...] = ()
+    """Python frames at the breach or at death, the user's own first."""
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return _plain(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read back what ``to_json`` wrote; unknown keys are passed over, so that newer reports can be read."""
+        return _build(cls, data)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """All isolated tests of a session, and where they ran."""
+
+    environment: Mapping[str, str | int | float | None]
+    tests: tuple[TestRecord, ...]
+    schema: int = SCHEMA
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": self.schema,
+            "environment": dict(self.environment),
+            "tests": [test.to_json() for test in self.tests],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        tests = tuple(TestRecord.from_json(test) for test in data["tests"])
+        return cls(schema=data["schema"], environment=data["environment"], tests=tests)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no tuples."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """Build a value of an annotated type from plain JSON."""
+    if dataclasses.is_dataclass(kind):
+        types_ = typing.get_type_hints(kind)
+        known = {field.name for field in dataclasses.fields(kind)}
+        return kind(**{key: _build(types_[key], item) for key, item in value.items() if key in known})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        return tuple(_build(arguments[0], item) for item in value)
+    if origin in {types.UnionType, typing.Union} and value is not None:
+        return _build(next(argument for argument in arguments if argument is not types.NoneType), value)
+    return value

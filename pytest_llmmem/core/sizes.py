@@ -1,0 +1,60 @@
+"""Memory sizes as people write them: ``8GB`` is 8 * 10**9 bytes, ``7.5 GiB`` is 7.5 * 2**30."""
+
+import re
+from decimal import Decimal
+from typing import Final
+
+UNITS: Final = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+"""Bytes per unit, as accelerate and the Hub's ``max_shard_size`` read them. Case is ignored when parsing."""
+
+_BY_FOLDED_NAME: Final = {name.casefold(): name for name in UNITS}
+_SIZE: Final = re.compile(r"(?P<number>\d+(?:_\d+)*(?:\.\d+)?|\.\d+)\s*(?P<unit>[A-Za-z]*)")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as ``"8GB"``, ``"7.5 GiB"`` or ``"512"`` (bytes).
+
+    Raises ``ValueError`` for anything else, with what is accepted.
+    """
+    return round(split_size(text)[0])
+
+
+def split_size(text: str) -> tuple[Decimal, str]:
+    """The exact bytes of a size and the unit that it was written in."""
+    match = _SIZE.fullmatch(text.strip())
+    unit = _BY_FOLDED_NAME.get(match["unit"].casefold() or "b") if match else None
+    if match is None or unit is None:
+        msg = f"{text!r} is not a memory size: write a number and a unit, like '8GB' or '7.5GiB'"
+        raise ValueError(msg)
+    return Decimal(match["number"]) * UNITS[unit], unit
+
+
+def unit_of(text: str) -> str | None:
+    """The first unit that appears in a text, such as a limit; ``None`` when it names none."""
+    for match in re.finditer(r"(?<=[\d\s.])([A-Za-z]{2,3})\b", text):
+        if name := _BY_FOLDED_NAME.get(match[1].casefold()):
+            return name
+    return None
+
+
+def format_size(size_bytes: float, unit: str | None = None) -> str:
+    """A size for people: three significant digits or so, in ``unit``, or in the decimal unit that fits.
+
+    >>> format_size(2_660_000_000), format_size(1536 * 2**20, "GiB")
+    ('2.66 GB', '1.50 GiB')
+    """
+    if unit is None:
+        unit = next((name for name in ("TB", "GB", "MB", "kB") if abs(size_bytes) >= 0.9995 * UNITS[name]), "B")
+    value = size_bytes / UNITS[unit]
+    digits = 0 if unit == "B" or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:.{digits}f} {unit}"

@@ -1,0 +1,61 @@
+"""Python stacks as faulthandler writes them, told apart by whose code they are in."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Final
+
+_FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
+_MACHINERY: Final = ("/_pytest/", "/pluggy/", "/pytest_llmmem/", "/pytest/__main__.py", "<frozen runpy>")
+_LIBRARY: Final = ("/site-packages/", "/dist-packages/", "/lib/python3", "\\lib\\")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One line of a stack."""
+
+    file: str
+    line: str
+    function: str
+
+    @property
+    def is_machinery(self) -> bool:
+        """Whether it is pytest's or our own: never what the reader looks for."""
+        return any(part in self.file for part in _MACHINERY)
+
+    @property
+    def is_users(self) -> bool:
+        """Whether it is neither a library's nor the standard library's."""
+        return not self.is_machinery and not self.file.startswith("<") and not any(p in self.file for p in _LIBRARY)
+
+    def __str__(self) -> str:
+        parts = PurePath(self.file).parts
+        for marker in ("site-packages", "dist-packages"):
+            if marker in parts:
+                parts = parts[parts.index(marker) + 1 :]
+        return f"{PurePath(*parts)}:{self.line} in {self.function}"
+
+
+def parse_stack(dump: str) -> tuple[Frame, ...]:
+    """The frames of the thread that ran the test, innermost first, without pytest's and our own.
+
+    The main thread is the last that faulthandler lists; in a crash the thread at fault is marked ``Current thread``.
+    """
+    threads: list[list[Frame]] = []
+    current: list[Frame] | None = None
+    for line in dump.splitlines():
+        if "(most recent call first)" in line:
+            threads.append([])
+            if line.startswith("Current thread"):
+                current = threads[-1]
+        elif threads and (match := _FRAME.match(line)):
+            threads[-1].append(Frame(match["file"], match["line"], match["function"]))
+    chosen = current or next((frames for frames in reversed(threads) if frames), [])
+    return tuple(frame for frame in chosen if not frame.is_machinery)
+
+
+def users_first(frames: Sequence[Frame]) -> tuple[Frame, ...]:
+    """The user's frames, innermost first, then what they were calling."""
+    users = tuple(frame for frame in frames if frame.is_users)
+    return users + tuple(frame for frame in frames if not frame.is_users)

@@ -1,0 +1,282 @@
+"""Measure and guard one job in a worker: the loop between a test that runs and what is known of it afterwards."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Budget, Limit, Verdict, parse_limit
+from pytest_llmmem.core.guard import Guarded, Machine, why_stop
+from pytest_llmmem.core.measured import Measured, Phase
+from pytest_llmmem.core.outcomes import Ending, Evidence, PhaseName, StopReason, judge_ending
+from pytest_llmmem.core.readings import Meter, Reading, Window
+from pytest_llmmem.core.stacks import parse_stack
+from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
+from pytest_llmmem.workers.wire import Boundary, Finished, Opening, Said, Spent
+
+WHOLE: Final = "test"
+"""The name of the window around a whole job."""
+PHASES: Final = ("setup", "call", "teardown")
+
+_SLOW_TICKS: Final = 25
+"""Every so many ticks (50 ms) come the dearer looks: descendants, the machine's memory."""
+_TAIL_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """What is known of a test before it runs."""
+
+    budgets: tuple[Budget, ...] = ()
+    timeout_s: float | None = None
+    reserve_bytes: int = 0
+    resolve: Callable[[Limit], int]
+    """Bytes of a limit that only the test itself names (``memory_budget``); ``ValueError`` if it cannot be known."""
+
+
+class Listener(Protocol):
+    """Who is told while the job runs."""
+
+    def said(self, what: Any) -> None:
+        """The body said something."""
+
+    def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
+        """Called every 50 ms."""
+
+
+def measure(worker: Worker, job: Any, *, last: bool, plan: LoadPlan, listener: Listener) -> Measured:
+    """Run one job in a worker, guard it, and judge how it ended."""
+    supervision = _Supervision(worker, plan, listener)
+    try:
+        worker.run(job, last=last)
+        supervision.watch()
+        if last and supervision.finished:
+            worker.finish()
+        return supervision.result()
+    finally:
+        supervision.close()
+
+
+@dataclass(slots=True)
+class _Supervision:
+    worker: Worker
+    plan: LoadPlan
+    listener: Listener
+    meter: Meter = field(default_factory=lambda: Meter(probes.mark_error_bytes()))
+    finished: bool = False
+    whole: Window | None = None
+    phase: PhaseName | None = None
+    stopped: StopReason | None = None
+    breach_dump: str = ""
+    breached: bool = False
+    saw_tree: bool = False
+    blocks: dict[int, Budget] = field(default_factory=dict)
+    """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
+    verdicts: list[Verdict] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    fence: Fence = field(default_factory=NoFence)
+    _started: float = field(default_factory=time.monotonic)
+    _opened: list[float] = field(default_factory=list)
+    _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
+
+    def __post_init__(self) -> None:
+        if self.plan.budgets and (strictest := min(self.plan.budgets, key=lambda budget: budget.limit_bytes)):
+            enforce = next((b.enforce for b in self.plan.budgets if b.enforce != "watch"), "watch")
+            self.fence, complaint = build_fence(enforce, self.worker.pid, strictest.limit_bytes)
+            self.notes += [complaint] if complaint else []
+
+    def watch(self) -> None:
+        """Until the job is done or the worker is gone: messages as they come, a sample every tick."""
+        memory = probes.open_memory(self.worker.pid)
+        deadline = time.monotonic()
+        ticks = 0
+        try:
+            while not self.finished:
+                message = self.worker.poll(max(0.0, deadline - time.monotonic()))
+                if isinstance(message, EOFError):
+                    self.worker.wait_end()
+                    return
+                if message is not None:
+                    self._hear(message)
+                    continue
+                if (now := time.monotonic()) < deadline:
+                    continue
+                deadline = now + probes.INTERVAL_S
+                reading = memory.read()
+                if reading is not None and self.whole is not None:
+                    self.meter.sample(reading)
+                    self._guard(reading, slow=ticks % _SLOW_TICKS == 0)
+                    ticks += 1
+                elif self._timed_out():
+                    self._stop("timed_out")
+        except KeyboardInterrupt:
+            self.worker.kill()
+            raise
+        finally:
+            memory.close()
+
+    def _hear(self, message: Any) -> None:
+        match message:
+            case Boundary():
+                self._cross(message)
+            case Said(what):
+                self.listener.said(what)
+            case Finished():
+                self.finished = True
+
+    def _cross(self, boundary: Boundary) -> None:
+        self.meter.boundary(
+            boundary.reading, copied_bytes=boundary.copied_bytes, uncertain_bytes=boundary.uncertain_bytes
+        )
+        now = time.monotonic()
+        for _ in range(boundary.closes):
+            self._close(self.meter.close(), now - self._opened.pop(), wants_peak=boundary.wants_peak)
+        for opening in boundary.opens:
+            self._open(opening, boundary.reading)
+            self._opened.append(now)
+
+    def _open(self, opening: Opening, reading: Reading) -> None:
+        window = self.meter.open(opening.name, reading, self.worker.family_with(reading))
+        if opening.name == WHOLE and self.whole is None:
+            self.whole = window
+        elif opening.name in PHASES:
+            self.phase = opening.name  # type: ignore[assignment] -- narrowed by the tuple of the same names
+        if opening.limit is not None:
+            try:
+                limit = parse_limit(opening.limit)
+                budget = Budget(
+                    kind="memory_budget", limit=limit, limit_bytes=self.plan.resolve(limit), name=opening.name
+                )
+                self.blocks[id(window)] = budget
+            except ValueError as error:
+                self.notes.append(f"memory_budget: {error}")
+
+    def _close(self, window: Window, seconds: float, *, wants_peak: bool) -> None:
+        budget = self.blocks.pop(id(window), None)
+        verdict = None
+        if budget is not None:
+            verdict = Verdict(budget=budget, actual_bytes=_used(window, budget))
+            self.verdicts.append(verdict)
+        if window.name in PHASES:
+            self.phase = None
+        if window is not self.whole:
+            self.phases.append(Phase(name=window.name, peak=window.peak, seconds=seconds))
+        if wants_peak:
+            complaint = None if verdict is None or verdict.held else verdict.sentence()
+            if verdict is None and self.notes and self.notes[-1].startswith("memory_budget: "):
+                complaint = self.notes.pop()
+            self.worker.reply(Spent(window.peak, budget.limit_bytes if budget else None, complaint))
+
+    def _guard(self, reading: Reading, *, slow: bool) -> None:
+        assert self.whole is not None
+        machine = None
+        if slow:
+            self._sample_tree()
+            growth = self.whole.peak.peak_bytes
+            machine = Machine(
+                available_bytes=probes.host_memory().available_bytes,
+                reserve_bytes=self.plan.reserve_bytes,
+                growth_bytes=growth,
+            )
+            self.listener.progress(self.worker.pid, time.monotonic() - self._started, reading, growth)
+        guarded = tuple(
+            Guarded(
+                used_bytes=_used(window, budget),
+                limit_bytes=budget.limit_bytes,
+                stops_at_limit=budget.on_breach == "stop" or self.fence.name == "cgroup",
+            )
+            for window, budget in self._guarded()
+        )
+        if self.fence.name != "watch" and guarded:
+            self.fence.tick(guarded[0].used_bytes, reading)
+        elapsed_s = time.monotonic() - self._started
+        reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)
+        if reason is not None:
+            self._stop(reason)
+        elif not self.breached and any(budget.breached for budget in guarded):
+            self.breached = True
+            self.breach_dump = self.worker.dump_stacks()
+
+    def _guarded(self) -> list[tuple[Window, Budget]]:
+        assert self.whole is not None
+        whole = self.whole
+        blocks = [(window, self.blocks[id(window)]) for window in self.meter.windows if id(window) in self.blocks]
+        return [(whole, budget) for budget in self.plan.budgets] + blocks
+
+    def _timed_out(self) -> bool:
+        return self.plan.timeout_s is not None and time.monotonic() - self._started > self.plan.timeout_s
+
+    def _stop(self, reason: StopReason) -> None:
+        if self.stopped is None:
+            self.stopped = reason
+            self.worker.stop()
+
+    def _sample_tree(self) -> None:
+        children = probes.descendants(self.worker.pid)
+        if children:
+            self.saw_tree = True
+            self.meter.sample_tree(probes.shared_once((self.worker.pid, *children, *self.worker.relatives())))
+
+    def result(self) -> Measured:
+        """Judge what was seen."""
+        ending = judge_ending(
+            self.worker.exit,
+            finished=self.finished,
+            phase=self.phase,
+            stopped=self.stopped,
+            evidence=self._evidence(),
+        )
+        if ending.kind == "out_of_memory" and self.fence.oom_kills():
+            ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
+        whole = self.whole
+        verdicts = [Verdict(budget=b, actual_bytes=_used(whole, b)) for b in self.plan.budgets] if whole else []
+        dump = self.breach_dump or ("" if self.finished else self.worker.fault_text())
+        return Measured(
+            ending=ending,
+            peak=whole.peak if whole else None,
+            phases=(*self.phases, *self._unfinished()),
+            verdicts=(*verdicts, *self.verdicts),
+            method="sampled" if self.saw_tree else probes.METHOD,
+            seconds=time.monotonic() - self._started,
+            stack=parse_stack(dump),
+            output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
+            notes=tuple(self.notes),
+        )
+
+    def _unfinished(self) -> list[Phase]:
+        """Windows that death left open, with what they had reached."""
+        now = time.monotonic()
+        return [
+            Phase(name=window.name, peak=window.peak, seconds=now - opened)
+            for window, opened in zip(self.meter.windows, self._opened, strict=True)
+            if window is not self.whole
+        ]
+
+    def _evidence(self) -> Evidence:
+        now = probes.oom_kills_on_host()
+        before = self._oom_kills_before
+        return Evidence(
+            oom_kills_in_group=self.fence.oom_kills(),
+            oom_kills_on_host=now - before if now is not None and before is not None else 0,
+            oom_kills_readable=now is not None,
+        )
+
+    def close(self) -> None:
+        self.fence.close()
+        if not self.finished:
+            self.worker.kill()
+            self.worker.close()
+
+
+def _used(window: Window, budget: Budget) -> int:
+    """What a budget compares: growth, or the absolute peak for a share of the machine."""
+    peak = window.peak
+    if budget.count == "resident":
+        return peak.absolute_peak_bytes if budget.limit.is_share else peak.peak_resident_bytes
+    if budget.limit.is_share:
+        return peak.peak_bytes + window.base.unreclaimable_bytes
+    return peak.peak_bytes
+

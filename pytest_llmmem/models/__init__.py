@@ -1,0 +1,1 @@
+"""Where a model comes from, what its checkpoint holds, and stand-ins of any size that cost no disk."""

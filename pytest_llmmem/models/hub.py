@@ -1,0 +1,85 @@
+"""Models on the Hugging Face Hub: which files a load needs, and fetching just those."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Final
+
+from pytest_llmmem.core.errors import SourceError
+
+_WEIGHTS: Final = (
+    ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
+    ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"),
+)
+"""By format, the one that transformers prefers first."""
+
+_BESIDES: Final = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
+"""Config, tokenizer, and the code of models that bring their own."""
+
+_INDEX: Final = "*.index.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubModel:
+    """A repository of the Hub."""
+
+    repo: str
+    """``org/name``."""
+
+    revision: str | None
+    """A branch, a tag or a commit; ``None`` for the newest."""
+
+    def __str__(self) -> str:
+        """As the user writes it."""
+        return f"{self.repo}@{self.revision}" if self.revision else self.repo
+
+
+def files_to_fetch(names: Sequence[str]) -> tuple[str, ...]:
+    """Of a repository's files, those that one load reads: weights in a single format, config, tokenizer, code.
+
+    Empty when the repository has no weights that transformers loads.
+    """
+    for patterns in _WEIGHTS:
+        weights = tuple(name for name in names if _matches(name, patterns))
+        if weights:
+            besides = (name for name in names if _matches(name, _BESIDES) and not fnmatch(name, _INDEX))
+            return (*weights, *besides)
+    return ()
+
+
+def fetch(model: HubModel) -> Path:
+    """The model's folder in the Hub's cache, fetched if needed; offline mode and credentials are the Hub client's own.
+
+    Raises ``SourceError`` when it is neither reachable nor in the cache.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        names = HfApi().list_repo_files(model.repo, revision=model.revision)
+    except Exception as error:  # noqa: BLE001 -- what the client lets through is its HTTP library's, and that has changed
+        try:
+            return Path(snapshot_download(model.repo, revision=model.revision, local_files_only=True))
+        except LocalEntryNotFoundError:
+            raise _unreachable(model, error) from None
+    wanted = files_to_fetch(names)
+    if not wanted:
+        msg = f"--llm-model={model}: no model*.safetensors and no pytorch_model*.bin in it: use a repository with such weights"
+        raise SourceError(msg)
+    try:
+        return Path(snapshot_download(model.repo, revision=model.revision, allow_patterns=list(wanted)))
+    except Exception as error:
+        raise _unreachable(model, error) from error
+
+
+def _unreachable(model: HubModel, error: Exception) -> SourceError:
+    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return SourceError(
+        f"--llm-model={model}: there is no such folder, and the Hub gives no such model ({why}): fetch it beforehand and set "
+        "HF_HOME to that cache, or name a folder, or a stand-in that needs no network, such as 'synthetic:tiny-llama'"
+    )
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return "/" not in name and any(fnmatch(name, pattern) for pattern in patterns)

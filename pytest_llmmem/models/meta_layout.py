@@ -1,0 +1,65 @@
+"""What a checkpoint of any transformers model holds: a program that reads a ``config.json`` and prints names, dtypes and shapes.
+
+It is a program of its own because it imports torch, which must never happen in the process that forks the workers.
+It is run by its path, and so imports nothing of this project.
+"""
+
+import json
+import sys
+from typing import Any
+
+
+def main() -> None:
+    """Read a config from the standard input, and print its model's class and tensors as the last line of the output."""
+    sys.stdout.write("\n" + json.dumps(describe(json.load(sys.stdin))))
+
+
+def describe(raw: dict[str, Any]) -> dict[str, Any]:
+    """The architecture and the tensors that ``save_pretrained`` would write: ``(name, dtype, shape)``, ``None`` for any float.
+
+    The model is built without memory.
+    """
+    import torch
+    import transformers
+
+    config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
+    model_class = _model_class(transformers, config)
+    with torch.device("meta"):
+        model = model_class(config)
+    tensors = [
+        (name, None if tensor.is_floating_point() else str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+        for name, tensor in _on_disk(model).items()
+    ]
+    return {"architecture": model_class.__name__, "tensors": tensors}
+
+
+def _model_class(transformers: Any, config: Any) -> Any:  # noqa: ANN401 -- transformers is not there when types are checked
+    """The class that ``architectures`` names, or else the most specific one that is known for this kind of config."""
+    for name in config.architectures or ():
+        return getattr(transformers, name)
+    kinds = ("MODEL_FOR_CAUSAL_LM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM", "MODEL_FOR_MASKED_LM", "MODEL")
+    for kind in kinds:
+        classes = getattr(transformers, f"{kind}_MAPPING")
+        if type(config) in classes:
+            return classes[type(config)]
+    msg = f"no model class is known for {type(config).__name__}: name one in 'architectures'"
+    raise LookupError(msg)
+
+
+def _on_disk(model: Any) -> dict[str, Any]:  # noqa: ANN401 -- a transformers model
+    """The state dict as it is saved: tied weights once, and under the names that the architecture's checkpoints have."""
+    once: dict[int, tuple[str, Any]] = {}
+    ignored = set(model._keys_to_ignore_on_save or ())  # noqa: SLF001 -- as save_pretrained does; there is no public name
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if name not in ignored:
+            once.setdefault(id(tensor), (name, tensor))
+    state = dict(once.values())
+    try:
+        from transformers.core_model_loading import revert_weight_conversion
+    except ImportError:  # transformers 4, where a model's names are those on disk
+        return state
+    return dict(revert_weight_conversion(model, state))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""From what was measured to what pytest reports: verdicts become failures, deaths become reports, in order."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+import pytest
+
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.errors import BudgetExceeded, WorkerCrashed
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import (
+    BudgetRecord,
+    EndingRecord,
+    ModelRecord,
+    Outcome,
+    PhaseRecord,
+    RamRecord,
+    TestRecord,
+)
+from pytest_llmmem.core.stacks import users_first
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.plugin.compat import evaluate_xfail, make_report
+from pytest_llmmem.probes import INTERVAL_S
+from pytest_llmmem.reports import failure
+
+When = Literal["setup", "call", "teardown"]
+
+RECORD: Final = "llmmem"
+"""The attribute of a test's last report that carries its record, as plain JSON: it survives xdist."""
+
+
+class _Failed(pytest.fail.Exception):
+    """A failure that is shown as its message, without a traceback of ours."""
+
+    def __init__(self, message: str) -> None:
+        pytest.fail.Exception.__init__(self, message, pytrace=False)
+
+
+class _OverBudget(BudgetExceeded, _Failed):
+    """What ``xfail(raises=BudgetExceeded)`` matches."""
+
+    __init__ = _Failed.__init__
+
+
+class _Died(WorkerCrashed, _Failed):
+    """What ``xfail(raises=WorkerCrashed)`` matches."""
+
+    __init__ = _Failed.__init__
+
+
+def complete_reports(
+    item: pytest.Item, reports: list[pytest.TestReport], measured: Measured
+) -> tuple[list[pytest.TestReport], Ending]:
+    """The worker's reports, with what is missing made up for and with broken budgets as failures."""
+    ending = measured.ending
+    if ending.died:
+        ending = dataclasses.replace(ending, phase=_phase_of_death(reports))
+        reports = _with_death(item, reports, dataclasses.replace(measured, ending=ending))
+    elif any(report.failed for report in reports):
+        ending = dataclasses.replace(ending, kind="raised", phase=next(r.when for r in reports if r.failed))
+    broken = [verdict for verdict in measured.verdicts if not verdict.held]
+    if broken and not ending.died:
+        if not any(report.failed for report in reports):
+            ending = dataclasses.replace(ending, kind="over_budget")
+        reports = _with_breach(item, reports, broken, measured)
+    return reports, ending
+
+
+def failed_report(item: pytest.Item, when: When, error: BaseException, seconds: float = 0.0) -> pytest.TestReport:
+    """The report that pytest makes of an error, so that xfail and what is printed are as always."""
+    evaluate_xfail(item)
+
+    def raise_it() -> None:
+        raise error
+
+    call = pytest.CallInfo.from_call(raise_it, when)
+    report = make_report(item, call)
+    report.duration = seconds
+    return report
+
+
+def passed_report(item: pytest.Item, when: When) -> pytest.TestReport:
+    """The report of a phase in which nothing happened."""
+    return make_report(item, pytest.CallInfo.from_call(lambda: None, when))
+
+
+def complaint_reports(item: pytest.Item, message: str) -> list[pytest.TestReport]:
+    """The reports of a test that could not be run at all."""
+    return [
+        passed_report(item, "setup"),
+        failed_report(item, "call", _Failed(message)),
+        passed_report(item, "teardown"),
+    ]
+
+
+def _phase_of_death(reports: Sequence[pytest.TestReport]) -> When:
+    """The first phase that has no report; whatever dies after the last one dies in teardown."""
+    done = {report.when: report for report in reports}
+    if "setup" not in done:
+        return "setup"
+    if "call" not in done and done["setup"].passed:
+        return "call"
+    return "teardown"
+
+
+def _with_death(
+    item: pytest.Item, reports: Sequence[pytest.TestReport], measured: Measured
+) -> list[pytest.TestReport]:
+    phase = measured.ending.phase
+    assert phase is not None, "a death has a phase"
+    lived = sum(report.duration for report in reports)
+    message = failure.death_sentence(measured)
+    error = _OverBudget(message) if measured.ending.kind == "over_budget" else _Died(message)
+    death = failed_report(item, phase, error, max(0.0, measured.seconds - lived))
+    death.sections.append(("llmmem", failure.details(measured)))
+    for name, text in zip(("stdout", "stderr"), measured.output, strict=True):
+        if text:
+            death.sections.append((f"Captured {name} {phase}, the last of it", text))
+    after = [] if phase == "teardown" else [passed_report(item, "teardown")]
+    return [*reports, death, *after]
+
+
+def _with_breach(
+    item: pytest.Item, reports: Sequence[pytest.TestReport], broken: Sequence[Verdict], measured: Measured
+) -> list[pytest.TestReport]:
+    """A test that broke a budget fails in its call; one that failed anyway keeps its own failure."""
+    section = ("llmmem", failure.details(measured))
+    replaced = []
+    for report in reports:
+        if report.when == "call" and (report.passed or str(report.longrepr).startswith("[XPASS(strict)]")):
+            error = _OverBudget("; ".join(verdict.sentence() for verdict in broken))
+            over = failed_report(item, "call", error, report.duration)
+            over.sections = [*report.sections, section]
+            over.user_properties = report.user_properties
+            replaced.append(over)
+        else:
+            if report.failed:
+                report.sections.append(section)
+            replaced.append(report)
+    return replaced
+
+
+def record_of(
+    item: pytest.Item,
+    reports: Sequence[pytest.TestReport],
+    measured: Measured,
+    ending: Ending,
+    model: ModelRecord | None,
+) -> TestRecord:
+    """All of it as one record."""
+    peak = measured.peak
+    return TestRecord(
+        nodeid=item.nodeid,
+        outcome=outcome_of(reports),
+        duration_s=measured.seconds,
+        ending=EndingRecord(
+            kind=ending.kind,
+            signal=ending.signal,
+            exit_code=ending.exit_code,
+            phase=ending.phase,
+            note=ending.note,
+        ),
+        ram=None
+        if peak is None
+        else RamRecord(
+            **dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)
+        ),
+        phases=tuple(
+            PhaseRecord(name=phase.name, peak_bytes=phase.peak.peak_bytes, seconds=phase.seconds)
+            for phase in measured.phases
+        ),
+        budgets=tuple(
+            BudgetRecord(
+                kind=verdict.budget.kind,
+                limit=verdict.budget.limit.text,
+                limit_bytes=verdict.budget.limit_bytes,
+                actual_bytes=verdict.actual_bytes,
+                held=verdict.held,
+                name=verdict.budget.name,
+                count=verdict.budget.count,
+            )
+            for verdict in measured.verdicts
+        ),
+        model=model,
+        stack=tuple(str(frame) for frame in users_first(measured.stack)),
+        notes=measured.notes,
+    )
+
+
+def outcome_of(reports: Sequence[pytest.TestReport]) -> Outcome:
+    """One word for a test, of the words that pytest's own summary uses."""
+    if any(report.failed and report.when != "call" for report in reports):
+        return "error"
+    for report in reports:
+        expected = hasattr(report, "wasxfail")
+        if report.failed:
+            return "failed"
+        if report.skipped:
+            return "xfailed" if expected else "skipped"
+        if expected and report.when == "call":
+            return "xpassed"
+    return "passed"
+
+
+def attach(reports: Sequence[pytest.TestReport], record: TestRecord) -> None:
+    """Put the numbers where other tools look: user properties on every report, the record on the last."""
+    properties: list[tuple[str, Any]] = [("llm_ending", record.ending.kind)]
+    if record.ram is not None:
+        properties += [
+            ("llm_peak_ram_bytes", record.ram.peak_bytes),
+            ("llm_peak_resident_bytes", record.ram.peak_resident_bytes),
+        ]
+    for report in reports:
+        report.user_properties = [*report.user_properties, *properties]
+    if reports:
+        setattr(reports[-1], RECORD, record.to_json())

@@ -1,0 +1,60 @@
+"""What we need of pytest that has no public name, in one place; tried on pytest 8.2, 8.4, 9.0 and 9.2.
+
+Built-in plugins are addressed through the plugin manager and called by their hooks' public signatures.
+"""
+
+import contextlib
+from typing import Any
+
+import pytest
+
+
+def tear_down_in_parent(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Tear down what earlier tests in this process have set up and ``nextitem`` does not need.
+
+    The isolated item itself was never set up here, but pytest's setup state expects that every item in the order is
+    torn down before the next one is set up.
+    """
+    _builtin(item, "runner").pytest_runtest_teardown(item=item, nextitem=nextitem)
+
+
+def evaluate_xfail(item: pytest.Item) -> None:
+    """Let pytest note on the item whether it is marked xfail, as it does at setup; the worker's note died with it."""
+    # a skip or an xfail(run=False) raises; the worker would have ended the test so, before it could die
+    with contextlib.suppress(pytest.skip.Exception, pytest.xfail.Exception):
+        _builtin(item, "skipping").pytest_runtest_setup(item=item)
+
+
+def make_report(item: pytest.Item, call: "pytest.CallInfo[None]") -> pytest.TestReport:
+    """The report that pytest itself makes of a call, xfail included.
+
+    Other plugins are not asked: they may expect traces of a setup that happened in another process.
+    """
+    manager = item.config.pluginmanager
+    own = {manager.get_plugin("runner"), manager.get_plugin("skipping")}
+    others = [plugin for plugin in manager.get_plugins() if plugin not in own]
+    caller = manager.subset_hook_caller("pytest_runtest_makereport", remove_plugins=others)
+    report: pytest.TestReport = caller(item=item, call=call)
+    return report
+
+
+def make_base_temp(config: pytest.Config) -> None:
+    """Make the folder that all ``tmp_path`` are made in, so that workers share it instead of making their own."""
+    factory = getattr(config, "_tmp_path_factory", None)
+    if factory is not None:
+        factory.getbasetemp()
+
+
+def silence_log_hooks(config: pytest.Config, ours: object, names: tuple[str, ...]) -> None:
+    """Let only one plugin hear the given hooks from now on; the others hear them in the parent."""
+    manager = config.pluginmanager
+    others = [plugin for plugin in manager.get_plugins() if plugin is not ours]
+    for name in names:
+        caller = manager.subset_hook_caller(name, remove_plugins=others)
+        # the relay, and pytest's path-aware wrapper of it that keeps what it has looked up
+        for relay in (manager.hook, config.hook):
+            setattr(relay, name, caller)
+
+
+def _builtin(item: pytest.Item, name: str) -> Any:
+    return item.config.pluginmanager.get_plugin(name)

@@ -1,0 +1,226 @@
+"""pytest inside a worker: runs one item through its whole protocol and passes on what the hooks hear."""
+
+import contextlib
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Final, Literal
+
+import pytest
+
+from pytest_llmmem.plugin.compat import silence_log_hooks
+from pytest_llmmem.plugin.state import VOICE
+from pytest_llmmem.workers import child
+from pytest_llmmem.workers.child import Voice
+from pytest_llmmem.workers.wire import Opening
+
+ItemKey = tuple[str, int]
+"""A node id, and which of the items with that id is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Which item to run, and which one follows in the same worker."""
+
+    item: ItemKey
+    following: ItemKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report, made portable by pytest's own hook."""
+
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A warning that pytest has recorded; classes do not travel, names do."""
+
+    text: str
+    category: str
+    filename: str
+    lineno: int
+    when: str
+    nodeid: str
+    location: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """``pytest.exit``, Ctrl-C or ``session.shouldstop`` inside the test: the whole session is to end."""
+
+    kind: Literal["exit", "interrupt", "stop"]
+    reason: str
+    returncode: int | None = None
+
+
+def item_keys(items: Iterable[pytest.Item]) -> dict[ItemKey, pytest.Item]:
+    """Items by node id and occurrence: the same in the parent and in a worker that has collected by itself."""
+    seen: defaultdict[str, int] = defaultdict(int)
+    keys = {}
+    for item in items:
+        keys[item.nodeid, seen[item.nodeid]] = item
+        seen[item.nodeid] += 1
+    return keys
+
+
+LOG_HOOKS: Final = (
+    "pytest_runtest_logstart",
+    "pytest_runtest_logreport",
+    "pytest_runtest_logfinish",
+    "pytest_warning_recorded",
+)
+"""What pytest tells the world about a test; a worker tells its parent instead, and the parent tells the world."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """The body of a worker."""
+
+    config: pytest.Config
+    items: dict[ItemKey, pytest.Item]
+    malloc: str
+    fault_file: int
+    parent_pid: int | None
+
+    def __call__(self, channel: Connection) -> None:
+        """Serve the channel until the last job, then write what only a normal exit would have written."""
+        hooks = Hooks(self.config)
+        manager = self.config.pluginmanager
+        manager.unregister(name="llmmem-isolation")
+        manager.register(hooks, "llmmem-inside")
+        if self.config.getoption("capture") == "fd":
+            manager.register(OutputFiles(hooks), "llmmem-output")
+        silence_log_hooks(self.config, hooks, LOG_HOOKS)
+
+        def run(job: Job, voice: Voice) -> None:
+            hooks.voice = self.config.stash[VOICE] = voice
+            self._run(job, hooks)
+
+        child.serve(channel, self.fault_file, run, malloc=self.malloc, parent_pid=self.parent_pid)
+        _save_coverage()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+    def _run(self, job: Job, hooks: "Hooks") -> None:
+        item = self.items[job.item]
+        nextitem = self.items[job.following] if job.following else None
+        say = self.config.stash[VOICE].say
+        try:
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        except pytest.exit.Exception as error:
+            say(Aborted("exit", str(error.msg), error.returncode))
+        except KeyboardInterrupt as error:
+            say(Aborted("interrupt", str(error)))
+        for reason in (item.session.shouldstop, item.session.shouldfail):
+            if reason:
+                say(Aborted("stop", str(reason)))
+        hooks.end()
+
+
+class Hooks:
+    """Opens and closes the measurement's windows at each phase, and passes reports and warnings on."""
+
+    voice: Voice
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._open = 0
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_setup(self) -> Generator[None, object, object]:
+        self._begin("setup")
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self) -> Generator[None, object, object]:
+        self._begin("call")
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        self._begin("teardown")
+        return (yield)
+
+    def _begin(self, phase: str) -> None:
+        """One boundary between two phases, so that the mark is reset once."""
+        if self._open:
+            self.voice.switch(closes=self._open - 1, opens=(Opening(phase),))
+        else:
+            self.voice.switch(opens=(Opening("test"), Opening(phase)))
+        self._open = 2
+
+    def end(self) -> None:
+        """End what is open: the last phase, and the test."""
+        if self._open:
+            self.voice.switch(closes=self._open)
+        self._open = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        self.voice.say(Reported(plain(data)))
+
+    def pytest_warning_recorded(
+        self,
+        warning_message: warnings.WarningMessage,
+        when: str,
+        nodeid: str,
+        location: tuple[str, int, str] | None,
+    ) -> None:
+        self.voice.say(
+            Warned(
+                text=str(warning_message.message),
+                category=warning_message.category.__name__,
+                filename=warning_message.filename,
+                lineno=warning_message.lineno,
+                when=when,
+                nodeid=nodeid,
+                location=location,
+            )
+        )
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self) -> bool:
+        """pytest-timeout's limit is kept from outside, where no held GIL can stop it."""
+        return True
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_cancel_timer(self) -> bool:
+        return True
+
+
+class OutputFiles:
+    """Passes on the files of captured output, once, from within capture's own wrapper around setup."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+        self._shown = False
+
+    def pytest_runtest_setup(self) -> None:
+        if not self._shown:
+            self._shown = True
+            self._hooks.voice.show_output()
+
+
+def plain(value: Any) -> Any:
+    """The same data with ``repr`` in place of what other plugins have attached and cannot leave the process."""
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(plain(item) for item in value) if type(value) in {list, tuple} else repr(value)
+    if value is None or type(value) in {bool, int, float, str, bytes}:
+        return value
+    return str(value) if isinstance(value, str) else repr(value)
+
+
+def _save_coverage() -> None:
+    """Write what coverage has recorded here: the process ends without the exit handlers that would."""
+    coverage: Any = sys.modules.get("coverage")
+    if coverage is not None and (current := coverage.Coverage.current()) is not None:
+        current.stop()
+        current.save()

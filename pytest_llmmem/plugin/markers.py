@@ -1,0 +1,107 @@
+"""Our markers. Each is a class: its signature is the parser, its docstring the line of ``pytest --markers``."""
+
+import inspect
+from dataclasses import dataclass
+from typing import ClassVar, Self, cast
+
+import pytest
+
+from pytest_llmmem.core.budgets import Count, Enforce, Limit, OnBreach, parse_limit
+from pytest_llmmem.core.errors import MarkerError
+from pytest_llmmem.plugin.settings import Scope, parse_seconds
+
+
+class Marker:
+    """What a marker's class has in common: it is read from the closest mark of an item, or refused with the place."""
+
+    name: ClassVar[str]
+
+    @classmethod
+    def of(cls, item: pytest.Item) -> Self | None:
+        """The item's closest marker of this kind. Raises ``MarkerError`` when it cannot be used."""
+        mark = item.get_closest_marker(cls.name)
+        if mark is None:
+            return None
+        signature = inspect.signature(cls.parse)
+        try:
+            signature.bind(*mark.args, **mark.kwargs)
+            return cls.parse(*mark.args, **mark.kwargs)
+        except TypeError as error:
+            msg = f"{cls.name} on {item.nodeid}: {error}: write {cls.usage()}"
+            raise MarkerError(msg) from None
+        except ValueError as error:
+            msg = f"{cls.name} on {item.nodeid}: {error}"
+            raise MarkerError(msg) from None
+
+    @classmethod
+    def parse(cls, *args: object, **kwargs: object) -> Self:
+        raise NotImplementedError
+
+    @classmethod
+    def usage(cls) -> str:
+        """``name(signature)``, as a user writes it."""
+        parameters = inspect.signature(cls.parse).parameters.values()
+        plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
+        return f"{cls.name}{inspect.Signature(plain)}"
+
+    @classmethod
+    def help_line(cls) -> str:
+        return f"{cls.usage()}: {inspect.getdoc(cls)}"
+
+
+@dataclass(frozen=True, slots=True)
+class MaxRam(Marker):
+    """run the test in a measured worker and fail it when its memory grows beyond limit."""
+
+    name: ClassVar[str] = "max_ram"
+
+    limit: Limit
+    count: Count
+    on_breach: OnBreach | None
+    enforce: Enforce | None
+
+    @classmethod
+    def parse(  # type: ignore[override] -- the signature is the marker's own
+        cls,
+        limit: object,
+        *,
+        count: str = "unreclaimable",
+        on_breach: str | None = None,
+        enforce: str | None = None,
+    ) -> Self:
+        return cls(
+            parse_limit(limit),
+            cast("Count", _one_of("count", count, "unreclaimable", "resident")),
+            cast("OnBreach | None", _one_of("on_breach", on_breach, "finish", "stop", None)),
+            cast("Enforce | None", _one_of("enforce", enforce, "watch", "rlimit", "cgroup", None)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InWorker(Marker):
+    """run the test in a measured worker; tests of one scope share it; end it after timeout seconds."""
+
+    name: ClassVar[str] = "in_worker"
+
+    scope: Scope
+    timeout_s: float | None
+
+    @classmethod
+    def parse(  # type: ignore[override] -- the signature is the marker's own
+        cls, *, scope: str = "function", timeout: object = None
+    ) -> Self:
+        return cls(
+            cast("Scope", _one_of("scope", scope, "function", "class", "module", "session")),
+            None if timeout is None else parse_seconds(timeout),
+        )
+
+
+MARKERS: tuple[type[Marker], ...] = (MaxRam, InWorker)
+
+
+def _one_of(what: str, value: object, *accepted: object) -> object:
+    if value not in accepted:
+        named = ", ".join(repr(item) for item in accepted if item is not None)
+        msg = f"{what}={value!r} is not one of {named}"
+        raise ValueError(msg)
+    return value

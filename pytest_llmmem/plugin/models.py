@@ -1,0 +1,58 @@
+"""The session's models: sources are parsed once, become folders once, and their headers are read once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_llmmem.models.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.sources import Source, parse_source, resolve
+from pytest_llmmem.plugin.settings import Settings
+
+
+class Models:
+    """What ``--llm-model`` names."""
+
+    def __init__(self, sources: tuple[Source, ...]) -> None:
+        self.sources = sources
+        self._folders: dict[Source, Path] = {}
+        self._checkpoints: dict[Source, Checkpoint] = {}
+
+    @classmethod
+    def of(cls, settings: Settings, base: Path) -> "Models":
+        """Raises ``SourceError`` for a text that can be no source."""
+        return cls(tuple(parse_source(text, base=base) for text in dict.fromkeys(settings.model)))
+
+    def fetch(self) -> None:
+        """Make a folder of every source, before any test. Raises ``SourceError``."""
+        for source in self.sources:
+            self.folder(source)
+
+    def folder(self, source: Source) -> Path:
+        if source not in self._folders:
+            self._folders[source] = resolve(source, cache=cache_folder())
+        return self._folders[source]
+
+    def checkpoint(self, source: Source) -> Checkpoint:
+        """What the headers say. Raises ``CheckpointError`` or ``SourceError``."""
+        if source not in self._checkpoints:
+            self._checkpoints[source] = read_checkpoint(self.folder(source), source=source.text)
+        return self._checkpoints[source]
+
+    def checkpoint_of(self, item: pytest.Item) -> Checkpoint | None:
+        """The checkpoint that a test is parametrised with; ``None`` without one. Raises as ``checkpoint`` does."""
+        source = source_of(item)
+        return self.checkpoint(source) if source else None
+
+
+def source_of(item: pytest.Item) -> Source | None:
+    """The model that a test is parametrised with."""
+    callspec = getattr(item, "callspec", None)
+    source = callspec.params.get("llm_model") if callspec else None
+    return source if isinstance(source, Source) else None
+
+
+def cache_folder() -> Path:
+    """Where synthetic checkpoints are kept between sessions."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "pytest-llmmem"

@@ -1,0 +1,135 @@
+"""From an item's markers and the session's settings to a plan: which tests are isolated, together, and how far."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Budget, Limit, terms_of
+from pytest_llmmem.core.errors import LlmmemError, MarkerError
+from pytest_llmmem.core.guard import default_reserve_bytes
+from pytest_llmmem.engine import LoadPlan
+from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.plugin.markers import MARKERS, InWorker, MaxRam
+from pytest_llmmem.plugin.models import source_of
+from pytest_llmmem.plugin.settings import Settings
+
+OUR_FIXTURES: Final = frozenset({"loaded_model", "memory_budget"})
+
+FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
+
+
+def is_isolated(item: pytest.Item, settings: Settings) -> bool:
+    """Whether a test runs in a worker."""
+    if settings.isolate != "marked":
+        return settings.isolate == "all"
+    names = getattr(item, "fixturenames", ())
+    if "loaded_model" in names and not settings.model:
+        return False  # it will be skipped, and that needs no worker
+    return not OUR_FIXTURES.isdisjoint(names) or any(item.get_closest_marker(kind.name) for kind in MARKERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """A test that runs in a worker."""
+
+    plan: LoadPlan | None
+    complaint: str
+    """Why there is no plan; fails the test."""
+    group: str | None
+    """Tests of the same group, one after the other, share a worker."""
+
+
+def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckpoint) -> Isolated:
+    """What is known of an isolated test before it runs; a marker that cannot be used becomes its complaint."""
+    try:
+        marker, in_worker = MaxRam.of(item), InWorker.of(item)
+        resolve = partial(_resolve, item=item, find_checkpoint=find_checkpoint)
+        budgets = _budgets(item, marker, settings, resolve)
+    except MarkerError as error:
+        return Isolated(None, str(error), None)
+    timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
+    reserve_bytes = settings.reserve_bytes
+    if reserve_bytes is None:
+        reserve_bytes = default_reserve_bytes(probes.host_memory().total_bytes)
+    plan = LoadPlan(budgets=budgets, timeout_s=timeout_s, reserve_bytes=reserve_bytes, resolve=resolve)
+    return Isolated(plan, "", _group(item, in_worker, settings))
+
+
+def _budgets(
+    item: pytest.Item, marker: MaxRam | None, settings: Settings, resolve: Callable[[Limit], int]
+) -> tuple[Budget, ...]:
+    limit = marker.limit if marker else settings.max_ram
+    if limit is None:
+        return ()
+    try:
+        limit_bytes = resolve(limit)
+    except ValueError as error:
+        where = "max_ram" if marker else "--llm-max-ram"
+        msg = f"{where} on {item.nodeid}: {error}"
+        raise MarkerError(msg) from None
+    return (
+        Budget(
+            kind="max_ram",
+            limit=limit,
+            limit_bytes=limit_bytes,
+            count=marker.count if marker else "unreclaimable",
+            on_breach=(marker and marker.on_breach) or settings.on_breach,
+            enforce=(marker and marker.enforce) or settings.enforce,
+        ),
+    )
+
+
+def _resolve(limit: Limit, *, item: pytest.Item, find_checkpoint: FindCheckpoint) -> int:
+    """Bytes of a limit. Raises ``ValueError`` with the fix when one of its terms is not known here."""
+    terms: dict[str, int] = {}
+    if "device" in limit.terms:
+        msg = f"{limit.text!r} is a share of a GPU: for memory of the host write '% host'"
+        raise ValueError(msg)
+    if "host" in limit.terms:
+        terms["host"] = probes.host_memory().total_bytes
+    if limit.needs_model:
+        try:
+            checkpoint = find_checkpoint(item)
+        except LlmmemError as error:
+            msg = f"{limit.text!r} is in terms of a checkpoint that cannot be read: {error}"
+            raise ValueError(msg) from None
+        if checkpoint is None:
+            msg = (
+                f"{limit.text!r} is in terms of a checkpoint, and this test has none: let it use loaded_model or "
+                "model_checkpoint and pass --llm-model, or write a size like '8GB'"
+            )
+            raise ValueError(msg)
+        terms |= terms_of(
+            weights=checkpoint.weights_bytes,
+            shard=checkpoint.largest_shard_bytes,
+            largest_layer=checkpoint.largest_layer_bytes,
+            parameters=checkpoint.parameters,
+        )
+    return limit.bytes(terms)
+
+
+def _group(item: pytest.Item, in_worker: InWorker | None, settings: Settings) -> str | None:
+    """Tests that set up a shared thing together, by the node that the thing's scope belongs to."""
+    scope = in_worker.scope if in_worker else "function"
+    model = ""
+    if "loaded_model" in getattr(item, "fixturenames", ()):
+        scope = max(scope, settings.scope, key=_WIDTHS.index)
+        source = source_of(item)
+        model = source.text if source else ""
+    if scope == "function":
+        return None
+    kind = _NODES[scope]
+    node = item.getparent(kind) or item.getparent(pytest.Module) or item.session
+    return f"{scope}:{node.nodeid}:{model}"
+
+
+_WIDTHS: Final = ("function", "class", "module", "session")
+_NODES: Final[dict[str, type[pytest.Collector]]] = {
+    "class": pytest.Class,
+    "module": pytest.Module,
+    "session": pytest.Session,
+}

@@ -1,0 +1,131 @@
+"""Where workers come from in this session: forked if that is safe here, else spawned, and why."""
+
+import contextlib
+import importlib
+import os
+import select
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.plugin.inside import Inside, item_keys
+from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.spawned import Spawner
+
+_PROBE_S: Final = 2.0
+_MODELLING: Final = "transformers.models.{0}.modeling_{0}"
+
+
+class Source(Protocol):
+    """Makes workers."""
+
+    def take(self) -> Worker: ...
+    def prepare(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Pool:
+    """The session's workers."""
+
+    kind: str
+    """``"fork"`` or ``"spawn"``."""
+    reason: str
+    """Why it is not the kind that ``auto`` prefers; empty when it is."""
+    source: Source
+    fault_folder: "tempfile.TemporaryDirectory[str]"
+    fault_file: int
+
+    def close(self) -> None:
+        """End every process and remove every file of ours."""
+        self.source.close()
+        os.close(self.fault_file)
+        self.fault_folder.cleanup()
+
+
+def open_pool(
+    config: pytest.Config, settings: Settings, items: list[pytest.Item], *, jobs: int, model_types: Iterable[str]
+) -> Pool:
+    """Start what makes workers. Raises ``SettingError`` when ``fork`` was asked for and is not safe."""
+    reason = "" if settings.worker == "spawn" else why_not_fork()
+    if reason and settings.worker == "fork":
+        msg = f"--llm-worker=fork: {reason}: use 'auto' or 'spawn'"
+        raise SettingError(msg)
+    folder = tempfile.TemporaryDirectory(prefix="llmmem-")
+    fault_path = Path(folder.name, "stacks")
+    fault_file = os.open(fault_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    if reason or settings.worker == "spawn":
+        spawner = Spawner(_command(config), cwd=config.invocation_params.dir, fault_file=fault_file,
+                          fault_path=fault_path)  # fmt: skip
+        return Pool("spawn", reason, spawner, folder, fault_file)
+    from pytest_llmmem.workers.zygote import Zygote  # noqa: PLC0415 -- there is no fork where it cannot be imported
+
+    inside = Inside(config, item_keys(items), settings.malloc, fault_file, os.getpid())
+    preload = _preloader(tuple(model_types)) if model_types else lambda: None
+    return Pool("fork", "", Zygote(inside, preload, fault_file=fault_file, jobs=jobs), folder, fault_file)
+
+
+def why_not_fork() -> str:
+    """Why a fork of this process would not work; empty when nothing speaks against it."""
+    if sys.platform != "linux":
+        return f"workers are spawned on {sys.platform}"
+    if (device := probes.gpu_files_open()) is not None:
+        return f"{device} was opened during collection, and a GPU context does not survive a fork"
+    if "torch" in sys.modules and not _torch_works_after_fork():
+        return "torch has computed during collection, and its threads do not survive a fork"
+    return ""
+
+
+def _torch_works_after_fork() -> bool:
+    """Try a parallel operation in a forked child: after one in the parent it would wait forever for lost threads."""
+    receiver, sender = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            import torch  # noqa: PLC0415 -- imported already, or we would not be here
+
+            torch.ones(200_000).exp_()
+            os.write(sender, b"1")
+        os._exit(0)
+    os.close(sender)
+    readable, _, _ = select.select([receiver], [], [], _PROBE_S)
+    works = bool(readable) and os.read(receiver, 1) == b"1"
+    os.close(receiver)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return works
+
+
+def _preloader(model_types: tuple[str, ...]) -> Callable[[], None]:
+    """Import, in the zygote, what each worker would otherwise import anew: seconds each."""
+
+    def preload() -> None:
+        for name in ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)):
+            # what is missing or broken raises in the test that needs it
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        with contextlib.suppress(Exception):
+            import transformers  # noqa: PLC0415 -- the user's library, in the zygote only
+
+            _ = transformers.AutoModel, transformers.PreTrainedModel
+
+    return preload
+
+
+def _command(config: pytest.Config) -> list[str]:
+    """The same pytest run, for an interpreter of its own."""
+    arguments = [str(argument) for argument in config.invocation_params.args]
+    if hasattr(config, "workerinput"):
+        arguments = config.workerinput["mainargv"][1:]
+    if config.pluginmanager.has_plugin("dsession") or hasattr(config, "workerinput"):
+        arguments.append("-n0")
+    return [sys.executable, "-m", "pytest", *arguments]

@@ -1,0 +1,183 @@
+"""Options and ini values: declared in one table, resolved once, each value knowing where it came from."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, cast
+
+import pytest
+
+from pytest_llmmem.core.budgets import Limit, parse_limit
+from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.sizes import parse_size
+
+T = TypeVar("T")
+Isolate = Literal["marked", "all", "none"]
+WorkerKind = Literal["auto", "fork", "spawn"]
+Scope = Literal["function", "class", "module", "session"]
+
+REPORT_ENDINGS: Final = (".json",)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting on its three surfaces: ``--llm-NAME``, ini ``llm_NAME``, and the field of ``Settings``."""
+
+    name: str
+    help: str
+    choices: tuple[str, ...] = ()
+    default: str | None = None
+    metavar: str | None = None
+    repeatable: bool = False
+
+    @property
+    def flag(self) -> str:
+        return f"--llm-{self.name.replace('_', '-')}"
+
+    @property
+    def ini(self) -> str:
+        return f"llm_{self.name}"
+
+    def value(self, config: pytest.Config) -> tuple[Any, str]:
+        """What was given, and where: command line over ini over default."""
+        given = config.getoption(self.ini)
+        if given is not None:
+            return given, self.flag
+        given = config.getini(self.ini)
+        if given:
+            return given, f"ini {self.ini}"
+        return ([] if self.repeatable else self.default), "default"
+
+
+OPTIONS: Final = (
+    Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "
+           "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
+    Option("isolate", "which tests run in a worker: those with our markers or fixtures, all, or none",
+           choices=("marked", "all", "none"), default="marked"),
+    Option("worker", "how a worker is made", choices=("auto", "fork", "spawn"), default="auto"),
+    Option("timeout", "end an isolated test from outside after so many seconds", metavar="SECONDS"),
+    Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
+    Option("on_breach", "a test over its budget may finish (until twice the budget), or is stopped at once",
+           choices=("finish", "stop"), default="finish"),
+    Option("enforce", "how budgets are enforced where the marker does not say",
+           choices=("watch", "rlimit", "cgroup"), default="watch"),
+    Option("reserve", "memory that must stay free on the machine, or the growing test is stopped "
+           "(default: the larger of 512MiB and 5%%)", metavar="SIZE"),
+    Option("scope", "scope of loaded_model: tests that share a model share a worker",
+           choices=("function", "class", "module", "session"), default="function"),
+    Option("malloc", "glibc's mmap threshold in the worker: as it is, or fixed for peaks that repeat",
+           choices=("default", "steady"), default="default"),
+    Option("report", "write the session's record to a file, the kind by its ending: "
+           + ", ".join(REPORT_ENDINGS), metavar="PATH", repeatable=True),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The session's settings, checked."""
+
+    model: tuple[str, ...]
+    isolate: Isolate
+    worker: WorkerKind
+    timeout_s: float | None
+    max_ram: Limit | None
+    on_breach: Literal["finish", "stop"]
+    enforce: Literal["watch", "rlimit", "cgroup"]
+    reserve_bytes: int | None
+    """``None``: the default of the machine that it runs on."""
+    scope: Scope
+    malloc: Literal["default", "steady"]
+    report: tuple[Path, ...]
+    why_none: str | None = None
+    """Why nothing is isolated, when something else than the option decided so."""
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare every option and its ini twin."""
+    group = parser.getgroup("llmmem", "memory of language model loads")
+    for option in OPTIONS:
+        group.addoption(
+            option.flag,
+            dest=option.ini,
+            action="append" if option.repeatable else "store",
+            choices=option.choices or None,
+            metavar=option.metavar,
+            default=None,
+            help=option.help + (f" (default: {option.default})" if option.default else ""),
+        )
+        text = option.help.replace("%%", "%")
+        parser.addini(option.ini, f"{text} (see {option.flag})", type="linelist" if option.repeatable else "string",
+                      default=None)  # fmt: skip
+
+
+def resolve_settings(config: pytest.Config) -> Settings:
+    """Read and check every setting. Raises ``SettingError`` with where, what, and what is accepted."""
+    given = {option.name: option.value(config) for option in OPTIONS}
+    for option in OPTIONS:
+        value, where = given[option.name]
+        if option.choices and value not in option.choices:
+            msg = f"{where}: {value!r} is not one of {', '.join(option.choices)}"
+            raise SettingError(msg)
+    if given["worker"][0] == "fork" and sys.platform != "linux":
+        msg = f"{given['worker'][1]}: workers can be forked on Linux only: use 'auto' or 'spawn'"
+        raise SettingError(msg)
+    why_none = _why_none(config)
+    values = {name: value for name, (value, _) in given.items()}
+    return Settings(
+        model=tuple(values["model"]),
+        isolate="none" if why_none else cast("Isolate", values["isolate"]),
+        worker=values["worker"],
+        timeout_s=_parsed(given["timeout"], parse_seconds),
+        max_ram=_parsed(given["max_ram"], parse_limit),
+        on_breach=values["on_breach"],
+        enforce=values["enforce"],
+        reserve_bytes=_parsed(given["reserve"], parse_size),
+        scope=values["scope"],
+        malloc=values["malloc"],
+        report=tuple(_report_path(config, path, given["report"][1]) for path in values["report"]),
+        why_none=why_none,
+    )
+
+
+def parse_seconds(value: object) -> float:
+    """A positive number of seconds. Raises ``ValueError`` with what is accepted."""
+    try:
+        seconds = float(cast("str", value))
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf") or isinstance(value, bool):
+        msg = f"{value!r} is not a timeout: write seconds above zero, like 30 or 0.5"
+        raise ValueError(msg)
+    return seconds
+
+
+def _parsed(given: tuple[Any, str], parse: Callable[[Any], T]) -> T | None:
+    value, where = given
+    if value is None:
+        return None
+    try:
+        return parse(value)
+    except ValueError as error:
+        msg = f"{where}: {error}"
+        raise SettingError(msg) from None
+
+
+def _why_none(config: pytest.Config) -> str | None:
+    for option in ("usepdb", "trace"):
+        if config.getoption(option, False):
+            return f"--{option.removeprefix('use')}"
+    return None
+
+
+def _report_path(config: pytest.Config, text: str, where: str) -> Path:
+    path = Path(config.invocation_params.dir, text)
+    if path.suffix not in REPORT_ENDINGS:
+        msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(REPORT_ENDINGS)}"
+        raise SettingError(msg)
+    nearest = next(folder for folder in path.parents if folder.exists())
+    if path.is_dir() or not os.access(path if path.exists() else nearest, os.W_OK):
+        msg = f"{where}: {text!r} cannot be written: {'it is a folder' if path.is_dir() else f'{nearest} is read-only'}"
+        raise SettingError(msg)
+    return path

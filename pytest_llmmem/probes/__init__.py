@@ -1,0 +1,63 @@
+"""What the operating system says of a process and of the machine; read-only.
+
+This is the one platform switch for measuring: every platform's file offers the same names.
+
+    open_memory(pid) -> Memory      readings of one process; ``read()`` is ``None`` once it is gone
+    reset_mark() -> bool            reset our own high-water mark; whether there is one to reset
+    private_bytes(pid) -> int       anonymous pages that no other process shares; ``None`` where that cannot be told
+    shared_once(pids) -> Tree       several processes, every shared page counted once
+    descendants(pid) -> tuple       process ids below a process
+    mark_error_bytes() -> int       how far the high-water mark can be off on this machine
+    host_memory() -> HostMemory     what is there and what is left, containers included
+    evidence() -> Evidence          the kernel's counters of OOM kills, now
+"""
+
+import sys
+from typing import Final
+
+if sys.platform == "linux":
+    from pytest_llmmem.probes.linux import (
+        METHOD,
+        descendants,
+        faults,
+        gpu_files_open,
+        host_memory,
+        mark_error_bytes,
+        oom_kills_on_host,
+        open_memory,
+        private_bytes,
+        reset_mark,
+        shared_once,
+    )
+else:
+    from pytest_llmmem.probes.portable import (
+        METHOD,
+        descendants,
+        faults,
+        gpu_files_open,
+        host_memory,
+        mark_error_bytes,
+        oom_kills_on_host,
+        open_memory,
+        private_bytes,
+        reset_mark,
+        shared_once,
+    )
+
+INTERVAL_S: Final = 0.002
+"""Between two samples. A shorter one costs a core more than it finds: see ``docs/numbers.md``."""
+
+__all__ = [
+    "INTERVAL_S",
+    "METHOD",
+    "descendants",
+    "faults",
+    "gpu_files_open",
+    "host_memory",
+    "mark_error_bytes",
+    "oom_kills_on_host",
+    "open_memory",
+    "private_bytes",
+    "reset_mark",
+    "shared_once",
+]

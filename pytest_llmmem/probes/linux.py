@@ -1,0 +1,175 @@
+"""Linux: ``/proc``. Costs and traps of each file are in ``docs/numbers.md``."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterable
+from typing import Final, Literal
+
+from pytest_llmmem.core.readings import Reading, Tree
+from pytest_llmmem.probes import cgroups
+from pytest_llmmem.probes.host import HostMemory
+
+METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_STATUS: Final = re.compile(
+    rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+\d+ kB\nRssAnon:\s+(\d+) kB\nRssFile:\s+(\d+) kB\nRssShmem:\s+(\d+) kB\n"
+    rb"(?:.*\n)*?VmSwap:\s+(\d+) kB\nHugetlbPages:\s+(\d+) kB"
+)
+_GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu")
+
+
+class Memory:
+    """Readings of one process through one kept descriptor of ``/proc/PID/status`` (8 µs a read)."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self) -> Reading | None:
+        """The process now; ``None`` once it has no memory left (dead, or a zombie)."""
+        try:
+            match = _STATUS.search(os.pread(self._descriptor, 4096, 0))
+        except ProcessLookupError:
+            return None
+        if match is None:
+            return None
+        mark, anonymous, file, shmem, swap, huge = (int(field) * 1024 for field in match.groups())
+        return Reading(
+            anonymous_bytes=anonymous,
+            file_bytes=file,
+            shmem_bytes=shmem,
+            swap_bytes=swap,
+            huge_bytes=huge,
+            mark_bytes=mark,
+        )
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def open_memory(pid: int) -> Memory:
+    """Raises ``OSError`` when there is no such process."""
+    return Memory(pid)
+
+
+def reset_mark() -> bool:
+    """Reset our own ``VmHWM`` to what is resident now (``clear_refs(5)``, proc_pid_clear_refs(5)).
+
+    Only ever from inside and between phases: while another thread maps a file, the write would wait for it and then
+    wipe the very spike that the mark is for.
+    """
+    try:
+        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(descriptor, b"5")
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def private_bytes(pid: int | Literal["self"] = "self") -> int | None:
+    """Anonymous pages that this process shares with no other, from ``smaps_rollup`` (milliseconds: once per phase).
+
+    Dirty pages that are not anonymous (a file mapped shared, shared memory) are ``Pss_Dirty - Pss_Anon``, as long as
+    they are this process's alone. ``None`` where the kernel has no such file (before 4.14) or refuses it.
+    """
+    fields = _rollup(pid)
+    if fields is None:
+        return None
+    not_anonymous = max(0, fields.get("Pss_Dirty", fields["Pss_Anon"] + fields["Pss_Shmem"]) - fields["Pss_Anon"])
+    return fields["Private_Dirty"] - not_anonymous
+
+
+def shared_once(pids: Iterable[int]) -> Tree:
+    """Several processes together: a page that k of them share counts 1/k in each (proportional set size)."""
+    unreclaimable = resident = 0
+    for pid in pids:
+        if fields := _rollup(pid):
+            unreclaimable += fields["Pss_Anon"] + fields["Pss_Shmem"] + fields["SwapPss"] + fields["Private_Hugetlb"]
+            resident += fields["Pss"]
+    return Tree(unreclaimable_bytes=unreclaimable, resident_bytes=resident)
+
+
+def _rollup(pid: int | str) -> dict[str, int] | None:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            lines = file.read().decode().splitlines()[1:]
+    except OSError:
+        return None
+    return {name: int(value.split()[0]) * 1024 for name, value in (line.split(":", 1) for line in lines)} or None
+
+
+def descendants(pid: int) -> tuple[int, ...]:
+    """Every process below this one, parents before children; a child that its own parent left is not among them."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        children = _children(waiting.pop())
+        found += children
+        waiting += children
+    return tuple(found)
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                children += [int(child) for child in file.read().split()]
+    return children
+
+
+def faults() -> int:
+    """Minor page faults of this process so far: each copies at most one inherited page."""
+    import resource  # noqa: PLC0415 -- not there on Windows, where mypy reads this file too
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def mark_error_bytes() -> int:
+    """How far ``VmHWM`` can be off: it is raised from a per-CPU counter (``percpu_counter``, lib/percpu_counter.c).
+
+    Each of nCPU processors may hold back max(32, 2 * nCPU) pages: 0.5 MB on 4 of them, 32 MB on 64.
+    """
+    processors = os.cpu_count() or 1
+    return processors * max(32, 2 * processors) * _PAGE
+
+
+def host_memory() -> HostMemory:
+    """``MemTotal`` and ``MemAvailable``, or what the nearest control group above us leaves of them."""
+    with open("/proc/meminfo", "rb") as file:
+        fields = dict(line.split(b":", 1) for line in file.read().splitlines())
+    total, available = (int(fields[name].split()[0]) * 1024 for name in (b"MemTotal", b"MemAvailable"))
+    limited_by = "host"
+    for group in cgroups.own_groups():
+        limit = group.limit_bytes()
+        if limit is not None and limit < total:
+            total, limited_by = limit, str(group.path)
+        if limit is not None:
+            available = min(available, max(0, limit - group.unreclaimable_bytes()))
+    return HostMemory(total_bytes=total, available_bytes=available, limited_by=limited_by)
+
+
+def oom_kills_on_host() -> int | None:
+    """``oom_kill`` of ``/proc/vmstat``: all OOM kills since boot, in containers too; readable by everybody."""
+    try:
+        with open("/proc/vmstat", "rb") as file:
+            match = re.search(rb"^oom_kill (\d+)$", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(match[1]) if match else None
+
+
+def gpu_files_open() -> str | None:
+    """The first GPU device file that this process holds open: a sign of a driver context that no fork survives."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if target.startswith(_GPU_FILES):
+                return target
+    return None

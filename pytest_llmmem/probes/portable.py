@@ -1,0 +1,98 @@
+"""macOS and Windows, through psutil. Type-checked for both and not run on either yet: ``docs/platforms.md``.
+
+There is no split into anonymous and file-backed pages and no resettable mark here, so all resident memory counts as
+unreclaimable and peaks are sampled; reports say ``sampled``.
+"""
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import psutil
+
+from pytest_llmmem.core.readings import Reading, Tree
+from pytest_llmmem.probes.host import HostMemory
+
+METHOD: Final[Literal["kernel", "sampled"]] = "sampled"
+
+
+class Memory:
+    """Readings of one process."""
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._process = psutil.Process(pid)
+        except psutil.Error as error:
+            raise ProcessLookupError(pid) from error
+
+    def read(self) -> Reading | None:
+        """The process now; ``None`` once it is gone."""
+        try:
+            return Reading(anonymous_bytes=self._process.memory_info().rss)
+        except psutil.Error:
+            return None
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def open_memory(pid: int) -> Memory:
+    """Raises ``OSError`` when there is no such process."""
+    return Memory(pid)
+
+
+def reset_mark() -> bool:
+    """There is no mark that can be reset from inside."""
+    return False
+
+
+def private_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: ARG001 -- the signature is the platforms' common one
+    """Unknown here; spawned workers inherit no pages, so nothing is missed."""
+    return None
+
+
+def shared_once(pids: Iterable[int]) -> Tree:
+    """The plain sum: spawned processes share code, and hardly any data."""
+    readings = [reading for pid in pids if (reading := _read(pid))]
+    total = sum(reading.resident_bytes for reading in readings)
+    return Tree(unreclaimable_bytes=total, resident_bytes=total)
+
+
+def _read(pid: int) -> Reading | None:
+    try:
+        return Memory(pid).read()
+    except OSError:
+        return None
+
+
+def descendants(pid: int) -> tuple[int, ...]:
+    """Every process below this one."""
+    try:
+        return tuple(child.pid for child in psutil.Process(pid).children(recursive=True))
+    except psutil.Error:
+        return ()
+
+
+def faults() -> int:
+    """Only asked of forked workers, of which there are none here."""
+    return 0
+
+
+def mark_error_bytes() -> int:
+    """No mark, so no error of one; what sampling misses is unknown."""
+    return 0
+
+
+def host_memory() -> HostMemory:
+    """The machine, as psutil sees it."""
+    memory = psutil.virtual_memory()
+    return HostMemory(total_bytes=memory.total, available_bytes=memory.available, limited_by="host")
+
+
+def oom_kills_on_host() -> int | None:
+    """Nobody counts them here."""
+    return None
+
+
+def gpu_files_open() -> str | None:
+    """Workers are spawned here in any case."""
+    return None

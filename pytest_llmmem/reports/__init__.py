@@ -1,0 +1,1 @@
+"""Records and measurements as text. Nothing here measures, and no renderer computes a number."""

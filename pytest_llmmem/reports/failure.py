@@ -1,0 +1,76 @@
+"""What a failing test says: one sentence, then what is needed to act on it, in at most twenty lines."""
+
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.stacks import users_first
+from pytest_llmmem.core.measured import Measured
+
+_FRAMES = 8
+
+
+def death_sentence(measured: Measured) -> str:
+    """What ended the worker, in which phase, after how long, and how much it held."""
+    ending = measured.ending
+    peak = f", having used {format_size(measured.peak.peak_bytes)}" if measured.peak else ""
+    after = f"in {ending.phase} after {measured.seconds:.1f} s{peak}"
+    if ending.kind == "over_budget" and (verdict := _broken(measured)):
+        return f"{verdict.sentence()}; stopped {after}{_note(ending)}"
+    return f"{_what(ending)} {after}{_note(ending)}"
+
+
+def _what(ending: Ending) -> str:
+    match ending.kind:
+        case "timed_out":
+            return "timed out"
+        case "over_budget":
+            return "stopped"
+        case "out_of_memory":
+            return "killed for want of memory (SIGKILL)"
+        case "crashed":
+            return f"crashed with {ending.signal}"
+        case _:
+            code = "" if ending.exit_code is None else f" with code {ending.exit_code}"
+            return f"exited{code}"
+
+
+def _note(ending: Ending) -> str:
+    return f": {ending.note}" if ending.note else ""
+
+
+def details(measured: Measured) -> str:
+    """The section under the failure."""
+    lines = []
+    if (peak := measured.peak) is not None:
+        lines.append(
+            f"peak      {format_size(peak.peak_bytes)} unreclaimable (± {format_size(peak.error_bytes)}), "
+            f"{format_size(peak.peak_file_bytes)} of mapped files, "
+            f"{format_size(peak.peak_resident_bytes)} resident, {format_size(peak.absolute_peak_bytes)} in all"
+        )
+    if measured.phases:
+        phases = (f"{phase.name} {format_size(phase.peak.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases)
+        lines.append("phases    " + ", ".join(phases))
+    lines += [f"budget    {_line(verdict)}" for verdict in measured.verdicts]
+    if (verdict := _broken(measured)) and not measured.ending.died:
+        enough = verdict.actual_bytes + (measured.peak.error_bytes if measured.peak else 0)
+        lines.append(f"passes    with {format_size(enough, verdict.budget.limit.unit)} or more")
+    frames = users_first(measured.stack)
+    if frames:
+        lines.append("stack     " + ("at the crossing" if not measured.ending.died else "at the end") + ", yours first")
+        lines += [f"  {frame}" for frame in frames[:_FRAMES]]
+        if len(frames) > _FRAMES:
+            lines.append(f"  and {len(frames) - _FRAMES} more")
+    lines += [f"note      {note}" for note in measured.notes]
+    return "\n".join(lines)
+
+
+def _line(verdict: Verdict) -> str:
+    unit = verdict.budget.limit.unit
+    name = f" {verdict.budget.name!r}" if verdict.budget.name else ""
+    held = "held" if verdict.held else "broken"
+    limit, actual = format_size(verdict.budget.limit_bytes, unit), format_size(verdict.actual_bytes, unit)
+    return f"{verdict.budget.kind}{name} {limit}: {actual} {verdict.budget.count}, {held}"
+
+
+def _broken(measured: Measured) -> Verdict | None:
+    return next((verdict for verdict in measured.verdicts if not verdict.held), None)

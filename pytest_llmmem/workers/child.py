@@ -1,0 +1,172 @@
+"""What runs inside a worker, forked or spawned: it arms its own death notes, takes jobs, and reads itself."""
+
+import contextlib
+import ctypes
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
+from typing import Any, Final
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.workers.handle import FATAL_DUMP, LIVE_DUMP
+from pytest_llmmem.workers.wire import Boundary, Finished, Opening, Ready, Run, Said, Spent, Streams
+
+RunJob = Callable[[Any, "Voice"], None]
+"""Runs one job; what it raises ends the worker."""
+
+_FEW_FAULTS: Final = 1024
+"""Up to so many page faults (4 MiB) are not worth a walk through the page tables: they are printed as the error."""
+
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+def serve(channel: Connection, fault_file: int, run_job: RunJob, *, malloc: str, parent_pid: int | None) -> None:
+    """Take jobs from the channel until the last one is done or the parent is gone."""
+    # one open descriptor for the life of the worker; faulthandler writes to it from signal handlers
+    faulthandler.enable(file=fault_file, all_threads=True)
+    arm_dumps(fault_file)
+    offer_to_oom_killer()
+    if malloc == "steady":
+        steady_malloc()
+    voice = Voice(channel, parent_pid)
+    voice.ready()
+    while True:
+        try:
+            run: Run = channel.recv()
+        except (EOFError, OSError):
+            return
+        run_job(run.job, voice)
+        voice.finish()
+        if run.last:
+            return
+
+
+@dataclass(slots=True)
+class Voice:
+    """The worker's side of the channel: windows of the measurement, and what the body wants to say."""
+
+    channel: Connection
+    parent_pid: int | None
+    """Whom descriptors can be passed to; ``None`` where the platform cannot."""
+    _memory: Any = None
+    _private_bytes: int = 0
+    _anonymous_bytes: int = 0
+    _faults: int = 0
+
+    def ready(self) -> None:
+        self._memory = probes.open_memory(os.getpid())
+        reading = self._read()
+        self._private_bytes = probes.private_bytes() or 0
+        self._anonymous_bytes = reading.anonymous_bytes
+        self._faults = probes.faults()
+        self.channel.send(Ready(reading, self._private_bytes))
+
+    def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:
+        """End the innermost windows and begin others. The mark starts anew: no window sees another one's spike."""
+        self._send_boundary(closes, opens, wants_peak=False)
+
+    def open(self, name: str, limit: object = None) -> None:
+        """Begin a window within the current one."""
+        self.switch(opens=(Opening(name, limit),))
+
+    def close_and_ask(self) -> Spent:
+        """End the innermost window and wait for what it used."""
+        self._send_boundary(1, (), wants_peak=True)
+        spent: Spent = self.channel.recv()
+        return spent
+
+    def say(self, what: Any) -> None:
+        """Pass something on to the body's owner."""
+        self.channel.send(Said(what))
+
+    def show_output(self) -> None:
+        """Pass on descriptors of the files that standard output and error go to, so that they outlive this process."""
+        if self.parent_pid is not None:
+            self.channel.send(Streams(2))
+            for descriptor in (1, 2):
+                send_handle(self.channel, descriptor, self.parent_pid)
+
+    def finish(self) -> None:
+        self.channel.send(Finished())
+
+    def _send_boundary(self, closes: int, opens: tuple[Opening, ...], *, wants_peak: bool) -> None:
+        reading = self._read()
+        copied, uncertain = self._copied(reading)
+        probes.reset_mark()
+        self.channel.send(Boundary(reading, closes, opens, copied, uncertain, wants_peak))
+
+    def _copied(self, reading: Reading) -> tuple[int, int]:
+        """Inherited pages copied since the last boundary: known, and merely possible."""
+        faults = probes.faults()
+        new_faults, self._faults = faults - self._faults, faults
+        private = probes.private_bytes() if new_faults > _FEW_FAULTS else None
+        if private is None:
+            return 0, new_faults * _PAGE
+        copied = (private - self._private_bytes) - (reading.anonymous_bytes - self._anonymous_bytes)
+        self._private_bytes, self._anonymous_bytes = private, reading.anonymous_bytes
+        return max(0, copied), 0
+
+    def _read(self) -> Reading:
+        reading: Reading | None = self._memory.read()
+        assert reading is not None, "a running process can read itself"
+        return reading
+
+
+def arm_dumps(fault_file: int) -> None:
+    """Let two real-time signals write every Python stack, even while one long system call runs or the GIL is held.
+
+    A handler runs on the main thread only when its system call returns: a ``read()`` of a whole shard never would in
+    time. So the main thread blocks the signals and a thread that does nothing but wait is there to receive them. The
+    fatal one kills by chaining to the default action: its number as exit status is unmistakably ours.
+    """
+    if not hasattr(signal, "SIGRTMIN"):
+        return
+    faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=True, chain=False)
+    faulthandler.register(FATAL_DUMP, file=fault_file, all_threads=True, chain=True)
+    helper = _Helper()
+    helper.start()
+    # Python 3.12 warns of a fork with several threads; ours must not be the reason
+    os.register_at_fork(before=helper.stop, after_in_parent=helper.start)
+
+
+class _Helper:
+    """A thread of C's own, without a Python frame, that waits for signals."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None)
+        self._pid = os.getpid()
+        self._thread = ctypes.c_ulong()
+
+    def start(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {LIVE_DUMP, FATAL_DUMP})
+        pause = ctypes.cast(self._libc.pause, ctypes.c_void_p)
+        self._libc.pthread_create(ctypes.byref(self._thread), None, pause, None)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {LIVE_DUMP, FATAL_DUMP})
+
+    def stop(self) -> None:
+        if os.getpid() == self._pid:
+            self._libc.pthread_cancel(self._thread)
+            self._libc.pthread_join(self._thread, None)
+
+
+def offer_to_oom_killer() -> None:
+    """Ask the kernel to choose this process first when memory runs out: not the session that judges it."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")
+
+
+def steady_malloc() -> None:
+    """Fix glibc's mmap threshold at 128 KiB, its initial value, which otherwise adapts and makes peaks random.
+
+    mallopt(3), ``M_MMAP_THRESHOLD`` = -3. Elsewhere than on glibc nothing happens.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(-3, 128 * 1024)

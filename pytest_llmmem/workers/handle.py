@@ -1,0 +1,181 @@
+"""The parent's side of one worker, whatever started it."""
+
+import contextlib
+import os
+import select
+import signal
+import stat
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from typing import Any, Final
+
+from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.readings import Reading, Tree
+from pytest_llmmem.workers.wire import Message, Ready, Run, Streams
+
+FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
+"""Dump every Python stack, then die of it (see ``child.arm_dumps``)."""
+LIVE_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 6
+"""Dump every Python stack and go on."""
+
+_DUMP_GRACE_S: Final = 0.25
+_EXIT_GRACE_S: Final = 10.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker process and the channel to it."""
+
+    pid: int
+    connection: Connection
+    fault_file: int
+    """Descriptor of the file that its faulthandler writes to."""
+    relatives: Callable[[], tuple[int, ...]]
+    """The processes that it shares inherited pages with, now; none for a spawned worker."""
+    reap: Callable[[float], Exit | None]
+    """Wait so many seconds for its end; ``None`` while it lives."""
+    end_sign: int | None = None
+    """A descriptor that becomes readable when it may have ended; ``None`` where only ``reap`` can tell."""
+    can_dump: bool = sys.platform != "win32"
+    family: Tree = Tree(unreclaimable_bytes=0, resident_bytes=0)
+    """What its relatives hold together without it."""
+    _ready: Ready | None = None
+    exit: Exit | None = None
+    output: tuple[int, ...] = ()
+    _live: bool = True
+    _poller: Any = None
+
+    def __post_init__(self) -> None:
+        # multiprocessing's own wait() builds a selector at each call: 30 µs of every 2 ms
+        if hasattr(select, "poll"):
+            self._poller = select.poll()
+            for descriptor in (self.connection.fileno(), self.end_sign):
+                if descriptor is not None:
+                    self._poller.register(descriptor, select.POLLIN)
+
+    def wait_ready(self) -> None:
+        """Wait for its first word. Raises ``EOFError`` when it died before."""
+        self._ready = self.connection.recv()
+
+    @property
+    def private_bytes(self) -> int:
+        """What was its own when it became ready."""
+        return self._ready.private_bytes if self._ready else 0
+
+    def family_with(self, reading: Reading) -> Tree:
+        """Its relatives and itself, shared pages once, when it holds what ``reading`` says."""
+        assert self._ready is not None, "only a ready worker reads itself"
+        since = self._ready.reading
+        own = self._ready.private_bytes if self.relatives() else since.unreclaimable_bytes
+        own_resident = self._ready.private_bytes if self.relatives() else since.resident_bytes
+        return Tree(
+            unreclaimable_bytes=self.family.unreclaimable_bytes
+            + own + reading.unreclaimable_bytes - since.unreclaimable_bytes,
+            resident_bytes=self.family.resident_bytes
+            + own_resident + reading.resident_bytes - since.resident_bytes,
+        )
+
+    def run(self, job: Any, *, last: bool) -> None:
+        """Hand over a job. A worker that is gone says so through ``poll``."""
+        os.ftruncate(self.fault_file, 0)
+        with contextlib.suppress(OSError):
+            self.connection.send(Run(job, last))
+
+    def reply(self, message: Any) -> None:
+        with contextlib.suppress(OSError):
+            self.connection.send(message)
+
+    def poll(self, timeout_s: float) -> Message | EOFError | None:
+        """The next message; ``None`` after ``timeout_s`` without one; an ``EOFError`` once there can be no more."""
+        woken = self._poller.poll(timeout_s * 1000) if self._poller else self.connection.poll(timeout_s)
+        if woken and self.connection.poll():
+            return self._receive()
+        if (woken or self.end_sign is None) and self.wait_end(0):
+            return self._receive() if self.connection.poll() else EOFError("it ended")
+        return None
+
+    def _receive(self) -> Message | EOFError | None:
+        try:
+            message = self.connection.recv()
+            if isinstance(message, Streams):
+                self.output = tuple(recv_handle(self.connection) for _ in range(message.count))
+                return None
+        except (EOFError, OSError) as error:
+            return EOFError(str(error))
+        return message  # type: ignore[no-any-return] -- what a connection yields has no type
+
+    def dump_stacks(self) -> str:
+        """Ask for every Python stack without stopping; empty when none came."""
+        if not self.can_dump:
+            return ""
+        before = os.fstat(self.fault_file).st_size
+        self._signal(LIVE_DUMP)
+        deadline = time.monotonic() + _DUMP_GRACE_S
+        size = before
+        while time.monotonic() < deadline:
+            time.sleep(0.001)
+            size, previous = os.fstat(self.fault_file).st_size, size
+            if size > before and size == previous:
+                break
+        return os.pread(self.fault_file, size - before, before).decode(errors="replace")
+
+    def stop(self) -> None:
+        """End it: stacks first, then by force."""
+        if self.can_dump:
+            self._signal(FATAL_DUMP)
+            if self.wait_end(_DUMP_GRACE_S):
+                return
+        self.kill()
+
+    def kill(self) -> None:
+        if self.exit is None:
+            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            self.wait_end(_EXIT_GRACE_S)
+
+    def wait_end(self, timeout_s: float = _EXIT_GRACE_S) -> bool:
+        """Wait for the process to be gone, and all that it started with it; whether it is."""
+        if self.exit is None:
+            self.exit = self.reap(timeout_s)
+        return self.exit is not None
+
+    def finish(self) -> None:
+        """After its last word: let it leave, or end it."""
+        if not self.wait_end():
+            self.kill()
+        self.close()
+
+    def close(self) -> None:
+        if self._live:
+            self._live = False
+            self.connection.close()
+            for descriptor in self.output:
+                os.close(descriptor)
+
+    def fault_text(self) -> str:
+        """Everything that faulthandler wrote for this worker's job."""
+        size = os.fstat(self.fault_file).st_size
+        return os.pread(self.fault_file, size, 0).decode(errors="replace")
+
+    def output_tail(self, length: int) -> tuple[str, str]:
+        """The end of what it wrote to the files of standard output and error, which are then emptied.
+
+        The next worker writes to the same files, where they were inherited.
+        """
+        tails = []
+        for descriptor in self.output:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                continue
+            size = os.fstat(descriptor).st_size
+            tails.append(os.pread(descriptor, length, max(0, size - length)).decode(errors="replace"))
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return (tails[0], tails[1]) if len(tails) == 2 else ("", "")
+
+    def _signal(self, number: int) -> None:
+        if self.exit is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)

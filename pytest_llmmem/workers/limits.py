@@ -1,0 +1,171 @@
+"""Hard limits around one worker, set from outside: a landing ``rlimit``, or a memory control group."""
+
+import contextlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
+
+_LANDING: Final = 0.7
+"""The share of its budget from which a worker gets its ``RLIMIT_DATA``."""
+_SLACK_BYTES: Final = 16 * 2**20
+"""Between a group's budget and its hard limit: room for the stacks to be written in before the kernel kills."""
+
+
+class Fence(Protocol):
+    """A hard limit for one job."""
+
+    name: str
+
+    def tick(self, used_bytes: int, reading: Reading) -> None:
+        """Called with every sample."""
+
+    def oom_kills(self) -> int:
+        """OOM kills that the limit itself has caused."""
+
+    def close(self) -> None:
+        """Undo everything."""
+
+
+class NoFence:
+    """``watch``: the supervisor's polling is all there is."""
+
+    name = "watch"
+
+    def tick(self, used_bytes: int, reading: Reading) -> None:
+        """Nothing to do."""
+
+    def oom_kills(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """Nothing was made."""
+
+
+@dataclass(slots=True)
+class LandingRlimit:
+    """``RLIMIT_DATA``, set only when the worker nears its budget: the offending line itself raises.
+
+    The limit counts private writable mappings whether they are touched or not, and safetensors maps whole files so:
+    set from the start, it would refuse maps that cost nothing.
+    """
+
+    pid: int
+    limit_bytes: int
+    name: str = "rlimit"
+    _landed: bool = False
+
+    def tick(self, used_bytes: int, reading: Reading) -> None:
+        if self._landed or used_bytes < _LANDING * self.limit_bytes:
+            return
+        import resource  # noqa: PLC0415 -- not there on Windows, where mypy reads this file too
+
+        self._landed = True
+        with contextlib.suppress(OSError):
+            limit = _data_bytes(self.pid) + self.limit_bytes - used_bytes
+            resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
+
+    def oom_kills(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """A worker's limit dies with it, or is lifted for the next job of its group."""
+        import resource  # noqa: PLC0415 -- as above
+
+        with contextlib.suppress(OSError):
+            resource.prlimit(self.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+class ControlGroup:
+    """A child of our own memory control group, with the worker alone in it: exact over its whole tree.
+
+    Memory stays charged to where it was first touched, so what the worker had inherited is not counted: the group's
+    charge is growth by itself. Version 2 throttles at the budget (``memory.high``) and kills a little above;
+    version 1 knows only the killing.
+    """
+
+    name = "cgroup"
+
+    def __init__(self, pid: int, limit_bytes: int, parent: MemoryGroup) -> None:
+        """Raises ``OSError`` where the group cannot be made."""
+        self._group = MemoryGroup(parent.path / f"llmmem-{pid}-{time.monotonic_ns()}", parent.version)
+        self._home = parent.path
+        self._pid = pid
+        self._group.path.mkdir()
+        hard = limit_bytes + _SLACK_BYTES
+        try:
+            if parent.version == 2:
+                self._write("memory.high", limit_bytes)
+                self._write("memory.max", hard)
+                self._write("memory.oom.group", 1)
+                with contextlib.suppress(OSError):
+                    self._write("memory.swap.max", 0)
+            else:
+                self._write("memory.limit_in_bytes", hard)
+            self._write("cgroup.procs", pid)
+        except OSError:
+            self._group.path.rmdir()
+            raise
+
+    def tick(self, used_bytes: int, reading: Reading) -> None:
+        """The kernel does it."""
+
+    def oom_kills(self) -> int:
+        return self._group.oom_kills() or 0
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            _write(self._home / "cgroup.procs", self._pid)
+        for _ in range(50):
+            with contextlib.suppress(OSError):
+                self._group.path.rmdir()
+                return
+            time.sleep(0.01)  # the kernel lets go of a dead task's group a moment after its parent has reaped it
+
+    def _write(self, name: str, value: int) -> None:
+        _write(self._group.path / name, value)
+
+
+def build_fence(enforce: str, pid: int, limit_bytes: int) -> tuple[Fence, str]:
+    """The fence that was asked for, and one sentence if another had to be taken."""
+    if enforce == "rlimit":
+        if sys.platform == "linux":
+            return LandingRlimit(pid, limit_bytes), ""
+        return NoFence(), "enforce='rlimit' needs Linux (prlimit): watched instead"
+    if enforce == "cgroup":
+        parent = own_group()
+        if parent is None:
+            return NoFence(), "enforce='cgroup' needs a memory control group: watched instead"
+        try:
+            return ControlGroup(pid, limit_bytes, parent), ""
+        except OSError as error:
+            return NoFence(), f"enforce='cgroup' needs a writable memory control group ({error}): watched instead"
+    return NoFence(), ""
+
+
+def cgroup_available() -> bool:
+    """Whether a child group could be made here."""
+    group = own_group()
+    return group is not None and os.access(group.path, os.W_OK)
+
+
+def _write(path: Path, value: int) -> None:
+    # a buffered write would report the kernel's refusal in a destructor, where it is swallowed
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, str(value).encode())
+    finally:
+        os.close(descriptor)
+
+
+def _data_bytes(pid: int) -> int:
+    """``VmData``: private writable mappings, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError(pid)

@@ -1,0 +1,83 @@
+"""What a worker says to its parent, one pickled message after another.
+
+Every message of a boundary carries the reading that the worker took of itself just before it reset its mark: the
+numbers of a worker that dies later are complete up to its last word.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_llmmem.core.readings import Peak, Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker can take a job."""
+
+    reading: Reading
+    private_bytes: int
+    """Anonymous pages that were its own already; what it shares with others was inherited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Parent to worker: run this job; ``last`` when no other will follow."""
+
+    job: Any
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A window of the measurement that begins: the test, a phase, a ``memory_budget`` block."""
+
+    name: str
+    limit: object = None
+    """A block's own limit as the user wrote it; ``None`` when it is only measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Between two stretches of a job: so many innermost windows end, and others begin."""
+
+    reading: Reading
+    closes: int = 0
+    opens: tuple[Opening, ...] = ()
+    copied_bytes: int = 0
+    """Inherited pages that were copied since the last boundary."""
+    uncertain_bytes: int = 0
+    """Pages that may have been copied and were too few to count."""
+    wants_peak: bool = False
+    """Whether the worker waits for the closed window's peak (``Spent``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Parent to worker: what the window used; ``limit_bytes`` is ``None`` when it had no limit or a bad one."""
+
+    peak: Peak
+    limit_bytes: int | None
+    complaint: str | None
+    """Why the limit cannot be used, or the sentence of its breach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Something that the body says to its owner; opaque here."""
+
+    what: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """Where the body's output goes from now on, when it goes to files: duplicates of descriptors follow."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The job is done; the last word about it."""
+
+
+Message = Ready | Boundary | Said | Streams | Finished

@@ -1,0 +1,246 @@
+"""The process that workers are forked from: preloaded, single-threaded, and never computing anything itself.
+
+It is forked from the parent right after collection, before any test has run there: a process that has run an OpenMP
+region or has touched a GPU cannot be forked from. It reaps its workers and, as child subreaper, whatever they leave.
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, Pipe
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import Any, Final
+
+from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
+from pytest_llmmem.core.readings import Tree
+from pytest_llmmem.probes import descendants, open_memory, shared_once
+from pytest_llmmem.workers.handle import Worker
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_MADV_COLLAPSE: Final = 25
+_HUGE: Final = 2 << 20
+_COLLAPSE_FROM: Final = 60
+"""Jobs from which half a second of collapsing pays (``docs/benchmarks.md``)."""
+
+Body = Callable[[Connection], None]
+
+
+class Zygote:
+    """The parent's handle: starts the zygote, takes workers from it, one of them forked ahead."""
+
+    def __init__(self, body: Body, preload: Callable[[], None], *, fault_file: int, jobs: int) -> None:
+        self._fault_file = fault_file
+        self._ours, theirs = Pipe()
+        self._exits: dict[int, Exit] = {}
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._ours.close()
+            _leave(lambda: _serve(theirs, body, preload, parent=parent, jobs=jobs))
+        theirs.close()
+        self._forked: list[int] = []
+        self._alive: set[int] = set()
+        self._parent = open_memory(os.getpid())
+        self._family: Tree | None = None
+        self._requested: Connection | None = None
+
+    def take(self) -> Worker:
+        """A worker that is ready for a job. Raises ``EOFError`` or ``OSError`` when the zygote or it is gone."""
+        self.prepare()
+        assert self._requested is not None
+        ours, self._requested = self._requested, None
+        while not self._forked:
+            self._hear()
+        pid = self._forked.pop(0)
+        worker = Worker(
+            pid=pid,
+            connection=ours,
+            fault_file=self._fault_file,
+            relatives=lambda: (os.getpid(), self.pid, *(self._alive - {pid})),
+            reap=lambda timeout_s: self._reap(pid, timeout_s),
+            end_sign=self._ours.fileno(),
+        )
+        worker.wait_ready()
+        worker.family = self._family_without(worker)
+        return worker
+
+    def _family_without(self, worker: Worker) -> Tree:
+        """What the parent, the zygote and its other workers hold together: measured once, and the parent's growth."""
+        parent = self._parent.read()
+        assert parent is not None, "we are alive"
+        if self._family is None:
+            together = shared_once((worker.pid, *worker.relatives()))
+            self._family = Tree(
+                unreclaimable_bytes=together.unreclaimable_bytes - worker.private_bytes - parent.unreclaimable_bytes,
+                resident_bytes=together.resident_bytes - worker.private_bytes - parent.unreclaimable_bytes,
+            )
+        return Tree(
+            unreclaimable_bytes=self._family.unreclaimable_bytes + parent.unreclaimable_bytes,
+            resident_bytes=self._family.resident_bytes + parent.unreclaimable_bytes,
+        )
+
+    def prepare(self) -> None:
+        """Have the next worker made ahead, while the current one works."""
+        if self._requested is None:
+            self._requested, theirs = Pipe()
+            self._ours.send("fork")
+            send_handle(self._ours, theirs.fileno(), self.pid)
+            theirs.close()
+
+    def close(self) -> None:
+        """End the zygote, and with it every worker."""
+        self._parent.close()
+        self._ours.close()
+        if self._requested is not None:
+            self._requested.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+    def _hear(self) -> None:
+        """Take in one message: a worker was forked (its pid), or one has ended (its pid and how)."""
+        message = self._ours.recv()
+        if isinstance(message, int):
+            self._forked.append(message)
+            self._alive.add(message)
+        else:
+            self._exits.update([message])
+            self._alive.discard(message[0])
+
+    def _reap(self, pid: int, timeout_s: float) -> Exit | None:
+        deadline = time.monotonic() + timeout_s
+        while pid not in self._exits and self._ours.poll(max(0.0, deadline - time.monotonic())):
+            try:
+                self._hear()
+            except (EOFError, OSError):
+                # the zygote died, and the kernel ends its workers with it
+                return Exit(signal="SIGKILL", signal_number=signal.SIGKILL)
+        return self._exits.pop(pid, None)
+
+
+def _leave(run: Callable[[], None]) -> None:
+    """Run, and end this process without unwinding through the frames of the process that it was forked from."""
+    code = 1
+    try:
+        run()
+        code = 0
+    except BaseException:  # noqa: BLE001 -- whatever it is, it must not reach pytest's frames in a forked process
+        sys.excepthook(*sys.exc_info())
+    finally:
+        # sys.exit would tear the parent's fixtures down a second time, here
+        os._exit(code)
+
+
+def _serve(control: Connection, body: Body, preload: Callable[[], None], *, parent: int, jobs: int) -> None:
+    _die_with(parent)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    wake, woken = socket.socketpair()
+    for end in (wake, woken):
+        end.setblocking(False)
+    signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    preload()
+    gc.collect()
+    # without it the first collection in a worker would copy every inherited page that holds an object
+    gc.freeze()
+    if jobs >= _COLLAPSE_FROM:
+        collapse_heap()
+    selector = selectors.DefaultSelector()
+    selector.register(control, selectors.EVENT_READ)
+    selector.register(wake, selectors.EVENT_READ)
+    workers: set[int] = set()
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is wake:
+                with contextlib.suppress(BlockingIOError):
+                    wake.recv(4096)
+                for pid, exit_ in _collect(workers):
+                    control.send((pid, exit_))
+            else:
+                try:
+                    control.recv()
+                except EOFError:
+                    return
+                channel = Connection(recv_handle(control))
+                pid = os.fork()
+                if pid == 0:
+                    _leave(lambda: _be_worker(control, channel, body))
+                channel.close()
+                workers.add(pid)
+                control.send(pid)
+
+
+def _be_worker(control: Connection, channel: Connection, body: Body) -> None:
+    zygote = os.getppid()
+    os.setsid()
+    _die_with(zygote)
+    control.close()
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    body(channel)
+
+
+def _collect(workers: set[int]) -> list[tuple[int, Exit]]:
+    """Reap what has ended; kill and reap what the ended workers left behind."""
+    ended: list[tuple[int, Exit]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            break
+        if pid == 0:
+            break
+        if pid in workers:
+            workers.discard(pid)
+            ended.append((pid, exit_from_wait_status(status)))
+            _kill_orphans(workers)
+    return ended
+
+
+def _kill_orphans(workers: set[int]) -> None:
+    """End every descendant that is not a worker or below one: killing one may hand us its children, so repeat."""
+    spared = workers.union(*(descendants(pid) for pid in workers))
+    while orphans := [pid for pid in descendants(os.getpid()) if pid not in spared]:
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for pid in orphans:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def _die_with(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the parent ends; leave at once if it has ended already."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def collapse_heap() -> None:
+    """Gather our anonymous memory into huge pages: a fork then copies a third of the page tables.
+
+    ``MADV_COLLAPSE`` exists since Linux 6.1; where it is refused nothing is lost.
+    """
+    libc: Any = ctypes.CDLL(None)
+    with open("/proc/self/maps") as maps:
+        lines = [line.split() for line in maps]
+    for bounds, permissions, _, _, inode, *name in lines:
+        if permissions != "rw-p" or inode != "0" or (name and name != ["[heap]"]):
+            continue
+        start, end = (int(bound, 16) for bound in bounds.split("-"))
+        for address in range(-(-start // _HUGE) * _HUGE, end - _HUGE + 1, _HUGE):
+            libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(_HUGE), _MADV_COLLAPSE)
