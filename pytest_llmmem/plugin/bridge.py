@@ -33,6 +33,9 @@ RECORD: Final = "llmmem"
 class _Failed(pytest.fail.Exception):
     """A failure that is shown as its message, without a traceback of ours."""
 
+    # pytest's summary line gives the class with its module, except for what is built in
+    __module__ = "builtins"
+
     def __init__(self, message: str) -> None:
         pytest.fail.Exception.__init__(self, message, pytrace=False)
 
@@ -40,12 +43,16 @@ class _Failed(pytest.fail.Exception):
 class _OverBudget(BudgetExceeded, _Failed):
     """What ``xfail(raises=BudgetExceeded)`` matches."""
 
+    __module__ = "builtins"
+    __qualname__ = BudgetExceeded.__qualname__
     __init__ = _Failed.__init__
 
 
 class _Died(WorkerCrashed, _Failed):
     """What ``xfail(raises=WorkerCrashed)`` matches."""
 
+    __module__ = "builtins"
+    __qualname__ = WorkerCrashed.__qualname__
     __init__ = _Failed.__init__
 
 

@@ -20,8 +20,8 @@ from pytest_llmmem.workers.wire import Boundary, Finished, Opening, Ready, Run, 
 RunJob = Callable[[Any, "Voice"], None]
 """Runs one job; what it raises ends the worker."""
 
-_FEW_FAULTS: Final = 1024
-"""Up to so many page faults (4 MiB) are not worth a walk through the page tables: they are printed as the error."""
+_FEW_COPIES: Final = 4 * 2**20
+"""Up to so many bytes of page faults are not worth a walk through the page tables: they are printed as the error."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -104,10 +104,12 @@ class Voice:
     def _copied(self, reading: Reading) -> tuple[int, int]:
         """Inherited pages copied since the last boundary: known, and merely possible."""
         faults = probes.faults()
-        new_faults, self._faults = faults - self._faults, faults
-        private = probes.private_bytes() if new_faults > _FEW_FAULTS else None
+        possible, self._faults = (faults - self._faults) * _PAGE, faults
+        private = probes.private_bytes() if possible > _FEW_COPIES else None
         if private is None:
-            return 0, new_faults * _PAGE
+            # taken for copies, so that a later walk does not find them a second time
+            self._private_bytes += possible
+            return 0, possible
         copied = (private - self._private_bytes) - (reading.anonymous_bytes - self._anonymous_bytes)
         self._private_bytes, self._anonymous_bytes = private, reading.anonymous_bytes
         return max(0, copied), 0
