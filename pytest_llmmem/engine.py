@@ -74,8 +74,11 @@ class _Supervision:
     saw_tree: bool = False
     blocks: dict[int, Budget] = field(default_factory=dict)
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
+    complaints: dict[int, str] = field(default_factory=dict)
+    """Why the limit of an open block cannot be used."""
     verdicts: list[Verdict] = field(default_factory=list)
-    phases: list[Phase] = field(default_factory=list)
+    phases: list[tuple[float, Phase]] = field(default_factory=list)
+    """With the moment at which each began."""
     notes: list[str] = field(default_factory=list)
     fence: Fence = field(default_factory=NoFence)
     _started: float = field(default_factory=time.monotonic)
@@ -133,7 +136,7 @@ class _Supervision:
         )
         now = time.monotonic()
         for _ in range(boundary.closes):
-            self._close(self.meter.close(), now - self._opened.pop(), wants_peak=boundary.wants_peak)
+            self._close(self.meter.close(), self._opened.pop(), now, wants_peak=boundary.wants_peak)
         for opening in boundary.opens:
             self._open(opening, boundary.reading)
             self._opened.append(now)
@@ -152,22 +155,19 @@ class _Supervision:
                 )
                 self.blocks[id(window)] = budget
             except ValueError as error:
-                self.notes.append(f"memory_budget: {error}")
+                self.complaints[id(window)] = f"memory_budget {opening.name!r}: {error}"
 
-    def _close(self, window: Window, seconds: float, *, wants_peak: bool) -> None:
+    def _close(self, window: Window, opened: float, now: float, *, wants_peak: bool) -> None:
         budget = self.blocks.pop(id(window), None)
-        verdict = None
-        if budget is not None:
-            verdict = Verdict(budget=budget, actual_bytes=_used(window, budget))
+        verdict = Verdict(budget=budget, actual_bytes=_used(window, budget)) if budget else None
+        if verdict is not None:
             self.verdicts.append(verdict)
         if window.name in PHASES:
             self.phase = None
         if window is not self.whole:
-            self.phases.append(Phase(name=window.name, peak=window.peak, seconds=seconds))
+            self.phases.append((opened, Phase(name=window.name, peak=window.peak, seconds=now - opened)))
         if wants_peak:
-            complaint = None if verdict is None or verdict.held else verdict.sentence()
-            if verdict is None and self.notes and self.notes[-1].startswith("memory_budget: "):
-                complaint = self.notes.pop()
+            complaint = verdict.sentence() if verdict and not verdict.held else self.complaints.pop(id(window), None)
             self.worker.reply(Spent(window.peak, budget.limit_bytes if budget else None, complaint))
 
     def _guard(self, reading: Reading, *, slow: bool) -> None:
@@ -232,28 +232,26 @@ class _Supervision:
         if ending.kind == "out_of_memory" and self.fence.oom_kills():
             ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
         whole = self.whole
-        verdicts = [Verdict(budget=b, actual_bytes=_used(whole, b)) for b in self.plan.budgets] if whole else []
+        guarded = self._guarded() if whole else []
         dump = self.breach_dump or ("" if self.finished else self.worker.fault_text())
+        now = time.monotonic()
+        unfinished = [
+            (opened, Phase(name=window.name, peak=window.peak, seconds=now - opened))
+            for window, opened in zip(self.meter.windows, self._opened, strict=True)
+            if window is not whole
+        ]
         return Measured(
             ending=ending,
             peak=whole.peak if whole else None,
-            phases=(*self.phases, *self._unfinished()),
-            verdicts=(*verdicts, *self.verdicts),
+            phases=tuple(phase for _, phase in sorted(self.phases + unfinished, key=lambda begun: begun[0])),
+            verdicts=(*(Verdict(budget=budget, actual_bytes=_used(window, budget)) for window, budget in guarded), *self.verdicts),
             method="sampled" if self.saw_tree else probes.METHOD,
-            seconds=time.monotonic() - self._started,
+            seconds=now - self._started,
             stack=parse_stack(dump),
+            stack_at="the crossing" if self.breach_dump else "the end",
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=tuple(self.notes),
         )
-
-    def _unfinished(self) -> list[Phase]:
-        """Windows that death left open, with what they had reached."""
-        now = time.monotonic()
-        return [
-            Phase(name=window.name, peak=window.peak, seconds=now - opened)
-            for window, opened in zip(self.meter.windows, self._opened, strict=True)
-            if window is not self.whole
-        ]
 
     def _evidence(self) -> Evidence:
         now = probes.oom_kills_on_host()

@@ -116,7 +116,7 @@ class Bench:
         report, said = self.folder / f"{label}.xml", self.folder / f"{label}.log"
         report.unlink(missing_ok=True)
         options = (*COMMON, *self.suite.arguments, *arguments, f"--junitxml={report}")
-        command, source = (self.python, "-m", "pytest", *options, "tests"), self.folder / self.suite.stem
+        command, source = (str(self.python), "-m", "pytest", *options, "tests"), self.folder / self.suite.stem
         # The caller's PYTEST_ADDOPTS or PYTHONPATH is not the suite's; a fixed hash seed keeps test ids made from sets.
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
         environ["PYTHONHASHSEED"] = "0"

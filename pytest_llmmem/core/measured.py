@@ -30,7 +30,9 @@ class Measured:
     method: Literal["kernel", "sampled"]
     seconds: float
     stack: tuple[Frame, ...] = ()
-    """Innermost first, at the breach or at death."""
+    """Innermost first."""
+    stack_at: Literal["the crossing", "the end"] = "the end"
+    """When the stack was taken: as a budget was crossed, or at death."""
     output: tuple[str, str] = ("", "")
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()

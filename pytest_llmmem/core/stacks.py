@@ -38,9 +38,10 @@ class Frame:
 
 
 def parse_stack(dump: str) -> tuple[Frame, ...]:
-    """The frames of the thread that ran the test, innermost first, without pytest's and our own.
+    """The frames of the thread that matters, innermost first, without pytest's and our own.
 
-    The main thread is the last that faulthandler lists; in a crash the thread at fault is marked ``Current thread``.
+    In a crash that is the one at fault, which faulthandler marks ``Current thread``; else the one that pytest runs the
+    test in.
     """
     threads: list[list[Frame]] = []
     current: list[Frame] | None = None
@@ -51,7 +52,8 @@ def parse_stack(dump: str) -> tuple[Frame, ...]:
                 current = threads[-1]
         elif threads and (match := _FRAME.match(line)):
             threads[-1].append(Frame(match["file"], match["line"], match["function"]))
-    chosen = current or next((frames for frames in reversed(threads) if frames), [])
+    running = next((frames for frames in threads if any(frame.is_machinery for frame in frames)), None)
+    chosen = current or running or next((frames for frames in reversed(threads) if frames), [])
     return tuple(frame for frame in chosen if not frame.is_machinery)
 
 

@@ -35,6 +35,7 @@ class _Failed(pytest.fail.Exception):
 
     # pytest's summary line gives the class with its module, except for what is built in
     __module__ = "builtins"
+    __qualname__ = "Failed"
 
     def __init__(self, message: str) -> None:
         pytest.fail.Exception.__init__(self, message, pytrace=False)

@@ -56,7 +56,7 @@ def details(measured: Measured) -> str:
         lines.append(f"passes    with {format_size(enough, verdict.budget.limit.unit)} or more")
     frames = users_first(measured.stack)
     if frames:
-        lines.append("stack     " + ("at the crossing" if not measured.ending.died else "at the end") + ", yours first")
+        lines.append(f"stack     at {measured.stack_at}, yours first")
         lines += [f"  {frame}" for frame in frames[:_FRAMES]]
         if len(frames) > _FRAMES:
             lines.append(f"  and {len(frames) - _FRAMES} more")
