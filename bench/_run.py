@@ -1,0 +1,117 @@
+"""What the benchmarks share: pytest on generated tests in a process of its own, medians, and a table."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+MB = 1_000_000
+
+_CLOCK = """
+import time
+
+ticks = []
+
+
+def pytest_runtest_logfinish():
+    ticks.append(time.perf_counter())
+
+
+def pytest_unconfigure(config):
+    config.rootpath.joinpath("ticks").write_text("\\n".join(map(str, ticks)))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One pytest session that has ended."""
+
+    code: int
+    output: str
+    wall_s: float
+    tests: Mapping[str, Mapping[str, Any]]
+    """Of the JSON report, by the test's name."""
+    per_test_s: Sequence[float]
+    """Between the ends of consecutive tests."""
+
+
+class Session:
+    """A folder with one generated test file, on which pytest can be run again and again."""
+
+    def __init__(self, folder: Path, tests: str) -> None:
+        self.folder = folder
+        self._write("test_bench.py", tests)
+        self._write("clock.py", _CLOCK)
+        self._write("pytest.ini", "[pytest]\n")
+
+    def _write(self, name: str, text: str) -> None:
+        self.folder.joinpath(name).write_text(textwrap.dedent(text))
+
+    def command(self, *arguments: str, python: str = sys.executable) -> list[str]:
+        """Pytest without the plugins that happen to be installed: only those that are named."""
+        plugins = ("-p", "clock", "-p", "no:cacheprovider", "-p", "no:randomly")
+        return [python, "-m", "pytest", "-q", *plugins, *arguments, "test_bench.py"]
+
+    def environment(self) -> dict[str, str]:
+        own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(self.folder), "HF_HUB_OFFLINE": "1"}
+        return {name: text for name, text in os.environ.items() if name != "PYTEST_ADDOPTS"} | own
+
+    def run(self, *arguments: str, python: str = sys.executable) -> Run:
+        """Run once; ``-p llmmem`` is left to the caller, since some run without it."""
+        report, ticks = self.folder / "report.json", self.folder / "ticks"
+        for old in (report, ticks):
+            old.unlink(missing_ok=True)
+        isolating = "llmmem" in arguments
+        command = self.command(*arguments, *(["--llm-report=report.json"] if isolating else []), python=python)
+        began = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
+        )
+        wall_s = time.perf_counter() - began
+        tests = json.loads(report.read_text())["tests"] if report.exists() else []
+        times = [float(line) for line in ticks.read_text().split()] if ticks.exists() else []
+        return Run(
+            code=done.returncode,
+            output=done.stdout + done.stderr,
+            wall_s=wall_s,
+            tests={test["nodeid"].partition("::")[2]: test for test in tests},
+            per_test_s=[later - earlier for earlier, later in zip(times, times[1:], strict=False)],
+        )
+
+
+@contextmanager
+def session(tests: str) -> Iterator[Session]:
+    """A session on a test file that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        yield Session(Path(folder), tests)
+
+
+def interleave(variants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
+    """Run each variant once per round, so that whatever else the machine does falls on all of them alike."""
+    results: dict[str, list[T]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, run in variants.items():
+            results[name].append(run())
+    return results
+
+
+def table(*rows: Sequence[object]) -> None:
+    """Print rows with aligned columns; the first row is the header, the first column is text."""
+    texts = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    for row in texts:
+        first, *others = (f"{cell:{'<' if not i else '>'}{width}}" for i, (cell, width) in enumerate(zip(row, widths)))
+        print("  ".join([first, *others]).rstrip())
+
+
+def verdict(met: bool) -> str:  # noqa: FBT001 -- the one thing that it says
+    return "yes" if met else "NO"

@@ -1,0 +1,45 @@
+"""What the tests share: running pytest with the plugin as a user would, and reading what it reported."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pytest_llmmem.core.records import SessionRecord, TestRecord
+
+pytest_plugins = ["pytester"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished pytest run."""
+
+    result: pytest.RunResult
+    record: SessionRecord
+
+    @property
+    def text(self) -> str:
+        return self.result.stdout.str()
+
+    def __getitem__(self, name: str) -> TestRecord:
+        """The record of a test, by the end of its node id."""
+        (found,) = [test for test in self.record.tests if test.nodeid.endswith(f"::{name}")]
+        return found
+
+
+@pytest.fixture
+def run(pytester: pytest.Pytester) -> Callable[..., Run]:
+    """Write a test file, run it in a process of its own, and read the JSON report."""
+
+    def run_(source: str, *arguments: str, timeout_s: float = 60) -> Run:
+        pytester.makepyfile(source)
+        report = Path(pytester.path, "report.json")
+        result = pytester.runpytest_subprocess(
+            f"--llm-report={report}", "-p", "no:randomly", *arguments, timeout=timeout_s
+        )
+        data = json.loads(report.read_text()) if report.exists() else {"schema": 1, "environment": {}, "tests": []}
+        return Run(result, SessionRecord.from_json(data))
+
+    return run_
