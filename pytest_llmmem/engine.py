@@ -18,7 +18,7 @@ from pytest_llmmem.workers.wire import Boundary, Finished, Opening, Said, Spent
 
 WHOLE: Final = "test"
 """The name of the window around a whole job."""
-PHASES: Final = ("setup", "call", "teardown")
+PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardown": "teardown"}
 
 _SLOW_TICKS: Final = 25
 """Every so many ticks (50 ms) come the dearer looks: descendants, the machine's memory."""
@@ -146,7 +146,7 @@ class _Supervision:
         if opening.name == WHOLE and self.whole is None:
             self.whole = window
         elif opening.name in PHASES:
-            self.phase = opening.name  # type: ignore[assignment] -- narrowed by the tuple of the same names
+            self.phase = PHASES[opening.name]
         if opening.limit is not None:
             try:
                 limit = parse_limit(opening.limit)
@@ -191,7 +191,7 @@ class _Supervision:
             for window, budget in self._guarded()
         )
         if self.fence.name != "watch" and guarded:
-            self.fence.tick(guarded[0].used_bytes, reading)
+            self.fence.tick(guarded[0].used_bytes)
         elapsed_s = time.monotonic() - self._started
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)
         if reason is not None:
@@ -232,7 +232,10 @@ class _Supervision:
         if ending.kind == "out_of_memory" and self.fence.oom_kills():
             ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
         whole = self.whole
-        guarded = self._guarded() if whole else []
+        open_verdicts = [
+            Verdict(budget=budget, actual_bytes=_used(window, budget))
+            for window, budget in (self._guarded() if whole else ())
+        ]
         dump = self.breach_dump or ("" if self.finished else self.worker.fault_text())
         now = time.monotonic()
         unfinished = [
@@ -244,7 +247,7 @@ class _Supervision:
             ending=ending,
             peak=whole.peak if whole else None,
             phases=tuple(phase for _, phase in sorted(self.phases + unfinished, key=lambda begun: begun[0])),
-            verdicts=(*(Verdict(budget=budget, actual_bytes=_used(window, budget)) for window, budget in guarded), *self.verdicts),
+            verdicts=(*open_verdicts, *self.verdicts),
             method="sampled" if self.saw_tree else probes.METHOD,
             seconds=now - self._started,
             stack=parse_stack(dump),
@@ -277,4 +280,3 @@ def _used(window: Window, budget: Budget) -> int:
     if budget.limit.is_share:
         return peak.peak_bytes + window.base.unreclaimable_bytes
     return peak.peak_bytes
-

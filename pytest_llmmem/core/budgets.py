@@ -1,9 +1,9 @@
 """Limits: a size, a share of the machine, or an expression in the checkpoint's own terms.
 
-    limit   = product {"+" product}
-    product = factor {"*" factor}
-    factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
-    TERM    = weights | shard | largest_layer | params@DTYPE
+limit   = product {"+" product}
+product = factor {"*" factor}
+factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
+TERM    = weights | shard | largest_layer | params@DTYPE
 """
 
 import re

@@ -9,7 +9,6 @@ FINISH_FACTOR: Final = 2
 """A test that may finish after its breach is stopped at this multiple of its limit."""
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guarded:
     """One budget beside what its stretch of the test has used so far, in bytes."""
@@ -38,7 +37,9 @@ class Machine:
 
     @property
     def exhausted(self) -> bool:
-        return self.available_bytes < self.reserve_bytes and self.growth_bytes > self.reserve_bytes - self.available_bytes
+        return (
+            self.available_bytes < self.reserve_bytes and self.growth_bytes > self.reserve_bytes - self.available_bytes
+        )
 
 
 def default_reserve_bytes(total_bytes: int) -> int:

@@ -64,6 +64,7 @@ def exit_from_returncode(returncode: int) -> Exit:
 
 
 def signal_name(number: int) -> str:
+    """``"SIGSEGV"``; a number that has no name is given as it is."""
     try:
         return signal.Signals(number).name
     except ValueError:

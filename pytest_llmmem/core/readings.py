@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,9 @@ class Tree:
 
     unreclaimable_bytes: int
     resident_bytes: int
+
+
+NOTHING: Final = Tree(unreclaimable_bytes=0, resident_bytes=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,7 @@ class Window:
     copied_bytes: int = 0
     """Inherited pages that were written to: memory that growth of the resident set does not show."""
     uncertain_bytes: int = 0
-    tree_growth: Tree = Tree(unreclaimable_bytes=0, resident_bytes=0)
+    tree_growth: Tree = NOTHING
 
     def include(self, segment: Segment) -> None:
         if segment.closed_unreclaimable_bytes > self.closed_unreclaimable_bytes:
@@ -107,9 +111,7 @@ class Window:
     def include_tree(self, tree: Tree) -> None:
         grown, base = self.tree_growth, self.tree_base
         self.tree_growth = Tree(
-            unreclaimable_bytes=max(
-                grown.unreclaimable_bytes, tree.unreclaimable_bytes - base.unreclaimable_bytes
-            ),
+            unreclaimable_bytes=max(grown.unreclaimable_bytes, tree.unreclaimable_bytes - base.unreclaimable_bytes),
             resident_bytes=max(grown.resident_bytes, tree.resident_bytes - base.resident_bytes),
         )
 

@@ -19,6 +19,8 @@ Outcome = Literal["passed", "failed", "skipped", "error", "xfailed", "xpassed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndingRecord:
+    """How the worker ended, and what is known of it."""
+
     kind: EndingKind
     signal: str | None = None
     exit_code: int | None = None
@@ -42,6 +44,8 @@ class RamRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VramRecord:
+    """One device's memory, in bytes."""
+
     device: str
     peak_allocated_bytes: int
     peak_reserved_bytes: int
@@ -50,6 +54,8 @@ class VramRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseRecord:
+    """One stretch of the test: setup, load, call, a ``memory_budget`` block; its peak is above its own beginning."""
+
     name: str
     peak_bytes: int
     seconds: float
@@ -57,6 +63,8 @@ class PhaseRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetRecord:
+    """A limit beside what was used, in bytes."""
+
     kind: str
     limit: str
     limit_bytes: int
@@ -68,6 +76,8 @@ class BudgetRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRecord:
+    """The checkpoint that the test used, by its headers, in bytes."""
+
     source: str
     load: str
     weights_bytes: int
@@ -97,12 +107,14 @@ class TestRecord:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return _plain(dataclasses.asdict(self))
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote; unknown keys are passed over, so that newer reports can be read."""
-        return _build(cls, data)
+        built: Self = _build(cls, data)
+        return built
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +149,7 @@ def _plain(value: Any) -> Any:
 
 def _build(kind: Any, value: Any) -> Any:
     """Build a value of an annotated type from plain JSON."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         types_ = typing.get_type_hints(kind)
         known = {field.name for field in dataclasses.fields(kind)}
         return kind(**{key: _build(types_[key], item) for key, item in value.items() if key in known})

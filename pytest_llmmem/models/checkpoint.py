@@ -132,7 +132,9 @@ def read_checkpoint(path: Path, *, source: str | None = None) -> Checkpoint:
     if not path.is_dir():
         msg = f"{path} is not a folder: a checkpoint is a folder with config.json and weights"
         raise CheckpointError(msg)
-    formats = tuple(format_ for format_ in WEIGHT_NAMES if _weight_files(path, format_) or _index(path, format_).exists())
+    formats = tuple(
+        format_ for format_ in WEIGHT_NAMES if _weight_files(path, format_) or _index(path, format_).exists()
+    )
     if not formats:
         raise _no_weights(path)
     format_ = formats[0]

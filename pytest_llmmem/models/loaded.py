@@ -37,7 +37,7 @@ class LoadedModel:
     @cached_property
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer, loaded when first asked for."""
-        import transformers  # noqa: PLC0415 -- the user's library, imported when used
+        import transformers
 
         return transformers.AutoTokenizer.from_pretrained(self.checkpoint.path)
 
@@ -105,7 +105,7 @@ def load_default(checkpoint: Checkpoint, measured: Callable[[], AbstractContextM
 def model_class(checkpoint: Checkpoint) -> Any:
     """The class that the checkpoint's config names, or ``AutoModel``. Raises ``CheckpointError`` without transformers."""
     try:
-        import transformers  # noqa: PLC0415 -- the user's library, imported when used
+        import transformers
     except ImportError as error:
         msg = f"--llm-model={checkpoint.source}: loading needs transformers ({error}): pip install 'pytest-llmmem[hf]'"
         raise CheckpointError(msg) from error

@@ -33,7 +33,7 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
     return {"architecture": model_class.__name__, "tensors": tensors}
 
 
-def _model_class(transformers: Any, config: Any) -> Any:  # noqa: ANN401 -- transformers is not there when types are checked
+def _model_class(transformers: Any, config: Any) -> Any:
     """The class that ``architectures`` names, or else the most specific one that is known for this kind of config."""
     for name in config.architectures or ():
         return getattr(transformers, name)
@@ -46,7 +46,7 @@ def _model_class(transformers: Any, config: Any) -> Any:  # noqa: ANN401 -- tran
     raise LookupError(msg)
 
 
-def _on_disk(model: Any) -> dict[str, Any]:  # noqa: ANN401 -- a transformers model
+def _on_disk(model: Any) -> dict[str, Any]:
     """The state dict as it is saved: tied weights once, and under the names that the architecture's checkpoints have."""
     once: dict[int, tuple[str, Any]] = {}
     ignored = set(model._keys_to_ignore_on_save or ())  # noqa: SLF001 -- as save_pretrained does; there is no public name

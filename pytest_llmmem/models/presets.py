@@ -35,7 +35,7 @@ def _gpt_neox(*, hidden: int, layers: int, heads: int, vocab: int) -> dict[str, 
     }
 
 
-def _llama(  # noqa: PLR0913 -- the sizes that tell one model of this family from another
+def _llama(
     *, hidden: int, wide: int, layers: int, heads: int, shared_heads: int, vocab: int, positions: int, dtype: str
 ) -> dict[str, Any]:
     return {

@@ -153,7 +153,9 @@ def _options(query: str) -> dict[str, str]:
     options = dict(parse_qsl(query, keep_blank_values=True))
     for option in options:
         if option not in _OPTIONS:
-            msg = f"{option!r} is no option of a synthetic checkpoint: write {', '.join(f'{name}=' for name in _OPTIONS)}"
+            msg = (
+                f"{option!r} is no option of a synthetic checkpoint: write {', '.join(f'{name}=' for name in _OPTIONS)}"
+            )
             raise ValueError(msg)
     return options
 
@@ -169,7 +171,7 @@ def _config_path(name: str, *, base: Path) -> Path:
 
 def _path(text: str, base: Path) -> Path:
     # Path.expanduser raises where there is no such user; here that is one more folder that is not there.
-    return base / os.path.expanduser(text)  # noqa: PTH111 -- see above
+    return base / os.path.expanduser(text)
 
 
 def _read_config(path: Path) -> dict[str, Any]:

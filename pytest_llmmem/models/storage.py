@@ -74,7 +74,7 @@ def mapped_nbytes(folder: Path) -> int | None:
 
 def touch(model: Any) -> None:
     """Read one byte of every page of every weight, so that all of the model is resident."""
-    import torch  # noqa: PLC0415 -- the user's library, imported when used
+    import torch
 
     for tensor in plain_tensors(model):
         if tensor.device.type == "cpu" and tensor.numel():
@@ -87,7 +87,7 @@ def trim() -> None:
     """Collect garbage and hand freed memory back to the kernel, where the allocator can."""
     gc.collect()
     if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 -- only here
+        import ctypes
 
         libc = ctypes.CDLL(None)
         if hasattr(libc, "malloc_trim"):

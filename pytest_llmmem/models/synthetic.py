@@ -107,7 +107,7 @@ def _ask_transformers(spec: SyntheticSpec) -> dict[str, Any]:
     """Have a model built without memory by an interpreter that imports torch in our place: see ``meta_layout``."""
     program = Path(__file__).with_name("meta_layout.py")
     # -P: the folder of the program must not be searched for modules, or its neighbours would hide the standard library's.
-    asked = subprocess.run(  # noqa: S603 -- our own program
+    asked = subprocess.run(
         [sys.executable, "-P", str(program)], input=spec.config_json, capture_output=True, text=True, check=False
     )
     if asked.returncode != 0:

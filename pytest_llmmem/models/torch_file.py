@@ -71,7 +71,7 @@ class _Found(NamedTuple):
 class _TensorsOnly(pickle.Unpickler):
     """Builds a stand-in for each tensor, and refuses every name that a plain state dict has no use for."""
 
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 -- a class or a function, as the pickle asks
+    def find_class(self, module: str, name: str) -> Any:
         match module, name:
             case "collections", "OrderedDict":
                 return OrderedDict
@@ -84,7 +84,7 @@ class _TensorsOnly(pickle.Unpickler):
         msg = f"it asks for {module}.{name}"
         raise pickle.UnpicklingError(msg)
 
-    def persistent_load(self, pid: Any) -> tuple[str, str]:  # noqa: ANN401 -- whatever the pickle says
+    def persistent_load(self, pid: Any) -> tuple[str, str]:
         _storage, dtype, key, *_ = pid
         return str(key), str(dtype)
 

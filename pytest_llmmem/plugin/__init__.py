@@ -44,13 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = config.stash[SETTINGS] = resolve_settings(config)
         config.stash[MODELS] = None
         if settings.model:
-            from pytest_llmmem.plugin.models import Models  # noqa: PLC0415 -- only sessions with a model pay for it
+            from pytest_llmmem.plugin.models import Models
 
             config.stash[MODELS] = Models.of(settings, Path(config.invocation_params.dir))
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporting(settings), "llmmem-reporting")
     if "PYTEST_LLMMEM_WORKER" in os.environ:
-        from pytest_llmmem.plugin.spawned import SpawnedRole  # noqa: PLC0415 -- only spawned workers need it
+        from pytest_llmmem.plugin.spawned import SpawnedRole
 
         config.pluginmanager.register(SpawnedRole(config), "llmmem-spawned")
 
@@ -78,10 +78,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     spawned = config.pluginmanager.has_plugin("llmmem-spawned")
     if settings.isolate == "none" or config.option.collectonly or spawned or not session.items:
         return
-    from pytest_llmmem.plugin.planning import is_isolated  # noqa: PLC0415 -- only sessions with tests pay for it
+    from pytest_llmmem.plugin.planning import is_isolated
 
     if any(is_isolated(item, settings) for item in session.items):
-        from pytest_llmmem.plugin.isolation import Isolation  # noqa: PLC0415 -- only sessions that isolate pay for it
+        from pytest_llmmem.plugin.isolation import Isolation
 
         with _as_usage_error():
             isolation = Isolation(config, settings, session.items)

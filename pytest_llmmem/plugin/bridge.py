@@ -8,6 +8,7 @@ import pytest
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.errors import BudgetExceeded, WorkerCrashed
+from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import (
     BudgetRecord,
@@ -19,7 +20,6 @@ from pytest_llmmem.core.records import (
     TestRecord,
 )
 from pytest_llmmem.core.stacks import users_first
-from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.plugin.compat import evaluate_xfail, make_report
 from pytest_llmmem.probes import INTERVAL_S
 from pytest_llmmem.reports import failure
@@ -30,7 +30,7 @@ RECORD: Final = "llmmem"
 """The attribute of a test's last report that carries its record, as plain JSON: it survives xdist."""
 
 
-class _Failed(pytest.fail.Exception):
+class _Failed(pytest.fail.Exception):  # type: ignore[misc,name-defined]  # pytest gives its exceptions as attributes
     """A failure that is shown as its message, without a traceback of ours."""
 
     # pytest's summary line gives the class with its module, except for what is built in
@@ -112,9 +112,7 @@ def _phase_of_death(reports: Sequence[pytest.TestReport]) -> When:
     return "teardown"
 
 
-def _with_death(
-    item: pytest.Item, reports: Sequence[pytest.TestReport], measured: Measured
-) -> list[pytest.TestReport]:
+def _with_death(item: pytest.Item, reports: Sequence[pytest.TestReport], measured: Measured) -> list[pytest.TestReport]:
     phase = measured.ending.phase
     assert phase is not None, "a death has a phase"
     lived = sum(report.duration for report in reports)
@@ -171,9 +169,7 @@ def record_of(
         ),
         ram=None
         if peak is None
-        else RamRecord(
-            **dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)
-        ),
+        else RamRecord(**dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)),
         phases=tuple(
             PhaseRecord(name=phase.name, peak_bytes=phase.peak.peak_bytes, seconds=phase.seconds)
             for phase in measured.phases

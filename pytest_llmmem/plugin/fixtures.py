@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_llmmem.core.errors import BudgetExceeded
+from pytest_llmmem.plugin.settings import Scope
 from pytest_llmmem.plugin.state import MODELS, SETTINGS, VOICE, Loaded
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoint import Checkpoint
     from pytest_llmmem.models.loaded import LoadedModel
     from pytest_llmmem.models.sources import Source
+    from pytest_llmmem.plugin.models import Models
 
 
 class Spending:
@@ -47,7 +49,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
-def _model_scope(fixture_name: str, config: pytest.Config) -> str:  # noqa: ARG001 -- pytest's signature
+def _model_scope(fixture_name: str, config: pytest.Config) -> Scope:  # noqa: ARG001 -- pytest's signature
     return config.stash[SETTINGS].scope
 
 
@@ -63,17 +65,17 @@ def llm_model(request: pytest.FixtureRequest) -> "Source":
 @pytest.fixture(scope="session")
 def model_checkpoint(llm_model: "Source", pytestconfig: pytest.Config) -> "Checkpoint":
     """What the checkpoint's headers say, without loading it: parameters, bytes by dtype, shards, what is wrong."""
-    models = pytestconfig.stash[MODELS]
+    models: Models | None = pytestconfig.stash[MODELS]
     assert models is not None, "a test with a source has models"
     return models.checkpoint(llm_model)
 
 
-@pytest.fixture(scope=_model_scope)  # type: ignore[arg-type] -- pytest's type leaves out its own callables' plain str
+@pytest.fixture(scope=_model_scope)
 def loaded_model(
     model_checkpoint: "Checkpoint", memory_window: "Window", pytestconfig: pytest.Config
 ) -> "Generator[LoadedModel]":
     """The model, loaded by ``from_pretrained`` in this test's worker; the load is a phase of its own."""
-    from pytest_llmmem.models.loaded import load_default  # noqa: PLC0415 -- only tests with a model pay for it
+    from pytest_llmmem.models.loaded import load_default
 
     loaded = load_default(model_checkpoint, lambda: memory_window(None, name="load"))
     if (voice := pytestconfig.stash.get(VOICE, None)) is not None:
@@ -110,7 +112,10 @@ def memory_window(pytestconfig: pytest.Config) -> Window:
 
 @pytest.fixture
 def memory_budget(memory_window: Window) -> Window:
-    """``with memory_budget("300MB", name="generate") as spent:`` fails the test when the block uses more.
+    """Give a block a budget of its own.
+
+        with memory_budget("300MB", name="generate") as spent:
+            model.generate(...)
 
     ``limit`` is what ``max_ram`` takes, or ``None`` to measure only; ``spent.peak`` is known after the block. The
     block is a phase of its own in the report. Outside a worker nothing is measured or judged.

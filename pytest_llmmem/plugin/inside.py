@@ -6,7 +6,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
 import pytest
@@ -15,7 +14,7 @@ from pytest_llmmem.plugin.compat import silence_log_hooks
 from pytest_llmmem.plugin.state import VOICE
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.child import Voice
-from pytest_llmmem.workers.wire import Opening
+from pytest_llmmem.workers.wire import Channel, Opening
 
 ItemKey = tuple[str, int]
 """A node id, and which of the items with that id is meant."""
@@ -85,9 +84,9 @@ class Inside:
     items: dict[ItemKey, pytest.Item]
     malloc: str
     fault_file: int
-    parent_pid: int | None
+    parent_pid: int
 
-    def __call__(self, channel: Connection) -> None:
+    def __call__(self, channel: Channel) -> None:
         """Serve the channel until the last job, then write what only a normal exit would have written."""
         hooks = Hooks(self.config)
         manager = self.config.pluginmanager

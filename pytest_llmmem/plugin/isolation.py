@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import dataclasses
 import faulthandler
 import warnings
 from dataclasses import dataclass, field
@@ -9,12 +10,10 @@ from typing import Any, Final
 
 import pytest
 
-from pytest_llmmem.core.errors import LlmmemError, SettingError
-from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.records import ModelRecord
-from pytest_llmmem.engine import measure
+from pytest_llmmem.engine import LoadPlan, measure
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin import bridge
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
@@ -110,9 +109,7 @@ class Isolation:
         bridge.attach(reports, record)
         return reports, hearing.aborted
 
-    def _plan(self, item: pytest.Item, isolated: Isolated) -> Any:
-        import dataclasses  # noqa: PLC0415
-
+    def _plan(self, item: pytest.Item, isolated: Isolated) -> LoadPlan:
         assert isolated.plan is not None, "only planned tests run"
         timeout_s = isolated.plan.timeout_s or item.stash.get(TIMEOUT, None)
         return dataclasses.replace(isolated.plan, timeout_s=timeout_s)
@@ -145,7 +142,8 @@ class Isolation:
         if output is None:
             return "the process that makes them is gone"
         output.seek(0)
-        return "pytest ended before it was ready:\n" + output.read()[-2000:].decode(errors="replace")
+        tail: str = output.read()[-2000:].decode(errors="replace")
+        return f"pytest ended before it was ready:\n{tail}"
 
     def _tear_down(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         call = pytest.CallInfo.from_call(
@@ -204,9 +202,7 @@ class _Hearing:
 
     def _warn(self, warned: Warned) -> None:
         category = getattr(builtins, warned.category, None) or type(warned.category, (Warning,), {})
-        message = warnings.WarningMessage(
-            category(warned.text), category, warned.filename, warned.lineno
-        )
+        message = warnings.WarningMessage(category(warned.text), category, warned.filename, warned.lineno)
         self.item.ihook.pytest_warning_recorded.call_historic(
             kwargs={
                 "warning_message": message,

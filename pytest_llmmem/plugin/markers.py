@@ -61,7 +61,7 @@ class MaxRam(Marker):
     enforce: Enforce | None
 
     @classmethod
-    def parse(  # type: ignore[override] -- the signature is the marker's own
+    def parse(  # type: ignore[override]  # the signature is the marker's own
         cls,
         limit: object,
         *,
@@ -87,7 +87,7 @@ class InWorker(Marker):
     timeout_s: float | None
 
     @classmethod
-    def parse(  # type: ignore[override] -- the signature is the marker's own
+    def parse(  # type: ignore[override]  # the signature is the marker's own
         cls, *, scope: str = "function", timeout: object = None
     ) -> Self:
         return cls(

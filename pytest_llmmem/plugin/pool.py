@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,15 +64,15 @@ def open_pool(
     folder = tempfile.TemporaryDirectory(prefix="llmmem-")
     fault_path = Path(folder.name, "stacks")
     fault_file = os.open(fault_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    if reason or settings.worker == "spawn":
-        spawner = Spawner(_command(config), cwd=config.invocation_params.dir, fault_file=fault_file,
-                          fault_path=fault_path)  # fmt: skip
-        return Pool("spawn", reason, spawner, folder, fault_file)
-    from pytest_llmmem.workers.zygote import Zygote  # noqa: PLC0415 -- there is no fork where it cannot be imported
+    if sys.platform == "linux" and not reason and settings.worker != "spawn":
+        from pytest_llmmem.workers.zygote import Zygote
 
-    inside = Inside(config, item_keys(items), settings.malloc, fault_file, os.getpid())
-    preload = _preloader(tuple(model_types)) if model_types else lambda: None
-    return Pool("fork", "", Zygote(inside, preload, fault_file=fault_file, jobs=jobs), folder, fault_file)
+        inside = Inside(config, item_keys(items), settings.malloc, fault_file, os.getpid())
+        preload = _preloader(tuple(model_types)) if model_types else lambda: None
+        return Pool("fork", "", Zygote(inside, preload, fault_file=fault_file, jobs=jobs), folder, fault_file)
+    command = _command(config)
+    spawner = Spawner(command, cwd=config.invocation_params.dir, fault_file=fault_file, fault_path=fault_path)
+    return Pool("spawn", reason, spawner, folder, fault_file)
 
 
 def why_not_fork() -> str:
@@ -87,11 +88,15 @@ def why_not_fork() -> str:
 
 def _torch_works_after_fork() -> bool:
     """Try a parallel operation in a forked child: after one in the parent it would wait forever for lost threads."""
+    if sys.platform != "linux":
+        return False
     receiver, sender = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the trial is there to find out
+        pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            import torch  # noqa: PLC0415 -- imported already, or we would not be here
+            import torch
 
             torch.ones(200_000).exp_()
             os.write(sender, b"1")
@@ -114,7 +119,7 @@ def _preloader(model_types: tuple[str, ...]) -> Callable[[], None]:
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
         with contextlib.suppress(Exception):
-            import transformers  # noqa: PLC0415 -- the user's library, in the zygote only
+            import transformers
 
             _ = transformers.AutoModel, transformers.PreTrainedModel
 

@@ -58,7 +58,9 @@ class Progress:
         self._seen |= _open_files(pid) & names
         weights = self._checkpoint.weights_bytes
         held = format_size(min(held_bytes, weights), "GB").removesuffix(" GB")
-        return f"weights {len(self._seen)}/{len(names)} shards · {held} of {format_size(weights, 'GB')} · {seconds:.0f} s"
+        return (
+            f"weights {len(self._seen)}/{len(names)} shards · {held} of {format_size(weights, 'GB')} · {seconds:.0f} s"
+        )
 
 
 class NoProgress(Progress):

@@ -24,10 +24,10 @@ class Reporting:
         if record is not None:
             self._records.append(record)
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
         if not self._records and not self._settings.report:
             return
-        from pytest_llmmem.reports import json, terminal  # noqa: PLC0415 -- only sessions that measured pay for it
+        from pytest_llmmem.reports import json, terminal
 
         record = self._session_record()
         lines = list(terminal.table(record, verbosity=config.get_verbosity()))
@@ -42,7 +42,7 @@ class Reporting:
                 terminalreporter.write_line(f"llmmem: wrote {path}")
 
     def _session_record(self) -> "SessionRecord":
-        from pytest_llmmem.core.records import SessionRecord, TestRecord  # noqa: PLC0415 -- as above
+        from pytest_llmmem.core.records import SessionRecord, TestRecord
 
         tests = tuple(TestRecord.from_json(record) for record in self._records)
         return SessionRecord(environment=environment(self._settings), tests=tests)
@@ -50,9 +50,9 @@ class Reporting:
 
 def environment(settings: Settings) -> dict[str, str | int | float | None]:
     """Where the numbers come from; versions of libraries without importing them."""
-    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 -- slow, and only needed here
+    from importlib.metadata import PackageNotFoundError, version
 
-    from pytest_llmmem import probes  # noqa: PLC0415 -- only sessions that measured pay for it
+    from pytest_llmmem import probes
 
     def installed(name: str) -> str | None:
         try:

@@ -108,8 +108,8 @@ def add_options(parser: pytest.Parser) -> None:
             help=option.help + (f" (default: {option.default})" if option.default else ""),
         )
         text = option.help.replace("%%", "%")
-        parser.addini(option.ini, f"{text} (see {option.flag})", type="linelist" if option.repeatable else "string",
-                      default=None)  # fmt: skip
+        kind: Literal["linelist", "string"] = "linelist" if option.repeatable else "string"
+        parser.addini(option.ini, f"{text} (see {option.flag})", type=kind, default=None)
 
 
 def resolve_settings(config: pytest.Config) -> Settings:

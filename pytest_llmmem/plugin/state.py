@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from pytest_llmmem.workers.child import Voice
 
 SETTINGS: Final = pytest.StashKey[Settings]()
-MODELS: Final = pytest.StashKey["Models | None"]()
+MODELS: "pytest.StashKey[Models | None]" = pytest.StashKey()
 """``None`` without ``--llm-model``: nothing of it is imported then."""
-VOICE: Final = pytest.StashKey["Voice"]()
+VOICE: "pytest.StashKey[Voice]" = pytest.StashKey()
 """Only there inside a worker."""
 
 

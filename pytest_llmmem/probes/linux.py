@@ -3,12 +3,15 @@
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterable
 from typing import Final, Literal
 
 from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.probes import cgroups
 from pytest_llmmem.probes.host import HostMemory
+
+assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
 
 METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
 
@@ -126,7 +129,7 @@ def _children(pid: int) -> list[int]:
 
 def faults() -> int:
     """Minor page faults of this process so far: each copies at most one inherited page."""
-    import resource  # noqa: PLC0415 -- not there on Windows, where mypy reads this file too
+    import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 

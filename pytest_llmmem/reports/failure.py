@@ -1,10 +1,10 @@
 """What a failing test says: one sentence, then what is needed to act on it, in at most twenty lines."""
 
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.stacks import users_first
-from pytest_llmmem.core.measured import Measured
 
 _FRAMES = 8
 
@@ -48,7 +48,9 @@ def details(measured: Measured) -> str:
             f"{format_size(peak.peak_resident_bytes)} resident, {format_size(peak.absolute_peak_bytes)} in all"
         )
     if measured.phases:
-        phases = (f"{phase.name} {format_size(phase.peak.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases)
+        phases = (
+            f"{phase.name} {format_size(phase.peak.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases
+        )
         lines.append("phases    " + ", ".join(phases))
     lines += [f"budget    {_line(verdict)}" for verdict in measured.verdicts]
     if (verdict := _broken(measured)) and not measured.ending.died:

@@ -8,14 +8,13 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 from typing import Any, Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.workers.handle import FATAL_DUMP, LIVE_DUMP
-from pytest_llmmem.workers.wire import Boundary, Finished, Opening, Ready, Run, Said, Spent, Streams
+from pytest_llmmem.workers.wire import Boundary, Channel, Finished, Opening, Ready, Run, Said, Spent, Streams
 
 RunJob = Callable[[Any, "Voice"], None]
 """Runs one job; what it raises ends the worker."""
@@ -26,7 +25,7 @@ _FEW_COPIES: Final = 4 * 2**20
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
-def serve(channel: Connection, fault_file: int, run_job: RunJob, *, malloc: str, parent_pid: int | None) -> None:
+def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, parent_pid: int) -> None:
     """Take jobs from the channel until the last one is done or the parent is gone."""
     # one open descriptor for the life of the worker; faulthandler writes to it from signal handlers
     faulthandler.enable(file=fault_file, all_threads=True)
@@ -51,9 +50,9 @@ def serve(channel: Connection, fault_file: int, run_job: RunJob, *, malloc: str,
 class Voice:
     """The worker's side of the channel: windows of the measurement, and what the body wants to say."""
 
-    channel: Connection
-    parent_pid: int | None
-    """Whom descriptors can be passed to; ``None`` where the platform cannot."""
+    channel: Channel
+    parent_pid: int
+    """Whom descriptors are passed to."""
     _memory: Any = None
     _private_bytes: int = 0
     _anonymous_bytes: int = 0
@@ -87,7 +86,7 @@ class Voice:
 
     def show_output(self) -> None:
         """Pass on descriptors of the files that standard output and error go to, so that they outlive this process."""
-        if self.parent_pid is not None:
+        if sys.platform != "win32":
             self.channel.send(Streams(2))
             for descriptor in (1, 2):
                 send_handle(self.channel, descriptor, self.parent_pid)
@@ -127,7 +126,7 @@ def arm_dumps(fault_file: int) -> None:
     time. So the main thread blocks the signals and a thread that does nothing but wait is there to receive them. The
     fatal one kills by chaining to the default action: its number as exit status is unmistakably ours.
     """
-    if not hasattr(signal, "SIGRTMIN"):
+    if sys.platform == "win32":
         return
     faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=True, chain=False)
     faulthandler.register(FATAL_DUMP, file=fault_file, all_threads=True, chain=True)
@@ -147,6 +146,8 @@ class _Helper:
 
     def start(self) -> None:
         if os.getpid() != self._pid:
+            return
+        if sys.platform == "win32":
             return
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {LIVE_DUMP, FATAL_DUMP})
         pause = ctypes.cast(self._libc.pause, ctypes.c_void_p)

@@ -9,13 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any, Final
 
 from pytest_llmmem.core.outcomes import Exit
-from pytest_llmmem.core.readings import Reading, Tree
-from pytest_llmmem.workers.wire import Message, Ready, Run, Streams
+from pytest_llmmem.core.readings import NOTHING, Reading, Tree
+from pytest_llmmem.workers.wire import Channel, Message, Ready, Run, Streams
 
 FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
 """Dump every Python stack, then die of it (see ``child.arm_dumps``)."""
@@ -31,7 +30,7 @@ class Worker:
     """One worker process and the channel to it."""
 
     pid: int
-    connection: Connection
+    connection: Channel
     fault_file: int
     """Descriptor of the file that its faulthandler writes to."""
     relatives: Callable[[], tuple[int, ...]]
@@ -41,7 +40,7 @@ class Worker:
     end_sign: int | None = None
     """A descriptor that becomes readable when it may have ended; ``None`` where only ``reap`` can tell."""
     can_dump: bool = sys.platform != "win32"
-    family: Tree = Tree(unreclaimable_bytes=0, resident_bytes=0)
+    family: Tree = NOTHING
     """What its relatives hold together without it."""
     _ready: Ready | None = None
     exit: Exit | None = None
@@ -51,7 +50,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         # multiprocessing's own wait() builds a selector at each call: 30 µs of every 2 ms
-        if hasattr(select, "poll"):
+        if sys.platform != "win32":
             self._poller = select.poll()
             for descriptor in (self.connection.fileno(), self.end_sign):
                 if descriptor is not None:
@@ -74,9 +73,10 @@ class Worker:
         own_resident = self._ready.private_bytes if self.relatives() else since.resident_bytes
         return Tree(
             unreclaimable_bytes=self.family.unreclaimable_bytes
-            + own + reading.unreclaimable_bytes - since.unreclaimable_bytes,
-            resident_bytes=self.family.resident_bytes
-            + own_resident + reading.resident_bytes - since.resident_bytes,
+            + own
+            + reading.unreclaimable_bytes
+            - since.unreclaimable_bytes,
+            resident_bytes=self.family.resident_bytes + own_resident + reading.resident_bytes - since.resident_bytes,
         )
 
     def run(self, job: Any, *, last: bool) -> None:
@@ -106,7 +106,7 @@ class Worker:
                 return None
         except (EOFError, OSError) as error:
             return EOFError(str(error))
-        return message  # type: ignore[no-any-return] -- what a connection yields has no type
+        return message  # type: ignore[no-any-return]  # what a connection yields has no type
 
     def dump_stacks(self) -> str:
         """Ask for every Python stack without stopping; empty when none came."""
@@ -121,7 +121,7 @@ class Worker:
             size, previous = os.fstat(self.fault_file).st_size, size
             if size > before and size == previous:
                 break
-        return os.pread(self.fault_file, size - before, before).decode(errors="replace")
+        return _text(self.fault_file, before)
 
     def stop(self) -> None:
         """End it: stacks first, then by force."""
@@ -157,8 +157,7 @@ class Worker:
 
     def fault_text(self) -> str:
         """Everything that faulthandler wrote for this worker's job."""
-        size = os.fstat(self.fault_file).st_size
-        return os.pread(self.fault_file, size, 0).decode(errors="replace")
+        return _text(self.fault_file, 0)
 
     def output_tail(self, length: int) -> tuple[str, str]:
         """The end of what it wrote to the files of standard output and error, which are then emptied.
@@ -169,8 +168,7 @@ class Worker:
         for descriptor in self.output:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 continue
-            size = os.fstat(descriptor).st_size
-            tails.append(os.pread(descriptor, length, max(0, size - length)).decode(errors="replace"))
+            tails.append(_text(descriptor, max(0, os.fstat(descriptor).st_size - length)))
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
         return (tails[0], tails[1]) if len(tails) == 2 else ("", "")
@@ -179,3 +177,9 @@ class Worker:
         if self.exit is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+
+def _text(descriptor: int, start: int) -> str:
+    """A file from there to its end."""
+    os.lseek(descriptor, start, os.SEEK_SET)
+    return os.read(descriptor, os.fstat(descriptor).st_size).decode(errors="replace")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
 
 _LANDING: Final = 0.7
@@ -22,7 +21,7 @@ class Fence(Protocol):
 
     name: str
 
-    def tick(self, used_bytes: int, reading: Reading) -> None:
+    def tick(self, used_bytes: int) -> None:
         """Called with every sample."""
 
     def oom_kills(self) -> int:
@@ -37,7 +36,7 @@ class NoFence:
 
     name = "watch"
 
-    def tick(self, used_bytes: int, reading: Reading) -> None:
+    def tick(self, used_bytes: int) -> None:
         """Nothing to do."""
 
     def oom_kills(self) -> int:
@@ -60,12 +59,14 @@ class LandingRlimit:
     name: str = "rlimit"
     _landed: bool = False
 
-    def tick(self, used_bytes: int, reading: Reading) -> None:
+    def tick(self, used_bytes: int) -> None:
         if self._landed or used_bytes < _LANDING * self.limit_bytes:
             return
-        import resource  # noqa: PLC0415 -- not there on Windows, where mypy reads this file too
+        import resource
 
         self._landed = True
+        if sys.platform != "linux":
+            return
         with contextlib.suppress(OSError):
             limit = _data_bytes(self.pid) + self.limit_bytes - used_bytes
             resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
@@ -75,7 +76,9 @@ class LandingRlimit:
 
     def close(self) -> None:
         """A worker's limit dies with it, or is lifted for the next job of its group."""
-        import resource  # noqa: PLC0415 -- as above
+        if sys.platform != "linux":
+            return
+        import resource
 
         with contextlib.suppress(OSError):
             resource.prlimit(self.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -112,7 +115,7 @@ class ControlGroup:
             self._group.path.rmdir()
             raise
 
-    def tick(self, used_bytes: int, reading: Reading) -> None:
+    def tick(self, used_bytes: int) -> None:
         """The kernel does it."""
 
     def oom_kills(self) -> int:

@@ -10,14 +10,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Pipe
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_returncode
 from pytest_llmmem.probes import descendants
 from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.wire import Channel
 
 VARIABLE: Final = "PYTEST_LLMMEM_WORKER"
 """Set for a spawned interpreter; tells it that it is a worker, and where its channel is."""
@@ -34,7 +34,7 @@ class Spawner:
         self._cwd = cwd
         self._fault_file = fault_file
         self._fault_path = fault_path
-        self._next: tuple[subprocess.Popen[bytes], Connection] | None = None
+        self._next: tuple[subprocess.Popen[bytes], Channel] | None = None
         self.startup_output = tempfile.TemporaryFile()  # noqa: SIM115 -- it lives as long as the spawner
         if sys.platform == "linux":
             # what a worker leaves behind must come to us, to be ended
@@ -62,19 +62,20 @@ class Spawner:
             return
         ours, theirs = Pipe()
         self.startup_output.truncate(0)
+        streams = (1, 2) if sys.platform == "win32" else (os.dup(1), os.dup(2))
         note = {
             "channel": theirs.fileno(),
             "fault_path": str(self._fault_path),
             "parent": os.getpid(),
-            "streams": [1, 2],
+            "streams": streams,
         }
+        how: dict[str, Any]
         if sys.platform == "win32":
-            os.set_handle_inheritable(theirs.fileno(), True)  # noqa: FBT003 -- the signature is the library's
-            how: dict[str, object] = {"close_fds": False}
+            os.set_handle_inheritable(theirs.fileno(), True)
+            how = {"close_fds": False}
         else:
-            note["streams"] = [os.dup(1), os.dup(2)]
-            how = {"pass_fds": (theirs.fileno(), *note["streams"]), "start_new_session": True}
-        process = subprocess.Popen(  # type: ignore[call-overload] -- the keywords differ by platform
+            how = {"pass_fds": (theirs.fileno(), *streams), "start_new_session": True}
+        process = subprocess.Popen(
             self._command,
             cwd=self._cwd,
             env=os.environ | {VARIABLE: json.dumps(note)},
@@ -85,7 +86,7 @@ class Spawner:
         )
         theirs.close()
         if sys.platform != "win32":
-            for descriptor in note["streams"]:
+            for descriptor in streams:
                 os.close(descriptor)
         self._next = process, ours
 
@@ -100,7 +101,6 @@ class Spawner:
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
-
     def _reap(self, process: subprocess.Popen[bytes], timeout_s: float, before: frozenset[int]) -> Exit | None:
         try:
             code = process.wait(timeout_s) if timeout_s else process.poll()
@@ -108,12 +108,13 @@ class Spawner:
             return None
         if code is None:
             return None
-        if sys.platform == "linux":
-            self._kill_left(before)
+        self._kill_left(before)
         return exit_from_returncode(code)
 
     def _kill_left(self, before: frozenset[int]) -> None:
         """End what a dead worker left: it is below us now, was not before, and is not the next worker's."""
+        if sys.platform != "linux":
+            return  # elsewhere orphans do not come to us
         ahead = {self._next[0].pid, *descendants(self._next[0].pid)} if self._next else set()
         while left := [pid for pid in descendants(os.getpid()) if pid not in before | ahead]:
             for pid in left:
@@ -128,7 +129,7 @@ class Spawner:
 class Birth:
     """What a spawned worker learns from its environment."""
 
-    channel: Connection
+    channel: Channel
     fault_path: Path
     parent_pid: int
     streams: tuple[int, int]
@@ -144,9 +145,8 @@ def birth() -> Birth | None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != note["parent"]:
             os._exit(1)
-    kind = connection.PipeConnection if sys.platform == "win32" else Connection
     streams = tuple(note["streams"])
     if sys.platform != "win32":
         for descriptor in (note["channel"], *streams):
-            os.set_inheritable(descriptor, False)  # noqa: FBT003 -- the signature is the library's
-    return Birth(kind(note["channel"]), Path(note["fault_path"]), note["parent"], streams)  # type: ignore[arg-type]
+            os.set_inheritable(descriptor, False)
+    return Birth(Channel(note["channel"]), Path(note["fault_path"]), note["parent"], streams)  # type: ignore[arg-type]

@@ -4,10 +4,18 @@ Every message of a boundary carries the reading that the worker took of itself j
 numbers of a worker that dies later are complete up to its last word.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
 from pytest_llmmem.core.readings import Peak, Reading
+
+if sys.platform == "win32":
+    from multiprocessing.connection import PipeConnection as Channel
+else:
+    from multiprocessing.connection import Connection as Channel
+
+__all__ = ["Boundary", "Channel", "Finished", "Message", "Opening", "Ready", "Run", "Said", "Spent", "Streams"]
 
 
 @dataclass(frozen=True, slots=True)

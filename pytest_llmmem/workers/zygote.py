@@ -13,7 +13,9 @@ import signal
 import socket
 import sys
 import time
+import warnings
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any, Final
@@ -22,6 +24,8 @@ from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.probes import descendants, open_memory, shared_once
 from pytest_llmmem.workers.handle import Worker
+
+assert sys.platform == "linux", "the platform's switch is plugin.pool"
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -43,7 +47,10 @@ class Zygote:
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
-        self.pid = os.fork()
+        with warnings.catch_warnings():
+            # threads of other plugins (xdist's channel) do not live on in the zygote, and nothing there waits for them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.pid = os.fork()
         if self.pid == 0:
             self._ours.close()
             _leave(lambda: _serve(theirs, body, preload, parent=parent, jobs=jobs))
@@ -177,7 +184,7 @@ def _serve(control: Connection, body: Body, preload: Callable[[], None], *, pare
                 channel = Connection(recv_handle(control))
                 pid = os.fork()
                 if pid == 0:
-                    _leave(lambda: _be_worker(control, channel, body))
+                    _leave(partial(_be_worker, control, channel, body))
                 channel.close()
                 workers.add(pid)
                 control.send(pid)

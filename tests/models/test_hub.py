@@ -44,7 +44,9 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_model_that_is_nowhere_to_be_had_is_refused_with_what_to_do(tmp_path: Path, hub_cache: Path) -> None:
     source = parse_source("org/name@v1", base=tmp_path)
 
-    with pytest.raises(SourceError, match=r"^--llm-model=org/name@v1: .*offline mode is enabled.* HF_HOME .*synthetic:") as error:
+    with pytest.raises(
+        SourceError, match=r"^--llm-model=org/name@v1: .*offline mode is enabled.* HF_HOME .*synthetic:"
+    ) as error:
         resolve(source, cache=tmp_path / "cache")
 
     assert len(str(error.value).splitlines()) == 1

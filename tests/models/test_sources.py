@@ -32,12 +32,17 @@ def test_a_folder_that_is_there_is_taken_as_it_is(tmp_path: Path, name: str) -> 
     assert resolve(source, cache=tmp_path / "unused") == (tmp_path / name).resolve()
 
 
-def test_absolute_folders_and_the_home_folder_do_not_start_at_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absolute_folders_and_the_home_folder_do_not_start_at_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     (tmp_path / "mine").mkdir()
 
-    found = {resolve(parse_source(text, base=Path("elsewhere")), cache=tmp_path) for text in ("~/mine", str(tmp_path / "mine"))}
+    found = {
+        resolve(parse_source(text, base=Path("elsewhere")), cache=tmp_path)
+        for text in ("~/mine", str(tmp_path / "mine"))
+    }
 
     assert found == {(tmp_path / "mine").resolve()}
 
@@ -58,10 +63,13 @@ def test_an_owner_and_a_name_are_a_hub_id(tmp_path: Path, text: str, repo: str, 
 
 
 @pytest.mark.parametrize(
-    "text", ["./x", "../x", "/x/y", "~/not-there", "~no-such-user/x", "x", "a/b/c", "org/name@", "", "x\\y", "C:\\models\\x"]
+    "text",
+    ["./x", "../x", "/x/y", "~/not-there", "~no-such-user/x", "x", "a/b/c", "org/name@", "", "x\\y", "C:\\models\\x"],
 )
 def test_what_is_neither_is_refused_with_what_is_accepted(tmp_path: Path, text: str) -> None:
-    with pytest.raises(SourceError, match=r"^--llm-model=.*: there is no folder .* no Hub id: write a folder, a Hub id like"):
+    with pytest.raises(
+        SourceError, match=r"^--llm-model=.*: there is no folder .* no Hub id: write a folder, a Hub id like"
+    ):
         parse_source(text, base=tmp_path / "base")
 
 
@@ -154,7 +162,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_source_survives_the_way_to_a_worker() -> None:
     source = parse_source("synthetic:tiny-llama?shard=100kB", base=Path())
 
-    assert pickle.loads(pickle.dumps(source)) == source  # noqa: S301 -- our own
+    assert pickle.loads(pickle.dumps(source)) == source
 
 
 def test_making_and_reading_a_checkpoint_imports_no_model_library(tmp_path: Path) -> None:
@@ -165,6 +173,6 @@ def test_making_and_reading_a_checkpoint_imports_no_model_library(tmp_path: Path
         "print({'torch', 'transformers', 'numpy', 'safetensors', 'huggingface_hub', 'pytest'} & set(sys.modules))"
     )
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 -- our own
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout == "set()\n"

@@ -17,7 +17,7 @@ from pytest_llmmem.models.synthetic import Fill, SyntheticSpec, split_into_shard
 from pytest_llmmem.models.tensors import tensor
 
 
-def spec_of(preset: str, **changes: Any) -> SyntheticSpec:  # noqa: ANN401 -- any field
+def spec_of(preset: str, **changes: Any) -> SyntheticSpec:
     config = PRESETS[preset].config
     spec = SyntheticSpec(name=preset, config_json=json.dumps(config), dtype=config["torch_dtype"], shard_bytes=10**9)
     return replace(spec, **changes)
@@ -108,7 +108,9 @@ def loaded(folder: Path, auto: str) -> tuple[Any, dict[str, Any]]:
 @pytest.mark.parametrize("preset", ["tiny-llama", "tiny-neox"])
 @pytest.mark.parametrize("weights_format", ["safetensors", "bin"])
 @pytest.mark.parametrize("shard_bytes", [10**9, 10**5])
-def test_transformers_finds_every_weight_and_no_other(tmp_path: Path, preset: str, weights_format: str, shard_bytes: int) -> None:
+def test_transformers_finds_every_weight_and_no_other(
+    tmp_path: Path, preset: str, weights_format: str, shard_bytes: int
+) -> None:
     pytest.importorskip("torch")
     write_synthetic(spec_of(preset, format=weights_format, shard_bytes=shard_bytes), tmp_path / "made")
 
@@ -139,7 +141,15 @@ MIXTURE = {
     "num_local_experts": 4,
     "vocab_size": 64,
 }
-ENCODER_DECODER = {"model_type": "t5", "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": 64}
+ENCODER_DECODER = {
+    "model_type": "t5",
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "vocab_size": 64,
+}
 
 
 @pytest.mark.parametrize(

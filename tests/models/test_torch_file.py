@@ -40,7 +40,7 @@ def test_what_is_pickled_is_read_again_even_when_it_is_huge(
 
 
 @pytest.mark.parametrize("mmap", [False, True])
-def test_torch_loads_the_holes_as_zeros(tmp_path: Path, mmap: bool) -> None:  # noqa: FBT001 -- a parameter of the test
+def test_torch_loads_the_holes_as_zeros(tmp_path: Path, mmap: bool) -> None:
     torch = pytest.importorskip("torch")
     path = tmp_path / "pytorch_model.bin"
     tensors = [tensor("half", "float16", (3, 4)), tensor("scalar", "float32", ()), tensor("ints", "int64", (5,))]
@@ -101,7 +101,7 @@ def test_a_truncated_file_has_no_directory_to_read(tmp_path: Path) -> None:
 class Evil:
     """Runs a command when it is unpickled."""
 
-    def __reduce__(self) -> tuple[object, ...]:  # noqa: D105 -- the class says it
+    def __reduce__(self) -> tuple[object, ...]:
         return os.system, ("echo pwned",)
 
 

@@ -10,7 +10,7 @@ from tests.conftest import Run
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the deaths below are Linux's")
 
-DEATHS = '''
+DEATHS = """
 import ctypes, itertools, mmap, os, signal, subprocess, sys, tempfile, time
 import pytest
 
@@ -68,7 +68,7 @@ def test_dies(dies_in_phase):
 
 @pytest.mark.in_worker
 def test_lives_on(): pass
-'''
+"""
 
 PHASES = ("setup", "call", "teardown")
 ENDINGS = {
@@ -128,7 +128,10 @@ def test_a_death_in_call_keeps_the_reports_that_pytest_expects(run: Callable[...
 def test_a_sigkill_by_somebody_else_is_not_called_an_oom_kill(run: Callable[..., Run]) -> None:
     ran = run(source("call"), "-k", "sigkill")
 
-    assert ran["test_dies[sigkill-call]"].ending.note == "not by us, and the kernel counted no OOM kill: another process sent it"
+    assert (
+        ran["test_dies[sigkill-call]"].ending.note
+        == "not by us, and the kernel counted no OOM kill: another process sent it"
+    )
 
 
 def test_the_stack_at_death_begins_with_the_users_line(run: Callable[..., Run]) -> None:

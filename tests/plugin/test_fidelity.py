@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Run
 
-SUITE = '''
+SUITE = """
 import logging, os, sys, unittest, warnings
 import pytest
 
@@ -61,7 +61,7 @@ def test_monkeypatch(monkeypatch):
     assert os.environ["X"] == "1"
 def test_warns(): warnings.warn("be warned", DeprecationWarning)
 def test_records(record_property): record_property("answer", 42)
-def test_stdin(): 
+def test_stdin():
     with pytest.raises(OSError): sys.stdin.read()
 class TestUnit(unittest.TestCase):
     def test_unit(self): self.assertEqual(1, 1)
@@ -72,7 +72,7 @@ class TestUnit(unittest.TestCase):
     def test_subtests(self):
         for i in range(2):
             with self.subTest(i=i): self.assertEqual(i, 0)
-'''
+"""
 
 
 def outcomes(junit: Path) -> dict[str, list[str]]:
@@ -125,7 +125,9 @@ def test_last_failed_knows_an_isolated_failure_and_a_death(run: Callable[..., Ru
 
 
 def test_pytest_exit_in_a_test_ends_the_session_with_its_code(run: Callable[..., Run]) -> None:
-    ran = run("import pytest\ndef test_1(): pytest.exit('enough', returncode=7)\ndef test_2(): pass", "--llm-isolate=all")
+    ran = run(
+        "import pytest\ndef test_1(): pytest.exit('enough', returncode=7)\ndef test_2(): pass", "--llm-isolate=all"
+    )
 
     assert ran.result.ret == 7
     ran.result.stdout.fnmatch_lines(["*Exit: enough*"])
@@ -158,7 +160,9 @@ def test_xfail_covers_deaths_and_breaches_by_type(run: Callable[..., Run]) -> No
 
 
 def test_pdb_switches_isolation_off_and_says_so(run: Callable[..., Run]) -> None:
-    ran = run("import os\nparent = os.getpid()\ndef test_it(): assert os.getpid() == parent", "--llm-isolate=all", "--pdb")
+    ran = run(
+        "import os\nparent = os.getpid()\ndef test_it(): assert os.getpid() == parent", "--llm-isolate=all", "--pdb"
+    )
 
     ran.result.assert_outcomes(passed=1)
     ran.result.stdout.fnmatch_lines(["llmmem: nothing is isolated, measured or judged (--pdb)"])

