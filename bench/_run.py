@@ -49,11 +49,11 @@ class Session:
 
     def __init__(self, folder: Path, tests: str) -> None:
         self.folder = folder
-        self._write("test_bench.py", tests)
-        self._write("clock.py", _CLOCK)
-        self._write("pytest.ini", "[pytest]\n")
+        self.write("test_bench.py", tests)
+        self.write("clock.py", _CLOCK)
+        self.write("pytest.ini", "[pytest]\n")
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
         self.folder.joinpath(name).write_text(textwrap.dedent(text))
 
     def command(self, *arguments: str, python: str = sys.executable) -> list[str]:

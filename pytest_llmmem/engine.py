@@ -191,7 +191,7 @@ class _Supervision:
             for window, budget in self._guarded()
         )
         if self.fence.name != "watch" and guarded:
-            self.fence.tick(guarded[0].used_bytes)
+            self.fence.tick(guarded[0].used_bytes, reading)
         elapsed_s = time.monotonic() - self._started
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)
         if reason is not None:

@@ -71,7 +71,7 @@ def parse_source(text: str, *, base: Path) -> Source:
             raise SourceError(msg) from error
     folder = _path(text, base)
     if text and folder.is_dir():
-        return Source(text=text, label=folder.resolve().name, target=folder.resolve())
+        return Source(text=text, label=Path(os.path.abspath(folder)).name, target=folder.resolve())
     if text and folder.exists():
         msg = f"--llm-model={text}: this is a file: name the folder of the checkpoint, {folder.parent}"
         raise SourceError(msg)

@@ -20,6 +20,7 @@ from pytest_llmmem.plugin.fixtures import (
 )
 from pytest_llmmem.plugin.markers import MARKERS
 from pytest_llmmem.plugin.reporting import Reporting
+from pytest_llmmem.plugin.selection import is_isolated
 from pytest_llmmem.plugin.settings import add_options, resolve_settings
 from pytest_llmmem.plugin.state import MODELS, SETTINGS
 
@@ -78,8 +79,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     spawned = config.pluginmanager.has_plugin("llmmem-spawned")
     if settings.isolate == "none" or config.option.collectonly or spawned or not session.items:
         return
-    from pytest_llmmem.plugin.planning import is_isolated
-
     if any(is_isolated(item, settings) for item in session.items):
         from pytest_llmmem.plugin.isolation import Isolation
 

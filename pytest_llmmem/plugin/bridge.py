@@ -24,6 +24,9 @@ from pytest_llmmem.plugin.compat import evaluate_xfail, make_report
 from pytest_llmmem.probes import INTERVAL_S
 from pytest_llmmem.reports import failure
 
+_BREACH: Final = "llmmem_breach"
+"""Set on a report that a broken budget has turned."""
+
 When = Literal["setup", "call", "teardown"]
 
 RECORD: Final = "llmmem"
@@ -62,17 +65,16 @@ def complete_reports(
 ) -> tuple[list[pytest.TestReport], Ending]:
     """The worker's reports, with what is missing made up for and with broken budgets as failures."""
     ending = measured.ending
+    broken = [verdict for verdict in measured.verdicts if not verdict.held]
     if ending.died:
         ending = dataclasses.replace(ending, phase=_phase_of_death(reports))
-        reports = _with_death(item, reports, dataclasses.replace(measured, ending=ending))
-    elif any(report.failed for report in reports):
-        ending = dataclasses.replace(ending, kind="raised", phase=next(r.when for r in reports if r.failed))
-    broken = [verdict for verdict in measured.verdicts if not verdict.held]
-    if broken and not ending.died:
-        if not any(report.failed for report in reports):
-            ending = dataclasses.replace(ending, kind="over_budget")
+        return _with_death(item, reports, dataclasses.replace(measured, ending=ending)), ending
+    if broken:
         reports = _with_breach(item, reports, broken, measured)
-    return reports, ending
+        if any(getattr(report, _BREACH, None) for report in reports):
+            return reports, dataclasses.replace(ending, kind="over_budget")
+    failed = next((report.when for report in reports if report.failed), None)
+    return reports, dataclasses.replace(ending, kind="raised", phase=failed) if failed else ending
 
 
 def failed_report(item: pytest.Item, when: When, error: BaseException, seconds: float = 0.0) -> pytest.TestReport:
@@ -139,6 +141,7 @@ def _with_breach(
             over = failed_report(item, "call", error, report.duration)
             over.sections = [*report.sections, section]
             over.user_properties = report.user_properties
+            setattr(over, _BREACH, "yes")
             replaced.append(over)
         else:
             if report.failed:

@@ -1,7 +1,6 @@
 """pytest in the parent: gives isolated tests to workers and replays what they report."""
 
 import builtins
-import contextlib
 import dataclasses
 import faulthandler
 import warnings
@@ -18,9 +17,10 @@ from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin import bridge
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
 from pytest_llmmem.plugin.inside import Aborted, ItemKey, Job, Reported, Warned, item_keys
-from pytest_llmmem.plugin.planning import Isolated, is_isolated, plan_item
+from pytest_llmmem.plugin.planning import Isolated, plan_item
 from pytest_llmmem.plugin.pool import Pool, open_pool
 from pytest_llmmem.plugin.progress import Progress
+from pytest_llmmem.plugin.selection import is_isolated
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS, Loaded
 from pytest_llmmem.workers.handle import Worker
@@ -48,14 +48,9 @@ class Isolation:
         )
 
     def _model_types(self) -> set[str]:
-        """Architectures that isolated tests will load."""
-        found = set()
-        for item in self.isolated:
-            if "loaded_model" in getattr(item, "fixturenames", ()):
-                with contextlib.suppress(LlmmemError):
-                    checkpoint = self._find_checkpoint(item)
-                    found.add((checkpoint.model_type if checkpoint else None) or "auto")
-        return found
+        """Architectures that isolated tests will load, by themselves or through ``loaded_model``."""
+        checkpoints = [self._find(item) for item in self.isolated]
+        return {checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint}
 
     def describe(self) -> str:
         """One line: how many tests are isolated, and how."""
@@ -90,10 +85,10 @@ class Isolation:
         goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
         worker, self._group = self._group, None
         if worker is None:
-            try:
+            with contextlib.suppress(EOFError, OSError):
                 worker = self._pool.source.take()
-            except (EOFError, OSError) as error:
-                return bridge.complaint_reports(item, f"no worker could be made: {error or self._startup()}"), None
+        if worker is None:
+            return bridge.complaint_reports(item, f"no worker could be made: {self._startup()}"), None
         hearing = _Hearing(item, Progress.of(self._config, item, self._find))
         job = Job(self._keys[item], self._keys[nextitem] if goes_on and nextitem else None)
         if nextitem is not None and not goes_on:

@@ -13,23 +13,11 @@ from pytest_llmmem.core.errors import LlmmemError, MarkerError
 from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.engine import LoadPlan
 from pytest_llmmem.models.checkpoint import Checkpoint
-from pytest_llmmem.plugin.markers import MARKERS, InWorker, MaxRam
+from pytest_llmmem.plugin.markers import InWorker, MaxRam
 from pytest_llmmem.plugin.models import source_of
 from pytest_llmmem.plugin.settings import Settings
 
-OUR_FIXTURES: Final = frozenset({"loaded_model", "memory_budget"})
-
 FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
-
-
-def is_isolated(item: pytest.Item, settings: Settings) -> bool:
-    """Whether a test runs in a worker."""
-    if settings.isolate != "marked":
-        return settings.isolate == "all"
-    names = getattr(item, "fixturenames", ())
-    if "loaded_model" in names and not settings.model:
-        return False  # it will be skipped, and that needs no worker
-    return not OUR_FIXTURES.isdisjoint(names) or any(item.get_closest_marker(kind.name) for kind in MARKERS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Progress:
         watched = config.get_terminal_writer().hasmarkup and not hasattr(config, "workerinput")
         if not watched or config.get_verbosity() < 0:
             return NoProgress()
-        return cls(config, find(item) if "loaded_model" in getattr(item, "fixturenames", ()) else None)
+        return cls(config, find(item))
 
     def update(self, pid: int, seconds: float, held_bytes: int) -> None:
         """Show where the test is, every half second."""

@@ -36,7 +36,6 @@ class Reporting:
         for line in lines:
             terminalreporter.write_line(line)
         for path in self._settings.report:
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.render(record), encoding="utf-8")
             if config.get_verbosity() >= 0:
                 terminalreporter.write_line(f"llmmem: wrote {path}")

@@ -1,6 +1,5 @@
 """Options and ini values: declared in one table, resolved once, each value knowing where it came from."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -176,8 +175,11 @@ def _report_path(config: pytest.Config, text: str, where: str) -> Path:
     if path.suffix not in REPORT_ENDINGS:
         msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(REPORT_ENDINGS)}"
         raise SettingError(msg)
-    nearest = next(folder for folder in path.parents if folder.exists())
-    if path.is_dir() or not os.access(path if path.exists() else nearest, os.W_OK):
-        msg = f"{where}: {text!r} cannot be written: {'it is a folder' if path.is_dir() else f'{nearest} is read-only'}"
-        raise SettingError(msg)
+    try:
+        # known before the run, not after an hour of loading
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        msg = f"{where}: {text!r} cannot be written: {error.strerror}"
+        raise SettingError(msg) from None
     return path

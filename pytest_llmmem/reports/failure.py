@@ -12,7 +12,8 @@ _FRAMES = 8
 def death_sentence(measured: Measured) -> str:
     """What ended the worker, in which phase, after how long, and how much it held."""
     ending = measured.ending
-    peak = f", having used {format_size(measured.peak.peak_bytes)}" if measured.peak else ""
+    used = measured.peak is not None and measured.peak.peak_bytes > measured.peak.error_bytes
+    peak = f", having used {format_size(measured.peak.peak_bytes)}" if measured.peak and used else ""
     after = f"in {ending.phase} after {measured.seconds:.1f} s{peak}"
     if ending.kind == "over_budget" and (verdict := _broken(measured)):
         return f"{verdict.sentence()}; stopped {after}{_note(ending)}"

@@ -2,16 +2,20 @@
 
 import contextlib
 import os
+import re
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
 
 _LANDING: Final = 0.7
 """The share of its budget from which a worker gets its ``RLIMIT_DATA``."""
+_MARGIN_BYTES: Final = 4 * 2**20
+"""What a worker may still touch of memory that it has mapped before it landed: malloc keeps some ahead."""
 _SLACK_BYTES: Final = 16 * 2**20
 """Between a group's budget and its hard limit: room for the stacks to be written in before the kernel kills."""
 
@@ -21,7 +25,7 @@ class Fence(Protocol):
 
     name: str
 
-    def tick(self, used_bytes: int) -> None:
+    def tick(self, used_bytes: int, reading: Reading) -> None:
         """Called with every sample."""
 
     def oom_kills(self) -> int:
@@ -36,7 +40,7 @@ class NoFence:
 
     name = "watch"
 
-    def tick(self, used_bytes: int) -> None:
+    def tick(self, used_bytes: int, reading: Reading) -> None:
         """Nothing to do."""
 
     def oom_kills(self) -> int:
@@ -59,7 +63,7 @@ class LandingRlimit:
     name: str = "rlimit"
     _landed: bool = False
 
-    def tick(self, used_bytes: int) -> None:
+    def tick(self, used_bytes: int, reading: Reading) -> None:
         if self._landed or used_bytes < _LANDING * self.limit_bytes:
             return
         import resource
@@ -68,7 +72,9 @@ class LandingRlimit:
         if sys.platform != "linux":
             return
         with contextlib.suppress(OSError):
-            limit = _data_bytes(self.pid) + self.limit_bytes - used_bytes
+            now = _status(self.pid)
+            left = self.limit_bytes - used_bytes - (now["RssAnon"] - reading.anonymous_bytes)
+            limit = now["VmData"] + left - _MARGIN_BYTES
             resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 
     def oom_kills(self) -> int:
@@ -115,7 +121,7 @@ class ControlGroup:
             self._group.path.rmdir()
             raise
 
-    def tick(self, used_bytes: int) -> None:
+    def tick(self, used_bytes: int, reading: Reading) -> None:
         """The kernel does it."""
 
     def oom_kills(self) -> int:
@@ -166,9 +172,7 @@ def _write(path: Path, value: int) -> None:
         os.close(descriptor)
 
 
-def _data_bytes(pid: int) -> int:
-    """``VmData``: private writable mappings, in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmData:"):
-            return int(line.split()[1]) * 1024
-    raise ProcessLookupError(pid)
+def _status(pid: int) -> dict[str, int]:
+    """The fields of ``/proc/PID/status`` that are sizes, in bytes, all of one instant."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return {name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

@@ -1,0 +1,20 @@
+"""Which tests run in a worker."""
+
+from typing import Final
+
+import pytest
+
+from pytest_llmmem.plugin.markers import MARKERS
+from pytest_llmmem.plugin.settings import Settings
+
+OUR_FIXTURES: Final = frozenset({"loaded_model", "memory_budget"})
+
+
+def is_isolated(item: pytest.Item, settings: Settings) -> bool:
+    """Whether a test runs in a worker."""
+    if settings.isolate != "marked":
+        return settings.isolate == "all"
+    names = getattr(item, "fixturenames", ())
+    if "loaded_model" in names and not settings.model:
+        return False  # it will be skipped, and that needs no worker
+    return not OUR_FIXTURES.isdisjoint(names) or any(item.get_closest_marker(kind.name) for kind in MARKERS)

@@ -1,0 +1,93 @@
+"""Exit statuses are decoded on every platform, and no cause is claimed without evidence."""
+
+import os
+import signal
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_llmmem.core.outcomes import (
+    NTSTATUS,
+    Evidence,
+    Exit,
+    exit_from_returncode,
+    exit_from_wait_status,
+    judge_ending,
+)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no wait statuses")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
+def test_a_real_wait_status_names_its_signal(number: signal.Signals) -> None:
+    pid = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
+    os.kill(pid, number)
+
+    assert exit_from_wait_status(os.waitpid(pid, 0)[1]) == Exit(signal=number.name, signal_number=number)
+
+
+@pytest.mark.parametrize(
+    ("returncode", "name"),
+    [
+        (0xC0000005, "ACCESS_VIOLATION (0xC0000005)"),
+        (-1073741819, "ACCESS_VIOLATION (0xC0000005)"),
+        (0xC00000FD, "STACK_OVERFLOW (0xC00000FD)"),
+        (0xC0000409, "STACK_BUFFER_OVERRUN (0xC0000409)"),
+        (0xE06D7363, "UNCAUGHT_CXX_EXCEPTION (0xE06D7363)"),
+        (0xC0001234, "NTSTATUS 0xC0001234"),
+        (-11, "SIGSEGV"),
+        (-41, "signal 41"),
+    ],
+)
+def test_return_codes_of_both_platforms_are_named(returncode: int, name: str) -> None:
+    assert exit_from_returncode(returncode).signal == name
+
+
+@given(st.integers(0, 255))
+def test_a_plain_code_stays_a_code(code: int) -> None:
+    assert exit_from_returncode(code) == Exit(code=code)
+    assert exit_from_wait_status(code << 8) == Exit(code=code)
+
+
+@given(st.sampled_from(sorted(NTSTATUS)))
+def test_signed_and_unsigned_ntstatus_are_the_same_death(status: int) -> None:
+    assert exit_from_returncode(status) == exit_from_returncode(status - 2**32)
+
+
+def test_an_exit_has_a_code_or_a_signal() -> None:
+    with pytest.raises(ValueError, match="a code or a signal"):
+        Exit()
+
+
+KILLED = Exit(signal="SIGKILL", signal_number=9)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "kind", "words"),
+    [
+        (Evidence(oom_kills_in_group=1), "out_of_memory", "its own memory cgroup"),
+        (Evidence(oom_kills_on_host=1, oom_kills_readable=True), "out_of_memory", "/proc/vmstat"),
+        (Evidence(oom_kills_readable=True), "crashed", "another process sent it"),
+        (Evidence(), "crashed", "neither shown nor ruled out"),
+    ],
+)
+def test_a_sigkill_is_an_oom_kill_only_where_a_counter_says_so(evidence: Evidence, kind: str, words: str) -> None:
+    ending = judge_ending(KILLED, finished=False, phase="call", stopped=None, evidence=evidence)
+
+    assert ending.kind == kind
+    assert words in ending.note
+
+
+def test_our_own_stop_is_never_blamed_on_the_kernel() -> None:
+    evidence = Evidence(oom_kills_on_host=3, oom_kills_readable=True)
+
+    ending = judge_ending(KILLED, finished=False, phase="call", stopped="timed_out", evidence=evidence)
+
+    assert ending.kind == "timed_out"
+
+
+def test_code_zero_without_a_last_word_is_a_death() -> None:
+    ending = judge_ending(Exit(code=0), finished=False, phase="call", stopped=None, evidence=Evidence())
+
+    assert (ending.kind, ending.exit_code, ending.died) == ("exited", 0, True)

@@ -1,0 +1,258 @@
+"""Budgets in real workers: what fails, what is stopped, and what is said."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Run
+
+MB = 10**6
+linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+def test_a_test_over_its_budget_fails_and_says_what_would_have_passed(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.max_ram("50MB")
+        def test_it(): b"x" * 80_000_000
+        """
+    )
+
+    ran.result.assert_outcomes(failed=1)
+    ran.result.stdout.fnmatch_lines(
+        [
+            "max_ram is 50.0 MB, used 8*.* MB unreclaimable: 3*.* MB over",
+            "*passes*with 8*MB or more*",
+            "*stack*at the crossing*",
+            "*test_a_test_over*.py:3 in test_it*",
+        ]  # fmt: skip
+    )
+    record = ran["test_it"]
+    assert (record.ending.kind, record.outcome, record.budgets[0].held) == ("over_budget", "failed", False)
+    assert record.ram is not None
+    assert abs(record.ram.peak_bytes - 80 * MB) <= MB + record.ram.error_bytes
+
+
+def test_a_model_loaded_in_a_fixture_counts(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.fixture
+        def big(): yield b"x" * 80_000_000
+        @pytest.mark.max_ram("50MB")
+        def test_it(big): pass
+        """
+    )
+
+    ran.result.assert_outcomes(failed=1)
+    phases = {phase.name: phase.peak_bytes for phase in ran["test_it"].phases}
+    assert phases["setup"] >= 80 * MB > phases["call"]
+
+
+def test_what_the_parent_holds_never_counts(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+        big = b"x" * 200_000_000
+        @pytest.mark.max_ram("50MB")
+        def test_it(): assert big[-1]
+        """
+    )
+
+    ran.result.assert_outcomes(passed=1)
+
+
+@linux
+def test_mapped_files_count_as_resident_and_not_as_unreclaimable(run: Callable[..., Run]) -> None:
+    source = """
+        import mmap, pytest
+        @pytest.fixture
+        def shard(tmp_path):
+            path = tmp_path / "shard"
+            path.write_bytes(b"x" * 80_000_000)
+            with path.open() as file: yield mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+        @pytest.mark.max_ram("50MB"COUNT)
+        def test_it(shard): sum(shard[::4096])
+        """
+
+    assert run(source.replace("COUNT", ""), "--llm-isolate=marked")["test_it"].budgets[0].actual_bytes < 85 * MB
+    ran = run(source.replace('b"x" * 80_000_000', 'b""); path.open("ab").truncate(80_000_000').replace("COUNT", ""))
+    assert ran["test_it"].outcome == "passed"
+    ran = run(source.replace("COUNT", ", count='resident'"))
+    assert ran["test_it"].outcome == "failed"
+
+
+def test_a_block_has_its_own_budget_and_fails_where_it_ends(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        def test_over(memory_budget):
+            with memory_budget("10MB", name="generate") as spent:
+                b"x" * 18_000_000
+        def test_held(memory_budget):
+            with memory_budget("50MB", name="generate") as spent:
+                b"x" * 18_000_000
+            assert 18_000_000 <= spent.peak_bytes <= 24_000_000
+            assert spent.limit_bytes == 50_000_000
+        def test_nested(memory_budget):
+            with memory_budget(name="outer") as outer:
+                keep = b"x" * 18_000_000
+                with memory_budget(name="inner") as inner:
+                    b"x" * 40_000_000
+            assert inner.peak_bytes < 46_000_000 < outer.peak_bytes
+        def test_bad(memory_budget):
+            with memory_budget("8GBB"): pass
+        def test_error_inside_wins(memory_budget):
+            with memory_budget("10MB"):
+                b"x" * 18_000_000
+                raise KeyError("mine")
+        """
+    )
+
+    assert {test.nodeid.rpartition("::")[2]: test.outcome for test in ran.record.tests} == {
+        "test_over": "failed",
+        "test_held": "passed",
+        "test_nested": "passed",
+        "test_bad": "failed",
+        "test_error_inside_wins": "failed",
+    }
+    ran.result.stdout.fnmatch_lines(
+        [
+            "E * memory_budget is 10.0 MB, used * MB unreclaimable in 'generate': * MB over",
+            "E * memory_budget 'memory_budget': '8GBB' is not a limit *",
+            "E * KeyError: 'mine'",
+        ]  # fmt: skip
+    )
+    assert "generate" in [phase.name for phase in ran["test_held"].phases]
+
+
+@linux
+@pytest.mark.parametrize(
+    "eat",
+    [
+        "pages = []\n            while True: pages.append(b'x' * 1_000_000)",
+        "m = mmap.mmap(-1, 3 << 30); m.madvise(mmap.MADV_HUGEPAGE)\n            for i in range(0, 3 << 30, 4096): m[i] = 1",
+        "buffer = bytearray(1); buffer = b'x' * (3 << 30)",
+    ],
+    ids=["small-pages", "huge-pages", "one-call"],
+)
+def test_a_stopped_test_is_stopped_near_its_budget_with_the_right_line(run: Callable[..., Run], eat: str) -> None:
+    ran = run(
+        f"""
+        import mmap, pytest
+        @pytest.mark.max_ram("100MB", on_breach="stop")
+        def test_it():
+            {eat}
+        """
+    )
+
+    record = ran["test_it"]
+    assert record.ending.kind == "over_budget"
+    assert "in test_it" in record.stack[0]
+    assert record.budgets[0].actual_bytes < 1000 * MB
+
+
+@linux
+def test_an_rlimit_makes_the_line_itself_raise(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.max_ram("200MB", enforce="rlimit")
+        def test_it():
+            pages = []
+            with pytest.raises(MemoryError):
+                while True: pages.append(b"x" * 1_000_000)
+            pages.clear()
+        """
+    )
+
+    ran.result.assert_outcomes(passed=1)
+
+
+@linux
+def test_a_control_group_is_exact_or_its_absence_is_said(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os, pytest
+        @pytest.mark.max_ram("100MB", enforce="cgroup")
+        def test_it():
+            children = []
+            for _ in range(4):
+                if (pid := os.fork()) == 0:
+                    pages = [b"x" * 1_000_000 for _ in range(60)]
+                    os._exit(0)
+                children.append(pid)
+            hoard = [b"x" * 1_000_000 for _ in range(200)]
+        """
+    )
+
+    record = ran["test_it"]
+    assert record.ending.kind == "over_budget"
+    said = any("watched instead" in note for note in record.notes)
+    assert said or record.budgets[0].actual_bytes < 130 * MB
+
+
+@linux
+def test_the_reserve_stops_a_growing_test(run: Callable[..., Run]) -> None:
+    import psutil
+
+    reserve = psutil.virtual_memory().available - 300 * MB
+    ran = run(
+        """
+        import pytest, time
+        @pytest.mark.in_worker
+        def test_it():
+            pages = []
+            while True:
+                pages.append(b"x" * 1_000_000)
+                time.sleep(0.001)
+        @pytest.mark.in_worker
+        def test_small(): pass
+        """,
+        f"--llm-reserve={reserve}B",
+    )
+
+    assert ran["test_it"].ending.kind == "over_budget"
+    assert ran["test_it"].ending.note == "stopped before the machine ran out of memory"
+    assert ran["test_small"].outcome == "passed"
+
+
+def test_a_share_of_the_host_is_compared_with_absolute_memory(run: Callable[..., Run]) -> None:
+    import psutil
+
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.max_ram("SHARE% host")
+        def test_over(): b"x" * 60_000_000
+        @pytest.mark.max_ram("90% host")
+        def test_held(): b"x" * 60_000_000
+        """.replace("SHARE", f"{100 * 75e6 / psutil.virtual_memory().total:.6f}")
+    )
+
+    assert (ran["test_over"].outcome, ran["test_held"].outcome) == ("failed", "passed")
+
+
+@linux
+def test_forked_children_are_counted_once(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import mmap, os, pytest, time
+        @pytest.mark.in_worker
+        def test_it():
+            mine = bytearray(b"x" * 100_000_000)
+            for _ in range(4):
+                if os.fork() == 0:
+                    m = mmap.mmap(-1, 80_000_000)
+                    for i in range(0, 80_000_000, 4096): m[i] = 1
+                    time.sleep(0.6)
+                    os._exit(0)
+            for _ in range(4): os.wait()
+        """
+    )
+
+    ram = ran["test_it"].ram
+    assert ram is not None
+    assert ram.method == "sampled"
+    assert 415 * MB <= ram.peak_bytes <= 445 * MB

@@ -1,0 +1,90 @@
+"""``--llm-model`` and the fixtures that use it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Run
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+TINY = "--llm-model=synthetic:tiny-llama"
+
+
+def test_each_test_runs_once_per_model_with_a_readable_id(run: Callable[..., Run]) -> None:
+    ran = run(
+        "def test_it(model_checkpoint): assert model_checkpoint.parameters",
+        TINY,
+        "--llm-model=synthetic:tiny-neox",
+        "-v",
+    )
+
+    ran.result.assert_outcomes(passed=2)
+    ran.result.stdout.fnmatch_lines(["*::test_it[[]tiny-llama[]] PASSED*", "*::test_it[[]tiny-neox[]] PASSED*"])
+
+
+def test_without_a_model_the_test_is_skipped_with_the_reason(run: Callable[..., Run]) -> None:
+    ran = run("def test_it(loaded_model): pass", "-rs")
+
+    ran.result.assert_outcomes(skipped=1)
+    ran.result.stdout.fnmatch_lines(["*needs a model: pass --llm-model=SOURCE*"])
+
+
+@pytest.mark.parametrize("worker", ["fork", "spawn"])
+def test_a_loaded_model_tells_the_truth_about_itself(run: Callable[..., Run], worker: str) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.max_ram("2 * weights + 300MB")
+        def test_it(loaded_model):
+            weights = loaded_model.checkpoint.weights_bytes
+            assert loaded_model.nbytes >= weights
+            assert loaded_model.nbytes_on("cpu") == loaded_model.nbytes
+            assert loaded_model.nbytes_on("meta") == loaded_model.nbytes_on("disk") == 0
+            assert loaded_model.device_map == {"": "cpu"}
+            assert loaded_model.seconds > 0
+            assert loaded_model.peak.peak_bytes >= 0
+            loaded_model.touch()
+            assert loaded_model.mapped_nbytes == 0
+            loaded_model.release()
+            with pytest.raises(RuntimeError, match="was released"):
+                loaded_model.model
+        """,
+        TINY, f"--llm-worker={worker}", timeout_s=120,
+    )  # fmt: skip
+
+    record = ran["test_it[tiny-llama]"]
+    assert record.outcome == "passed"
+    assert record.model is not None
+    assert record.model.source == "synthetic:tiny-llama"
+    assert "load" in [phase.name for phase in record.phases]
+
+
+def test_a_shared_model_is_loaded_once_and_a_crash_starts_anew(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os
+        def test_1(loaded_model): loaded_model.model.mine = os.getpid()
+        def test_2(loaded_model): assert loaded_model.model.mine == os.getpid()
+        def test_3(loaded_model): os.abort()
+        def test_4(loaded_model): assert not hasattr(loaded_model.model, "mine")
+        """,
+        TINY, "--llm-scope=module",
+    )  # fmt: skip
+
+    ran.result.assert_outcomes(passed=3, failed=1)
+    loads = {test.nodeid: [phase.name for phase in test.phases].count("load") for test in ran.record.tests}
+    assert list(loads.values()) == [1, 0, 0, 1]
+
+
+def test_a_broken_checkpoint_fails_its_tests_with_the_reason(run: Callable[..., Run], tmp_path: "object") -> None:
+    from pathlib import Path
+
+    folder = Path(str(tmp_path)) / "empty model"
+    folder.mkdir()
+
+    ran = run("def test_it(loaded_model): pass", f"--llm-model={folder}")
+
+    ran.result.assert_outcomes(errors=1)
+    ran.result.stdout.fnmatch_lines(["*holds no weights but nothing: a checkpoint has *"])

@@ -1,0 +1,89 @@
+"""Which worker runs a test, with whom, and why."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Run
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
+
+
+def test_tests_of_one_scope_share_a_worker_each_with_its_own_peak(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os, pytest
+        pids = []
+        @pytest.fixture(scope="module")
+        def big(): return b"x" * 50_000_000
+        @pytest.mark.in_worker(scope="module")
+        class TestShared:
+            def test_1(self, big): pids.append(os.getpid())
+            def test_2(self, big): assert pids == [os.getpid()]
+        @pytest.mark.in_worker
+        def test_alone(): assert pids == []
+        """
+    )
+
+    ran.result.assert_outcomes(passed=3)
+    first, second = ran["test_1"].ram, ran["test_2"].ram
+    assert first is not None
+    assert second is not None
+    assert first.peak_bytes > 50_000_000 > second.peak_bytes
+
+
+@linux
+def test_a_computation_at_collection_makes_auto_spawn_and_fork_refuse(run: Callable[..., Run]) -> None:
+    pytest.importorskip("torch")
+    source = "import torch, pytest\ntorch.ones(500, 500) @ torch.ones(500, 500)\n@pytest.mark.in_worker\ndef test_it(): torch.ones(300_000).exp_()"
+
+    ran = run(source, timeout_s=120)
+    refused = run(source, "--llm-worker=fork")
+
+    ran.result.assert_outcomes(passed=1)
+    ran.result.stdout.fnmatch_lines(["llmmem: 1 isolated in workers by spawn (torch has computed during collection, *"])
+    assert refused.result.ret == pytest.ExitCode.USAGE_ERROR
+
+
+@linux
+def test_what_a_test_leaves_behind_is_ended(run: Callable[..., Run]) -> None:
+    for worker in ("fork", "spawn"):
+        ran = run(
+            """
+            import pathlib, pytest, subprocess
+            @pytest.mark.in_worker
+            def test_leaves():
+                left = subprocess.Popen(["setsid", "sleep", "4321"])
+                pathlib.Path("pid").write_text(str(left.pid))
+            def test_ended():
+                import psutil
+                assert not psutil.pid_exists(int(pathlib.Path("pid").read_text()))
+            """,
+            f"--llm-worker={worker}",
+        )
+
+        ran.result.assert_outcomes(passed=2)
+
+
+def test_a_worker_that_cannot_start_fails_its_test_and_says_why(
+    run: Callable[..., Run], pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+        import os
+        if "PYTEST_LLMMEM_WORKER" in os.environ: raise RuntimeError("no second time")
+        """
+    )
+
+    ran = run("import pytest\n@pytest.mark.in_worker\ndef test_it(): pass", "--llm-worker=spawn")
+
+    ran.result.assert_outcomes(failed=1)
+    ran.result.stdout.fnmatch_lines(["*pytest ended before it was ready*", "*no second time*"])
+
+
+def test_an_empty_selection_and_a_collect_only_start_nothing(run: Callable[..., Run]) -> None:
+    source = "import pytest\n@pytest.mark.in_worker\ndef test_it(): pass"
+
+    assert "isolated in workers" not in run(source, "--collect-only").text
+    assert run(source, "-k", "zzz").result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
