@@ -1,6 +1,7 @@
 """pytest in the parent: gives isolated tests to workers and replays what they report."""
 
 import builtins
+import contextlib
 import dataclasses
 import faulthandler
 import warnings

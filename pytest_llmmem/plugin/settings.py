@@ -178,7 +178,10 @@ def _report_path(config: pytest.Config, text: str, where: str) -> Path:
     try:
         # known before the run, not after an hour of loading
         path.parent.mkdir(parents=True, exist_ok=True)
+        existed = path.exists()
         path.open("a").close()
+        if not existed:
+            path.unlink()
     except OSError as error:
         msg = f"{where}: {text!r} cannot be written: {error.strerror}"
         raise SettingError(msg) from None

@@ -27,7 +27,7 @@ def test_a_test_over_its_budget_fails_and_says_what_would_have_passed(run: Calla
             "*passes*with 8*MB or more*",
             "*stack*at the crossing*",
             "*test_a_test_over*.py:3 in test_it*",
-        ]  # fmt: skip
+        ]
     )
     record = ran["test_it"]
     assert (record.ending.kind, record.outcome, record.budgets[0].held) == ("over_budget", "failed", False)
@@ -122,7 +122,7 @@ def test_a_block_has_its_own_budget_and_fails_where_it_ends(run: Callable[..., R
             "E * memory_budget is 10.0 MB, used * MB unreclaimable in 'generate': * MB over",
             "E * memory_budget 'memory_budget': '8GBB' is not a limit *",
             "E * KeyError: 'mine'",
-        ]  # fmt: skip
+        ]
     )
     assert "generate" in [phase.name for phase in ran["test_held"].phases]
 
