@@ -20,13 +20,11 @@ lint: $(VENV)/ready
 	$(VENV)/bin/lint-imports
 
 unit: $(VENV)/ready
-	$(RUN) -m coverage erase
-	$(RUN) -m coverage run -m pytest
-	$(RUN) -m coverage combine -q
-	$(RUN) -m coverage report
+	$(RUN) -m pytest --cov -n 2
 
 fidelity: $(VENV)/ready  ## the test suites of three packages, plain and isolated
 	$(RUN) tools/fidelity.py
+	$(RUN) tools/fidelity.py --python 3.13 --pytest 8.2.0 --extra "-n 2"
 
 versions: $(VENV)/ready  ## the plugin's own tests on the oldest pytest and the newest Python
 	$(RUN) tools/versions.py

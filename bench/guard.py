@@ -63,9 +63,9 @@ WITNESS = """
     wait4 = os.wait4
 
 
-    def witnessed(pid, options):
-        pid, status, usage = wait4(pid, options)
-        if pid and os.WIFSIGNALED(status):
+    def witnessed(which, options):
+        pid, status, usage = wait4(which, options)
+        if which == -1 and pid and os.WIFSIGNALED(status):
             with open("died", "a") as file:
                 file.write(f"{usage.ru_maxrss * 1024}\\n")
         return pid, status, usage

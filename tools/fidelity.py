@@ -3,7 +3,7 @@
 Isolation that changes what a test says is a defect, and our own tests only cover what we thought of. So three suites
 that others wrote are run twice, once without the plugin and once with every test in a worker of its own:
 
-    python tools/fidelity.py --python python3.13 --pytest 8.2.2 --extra "-n 2"
+    python tools/fidelity.py --python 3.13 --pytest 8.2.0 --extra "-n 2"
 
 The exit status is 1 if any outcome differs. Seconds are the wall time of one run each: a hint, not a benchmark.
 """
@@ -20,6 +20,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree as ET
+
+from interpreters import find
 
 ROOT = Path(__file__).resolve().parent.parent
 PLAIN = ("-p", "no:llmmem")
@@ -165,20 +167,23 @@ def differences(plain: Run, isolated: Run) -> list[str]:
 def main() -> int:
     """Compare the chosen suites, print a Markdown table, then what differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="interpreter to make the environments with")
+    parser.add_argument("--python", default=sys.executable, help="a version like 3.13, or a path")
     parser.add_argument("--pytest", default="9.2.0", metavar="VERSION", help="pytest to install (default: %(default)s)")
     parser.add_argument("--extra", default="", metavar="ARGS", help='more arguments for the isolated run, like "-n 2"')
     parser.add_argument("--only", choices=[suite.name for suite in SUITES], help="run this suite alone")
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache/fidelity", help="folder for all that is kept")
     chosen = parser.parse_args()
+    if (chosen_python := find(chosen.python)) is None:
+        print(f"passed over: there is no Python {chosen.python} here")
+        return 0
     cache, ask = chosen.cache.resolve(), "import platform; print(platform.python_version())"
-    version = subprocess.check_output([chosen.python, "-c", ask], text=True).strip()
+    version = subprocess.check_output([chosen_python, "-c", ask], text=True).strip()
     print("package | version | tests | plain | isolated | differing | plain s | isolated s | ratio")
     print(" | ".join(["---"] * 9))
     notes, differing = [], 0
     for suite in (suite for suite in SUITES if chosen.only in {None, suite.name}):
         bench = Bench(suite=suite, folder=cache / f"{suite.stem}-python{version}-pytest{chosen.pytest}")
-        bench.prepare(base_python=chosen.python, pytest_version=chosen.pytest, sdists=cache / "sdists")
+        bench.prepare(base_python=chosen_python, pytest_version=chosen.pytest, sdists=cache / "sdists")
         # Else the plain run alone would pay for rewriting the assertions of modules that are not yet compiled.
         bench.run("collection", (*PLAIN, "--collect-only"))
         plain = bench.run("plain", PLAIN)
