@@ -49,6 +49,7 @@ class Session:
 
     def __init__(self, folder: Path, tests: str) -> None:
         self.folder = folder
+        folder.joinpath("tmp").mkdir()
         self.write("test_bench.py", tests)
         self.write("clock.py", _CLOCK)
         self.write("pytest.ini", "[pytest]\n")
@@ -62,7 +63,12 @@ class Session:
         return [python, "-m", "pytest", "-q", *plugins, *arguments, "test_bench.py"]
 
     def environment(self) -> dict[str, str]:
-        own = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(self.folder), "HF_HUB_OFFLINE": "1"}
+        own = {
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(self.folder),
+            "TMPDIR": str(self.folder / "tmp"),
+            "HF_HUB_OFFLINE": "1",
+        }
         return {name: text for name, text in os.environ.items() if name != "PYTEST_ADDOPTS"} | own
 
     def run(self, *arguments: str, python: str = sys.executable) -> Run:

@@ -9,7 +9,7 @@ import ctypes
 import pytest
 import torch
 
-from pytest_llmmem.core.errors import BudgetExceeded, WorkerCrashed
+from pytest_llmmem import BudgetExceeded, WorkerCrashed
 
 
 def test_the_checkpoint_is_whole(model_checkpoint):

@@ -1,1 +1,5 @@
 """Lock down how language models load: a pytest plugin that measures and guards each load in a worker of its own."""
+
+from pytest_llmmem.core.errors import BudgetExceeded, LlmmemError, WorkerCrashed
+
+__all__ = ["BudgetExceeded", "LlmmemError", "WorkerCrashed"]

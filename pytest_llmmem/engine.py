@@ -1,12 +1,13 @@
 """Measure and guard one job in a worker: the loop between a test that runs and what is known of it afterwards."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Budget, Limit, Verdict, parse_limit
+from pytest_llmmem.core.budgets import Budget, Limit, Verdict
 from pytest_llmmem.core.guard import Guarded, Machine, why_stop
 from pytest_llmmem.core.measured import Measured, Phase
 from pytest_llmmem.core.outcomes import Ending, Evidence, PhaseName, StopReason, judge_ending
@@ -14,7 +15,7 @@ from pytest_llmmem.core.readings import Meter, Reading, Window
 from pytest_llmmem.core.stacks import parse_stack
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
-from pytest_llmmem.workers.wire import Boundary, Finished, Opening, Said, Spent
+from pytest_llmmem.workers.wire import Accepted, Boundary, Finished, Opening, Said, Spent
 
 WHOLE: Final = "test"
 """The name of the window around a whole job."""
@@ -55,6 +56,9 @@ def measure(worker: Worker, job: Any, *, last: bool, plan: LoadPlan, listener: L
         if last and supervision.finished:
             worker.finish()
         return supervision.result()
+    except KeyboardInterrupt:
+        worker.kill()
+        raise
     finally:
         supervision.close()
 
@@ -74,8 +78,6 @@ class _Supervision:
     saw_tree: bool = False
     blocks: dict[int, Budget] = field(default_factory=dict)
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
-    complaints: dict[int, str] = field(default_factory=dict)
-    """Why the limit of an open block cannot be used."""
     verdicts: list[Verdict] = field(default_factory=list)
     phases: list[tuple[float, Phase]] = field(default_factory=list)
     """With the moment at which each began."""
@@ -83,6 +85,7 @@ class _Supervision:
     fence: Fence = field(default_factory=NoFence)
     _started: float = field(default_factory=time.monotonic)
     _opened: list[float] = field(default_factory=list)
+    _strike_at: float = 0.0
     _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
 
     def __post_init__(self) -> None:
@@ -93,33 +96,44 @@ class _Supervision:
 
     def watch(self) -> None:
         """Until the job is done or the worker is gone: messages as they come, a sample every tick."""
-        memory = probes.open_memory(self.worker.pid)
-        deadline = time.monotonic()
-        ticks = 0
         try:
+            memory = probes.open_memory(self.worker.pid)
+        except OSError:
+            self.worker.wait_end()
+            return
+        deadline, ticks = time.monotonic(), 0
+        with contextlib.closing(memory):
             while not self.finished:
                 message = self.worker.poll(max(0.0, deadline - time.monotonic()))
                 if isinstance(message, EOFError):
-                    self.worker.wait_end()
+                    self._bury()
                     return
                 if message is not None:
                     self._hear(message)
-                    continue
-                if (now := time.monotonic()) < deadline:
-                    continue
-                deadline = now + probes.INTERVAL_S
-                reading = memory.read()
-                if reading is not None and self.whole is not None:
-                    self.meter.sample(reading)
-                    self._guard(reading, slow=ticks % _SLOW_TICKS == 0)
+                elif (now := time.monotonic()) >= deadline:
+                    deadline = now + probes.INTERVAL_S
+                    self._tick(memory.read(), ticks)
                     ticks += 1
-                elif self._timed_out():
-                    self._stop("timed_out")
-        except KeyboardInterrupt:
-            self.worker.kill()
-            raise
-        finally:
-            memory.close()
+
+    def _tick(self, reading: Reading | None, number: int) -> None:
+        """Take a sample, and see whether the test must be ended."""
+        measuring = reading is not None and self.whole is not None
+        if reading is not None and measuring:
+            self.meter.sample(reading)
+        if self.stopped is not None:
+            if time.monotonic() > self._strike_at:
+                self.worker.strike()
+        elif reading is not None and measuring:
+            self._guard(reading, slow=number % _SLOW_TICKS == 0)
+        elif self._timed_out():
+            self._stop("timed_out")
+
+    def _bury(self) -> None:
+        """Wait for the end, and take the kernel's mark: what it grew by after the last sample is in there."""
+        self.worker.wait_end()
+        exit_ = self.worker.exit
+        if exit_ is not None and exit_.peak_resident_bytes is not None:
+            self.meter.sample_mark(exit_.peak_resident_bytes)
 
     def _hear(self, message: Any) -> None:
         match message:
@@ -148,14 +162,15 @@ class _Supervision:
         elif opening.name in PHASES:
             self.phase = PHASES[opening.name]
         if opening.limit is not None:
+            complaint = None
             try:
-                limit = parse_limit(opening.limit)
-                budget = Budget(
-                    kind="memory_budget", limit=limit, limit_bytes=self.plan.resolve(limit), name=opening.name
+                limit_bytes = self.plan.resolve(opening.limit)
+                self.blocks[id(window)] = Budget(
+                    kind="memory_budget", limit=opening.limit, limit_bytes=limit_bytes, name=opening.name
                 )
-                self.blocks[id(window)] = budget
             except ValueError as error:
-                self.complaints[id(window)] = f"memory_budget {opening.name!r}: {error}"
+                complaint = f"memory_budget {opening.name!r}: {error}"
+            self.worker.reply(Accepted(complaint))
 
     def _close(self, window: Window, opened: float, now: float, *, wants_peak: bool) -> None:
         budget = self.blocks.pop(id(window), None)
@@ -167,8 +182,8 @@ class _Supervision:
         if window is not self.whole:
             self.phases.append((opened, Phase(name=window.name, peak=window.peak, seconds=now - opened)))
         if wants_peak:
-            complaint = verdict.sentence() if verdict and not verdict.held else self.complaints.pop(id(window), None)
-            self.worker.reply(Spent(window.peak, budget.limit_bytes if budget else None, complaint))
+            breach = verdict.sentence() if verdict and not verdict.held else None
+            self.worker.reply(Spent(window.peak, budget.limit_bytes if budget else None, breach))
 
     def _guard(self, reading: Reading, *, slow: bool) -> None:
         assert self.whole is not None
@@ -210,9 +225,8 @@ class _Supervision:
         return self.plan.timeout_s is not None and time.monotonic() - self._started > self.plan.timeout_s
 
     def _stop(self, reason: StopReason) -> None:
-        if self.stopped is None:
-            self.stopped = reason
-            self.worker.stop()
+        self.stopped = reason
+        self._strike_at = time.monotonic() + self.worker.ask_to_die()
 
     def _sample_tree(self) -> None:
         children = probes.descendants(self.worker.pid)

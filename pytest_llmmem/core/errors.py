@@ -35,6 +35,10 @@ class CheckpointError(LlmmemError):
 class BudgetExceeded(LlmmemError):  # noqa: N818 -- reads as the sentence it is in a traceback
     """A ``memory_budget`` block, or a whole test, used more than its limit."""
 
+    __module__ = "pytest_llmmem"
+
 
 class WorkerCrashed(LlmmemError):  # noqa: N818 -- named after what happened; the public name for ``xfail(raises=...)``
     """The worker of a test died, left without a report, or was ended from outside."""
+
+    __module__ = "pytest_llmmem"

@@ -36,6 +36,8 @@ class Exit:
     signal: str | None = None
     """``"SIGSEGV"``, or the NTSTATUS by name on Windows."""
     signal_number: int | None = None
+    peak_resident_bytes: int | None = None
+    """The kernel's high-water mark at death, since its last reset; ``None`` where the platform does not keep it."""
 
     def __post_init__(self) -> None:
         if (self.code is None) == (self.signal is None):
@@ -43,12 +45,12 @@ class Exit:
             raise ValueError(msg)
 
 
-def exit_from_wait_status(status: int) -> Exit:
-    """Decode what ``waitpid`` returned on a POSIX system."""
+def exit_from_wait_status(status: int, peak_resident_bytes: int | None = None) -> Exit:
+    """Decode what ``wait4`` returned on a POSIX system."""
     number = status & 0x7F
     if number:
-        return Exit(signal=signal_name(number), signal_number=number)
-    return Exit(code=(status >> 8) & 0xFF)
+        return Exit(signal=signal_name(number), signal_number=number, peak_resident_bytes=peak_resident_bytes)
+    return Exit(code=(status >> 8) & 0xFF, peak_resident_bytes=peak_resident_bytes)
 
 
 def exit_from_returncode(returncode: int) -> Exit:

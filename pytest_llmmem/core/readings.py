@@ -145,6 +145,12 @@ class Meter:
         for window in self.windows:
             window.include(self._segment)
 
+    def sample_mark(self, mark_bytes: int) -> None:
+        """Take in a mark that was read without a reading: the kernel's last word on a process that died."""
+        self._segment.mark_bytes = max(self._segment.mark_bytes, mark_bytes)
+        for window in self.windows:
+            window.include(self._segment)
+
     def sample_tree(self, tree: Tree) -> None:
         for window in self.windows:
             window.include_tree(tree)

@@ -7,7 +7,10 @@ from pathlib import PurePath
 from typing import Final
 
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
-_MACHINERY: Final = ("/_pytest/", "/pluggy/", "/pytest_llmmem/", "/pytest/__main__.py", "<frozen runpy>")
+_MACHINERY: Final = re.compile(
+    r"/(_pytest|pluggy|pytest_llmmem|execnet|xdist)/|/pytest/__main__\.py$|/bin/(pytest|py\.test)$|<frozen runpy>"
+    r"|-packages/pytest_\w+(/|\.py$)"
+)
 _LIBRARY: Final = ("/site-packages/", "/dist-packages/", "/lib/python3", "\\lib\\")
 
 
@@ -22,19 +25,23 @@ class Frame:
     @property
     def is_machinery(self) -> bool:
         """Whether it is pytest's or our own: never what the reader looks for."""
-        return any(part in self.file for part in _MACHINERY)
+        return _MACHINERY.search(self.file) is not None
 
     @property
     def is_users(self) -> bool:
         """Whether it is neither a library's nor the standard library's."""
         return not self.is_machinery and not self.file.startswith("<") and not any(p in self.file for p in _LIBRARY)
 
-    def __str__(self) -> str:
+    def shown(self, root: str) -> str:
+        """``file:line in function``, the file below ``root`` or below its package's folder."""
         parts = PurePath(self.file).parts
         for marker in ("site-packages", "dist-packages"):
             if marker in parts:
                 parts = parts[parts.index(marker) + 1 :]
-        return f"{PurePath(*parts)}:{self.line} in {self.function}"
+        path = PurePath(*parts)
+        if path.is_relative_to(root):
+            path = path.relative_to(root)
+        return f"{path}:{self.line} in {self.function}"
 
 
 def parse_stack(dump: str) -> tuple[Frame, ...]:

@@ -2,14 +2,14 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pytest
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.errors import BudgetExceeded, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.outcomes import Ending, PhaseName
 from pytest_llmmem.core.records import (
     BudgetRecord,
     EndingRecord,
@@ -25,9 +25,8 @@ from pytest_llmmem.probes import INTERVAL_S
 from pytest_llmmem.reports import failure
 
 _BREACH: Final = "llmmem_breach"
-"""Set on a report that a broken budget has turned."""
+"""Set on the report that fails because of a broken budget."""
 
-When = Literal["setup", "call", "teardown"]
 
 RECORD: Final = "llmmem"
 """The attribute of a test's last report that carries its record, as plain JSON: it survives xdist."""
@@ -67,7 +66,7 @@ def complete_reports(
     ending = measured.ending
     broken = [verdict for verdict in measured.verdicts if not verdict.held]
     if ending.died:
-        ending = dataclasses.replace(ending, phase=_phase_of_death(reports))
+        ending = dataclasses.replace(ending, phase=_phase_of_death(reports, ending.phase))
         return _with_death(item, reports, dataclasses.replace(measured, ending=ending)), ending
     if broken:
         reports = _with_breach(item, reports, broken, measured)
@@ -77,7 +76,7 @@ def complete_reports(
     return reports, dataclasses.replace(ending, kind="raised", phase=failed) if failed else ending
 
 
-def failed_report(item: pytest.Item, when: When, error: BaseException, seconds: float = 0.0) -> pytest.TestReport:
+def failed_report(item: pytest.Item, when: PhaseName, error: BaseException, seconds: float = 0.0) -> pytest.TestReport:
     """The report that pytest makes of an error, so that xfail and what is printed are as always."""
     evaluate_xfail(item)
 
@@ -90,7 +89,7 @@ def failed_report(item: pytest.Item, when: When, error: BaseException, seconds: 
     return report
 
 
-def passed_report(item: pytest.Item, when: When) -> pytest.TestReport:
+def passed_report(item: pytest.Item, when: PhaseName) -> pytest.TestReport:
     """The report of a phase in which nothing happened."""
     return make_report(item, pytest.CallInfo.from_call(lambda: None, when))
 
@@ -104,14 +103,13 @@ def complaint_reports(item: pytest.Item, message: str) -> list[pytest.TestReport
     ]
 
 
-def _phase_of_death(reports: Sequence[pytest.TestReport]) -> When:
-    """The first phase that has no report; whatever dies after the last one dies in teardown."""
+def _phase_of_death(reports: Sequence[pytest.TestReport], running: PhaseName | None) -> PhaseName:
+    """The phase that was running, or, when its report is out already, the one that would have followed."""
     done = {report.when: report for report in reports}
-    if "setup" not in done:
-        return "setup"
-    if "call" not in done and done["setup"].passed:
-        return "call"
-    return "teardown"
+    phase: PhaseName = running or ("teardown" if "setup" in done else "setup")
+    if phase == "setup" and "setup" in done:
+        phase = "call" if done["setup"].passed else "teardown"
+    return "teardown" if phase == "call" and "call" in done else phase
 
 
 def _with_death(item: pytest.Item, reports: Sequence[pytest.TestReport], measured: Measured) -> list[pytest.TestReport]:
@@ -121,19 +119,21 @@ def _with_death(item: pytest.Item, reports: Sequence[pytest.TestReport], measure
     message = failure.death_sentence(measured)
     error = _OverBudget(message) if measured.ending.kind == "over_budget" else _Died(message)
     death = failed_report(item, phase, error, max(0.0, measured.seconds - lived))
-    death.sections.append(("llmmem", failure.details(measured)))
+    death.sections.append(("llmmem", failure.details(measured, root=str(item.config.rootpath))))
     for name, text in zip(("stdout", "stderr"), measured.output, strict=True):
         if text:
             death.sections.append((f"Captured {name} {phase}, the last of it", text))
+    # pytest-rerunfailures holds reports back until the test is over
+    before = [passed_report(item, "setup")] if phase != "setup" and not reports else []
     after = [] if phase == "teardown" else [passed_report(item, "teardown")]
-    return [*reports, death, *after]
+    return [*before, *reports, death, *after]
 
 
 def _with_breach(
     item: pytest.Item, reports: Sequence[pytest.TestReport], broken: Sequence[Verdict], measured: Measured
 ) -> list[pytest.TestReport]:
     """A test that broke a budget fails in its call; one that failed anyway keeps its own failure."""
-    section = ("llmmem", failure.details(measured))
+    section = ("llmmem", failure.details(measured, root=str(item.config.rootpath)))
     replaced = []
     for report in reports:
         if report.when == "call" and (report.passed or str(report.longrepr).startswith("[XPASS(strict)]")):
@@ -146,6 +146,8 @@ def _with_breach(
         else:
             if report.failed:
                 report.sections.append(section)
+            if BudgetExceeded.__name__ in str(getattr(report.longrepr, "reprcrash", "")):
+                setattr(report, _BREACH, "yes")
             replaced.append(report)
     return replaced
 
@@ -190,7 +192,7 @@ def record_of(
             for verdict in measured.verdicts
         ),
         model=model,
-        stack=tuple(str(frame) for frame in users_first(measured.stack)),
+        stack=tuple(frame.shown(str(item.config.rootpath)) for frame in users_first(measured.stack)),
         notes=measured.notes,
     )
 

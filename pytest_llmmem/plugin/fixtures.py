@@ -1,32 +1,37 @@
 """The fixtures: ``model_checkpoint``, ``loaded_model``, ``memory_budget``."""
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Self
 
 import pytest
 
+from pytest_llmmem.core.budgets import parse_limit
 from pytest_llmmem.core.errors import BudgetExceeded
 from pytest_llmmem.plugin.settings import Scope
 from pytest_llmmem.plugin.state import MODELS, SETTINGS, VOICE, Loaded
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from pytest_llmmem.core.readings import Peak
     from pytest_llmmem.models.checkpoint import Checkpoint
     from pytest_llmmem.models.loaded import LoadedModel
     from pytest_llmmem.models.sources import Source
     from pytest_llmmem.plugin.models import Models
+    from pytest_llmmem.workers.child import Voice
 
 
 class Spending:
-    """What a ``memory_budget`` block has used; filled in when the block ends.
+    """A ``memory_budget`` block: what it may use, and, once it has ended, what it has used.
 
     ``peak`` is ``None`` until then, and where nothing is measured (``--llm-isolate=none``).
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, voice: "Voice | None", name: str, limit: object) -> None:
+        try:
+            self._limit = None if limit is None else parse_limit(limit)
+        except ValueError as error:
+            msg = f"memory_budget {name!r}: {error}"
+            raise ValueError(msg) from None
+        self._voice = voice
         self.name = name
         self.peak: Peak | None = None
         self.limit_bytes: int | None = None
@@ -35,6 +40,21 @@ class Spending:
     def peak_bytes(self) -> int | None:
         """Unreclaimable growth of the block, in bytes."""
         return self.peak.peak_bytes if self.peak else None
+
+    def __enter__(self) -> Self:
+        __tracebackhide__ = True
+        if self._voice is not None:
+            self._voice.open(self.name, self._limit)
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        __tracebackhide__ = True
+        if self._voice is None:
+            return
+        spent = self._voice.close()
+        self.peak, self.limit_bytes = spent.peak, spent.limit_bytes
+        if spent.breach and error is None:
+            raise BudgetExceeded(spent.breach)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -84,28 +104,15 @@ def loaded_model(
     loaded.release()
 
 
-Window = Callable[..., "AbstractContextManager[Spending]"]
+Window = Callable[..., Spending]
 
 
 @pytest.fixture(scope="session")
 def memory_window(pytestconfig: pytest.Config) -> Window:
     """The measuring part of ``memory_budget``, for fixtures of any scope."""
 
-    @contextmanager
-    def measure(limit: object = None, *, name: str = "memory_budget") -> Iterator[Spending]:
-        spending = Spending(name)
-        voice = pytestconfig.stash.get(VOICE, None)
-        if voice is None:
-            yield spending
-            return
-        voice.open(name, limit)
-        try:
-            yield spending
-        finally:
-            spent = voice.close_and_ask()
-            spending.peak, spending.limit_bytes = spent.peak, spent.limit_bytes
-        if spent.complaint:
-            raise BudgetExceeded(spent.complaint)
+    def measure(limit: object = None, *, name: str = "memory_budget") -> Spending:
+        return Spending(pytestconfig.stash.get(VOICE, None), name, limit)
 
     return measure
 

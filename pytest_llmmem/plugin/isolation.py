@@ -98,7 +98,7 @@ class Isolation:
             measured = measure(worker, job, last=not goes_on, plan=self._plan(item, isolated), listener=hearing)
         finally:
             hearing.progress_line.erase()
-        if goes_on and not measured.ending.died:
+        if goes_on and not worker.doomed and worker.exit is None:
             self._group = worker
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
         record = bridge.record_of(item, reports, measured, ending, self._model_record(item, hearing))

@@ -1,12 +1,16 @@
 """What a failing test says: one sentence, then what is needed to act on it, in at most twenty lines."""
 
+from typing import Final
+
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.stacks import users_first
 
-_FRAMES = 8
+_FRAMES: Final = 8
+_ROUND_UP: Final = 1.01
+"""A number with three digits must not be rounded below what was used."""
 
 
 def death_sentence(measured: Measured) -> str:
@@ -39,8 +43,8 @@ def _note(ending: Ending) -> str:
     return f": {ending.note}" if ending.note else ""
 
 
-def details(measured: Measured) -> str:
-    """The section under the failure."""
+def details(measured: Measured, *, root: str) -> str:
+    """The section under the failure; files below ``root`` are shown relative to it."""
     lines = []
     if (peak := measured.peak) is not None:
         lines.append(
@@ -55,12 +59,13 @@ def details(measured: Measured) -> str:
         lines.append("phases    " + ", ".join(phases))
     lines += [f"budget    {_line(verdict)}" for verdict in measured.verdicts]
     if (verdict := _broken(measured)) and not measured.ending.died:
-        enough = verdict.actual_bytes + (measured.peak.error_bytes if measured.peak else 0)
-        lines.append(f"passes    with {format_size(enough, verdict.budget.limit.unit)} or more")
+        lines.append(
+            f"passes    with {format_size(verdict.actual_bytes * _ROUND_UP, verdict.budget.limit.unit)} or more"
+        )
     frames = users_first(measured.stack)
     if frames:
         lines.append(f"stack     at {measured.stack_at}, yours first")
-        lines += [f"  {frame}" for frame in frames[:_FRAMES]]
+        lines += [f"  {frame.shown(root)}" for frame in frames[:_FRAMES]]
         if len(frames) > _FRAMES:
             lines.append(f"  and {len(frames) - _FRAMES} more")
     lines += [f"note      {note}" for note in measured.notes]

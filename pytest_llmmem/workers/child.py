@@ -12,9 +12,10 @@ from multiprocessing.reduction import send_handle
 from typing import Any, Final
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.workers.handle import FATAL_DUMP, LIVE_DUMP
-from pytest_llmmem.workers.wire import Boundary, Channel, Finished, Opening, Ready, Run, Said, Spent, Streams
+from pytest_llmmem.workers.wire import Accepted, Boundary, Channel, Finished, Opening, Ready, Run, Said, Spent, Streams
 
 RunJob = Callable[[Any, "Voice"], None]
 """Runs one job; what it raises ends the worker."""
@@ -70,11 +71,15 @@ class Voice:
         """End the innermost windows and begin others. The mark starts anew: no window sees another one's spike."""
         self._send_boundary(closes, opens, wants_peak=False)
 
-    def open(self, name: str, limit: object = None) -> None:
-        """Begin a window within the current one."""
+    def open(self, name: str, limit: Limit | None) -> None:
+        """Begin a window within the current one. Raises ``ValueError`` when its limit cannot be worked out."""
         self.switch(opens=(Opening(name, limit),))
+        if limit is not None:
+            answer: Accepted = self.channel.recv()
+            if answer.complaint:
+                raise ValueError(answer.complaint)
 
-    def close_and_ask(self) -> Spent:
+    def close(self) -> Spent:
         """End the innermost window and wait for what it used."""
         self._send_boundary(1, (), wants_peak=True)
         spent: Spent = self.channel.recv()
@@ -143,6 +148,8 @@ class _Helper:
         self._libc = ctypes.CDLL(None)
         self._pid = os.getpid()
         self._thread = ctypes.c_ulong()
+        # a semaphore at zero, never posted; sem_wait goes on after a handler (SA_RESTART), pause() would return
+        self._never = ctypes.create_string_buffer(64)
 
     def start(self) -> None:
         if os.getpid() != self._pid:
@@ -150,8 +157,8 @@ class _Helper:
         if sys.platform == "win32":
             return
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {LIVE_DUMP, FATAL_DUMP})
-        pause = ctypes.cast(self._libc.pause, ctypes.c_void_p)
-        self._libc.pthread_create(ctypes.byref(self._thread), None, pause, None)
+        wait = ctypes.cast(self._libc.sem_wait, ctypes.c_void_p)
+        self._libc.pthread_create(ctypes.byref(self._thread), None, wait, self._never)
         signal.pthread_sigmask(signal.SIG_BLOCK, {LIVE_DUMP, FATAL_DUMP})
 
     def stop(self) -> None:

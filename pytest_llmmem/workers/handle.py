@@ -39,11 +39,13 @@ class Worker:
     """Wait so many seconds for its end; ``None`` while it lives."""
     end_sign: int | None = None
     """A descriptor that becomes readable when it may have ended; ``None`` where only ``reap`` can tell."""
-    can_dump: bool = sys.platform != "win32"
+    can_dump: bool = hasattr(signal, "SIGRTMIN")
     family: Tree = NOTHING
     """What its relatives hold together without it."""
     _ready: Ready | None = None
     exit: Exit | None = None
+    doomed: bool = False
+    """Whether a signal that ends it is on its way."""
     output: tuple[int, ...] = ()
     _live: bool = True
     _poller: Any = None
@@ -123,17 +125,22 @@ class Worker:
                 break
         return _text(self.fault_file, before)
 
-    def stop(self) -> None:
-        """End it: stacks first, then by force."""
-        if self.can_dump:
-            self._signal(FATAL_DUMP)
-            if self.wait_end(_DUMP_GRACE_S):
-                return
-        self.kill()
+    def ask_to_die(self) -> float:
+        """Have it write its stacks and end; after so many seconds it must be killed."""
+        self.doomed = True
+        if not self.can_dump:
+            return 0.0
+        self._signal(FATAL_DUMP)
+        return _DUMP_GRACE_S
+
+    def strike(self) -> None:
+        """Send the signal that nothing survives, and do not wait."""
+        self.doomed = True
+        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def kill(self) -> None:
         if self.exit is None:
-            self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+            self.strike()
             self.wait_end(_EXIT_GRACE_S)
 
     def wait_end(self, timeout_s: float = _EXIT_GRACE_S) -> bool:

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Peak, Reading
 
 if sys.platform == "win32":
@@ -15,7 +16,19 @@ if sys.platform == "win32":
 else:
     from multiprocessing.connection import Connection as Channel
 
-__all__ = ["Boundary", "Channel", "Finished", "Message", "Opening", "Ready", "Run", "Said", "Spent", "Streams"]
+__all__ = [
+    "Accepted",
+    "Boundary",
+    "Channel",
+    "Finished",
+    "Message",
+    "Opening",
+    "Ready",
+    "Run",
+    "Said",
+    "Spent",
+    "Streams",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +53,8 @@ class Opening:
     """A window of the measurement that begins: the test, a phase, a ``memory_budget`` block."""
 
     name: str
-    limit: object = None
-    """A block's own limit as the user wrote it; ``None`` when it is only measured."""
+    limit: Limit | None = None
+    """A block's own limit, to be answered by ``Accepted``; ``None`` when it is only measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +73,20 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """Parent to worker: whether a window's limit can be worked out here."""
+
+    complaint: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Spent:
-    """Parent to worker: what the window used; ``limit_bytes`` is ``None`` when it had no limit or a bad one."""
+    """Parent to worker: what the window used; ``limit_bytes`` is ``None`` when it had no limit."""
 
     peak: Peak
     limit_bytes: int | None
-    complaint: str | None
-    """Why the limit cannot be used, or the sentence of its breach."""
+    breach: str | None
+    """The sentence of its breach."""
 
 
 @dataclass(frozen=True, slots=True)

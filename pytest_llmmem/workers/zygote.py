@@ -206,14 +206,15 @@ def _collect(workers: set[int]) -> list[tuple[int, Exit]]:
     ended: list[tuple[int, Exit]] = []
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
         except ChildProcessError:
             break
         if pid == 0:
             break
         if pid in workers:
             workers.discard(pid)
-            ended.append((pid, exit_from_wait_status(status)))
+            # a forked process never exec'ed, so this is its own mark and not an inherited one
+            ended.append((pid, exit_from_wait_status(status, usage.ru_maxrss * 1024)))
             _kill_orphans(workers)
     return ended
 

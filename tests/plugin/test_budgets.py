@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -119,8 +120,8 @@ def test_a_block_has_its_own_budget_and_fails_where_it_ends(run: Callable[..., R
     }
     ran.result.stdout.fnmatch_lines(
         [
-            "E * memory_budget is 10.0 MB, used * MB unreclaimable in 'generate': * MB over",
-            "E * memory_budget 'memory_budget': '8GBB' is not a limit *",
+            "E * pytest_llmmem.BudgetExceeded: memory_budget is 10.0 MB, used * MB unreclaimable in 'generate': * MB over",
+            "E * ValueError: memory_budget 'memory_budget': '8GBB' is not a limit *",
             "E * KeyError: 'mine'",
         ]
     )
@@ -256,3 +257,41 @@ def test_forked_children_are_counted_once(run: Callable[..., Run]) -> None:
     assert ram is not None
     assert ram.method == "sampled"
     assert 415 * MB <= ram.peak_bytes <= 445 * MB
+
+
+def test_a_breach_in_a_group_that_is_stopped_too_late_loses_nothing(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+        pytestmark = pytest.mark.in_worker(scope="module")
+        @pytest.mark.max_ram("10MB")
+        def test_a(): block = bytearray(50_000_000)
+        def test_b(): pass
+        """
+    )
+
+    ran.result.assert_outcomes(failed=1, passed=1)
+
+
+@linux
+def test_the_peak_of_a_stopped_test_includes_what_it_grew_while_it_was_stopped(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.max_ram("100MB")
+        def test_it(tmp_path_factory):
+            pages = []
+            with open("touched", "w", buffering=1) as file:
+                while True:
+                    pages.append(b"x" * 10_000_000)
+                    file.seek(0)
+                    file.write(f"{len(pages):6}")
+        """
+    )
+
+    touched = int(Path("touched").read_text()) * 10 * MB
+    record = ran["test_it"]
+    assert record.ram is not None
+    assert record.ending.kind == "over_budget"
+    assert record.ram.peak_bytes + MB >= touched
+    assert record.ram.peak_bytes < 250 * MB

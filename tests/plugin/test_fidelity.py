@@ -137,7 +137,7 @@ def test_xfail_covers_deaths_and_breaches_by_type(run: Callable[..., Run]) -> No
     ran = run(
         """
         import os, pytest
-        from pytest_llmmem.core.errors import BudgetExceeded, WorkerCrashed
+        from pytest_llmmem import BudgetExceeded, WorkerCrashed
         @pytest.mark.xfail(raises=WorkerCrashed, strict=True)
         @pytest.mark.in_worker
         def test_crash(): os.abort()
@@ -326,3 +326,11 @@ def test_an_outer_environment_survives(run: Callable[..., Run]) -> None:
 
     ran.result.assert_outcomes(passed=1)
     assert "PYTEST_LLMMEM_WORKER" not in os.environ
+
+
+def test_a_death_beside_rerunfailures_keeps_its_phase(run: Callable[..., Run]) -> None:
+    pytest.importorskip("pytest_rerunfailures")
+    ran = run("import os, pytest\n@pytest.mark.in_worker\ndef test_it(): os.abort()", "--reruns=1")
+
+    ran.result.assert_outcomes(failed=1)
+    assert ran["test_it"].ending.phase == "call"
