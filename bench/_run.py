@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 T = TypeVar("T")
 MB = 1_000_000
@@ -47,8 +47,9 @@ class Run:
 class Session:
     """A folder with one generated test file, on which pytest can be run again and again."""
 
-    def __init__(self, folder: Path, tests: str) -> None:
+    def __init__(self, folder: Path, tests: str, *, plugins: Literal["named", "installed"] = "named") -> None:
         self.folder = folder
+        self._plugins = plugins
         folder.joinpath("tmp").mkdir()
         self.write("test_bench.py", tests)
         self.write("clock.py", _CLOCK)
@@ -58,13 +59,13 @@ class Session:
         self.folder.joinpath(name).write_text(textwrap.dedent(text))
 
     def command(self, *arguments: str, python: str = sys.executable) -> list[str]:
-        """Pytest without the plugins that happen to be installed: only those that are named."""
+        """What runs pytest on the tests."""
         plugins = ("-p", "clock", "-p", "no:cacheprovider", "-p", "no:randomly")
         return [python, "-m", "pytest", "-q", *plugins, *arguments, "test_bench.py"]
 
     def environment(self) -> dict[str, str]:
         own = {
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1" if self._plugins == "named" else "",
             "PYTHONPATH": str(self.folder),
             "TMPDIR": str(self.folder / "tmp"),
             "HF_HUB_OFFLINE": "1",
@@ -95,10 +96,10 @@ class Session:
 
 
 @contextmanager
-def session(tests: str) -> Iterator[Session]:
-    """A session on a test file that is gone afterwards."""
+def session(tests: str, *, plugins: Literal["named", "installed"] = "named") -> Iterator[Session]:
+    """A session on a test file that is gone afterwards, with the plugins that a run names or with all of them."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        yield Session(Path(folder), tests)
+        yield Session(Path(folder), tests, plugins=plugins)
 
 
 def interleave(variants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:

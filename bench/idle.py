@@ -37,10 +37,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--tests", type=int, default=200)
     options = parser.parse_args()
-    with session(TESTS.format(tests=options.tests)) as tests:
+    with session(TESTS.format(tests=options.tests), plugins="installed") as tests:
         variants = {
             "without": lambda: tests.run("-p", "no:llmmem").wall_s,
-            "with": lambda: tests.run("-p", "llmmem").wall_s,
+            "with": lambda: tests.run().wall_s,
         }
         interleave(variants, 1)
         seconds = interleave(variants, options.rounds)

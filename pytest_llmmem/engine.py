@@ -96,13 +96,8 @@ class _Supervision:
 
     def watch(self) -> None:
         """Until the job is done or the worker is gone: messages as they come, a sample every tick."""
-        try:
-            memory = probes.open_memory(self.worker.pid)
-        except OSError:
-            self.worker.wait_end()
-            return
         deadline, ticks = time.monotonic(), 0
-        with contextlib.closing(memory):
+        with contextlib.closing(probes.open_memory(self.worker.pid)) as memory:
             while not self.finished:
                 message = self.worker.poll(max(0.0, deadline - time.monotonic()))
                 if isinstance(message, EOFError):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ import pytest
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 
 pytest_plugins = ["pytester"]
+
+
+def needs(*names: str) -> pytest.MarkDecorator:
+    """Skip a test where one of these is not installed, without importing it here: torch bears no second import."""
+    missing = [name for name in names if find_spec(name) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
 
 
 @dataclass(frozen=True)

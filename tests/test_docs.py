@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import needs
+
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```python\n(?P<code>.*?)```", re.DOTALL)
@@ -19,10 +21,9 @@ def blocks() -> list[object]:
     ]
 
 
+@needs("torch", "transformers")
 @pytest.mark.parametrize("code", blocks())
 def test_the_block_runs(pytester: pytest.Pytester, code: str) -> None:
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
     pytester.makepyfile(code)
 
     result = pytester.runpytest_subprocess("--llm-model=synthetic:tiny-llama", "-p", "no:randomly")

@@ -1,4 +1,4 @@
-"""Memory of the machine as a value; every platform's probe returns this."""
+"""What every platform's probe returns: the machine's memory, and the readings of a process that is gone."""
 
 from dataclasses import dataclass
 
@@ -11,3 +11,13 @@ class HostMemory:
     available_bytes: int
     limited_by: str
     """``"host"``, or the control group whose limit is nearer."""
+
+
+class Gone:
+    """Takes the place of a process's readings once there is no such process."""
+
+    def read(self) -> None:
+        """Nothing can be read."""
+
+    def close(self) -> None:
+        """Nothing is held open."""

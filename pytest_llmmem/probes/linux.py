@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.probes import cgroups
-from pytest_llmmem.probes.host import HostMemory
+from pytest_llmmem.probes.host import Gone, HostMemory
 
 assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
 
@@ -51,9 +51,12 @@ class Memory:
         os.close(self._descriptor)
 
 
-def open_memory(pid: int) -> Memory:
-    """Raises ``OSError`` when there is no such process."""
-    return Memory(pid)
+def open_memory(pid: int) -> Memory | Gone:
+    """Readings of a process; of one that has ended already, there are none."""
+    try:
+        return Memory(pid)
+    except OSError:
+        return Gone()
 
 
 def reset_mark() -> bool:

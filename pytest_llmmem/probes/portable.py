@@ -10,7 +10,7 @@ from typing import Final, Literal
 import psutil
 
 from pytest_llmmem.core.readings import Reading, Tree
-from pytest_llmmem.probes.host import HostMemory
+from pytest_llmmem.probes.host import Gone, HostMemory
 
 METHOD: Final[Literal["kernel", "sampled"]] = "sampled"
 
@@ -35,9 +35,12 @@ class Memory:
         """Nothing is held open."""
 
 
-def open_memory(pid: int) -> Memory:
-    """Raises ``OSError`` when there is no such process."""
-    return Memory(pid)
+def open_memory(pid: int) -> Memory | Gone:
+    """Readings of a process; of one that has ended already, there are none."""
+    try:
+        return Memory(pid)
+    except ProcessLookupError:
+        return Gone()
 
 
 def reset_mark() -> bool:
@@ -52,16 +55,9 @@ def private_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: A
 
 def shared_once(pids: Iterable[int]) -> Tree:
     """The plain sum: spawned processes share code, and hardly any data."""
-    readings = [reading for pid in pids if (reading := _read(pid))]
+    readings = [reading for pid in pids if (reading := open_memory(pid).read())]
     total = sum(reading.resident_bytes for reading in readings)
     return Tree(unreclaimable_bytes=total, resident_bytes=total)
-
-
-def _read(pid: int) -> Reading | None:
-    try:
-        return Memory(pid).read()
-    except OSError:
-        return None
 
 
 def descendants(pid: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 SUITE = """
 import logging, os, sys, unittest, warnings
@@ -221,8 +221,8 @@ def test_markers_are_strict_and_warnings_may_be_errors(run: Callable[..., Run]) 
     ran.result.assert_outcomes(passed=1)
 
 
+@needs("pytest_timeout")
 def test_a_timeout_of_pytest_timeout_is_kept_from_outside(run: Callable[..., Run]) -> None:
-    pytest.importorskip("pytest_timeout")
     ran = run(
         """
         import itertools, pytest
@@ -238,8 +238,8 @@ def test_a_timeout_of_pytest_timeout_is_kept_from_outside(run: Callable[..., Run
     assert ran["test_hangs"].ending.kind == "timed_out"
 
 
+@needs("pytest_rerunfailures")
 def test_reruns_happen_inside_the_worker(run: Callable[..., Run]) -> None:
-    pytest.importorskip("pytest_rerunfailures")
     ran = run(
         """
         import pytest
@@ -255,9 +255,9 @@ def test_reruns_happen_inside_the_worker(run: Callable[..., Run]) -> None:
     assert ran.result.parseoutcomes() == {"passed": 1, "rerun": 2}
 
 
+@needs("pytest_cov")
 @pytest.mark.parametrize("extra", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_coverage_counts_lines_that_ran_in_a_worker(pytester: pytest.Pytester, extra: tuple[str, ...]) -> None:
-    pytest.importorskip("pytest_cov")
     pytester.makepyfile(counted="def in_worker():\n    return 1\n\ndef nowhere():\n    return 2\n")
     pytester.makepyfile("import counted\ndef test_it(): assert counted.in_worker() == 1")
 
@@ -328,8 +328,8 @@ def test_an_outer_environment_survives(run: Callable[..., Run]) -> None:
     assert "PYTEST_LLMMEM_WORKER" not in os.environ
 
 
+@needs("pytest_rerunfailures")
 def test_a_death_beside_rerunfailures_keeps_its_phase(run: Callable[..., Run]) -> None:
-    pytest.importorskip("pytest_rerunfailures")
     ran = run("import os, pytest\n@pytest.mark.in_worker\ndef test_it(): os.abort()", "--reruns=1")
 
     ran.result.assert_outcomes(failed=1)

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
+pytestmark = needs("torch", "transformers")
 
 TINY = "--llm-model=synthetic:tiny-llama"
 

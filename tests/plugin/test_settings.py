@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pytest_llmmem.plugin.settings import OPTIONS
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 
 def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
@@ -46,10 +46,10 @@ def test_a_mistake_in_the_configuration_stops_the_session_with_one_line(
     assert "Traceback" not in result.stderr.str()
 
 
+@needs("huggingface_hub")
 def test_a_hub_id_without_network_is_one_error_for_many_tests(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("huggingface_hub")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     pytester.makepyfile("def test_1(loaded_model): pass\ndef test_2(loaded_model): pass")
 

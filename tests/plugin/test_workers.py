@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
 
@@ -33,9 +33,9 @@ def test_tests_of_one_scope_share_a_worker_each_with_its_own_peak(run: Callable[
     assert first.peak_bytes > 50_000_000 > second.peak_bytes
 
 
+@needs("torch")
 @linux
 def test_a_computation_at_collection_makes_auto_spawn_and_fork_refuse(run: Callable[..., Run]) -> None:
-    pytest.importorskip("torch")
     source = "import torch, pytest\ntorch.ones(500, 500) @ torch.ones(500, 500)\n@pytest.mark.in_worker\ndef test_it(): torch.ones(300_000).exp_()"
 
     ran = run(source, timeout_s=120)
