@@ -242,7 +242,7 @@ class _Supervision:
             ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
         whole = self.whole
         open_verdicts = [
-            Verdict(budget=budget, actual_bytes=_used(window, budget))
+            Verdict(budget=budget, actual_bytes=max(_used(window, budget), self.fence.killed_at_bytes()))
             for window, budget in (self._guarded() if whole else ())
         ]
         dump = self.breach_dump or ("" if self.finished else self.worker.fault_text())
@@ -275,10 +275,10 @@ class _Supervision:
         )
 
     def close(self) -> None:
-        self.fence.close()
         if not self.finished:
             self.worker.kill()
             self.worker.close()
+        self.fence.close()
 
 
 def _used(window: Window, budget: Budget) -> int:

@@ -65,6 +65,10 @@ def complete_reports(
     """The worker's reports, with what is missing made up for and with broken budgets as failures."""
     ending = measured.ending
     broken = [verdict for verdict in measured.verdicts if not verdict.held]
+    if broken and ending.kind == "over_budget" and any(report.when == "call" for report in reports):
+        # the call was over before its stop arrived: its own report says what happened, not a death in teardown
+        after = [] if any(report.when == "teardown" for report in reports) else [passed_report(item, "teardown")]
+        return [*_with_breach(item, reports, broken, measured), *after], dataclasses.replace(ending, phase="call")
     if ending.died:
         ending = dataclasses.replace(ending, phase=_phase_of_death(reports, ending.phase))
         return _with_death(item, reports, dataclasses.replace(measured, ending=ending)), ending

@@ -30,6 +30,10 @@ class MemoryGroup:
     def usage_bytes(self) -> int:
         return int(self._read("memory.current" if self.version == 2 else "memory.usage_in_bytes") or 0)
 
+    def peak_bytes(self) -> int:
+        """The highest charge so far, page cache included; 0 where the kernel does not keep it (version 2 before 5.19)."""
+        return int(self._read("memory.peak" if self.version == 2 else "memory.max_usage_in_bytes") or 0)
+
     def unreclaimable_bytes(self) -> int:
         """What is charged and is not page cache that the kernel can drop at once."""
         statistics = self._read("memory.stat")

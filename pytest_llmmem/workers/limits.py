@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.probes import descendants
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
 
 _LANDING: Final = 0.7
@@ -31,6 +32,9 @@ class Fence(Protocol):
     def oom_kills(self) -> int:
         """OOM kills that the limit itself has caused."""
 
+    def killed_at_bytes(self) -> int:
+        """What the job and its children held together when the limit killed; 0 when it did not."""
+
     def close(self) -> None:
         """Undo everything."""
 
@@ -44,6 +48,9 @@ class NoFence:
         """Nothing to do."""
 
     def oom_kills(self) -> int:
+        return 0
+
+    def killed_at_bytes(self) -> int:
         return 0
 
     def close(self) -> None:
@@ -80,6 +87,9 @@ class LandingRlimit:
     def oom_kills(self) -> int:
         return 0
 
+    def killed_at_bytes(self) -> int:
+        return 0
+
     def close(self) -> None:
         """A worker's limit dies with it, or is lifted for the next job of its group."""
         if sys.platform != "linux":
@@ -102,8 +112,8 @@ class ControlGroup:
 
     def __init__(self, pid: int, limit_bytes: int, parent: MemoryGroup) -> None:
         """Raises ``OSError`` where the group cannot be made."""
+        self._home = delegate(parent) if parent.version == 2 else parent.path
         self._group = MemoryGroup(parent.path / f"llmmem-{pid}-{time.monotonic_ns()}", parent.version)
-        self._home = parent.path
         self._pid = pid
         self._group.path.mkdir()
         hard = limit_bytes + _SLACK_BYTES
@@ -127,6 +137,9 @@ class ControlGroup:
     def oom_kills(self) -> int:
         return self._group.oom_kills() or 0
 
+    def killed_at_bytes(self) -> int:
+        return self._group.peak_bytes() if self.oom_kills() else 0
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             _write(self._home / "cgroup.procs", self._pid)
@@ -138,6 +151,27 @@ class ControlGroup:
 
     def _write(self, name: str, value: int) -> None:
         _write(self._group.path / name, value)
+
+
+def delegate(group: MemoryGroup) -> Path:
+    """Let a version 2 group limit its children; returns the leaf that we live in from then on.
+
+    The kernel allows it only in a group without processes of its own (cgroups(7), "no internal processes"), so ours
+    move into a leaf. Processes that are not ours stay where they are. Raises ``OSError`` when there are any.
+    """
+    leaf = group.path / "llmmem-session"
+    if "memory" in (group.path / "cgroup.subtree_control").read_text().split():
+        return leaf
+    ours = {os.getpid(), *descendants(os.getpid())}
+    inside = [int(pid) for pid in (group.path / "cgroup.procs").read_text().split()]
+    if not ours.issuperset(inside):
+        msg = "other processes share pytest's group; give it one of its own, as systemd-run --user --scope does"
+        raise OSError(msg)
+    leaf.mkdir(exist_ok=True)
+    for pid in inside:
+        _write(leaf / "cgroup.procs", pid)
+    _write(group.path / "cgroup.subtree_control", "+memory")
+    return leaf
 
 
 def build_fence(enforce: str, pid: int, limit_bytes: int) -> tuple[Fence, str]:
@@ -163,7 +197,7 @@ def cgroup_available() -> bool:
     return group is not None and os.access(group.path, os.W_OK)
 
 
-def _write(path: Path, value: int) -> None:
+def _write(path: Path, value: int | str) -> None:
     # a buffered write would report the kernel's refusal in a destructor, where it is swallowed
     descriptor = os.open(path, os.O_WRONLY)
     try:

@@ -190,6 +190,7 @@ def test_a_control_group_is_exact_or_its_absence_is_said(run: Callable[..., Run]
 
     record = ran["test_it"]
     assert record.ending.kind == "over_budget"
+    assert not record.budgets[0].held
     said = any("watched instead" in note for note in record.notes)
     assert said or record.budgets[0].actual_bytes < 130 * MB
 
@@ -295,3 +296,22 @@ def test_the_peak_of_a_stopped_test_includes_what_it_grew_while_it_was_stopped(r
     assert record.ending.kind == "over_budget"
     assert record.ram.peak_bytes + MB >= touched
     assert record.ram.peak_bytes < 250 * MB
+
+
+def test_a_call_that_ends_before_its_stop_arrives_fails_as_a_call(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.fixture
+        def slow_end():
+            yield
+            import time; time.sleep(1)
+        @pytest.mark.xfail(strict=True)
+        @pytest.mark.parametrize("n", range(5))
+        @pytest.mark.max_ram("10MB", on_breach="stop")
+        def test_it(n, slow_end): bytearray(50_000_000)
+        """
+    )
+
+    ran.result.assert_outcomes(xfailed=5)
+    assert {test.ending.kind for test in ran.record.tests} == {"over_budget"}

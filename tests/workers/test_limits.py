@@ -1,0 +1,59 @@
+"""Hard limits, as far as the machine has them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
+from pytest_llmmem.workers.limits import ControlGroup, NoFence, build_fence, delegate
+
+
+@pytest.fixture
+def unified(tmp_path: Path) -> MemoryGroup:
+    """A folder that looks like a version 2 group in which only this process lives."""
+    (tmp_path / "cgroup.subtree_control").write_text("")
+    (tmp_path / "cgroup.procs").write_text(f"{os.getpid()}\n")
+    (tmp_path / "llmmem-session").mkdir()
+    (tmp_path / "llmmem-session" / "cgroup.procs").write_text("")
+    return MemoryGroup(tmp_path, 2)
+
+
+def test_our_processes_move_into_a_leaf_before_a_group_may_limit_its_children(unified: MemoryGroup) -> None:
+    leaf = delegate(unified)
+
+    assert (leaf / "cgroup.procs").read_text() == str(os.getpid())
+    assert (unified.path / "cgroup.subtree_control").read_text() == "+memory"
+
+
+def test_processes_of_others_are_never_moved(unified: MemoryGroup) -> None:
+    (unified.path / "cgroup.procs").write_text(f"{os.getpid()}\n1\n")
+
+    with pytest.raises(OSError, match="other processes share pytest's group"):
+        delegate(unified)
+
+    assert (unified.path / "cgroup.subtree_control").read_text() == ""
+
+
+def test_a_group_is_made_and_leaves_nothing_behind() -> None:
+    parent = own_group()
+    if parent is None or not os.access(parent.path, os.W_OK):
+        pytest.skip("needs a writable memory control group")
+    pid = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
+    try:
+        group = ControlGroup(pid, 50_000_000, parent)
+        (made,) = parent.path.glob(f"llmmem-{pid}-*")
+        assert (made / "cgroup.procs").read_text().split() == [str(pid)]
+        assert group.oom_kills() == group.killed_at_bytes() == 0
+        group.close()
+        assert not made.exists()
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+def test_watching_needs_no_fence() -> None:
+    fence, complaint = build_fence("watch", os.getpid(), 1)
+
+    assert isinstance(fence, NoFence)
+    assert complaint == ""
