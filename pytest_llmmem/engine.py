@@ -24,6 +24,7 @@ PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardo
 _SLOW_TICKS: Final = 25
 """Every so many ticks (50 ms) come the dearer looks: descendants, the machine's memory."""
 _TAIL_BYTES: Final = 4096
+_SMALL_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def measure(worker: Worker, job: Any, *, last: bool, plan: LoadPlan, listener: L
         worker.run(job, last=last)
         supervision.watch()
         if last and supervision.finished:
-            worker.finish()
+            worker.finish(small=supervision.is_small)
         return supervision.result()
     except KeyboardInterrupt:
         worker.kill()
@@ -122,6 +123,12 @@ class _Supervision:
             self._guard(reading, slow=number % _SLOW_TICKS == 0)
         elif self._timed_out():
             self._stop("timed_out")
+
+    @property
+    def is_small(self) -> bool:
+        """Whether so little was used that the next test need not wait until it is back."""
+        peak = self.whole.peak if self.whole else None
+        return peak is not None and peak.peak_bytes + peak.peak_file_bytes < _SMALL_BYTES
 
     def _bury(self) -> None:
         """Wait for the end, and take the kernel's mark: what it grew by after the last sample is in there."""

@@ -20,6 +20,7 @@ from pytest_llmmem.core.records import (
     TestRecord,
 )
 from pytest_llmmem.core.stacks import users_first
+from pytest_llmmem.engine import PHASES
 from pytest_llmmem.plugin.compat import evaluate_xfail, make_report
 from pytest_llmmem.probes import INTERVAL_S
 from pytest_llmmem.reports import failure
@@ -65,7 +66,8 @@ def complete_reports(
     """The worker's reports, with what is missing made up for and with broken budgets as failures."""
     ending = measured.ending
     broken = [verdict for verdict in measured.verdicts if not verdict.held]
-    if broken and ending.kind == "over_budget" and any(report.when == "call" for report in reports):
+    called = any(report.when == "call" for report in reports)
+    if broken and ending.kind == "over_budget" and called and _highest_phase(measured) != "teardown":
         # the call was over before its stop arrived: its own report says what happened, not a death in teardown
         after = [] if any(report.when == "teardown" for report in reports) else [passed_report(item, "teardown")]
         return [*_with_breach(item, reports, broken, measured), *after], dataclasses.replace(ending, phase="call")
@@ -78,6 +80,11 @@ def complete_reports(
             return reports, dataclasses.replace(ending, kind="over_budget")
     failed = next((report.when for report in reports if report.failed), None)
     return reports, dataclasses.replace(ending, kind="raised", phase=failed) if failed else ending
+
+
+def _highest_phase(measured: Measured) -> str | None:
+    phases = [phase for phase in measured.phases if phase.name in PHASES]
+    return max(phases, key=lambda phase: phase.peak.peak_bytes).name if phases else None
 
 
 def failed_report(item: pytest.Item, when: PhaseName, error: BaseException, seconds: float = 0.0) -> pytest.TestReport:

@@ -76,19 +76,20 @@ LOG_HOOKS: Final = (
 """What pytest tells the world about a test; a worker tells its parent instead, and the parent tells the world."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Inside:
-    """The body of a worker."""
+    """The body of a worker: settled once where workers come from, called once in each."""
 
     config: pytest.Config
     items: dict[ItemKey, pytest.Item]
     malloc: str
     fault_file: int
     parent_pid: int
+    _hooks: "Hooks | None" = None
 
-    def __call__(self, channel: Channel) -> None:
-        """Serve the channel until the last job, then write what only a normal exit would have written."""
-        hooks = Hooks(self.config)
+    def settle(self) -> None:
+        """Take over the hooks, in a process that will never report by itself."""
+        hooks = self._hooks = Hooks(self.config)
         manager = self.config.pluginmanager
         manager.unregister(name="llmmem-isolation")
         manager.register(hooks, "llmmem-inside")
@@ -96,29 +97,29 @@ class Inside:
             manager.register(OutputFiles(hooks), "llmmem-output")
         silence_log_hooks(self.config, hooks, LOG_HOOKS)
 
-        def run(job: Job, voice: Voice) -> None:
-            hooks.voice = self.config.stash[VOICE] = voice
-            self._run(job, hooks)
-
-        child.serve(channel, self.fault_file, run, malloc=self.malloc, parent_pid=self.parent_pid)
+    def __call__(self, channel: Channel) -> None:
+        """Serve the channel until the last job, then write what only a normal exit would have written."""
+        child.serve(channel, self.fault_file, self._run, malloc=self.malloc, parent_pid=self.parent_pid)
         _save_coverage()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
 
-    def _run(self, job: Job, hooks: "Hooks") -> None:
+    def _run(self, job: Job, voice: Voice) -> None:
+        hooks = self._hooks
+        assert hooks is not None, "settled before the first job"
+        hooks.voice = self.config.stash[VOICE] = voice
         item = self.items[job.item]
         nextitem = self.items[job.following] if job.following else None
-        say = self.config.stash[VOICE].say
         try:
             item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         except pytest.exit.Exception as error:
-            say(Aborted("exit", str(error.msg), error.returncode))
+            voice.say(Aborted("exit", str(error.msg), error.returncode))
         except KeyboardInterrupt as error:
-            say(Aborted("interrupt", str(error)))
+            voice.say(Aborted("interrupt", str(error)))
         for reason in (item.session.shouldstop, item.session.shouldfail):
             if reason:
-                say(Aborted("stop", str(reason)))
+                voice.say(Aborted("stop", str(reason)))
         hooks.end()
 
 

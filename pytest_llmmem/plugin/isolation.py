@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import faulthandler
 import warnings
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -147,6 +148,14 @@ class Isolation:
         )
         if call.excinfo is not None:
             item.ihook.pytest_runtest_logreport(report=make_report(item, call))
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Innermost, so that every worker has left before another plugin gathers what they wrote (coverage)."""
+        try:
+            return (yield)
+        finally:
+            self._pool.source.drain()
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -31,6 +31,7 @@ class Source(Protocol):
 
     def take(self) -> Worker: ...
     def prepare(self) -> None: ...
+    def drain(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -68,8 +69,13 @@ def open_pool(
         from pytest_llmmem.workers.zygote import Zygote
 
         inside = Inside(config, item_keys(items), settings.malloc, fault_file, os.getpid())
-        preload = _preloader(tuple(model_types)) if model_types else lambda: None
-        return Pool("fork", "", Zygote(inside, preload, fault_file=fault_file, jobs=jobs), folder, fault_file)
+        architectures = tuple(model_types)
+
+        def prepare() -> None:
+            _import_ahead(architectures)
+            inside.settle()
+
+        return Pool("fork", "", Zygote(inside, prepare, fault_file=fault_file, jobs=jobs), folder, fault_file)
     command = _command(config)
     spawner = Spawner(command, cwd=config.invocation_params.dir, fault_file=fault_file, fault_path=fault_path)
     return Pool("spawn", reason, spawner, folder, fault_file)
@@ -110,20 +116,18 @@ def _torch_works_after_fork() -> bool:
     return works
 
 
-def _preloader(model_types: tuple[str, ...]) -> Callable[[], None]:
-    """Import, in the zygote, what each worker would otherwise import anew: seconds each."""
-
-    def preload() -> None:
-        for name in ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)):
-            # what is missing or broken raises in the test that needs it
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
+def _import_ahead(model_types: tuple[str, ...]) -> None:
+    """Import, in the zygote, what each worker that loads a model would otherwise import anew: seconds each."""
+    if not model_types:
+        return
+    for name in ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)):
+        # what is missing or broken raises in the test that needs it
         with contextlib.suppress(Exception):
-            import transformers
+            importlib.import_module(name)
+    with contextlib.suppress(Exception):
+        import transformers
 
-            _ = transformers.AutoModel, transformers.PreTrainedModel
-
-    return preload
+        _ = transformers.AutoModel, transformers.PreTrainedModel
 
 
 def _command(config: pytest.Config) -> list[str]:

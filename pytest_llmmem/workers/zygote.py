@@ -15,14 +15,15 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import recv_handle, send_handle
-from typing import Any, Final
+from typing import Final
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
 from pytest_llmmem.core.readings import Tree
-from pytest_llmmem.probes import descendants, open_memory, shared_once
+from pytest_llmmem.probes import descendants, open_memory, private_maps, shared_once
 from pytest_llmmem.workers.handle import Worker
 
 assert sys.platform == "linux", "the platform's switch is plugin.pool"
@@ -33,8 +34,21 @@ _MADV_COLLAPSE: Final = 25
 _HUGE: Final = 2 << 20
 _COLLAPSE_FROM: Final = 60
 """Jobs from which half a second of collapsing pays (``docs/benchmarks.md``)."""
+_LEAVING_S: Final = 10.0
 
 Body = Callable[[Connection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Parent to zygote: make a worker; the handle of its channel follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """Parent to zygote: this worker has left nothing behind, and others may run when it ends."""
+
+    pid: int
 
 
 class Zygote:
@@ -59,6 +73,7 @@ class Zygote:
         self._alive: set[int] = set()
         self._parent = open_memory(os.getpid())
         self._family: Tree | None = None
+        self._let_go_pids: set[int] = set()
         self._requested: Connection | None = None
 
     def take(self) -> Worker:
@@ -76,6 +91,7 @@ class Zygote:
             relatives=lambda: (os.getpid(), self.pid, *(self._alive - {pid})),
             reap=lambda timeout_s: self._reap(pid, timeout_s),
             end_sign=self._ours.fileno(),
+            let_go=lambda: self._let_go(pid),
         )
         worker.wait_ready()
         worker.family = self._family_without(worker)
@@ -100,9 +116,16 @@ class Zygote:
         """Have the next worker made ahead, while the current one works."""
         if self._requested is None:
             self._requested, theirs = Pipe()
-            self._ours.send("fork")
+            self._ours.send(Fork())
             send_handle(self._ours, theirs.fileno(), self.pid)
             theirs.close()
+
+    def drain(self) -> None:
+        """Wait until the workers that were let go have left: what they write at the end is written then."""
+        deadline = time.monotonic() + _LEAVING_S
+        with contextlib.suppress(EOFError, OSError):
+            while self._let_go_pids and self._ours.poll(max(0.0, deadline - time.monotonic())):
+                self._hear()
 
     def close(self) -> None:
         """End the zygote, and with it every worker."""
@@ -115,15 +138,27 @@ class Zygote:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
+    def _let_go(self, pid: int) -> bool:
+        """Whether a finished worker may leave by itself: only when nothing below the zygote is left by a test."""
+        if not self._alive.issuperset(descendants(self.pid)):
+            return False
+        self._let_go_pids.add(pid)
+        self._ours.send(LetGo(pid))
+        return True
+
     def _hear(self) -> None:
         """Take in one message: a worker was forked (its pid), or one has ended (its pid and how)."""
         message = self._ours.recv()
         if isinstance(message, int):
             self._forked.append(message)
             self._alive.add(message)
+            return
+        pid, exit_ = message
+        self._alive.discard(pid)
+        if pid in self._let_go_pids:
+            self._let_go_pids.discard(pid)
         else:
-            self._exits.update([message])
-            self._alive.discard(message[0])
+            self._exits[pid] = exit_
 
     def _reap(self, pid: int, timeout_s: float) -> Exit | None:
         deadline = time.monotonic() + timeout_s
@@ -169,25 +204,34 @@ def _serve(control: Connection, body: Body, preload: Callable[[], None], *, pare
     selector.register(control, selectors.EVENT_READ)
     selector.register(wake, selectors.EVENT_READ)
     workers: set[int] = set()
+    let_go: set[int] = set()
     while True:
         for key, _ in selector.select():
             if key.fileobj is wake:
                 with contextlib.suppress(BlockingIOError):
                     wake.recv(4096)
-                for pid, exit_ in _collect(workers):
-                    control.send((pid, exit_))
+                for ended in _collect(workers, let_go):
+                    control.send(ended)
+                continue
+            try:
+                message = control.recv()
+            except EOFError:
+                return
+            if isinstance(message, LetGo):
+                let_go.add(message.pid)
             else:
-                try:
-                    control.recv()
-                except EOFError:
-                    return
-                channel = Connection(recv_handle(control))
-                pid = os.fork()
-                if pid == 0:
-                    _leave(partial(_be_worker, control, channel, body))
-                channel.close()
+                pid = _fork_worker(control, body)
                 workers.add(pid)
                 control.send(pid)
+
+
+def _fork_worker(control: Connection, body: Body) -> int:
+    channel = Connection(recv_handle(control))
+    pid = os.fork()
+    if pid == 0:
+        _leave(partial(_be_worker, control, channel, body))
+    channel.close()
+    return pid
 
 
 def _be_worker(control: Connection, channel: Connection, body: Body) -> None:
@@ -201,7 +245,7 @@ def _be_worker(control: Connection, channel: Connection, body: Body) -> None:
     body(channel)
 
 
-def _collect(workers: set[int]) -> list[tuple[int, Exit]]:
+def _collect(workers: set[int], let_go: set[int]) -> list[tuple[int, Exit]]:
     """Reap what has ended; kill and reap what the ended workers left behind."""
     ended: list[tuple[int, Exit]] = []
     while True:
@@ -215,7 +259,9 @@ def _collect(workers: set[int]) -> list[tuple[int, Exit]]:
             workers.discard(pid)
             # a forked process never exec'ed, so this is its own mark and not an inherited one
             ended.append((pid, exit_from_wait_status(status, usage.ru_maxrss * 1024)))
-            _kill_orphans(workers)
+            if pid not in let_go:
+                _kill_orphans(workers)
+            let_go.discard(pid)
     return ended
 
 
@@ -243,12 +289,7 @@ def collapse_heap() -> None:
 
     ``MADV_COLLAPSE`` exists since Linux 6.1; where it is refused nothing is lost.
     """
-    libc: Any = ctypes.CDLL(None)
-    with open("/proc/self/maps") as maps:
-        lines = [line.split() for line in maps]
-    for bounds, permissions, _, _, inode, *name in lines:
-        if permissions != "rw-p" or inode != "0" or (name and name != ["[heap]"]):
-            continue
-        start, end = (int(bound, 16) for bound in bounds.split("-"))
+    madvise = ctypes.CDLL(None).madvise
+    for start, end in private_maps():
         for address in range(-(-start // _HUGE) * _HUGE, end - _HUGE + 1, _HUGE):
-            libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(_HUGE), _MADV_COLLAPSE)
+            madvise(ctypes.c_void_p(address), ctypes.c_size_t(_HUGE), _MADV_COLLAPSE)
