@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Limit, Verdict
-from pytest_llmmem.core.guard import Guarded, Machine, why_stop
+from pytest_llmmem.core.guard import Guarded, Machine, is_near, why_stop
 from pytest_llmmem.core.measured import Measured, Phase
 from pytest_llmmem.core.outcomes import Ending, Evidence, PhaseName, StopReason, judge_ending
 from pytest_llmmem.core.readings import Meter, Reading, Window
@@ -23,6 +23,10 @@ PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardo
 
 _SLOW_TICKS: Final = 25
 """Every so many ticks (50 ms) come the dearer looks: descendants, the machine's memory."""
+_FULL_TICKS: Final = 5
+"""Every so many ticks (10 ms) a reading is complete; between them a glance sees growth."""
+_NEAR_PACE: Final = 10
+"""How much faster the ticks are when a limit is near."""
 _TAIL_BYTES: Final = 4096
 _SMALL_BYTES: Final = 64 * 2**20
 
@@ -87,6 +91,10 @@ class _Supervision:
     _started: float = field(default_factory=time.monotonic)
     _opened: list[float] = field(default_factory=list)
     _strike_at: float = 0.0
+    _last_reading: Reading | None = None
+    _room_bytes: int | None = None
+    _near: bool = False
+    """Whether a limit may be crossed within the next ticks."""
     _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
 
     def __post_init__(self) -> None:
@@ -106,23 +114,27 @@ class _Supervision:
                     return
                 if message is not None:
                     self._hear(message)
-                elif (now := time.monotonic()) >= deadline:
-                    deadline = now + probes.INTERVAL_S
-                    self._tick(memory.read(), ticks)
+                elif time.monotonic() >= deadline:
                     ticks += 1
+                    full = self._near or ticks % _FULL_TICKS == 0
+                    self._tick(memory.read() if full else memory.glance(), slow=ticks % _SLOW_TICKS == 0)
+                    pace = _NEAR_PACE if self._near and self.stopped is None else 1
+                    deadline = time.monotonic() + probes.INTERVAL_S / pace
 
-    def _tick(self, reading: Reading | None, number: int) -> None:
+    def _tick(self, reading: Reading | None, *, slow: bool) -> None:
         """Take a sample, and see whether the test must be ended."""
-        measuring = reading is not None and self.whole is not None
-        if reading is not None and measuring:
-            self.meter.sample(reading)
         if self.stopped is not None:
+            if reading is not None and self.whole is not None:
+                self.meter.sample(reading)
             if time.monotonic() > self._strike_at:
                 self.worker.strike()
-        elif reading is not None and measuring:
-            self._guard(reading, slow=number % _SLOW_TICKS == 0)
-        elif self._timed_out():
-            self._stop("timed_out")
+        elif reading is None or self.whole is None:
+            if self._timed_out():
+                self._stop("timed_out")
+        elif slow or reading is not self._last_reading:
+            self._last_reading = reading
+            self.meter.sample(reading)
+            self._guard(reading, slow=slow and not self._near)
 
     @property
     def is_small(self) -> bool:
@@ -207,6 +219,9 @@ class _Supervision:
             )
             for window, budget in self._guarded()
         )
+        room = min((budget.room_bytes for budget in guarded), default=None)
+        self._near = room is not None and is_near(room, self._room_bytes)
+        self._room_bytes = room
         if self.fence.name != "watch" and guarded:
             self.fence.tick(guarded[0].used_bytes, reading)
         elapsed_s = time.monotonic() - self._started
@@ -234,7 +249,7 @@ class _Supervision:
         children = probes.descendants(self.worker.pid)
         if children:
             self.saw_tree = True
-            self.meter.sample_tree(probes.shared_once((self.worker.pid, *children, *self.worker.relatives())))
+            self.meter.sample_tree(self.worker.shared_with(children))
 
     def result(self) -> Measured:
         """Judge what was seen."""

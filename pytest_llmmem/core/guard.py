@@ -18,12 +18,17 @@ class Guarded:
     stops_at_limit: bool
 
     @property
+    def room_bytes(self) -> int:
+        """What may still be used before the test is stopped."""
+        return self.limit_bytes * (1 if self.stops_at_limit else FINISH_FACTOR) - self.used_bytes
+
+    @property
     def breached(self) -> bool:
         return self.used_bytes > self.limit_bytes
 
     @property
     def must_stop(self) -> bool:
-        return self.used_bytes > self.limit_bytes * (1 if self.stops_at_limit else FINISH_FACTOR)
+        return self.room_bytes < 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,11 @@ class Machine:
         return (
             self.available_bytes < self.reserve_bytes and self.growth_bytes > self.reserve_bytes - self.available_bytes
         )
+
+
+def is_near(room_bytes: int, room_before_bytes: int | None) -> bool:
+    """Whether a limit may be crossed within the next ticks, at the pace of the last one."""
+    return room_before_bytes is not None and room_bytes < 4 * (room_before_bytes - room_bytes)
 
 
 def default_reserve_bytes(total_bytes: int) -> int:

@@ -19,5 +19,8 @@ class Gone:
     def read(self) -> None:
         """Nothing can be read."""
 
+    def glance(self) -> None:
+        """Nothing can be read."""
+
     def close(self) -> None:
         """Nothing is held open."""

@@ -1,6 +1,7 @@
 """Linux: ``/proc``. Costs and traps of each file are in ``docs/numbers.md``."""
 
 import contextlib
+import dataclasses
 import os
 import re
 import sys
@@ -24,15 +25,40 @@ _GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu")
 
 
 class Memory:
-    """Readings of one process through one kept descriptor of ``/proc/PID/status`` (8 µs a read)."""
+    """Readings of one process through kept descriptors: ``status`` says all, ``statm`` costs a tenth."""
 
     def __init__(self, pid: int) -> None:
-        self._descriptor = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        self._status = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
+        self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._glanced = b""
+        self._last: Reading | None = None
+
+    def glance(self) -> Reading | None:
+        """The process now, by ``statm`` alone; the very reading of the last call when nothing has changed.
+
+        Swap and huge pages are as at the last full reading.
+        """
+        try:
+            text = os.pread(self._statm, 128, 0)
+        except ProcessLookupError:
+            return None
+        if self._last is None or text == self._glanced:
+            return self._last or self.read()
+        self._glanced = text
+        resident, shared = (int(field) * _PAGE for field in text.split(maxsplit=3)[1:3])
+        if shared != self._last.file_bytes + self._last.shmem_bytes:
+            return self.read()  # of a mapped file or of shared memory? only the full reading tells
+        self._last = dataclasses.replace(self._last, anonymous_bytes=resident - shared, mark_bytes=None)
+        return self._last
 
     def read(self) -> Reading | None:
         """The process now; ``None`` once it has no memory left (dead, or a zombie)."""
+        self._last = self._read()
+        return self._last
+
+    def _read(self) -> Reading | None:
         try:
-            match = _STATUS.search(os.pread(self._descriptor, 4096, 0))
+            match = _STATUS.search(os.pread(self._status, 4096, 0))
         except ProcessLookupError:
             return None
         if match is None:
@@ -48,7 +74,8 @@ class Memory:
         )
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        os.close(self._status)
+        os.close(self._statm)
 
 
 def open_memory(pid: int) -> Memory | Gone:
@@ -91,13 +118,21 @@ def private_bytes(pid: int | Literal["self"] = "self") -> int | None:
     return fields["Private_Dirty"] - not_anonymous
 
 
-def shared_once(pids: Iterable[int]) -> Tree:
-    """Several processes together: a page that k of them share counts 1/k in each (proportional set size)."""
+def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:
+    """Several processes together: a page that k of them share counts 1/k in each (proportional set size).
+
+    Of ``siblings`` only what they share counts, to complete the others' pages; their own is not the family's.
+    """
     unreclaimable = resident = 0
     for pid in pids:
         if fields := _rollup(pid):
             unreclaimable += fields["Pss_Anon"] + fields["Pss_Shmem"] + fields["SwapPss"] + fields["Private_Hugetlb"]
             resident += fields["Pss"]
+    for pid in siblings:
+        if fields := _rollup(pid):
+            own = fields["Private_Dirty"] + fields["Private_Clean"]
+            unreclaimable += fields["Pss_Anon"] - fields["Private_Dirty"]
+            resident += fields["Pss"] - own
     return Tree(unreclaimable_bytes=unreclaimable, resident_bytes=resident)
 
 

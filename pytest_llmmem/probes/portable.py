@@ -31,6 +31,10 @@ class Memory:
         except psutil.Error:
             return None
 
+    def glance(self) -> Reading | None:
+        """There is nothing cheaper than a reading."""
+        return self.read()
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -58,7 +62,7 @@ def private_maps() -> list[tuple[int, int]]:
     return []
 
 
-def shared_once(pids: Iterable[int]) -> Tree:
+def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:  # noqa: ARG001 -- as above
     """The plain sum: spawned processes share code, and hardly any data."""
     readings = [reading for pid in pids if (reading := open_memory(pid).read())]
     total = sum(reading.resident_bytes for reading in readings)

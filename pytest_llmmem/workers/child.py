@@ -14,7 +14,7 @@ from typing import Any, Final
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Reading
-from pytest_llmmem.workers.handle import FATAL_DUMP, LIVE_DUMP
+from pytest_llmmem.workers.handle import FATAL_DUMP, HOLD, LIVE_DUMP
 from pytest_llmmem.workers.wire import (
     Accepted,
     Boundary,
@@ -147,6 +147,8 @@ def arm_dumps(fault_file: int) -> None:
         return
     faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=True, chain=False)
     faulthandler.register(FATAL_DUMP, file=fault_file, all_threads=True, chain=True)
+    libc = ctypes.CDLL(None)
+    libc.signal(HOLD, ctypes.cast(libc.pause, ctypes.c_void_p))
     helper = _Helper()
     helper.start()
     # Python 3.12 warns of a fork with several threads; ours must not be the reason
@@ -170,7 +172,9 @@ class _Helper:
             return
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {LIVE_DUMP, FATAL_DUMP})
         wait = ctypes.cast(self._libc.sem_wait, ctypes.c_void_p)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {HOLD})
         self._libc.pthread_create(ctypes.byref(self._thread), None, wait, self._never)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {HOLD})
         signal.pthread_sigmask(signal.SIG_BLOCK, {LIVE_DUMP, FATAL_DUMP})
 
     def stop(self) -> None:

@@ -7,13 +7,15 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from multiprocessing.reduction import recv_handle
 from typing import Any, Final
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
+from pytest_llmmem.probes import shared_once
 from pytest_llmmem.workers.wire import Channel, Message, Ready, Run, Streams
 
 FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
@@ -21,6 +23,11 @@ FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
 LIVE_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 6
 """Dump every Python stack and go on."""
 
+HOLD: Final = getattr(signal, "SIGRTMIN", 0) + 5
+"""Stand still: sent ahead of ``FATAL_DUMP``, which takes a millisecond in which memory grows by 10 MB and more."""
+
+_SELECTABLE: Final = 1024
+"""``select`` takes no descriptor above it (``FD_SETSIZE``)."""
 _DUMP_GRACE_S: Final = 0.25
 _EXIT_GRACE_S: Final = 10.0
 
@@ -33,10 +40,12 @@ class Worker:
     connection: Channel
     fault_file: int
     """Descriptor of the file that its faulthandler writes to."""
-    relatives: Callable[[], tuple[int, ...]]
-    """The processes that it shares inherited pages with, now; none for a spawned worker."""
     reap: Callable[[float], Exit | None]
     """Wait so many seconds for its end; ``None`` while it lives."""
+    relatives: tuple[int, ...] = ()
+    """The processes that it was forked from; none for a spawned worker."""
+    siblings: Callable[[], tuple[int, ...]] = tuple
+    """Other workers of the same origin that live now."""
     end_sign: int | None = None
     """A descriptor that becomes readable when it may have ended; ``None`` where only ``reap`` can tell."""
     let_go: Callable[[], bool] = lambda: False
@@ -50,15 +59,6 @@ class Worker:
     """Whether a signal that ends it is on its way."""
     output: tuple[int, ...] = ()
     _live: bool = True
-    _poller: Any = None
-
-    def __post_init__(self) -> None:
-        # multiprocessing's own wait() builds a selector at each call: 30 µs of every 2 ms
-        if sys.platform != "win32":
-            self._poller = select.poll()
-            for descriptor in (self.connection.fileno(), self.end_sign):
-                if descriptor is not None:
-                    self._poller.register(descriptor, select.POLLIN)
 
     def wait_ready(self) -> None:
         """Wait for its first word. Raises ``EOFError`` when it died before."""
@@ -69,12 +69,16 @@ class Worker:
         """What was its own when it became ready."""
         return self._ready.private_bytes if self._ready else 0
 
+    def shared_with(self, children: Iterable[int]) -> Tree:
+        """Itself, what it has started, and its relatives, now; shared pages once."""
+        return shared_once((self.pid, *children, *self.relatives), self.siblings())
+
     def family_with(self, reading: Reading) -> Tree:
         """Its relatives and itself, shared pages once, when it holds what ``reading`` says."""
         assert self._ready is not None, "only a ready worker reads itself"
         since = self._ready.reading
-        own = self._ready.private_bytes if self.relatives() else since.unreclaimable_bytes
-        own_resident = self._ready.private_bytes if self.relatives() else since.resident_bytes
+        own = self._ready.private_bytes if self.relatives else since.unreclaimable_bytes
+        own_resident = self._ready.private_bytes if self.relatives else since.resident_bytes
         return Tree(
             unreclaimable_bytes=self.family.unreclaimable_bytes
             + own
@@ -95,12 +99,21 @@ class Worker:
 
     def poll(self, timeout_s: float) -> Message | EOFError | None:
         """The next message; ``None`` after ``timeout_s`` without one; an ``EOFError`` once there can be no more."""
-        woken = self._poller.poll(timeout_s * 1000) if self._poller else self.connection.poll(timeout_s)
+        woken = self._wait(timeout_s)
         if woken and self.connection.poll():
             return self._receive()
         if (woken or self.end_sign is None) and self.wait_end(0):
             return self._receive() if self.connection.poll() else EOFError("it ended")
         return None
+
+    def _wait(self, timeout_s: float) -> bool:
+        # multiprocessing's own wait builds a selector at each call, and poll(2) counts in milliseconds
+        if sys.platform == "win32":
+            return self.connection.poll(timeout_s)
+        signs = [self.connection.fileno()] + ([] if self.end_sign is None else [self.end_sign])
+        if max(signs) >= _SELECTABLE:
+            return bool(wait(signs, timeout_s))
+        return bool(select.select(signs, (), (), timeout_s)[0])
 
     def _receive(self) -> Message | EOFError | None:
         try:
@@ -132,6 +145,7 @@ class Worker:
         self.doomed = True
         if not self.can_dump:
             return 0.0
+        self._signal(HOLD)
         self._signal(FATAL_DUMP)
         return _DUMP_GRACE_S
 

@@ -50,7 +50,6 @@ class Spawner:
             pid=process.pid,
             connection=ours,
             fault_file=self._fault_file,
-            relatives=lambda: (),
             reap=lambda timeout_s: self._reap(process, timeout_s, before),
         )
         worker.wait_ready()

@@ -23,7 +23,7 @@ from typing import Final
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
 from pytest_llmmem.core.readings import Tree
-from pytest_llmmem.probes import descendants, open_memory, private_maps, shared_once
+from pytest_llmmem.probes import descendants, open_memory, private_maps
 from pytest_llmmem.workers.handle import Worker
 
 assert sys.platform == "linux", "the platform's switch is plugin.pool"
@@ -88,7 +88,8 @@ class Zygote:
             pid=pid,
             connection=ours,
             fault_file=self._fault_file,
-            relatives=lambda: (os.getpid(), self.pid, *(self._alive - {pid})),
+            relatives=(os.getpid(), self.pid),
+            siblings=lambda: tuple(self._alive - {pid}),
             reap=lambda timeout_s: self._reap(pid, timeout_s),
             end_sign=self._ours.fileno(),
             let_go=lambda: self._let_go(pid),
@@ -102,7 +103,7 @@ class Zygote:
         parent = self._parent.read()
         assert parent is not None, "we are alive"
         if self._family is None:
-            together = shared_once((worker.pid, *worker.relatives()))
+            together = worker.shared_with(())
             self._family = Tree(
                 unreclaimable_bytes=together.unreclaimable_bytes - worker.private_bytes - parent.unreclaimable_bytes,
                 resident_bytes=together.resident_bytes - worker.private_bytes - parent.unreclaimable_bytes,
