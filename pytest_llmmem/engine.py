@@ -7,19 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Budget, Limit, Verdict
+from pytest_llmmem.core.budgets import Budget, Limit
 from pytest_llmmem.core.guard import Guarded, Machine, is_near, why_stop
-from pytest_llmmem.core.measured import Measured, Phase
-from pytest_llmmem.core.outcomes import Ending, Evidence, PhaseName, StopReason, judge_ending
-from pytest_llmmem.core.readings import Meter, Reading, Window
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.outcomes import Ending, Evidence, StopReason, judge_ending
+from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import parse_stack
+from pytest_llmmem.ledger import Ledger, used_bytes
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
-from pytest_llmmem.workers.wire import Accepted, Boundary, Finished, Opening, Said, Spent
-
-WHOLE: Final = "test"
-"""The name of the window around a whole job."""
-PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardown": "teardown"}
+from pytest_llmmem.workers.wire import Boundary, Finished, Said
 
 _SLOW_TICKS: Final = 25
 """Every so many ticks (50 ms) come the dearer looks: descendants, the machine's memory."""
@@ -73,23 +70,15 @@ class _Supervision:
     worker: Worker
     plan: LoadPlan
     listener: Listener
-    meter: Meter = field(default_factory=lambda: Meter(probes.mark_error_bytes()))
     finished: bool = False
-    whole: Window | None = None
-    phase: PhaseName | None = None
     stopped: StopReason | None = None
     breach_dump: str = ""
     breached: bool = False
     saw_tree: bool = False
-    blocks: dict[int, Budget] = field(default_factory=dict)
-    """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
-    verdicts: list[Verdict] = field(default_factory=list)
-    phases: list[tuple[float, Phase]] = field(default_factory=list)
-    """With the moment at which each began."""
     notes: list[str] = field(default_factory=list)
     fence: Fence = field(default_factory=NoFence)
     _started: float = field(default_factory=time.monotonic)
-    _opened: list[float] = field(default_factory=list)
+    _ledger: Ledger = field(init=False)
     _strike_at: float = 0.0
     _last_reading: Reading | None = None
     _room_bytes: int | None = None
@@ -98,6 +87,7 @@ class _Supervision:
     _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
 
     def __post_init__(self) -> None:
+        self._ledger = Ledger(self.plan.budgets, self.plan.resolve)
         if self.plan.budgets and (strictest := min(self.plan.budgets, key=lambda budget: budget.limit_bytes)):
             enforce = next((b.enforce for b in self.plan.budgets if b.enforce != "watch"), "watch")
             self.fence, complaint = build_fence(enforce, self.worker.pid, strictest.limit_bytes)
@@ -124,22 +114,22 @@ class _Supervision:
     def _tick(self, reading: Reading | None, *, slow: bool) -> None:
         """Take a sample, and see whether the test must be ended."""
         if self.stopped is not None:
-            if reading is not None and self.whole is not None:
-                self.meter.sample(reading)
+            if reading is not None and self._ledger.whole is not None:
+                self._ledger.meter.sample(reading)
             if time.monotonic() > self._strike_at:
                 self.worker.strike()
-        elif reading is None or self.whole is None:
+        elif reading is None or self._ledger.whole is None:
             if self._timed_out():
                 self._stop("timed_out")
         elif slow or reading is not self._last_reading:
             self._last_reading = reading
-            self.meter.sample(reading)
+            self._ledger.meter.sample(reading)
             self._guard(reading, slow=slow and not self._near)
 
     @property
     def is_small(self) -> bool:
         """Whether so little was used that the next test need not wait until it is back."""
-        peak = self.whole.peak if self.whole else None
+        peak = self._ledger.whole.peak if self._ledger.whole else None
         return peak is not None and peak.peak_bytes + peak.peak_file_bytes < _SMALL_BYTES
 
     def _bury(self) -> None:
@@ -147,64 +137,24 @@ class _Supervision:
         self.worker.wait_end()
         exit_ = self.worker.exit
         if exit_ is not None and exit_.peak_resident_bytes is not None:
-            self.meter.sample_mark(exit_.peak_resident_bytes)
+            self._ledger.meter.sample_mark(exit_.peak_resident_bytes)
 
     def _hear(self, message: Any) -> None:
         match message:
             case Boundary():
-                self._cross(message)
+                for answer in self._ledger.cross(message, self.worker.family_with(message.reading)):
+                    self.worker.reply(answer)
             case Said(what):
                 self.listener.said(what)
             case Finished():
                 self.finished = True
 
-    def _cross(self, boundary: Boundary) -> None:
-        self.meter.boundary(
-            boundary.reading, copied_bytes=boundary.copied_bytes, uncertain_bytes=boundary.uncertain_bytes
-        )
-        now = time.monotonic()
-        for _ in range(boundary.closes):
-            self._close(self.meter.close(), self._opened.pop(), now, wants_peak=boundary.wants_peak)
-        for opening in boundary.opens:
-            self._open(opening, boundary.reading)
-            self._opened.append(now)
-
-    def _open(self, opening: Opening, reading: Reading) -> None:
-        window = self.meter.open(opening.name, reading, self.worker.family_with(reading))
-        if opening.name == WHOLE and self.whole is None:
-            self.whole = window
-        elif opening.name in PHASES:
-            self.phase = PHASES[opening.name]
-        if opening.limit is not None:
-            complaint = None
-            try:
-                limit_bytes = self.plan.resolve(opening.limit)
-                self.blocks[id(window)] = Budget(
-                    kind="memory_budget", limit=opening.limit, limit_bytes=limit_bytes, name=opening.name
-                )
-            except ValueError as error:
-                complaint = f"memory_budget {opening.name!r}: {error}"
-            self.worker.reply(Accepted(complaint))
-
-    def _close(self, window: Window, opened: float, now: float, *, wants_peak: bool) -> None:
-        budget = self.blocks.pop(id(window), None)
-        verdict = Verdict(budget=budget, actual_bytes=_used(window, budget)) if budget else None
-        if verdict is not None:
-            self.verdicts.append(verdict)
-        if window.name in PHASES:
-            self.phase = None
-        if window is not self.whole:
-            self.phases.append((opened, Phase(name=window.name, peak=window.peak, seconds=now - opened)))
-        if wants_peak:
-            breach = verdict.sentence() if verdict and not verdict.held else None
-            self.worker.reply(Spent(window.peak, budget.limit_bytes if budget else None, breach))
-
     def _guard(self, reading: Reading, *, slow: bool) -> None:
-        assert self.whole is not None
+        assert self._ledger.whole is not None
         machine = None
         if slow:
             self._sample_tree()
-            growth = self.whole.peak.peak_bytes
+            growth = self._ledger.whole.peak.peak_bytes
             machine = Machine(
                 available_bytes=probes.host_memory().available_bytes,
                 reserve_bytes=self.plan.reserve_bytes,
@@ -213,11 +163,11 @@ class _Supervision:
             self.listener.progress(self.worker.pid, time.monotonic() - self._started, reading, growth)
         guarded = tuple(
             Guarded(
-                used_bytes=_used(window, budget),
+                used_bytes=used_bytes(window, budget),
                 limit_bytes=budget.limit_bytes,
                 stops_at_limit=budget.on_breach == "stop" or self.fence.name == "cgroup",
             )
-            for window, budget in self._guarded()
+            for window, budget in self._ledger.standing()
         )
         room = min((budget.room_bytes for budget in guarded), default=None)
         self._near = room is not None and is_near(room, self._room_bytes)
@@ -232,12 +182,6 @@ class _Supervision:
             self.breached = True
             self.breach_dump = self.worker.dump_stacks()
 
-    def _guarded(self) -> list[tuple[Window, Budget]]:
-        assert self.whole is not None
-        whole = self.whole
-        blocks = [(window, self.blocks[id(window)]) for window in self.meter.windows if id(window) in self.blocks]
-        return [(whole, budget) for budget in self.plan.budgets] + blocks
-
     def _timed_out(self) -> bool:
         return self.plan.timeout_s is not None and time.monotonic() - self._started > self.plan.timeout_s
 
@@ -249,38 +193,27 @@ class _Supervision:
         children = probes.descendants(self.worker.pid)
         if children:
             self.saw_tree = True
-            self.meter.sample_tree(self.worker.shared_with(children))
+            self._ledger.meter.sample_tree(self.worker.shared_with(children))
 
     def result(self) -> Measured:
         """Judge what was seen."""
         ending = judge_ending(
             self.worker.exit,
             finished=self.finished,
-            phase=self.phase,
+            phase=self._ledger.phase,
             stopped=self.stopped,
             evidence=self._evidence(),
         )
         if ending.kind == "out_of_memory" and self.fence.oom_kills():
             ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
-        whole = self.whole
-        open_verdicts = [
-            Verdict(budget=budget, actual_bytes=max(_used(window, budget), self.fence.killed_at_bytes()))
-            for window, budget in (self._guarded() if whole else ())
-        ]
         dump = self.breach_dump or ("" if self.finished else self.worker.fault_text())
-        now = time.monotonic()
-        unfinished = [
-            (opened, Phase(name=window.name, peak=window.peak, seconds=now - opened))
-            for window, opened in zip(self.meter.windows, self._opened, strict=True)
-            if window is not whole
-        ]
         return Measured(
             ending=ending,
-            peak=whole.peak if whole else None,
-            phases=tuple(phase for _, phase in sorted(self.phases + unfinished, key=lambda begun: begun[0])),
-            verdicts=(*open_verdicts, *self.verdicts),
+            peak=self._ledger.whole.peak if self._ledger.whole else None,
+            phases=self._ledger.phases(),
+            verdicts=self._ledger.verdicts(at_least_bytes=self.fence.killed_at_bytes()),
             method="sampled" if self.saw_tree else probes.METHOD,
-            seconds=now - self._started,
+            seconds=time.monotonic() - self._started,
             stack=parse_stack(dump),
             stack_at="the crossing" if self.breach_dump else "the end",
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
@@ -301,13 +234,3 @@ class _Supervision:
             self.worker.kill()
             self.worker.close()
         self.fence.close()
-
-
-def _used(window: Window, budget: Budget) -> int:
-    """What a budget compares: growth, or the absolute peak for a share of the machine."""
-    peak = window.peak
-    if budget.count == "resident":
-        return peak.absolute_peak_bytes if budget.limit.is_share else peak.peak_resident_bytes
-    if budget.limit.is_share:
-        return peak.peak_bytes + window.base.unreclaimable_bytes
-    return peak.peak_bytes

@@ -20,7 +20,7 @@ from pytest_llmmem.core.records import (
     TestRecord,
 )
 from pytest_llmmem.core.stacks import users_first
-from pytest_llmmem.engine import PHASES
+from pytest_llmmem.ledger import PHASES
 from pytest_llmmem.plugin.compat import evaluate_xfail, make_report
 from pytest_llmmem.probes import INTERVAL_S
 from pytest_llmmem.reports import failure

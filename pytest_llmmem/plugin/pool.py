@@ -66,7 +66,7 @@ def open_pool(
     fault_path = Path(folder.name, "stacks")
     fault_file = os.open(fault_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     if sys.platform == "linux" and not reason and settings.worker != "spawn":
-        from pytest_llmmem.workers.zygote import Zygote
+        from pytest_llmmem.workers.forked import Forker
 
         inside = Inside(config, item_keys(items), settings.malloc, fault_file, os.getpid())
         architectures = tuple(model_types)
@@ -75,7 +75,7 @@ def open_pool(
             _import_ahead(architectures)
             inside.settle()
 
-        return Pool("fork", "", Zygote(inside, prepare, fault_file=fault_file, jobs=jobs), folder, fault_file)
+        return Pool("fork", "", Forker(inside, prepare, fault_file=fault_file, jobs=jobs), folder, fault_file)
     command = _command(config)
     spawner = Spawner(command, cwd=config.invocation_params.dir, fault_file=fault_file, fault_path=fault_path)
     return Pool("spawn", reason, spawner, folder, fault_file)
