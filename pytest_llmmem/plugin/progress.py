@@ -30,8 +30,8 @@ class Progress:
         cls, config: pytest.Config, item: pytest.Item, find: Callable[[pytest.Item], Checkpoint | None]
     ) -> "Progress":
         """A line for this item, or one that never shows where nobody looks at a terminal."""
-        watched = config.get_terminal_writer().hasmarkup and not hasattr(config, "workerinput")
-        if not watched or config.get_verbosity() < 0:
+        talks = config.pluginmanager.has_plugin("terminalreporter") and not hasattr(config, "workerinput")
+        if not talks or not config.get_terminal_writer().hasmarkup or config.get_verbosity() < 0:
             return NoProgress()
         return cls(config, find(item))
 
