@@ -8,8 +8,10 @@ from pathlib import Path
 
 def find(version: str) -> str | None:
     """An interpreter that runs, for ``"3.13"`` or a path; ``None`` when there is none."""
+    if Path(version).is_absolute():
+        return version if _runs(version) else None
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
-    candidates = [shutil.which(version), shutil.which(f"python{version}"), *pyenv.glob(f"{version}.*/bin/python")]
+    candidates = [shutil.which(f"python{version}"), *pyenv.glob(f"{version}.*/bin/python")]
     return next((str(candidate) for candidate in candidates if candidate and _runs(candidate)), None)
 
 
