@@ -257,7 +257,8 @@ def test_forked_children_are_counted_once(run: Callable[..., Run]) -> None:
     ram = ran["test_it"].ram
     assert ram is not None
     assert ram.method == "sampled"
-    assert 415 * MB <= ram.peak_bytes <= 445 * MB
+    # a plain sum would find the 100 MB five times; what each child copies by running is its own, and more under coverage
+    assert 415 * MB <= ram.peak_bytes <= 500 * MB
 
 
 def test_a_breach_in_a_group_that_is_stopped_too_late_loses_nothing(run: Callable[..., Run]) -> None:
