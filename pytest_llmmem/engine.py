@@ -24,6 +24,9 @@ _FULL_TICKS: Final = 5
 """Every so many ticks (10 ms) a reading is complete; between them a glance sees growth."""
 _NEAR_PACE: Final = 10
 """How much faster the ticks are when a limit is near."""
+_IDLE_PACE: Final = 0.4
+"""How much slower they are while memory does not change and no limit is within ``_AMPLE_BYTES``."""
+_AMPLE_BYTES: Final = 256 * 2**20
 _TAIL_BYTES: Final = 4096
 _SMALL_BYTES: Final = 64 * 2**20
 
@@ -82,6 +85,7 @@ class _Supervision:
     _strike_at: float = 0.0
     _last_reading: Reading | None = None
     _room_bytes: int | None = None
+    _pace: float = 1
     _near: bool = False
     """Whether a limit may be crossed within the next ticks."""
     _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
@@ -108,8 +112,7 @@ class _Supervision:
                     ticks += 1
                     full = self._near or ticks % _FULL_TICKS == 0
                     self._tick(memory.read() if full else memory.glance(), slow=ticks % _SLOW_TICKS == 0)
-                    pace = _NEAR_PACE if self._near and self.stopped is None else 1
-                    deadline = time.monotonic() + probes.INTERVAL_S / pace
+                    deadline = time.monotonic() + probes.INTERVAL_S / self._pace
 
     def _tick(self, reading: Reading | None, *, slow: bool) -> None:
         """Take a sample, and see whether the test must be ended."""
@@ -121,7 +124,9 @@ class _Supervision:
         elif reading is None or self._ledger.whole is None:
             if self._timed_out():
                 self._stop("timed_out")
-        elif slow or reading is not self._last_reading:
+        elif not slow and reading is self._last_reading:
+            self._pace = _IDLE_PACE if self._room_bytes is None or self._room_bytes > _AMPLE_BYTES else 1
+        else:
             self._last_reading = reading
             self._ledger.meter.sample(reading)
             self._guard(reading, slow=slow and not self._near)
@@ -172,6 +177,7 @@ class _Supervision:
         room = min((budget.room_bytes for budget in guarded), default=None)
         self._near = room is not None and is_near(room, self._room_bytes)
         self._room_bytes = room
+        self._pace = _NEAR_PACE if self._near else 1
         if self.fence.name != "watch" and guarded:
             self.fence.tick(guarded[0].used_bytes, reading)
         elapsed_s = time.monotonic() - self._started
@@ -187,6 +193,7 @@ class _Supervision:
 
     def _stop(self, reason: StopReason) -> None:
         self.stopped = reason
+        self._pace = 1
         self._strike_at = time.monotonic() + self.worker.ask_to_die()
 
     def _sample_tree(self) -> None:
