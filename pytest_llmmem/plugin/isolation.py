@@ -101,6 +101,10 @@ class Isolation:
             hearing.progress_line.erase()
         if goes_on and not worker.doomed and worker.exit is None:
             self._group = worker
+        elif goes_on:
+            # its stop came too late for this test, and must not reach the next one
+            worker.kill()
+            worker.close()
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
         record = bridge.record_of(item, reports, measured, ending, self._model_record(item, hearing))
         bridge.attach(reports, record)

@@ -191,12 +191,6 @@ def build_fence(enforce: str, pid: int, limit_bytes: int) -> tuple[Fence, str]:
     return NoFence(), ""
 
 
-def cgroup_available() -> bool:
-    """Whether a child group could be made here."""
-    group = own_group()
-    return group is not None and os.access(group.path, os.W_OK)
-
-
 def _write(path: Path, value: int | str) -> None:
     # a buffered write would report the kernel's refusal in a destructor, where it is swallowed
     descriptor = os.open(path, os.O_WRONLY)
