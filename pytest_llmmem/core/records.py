@@ -26,6 +26,10 @@ class EndingRecord:
     exit_code: int | None = None
     phase: str | None = None
     note: str = ""
+    error: str | None = None
+    """The exception that ended the test, ``"ValueError: ..."``, its first line."""
+    place: str | None = None
+    """Where in a load it was: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,57 @@ class PhaseRecord:
     name: str
     peak_bytes: int
     seconds: float
+    started_s: float = 0.0
+    """After the test's beginning."""
+    peak_resident_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkRecord:
+    """A moment of the timeline: a shard that begins, a breach, a death."""
+
+    seconds: float
+    kind: Literal["shard", "breach", "death"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineRecord:
+    """Samples over the test, as many as its thinning has left; growth above the baseline, in bytes."""
+
+    seconds: tuple[float, ...]
+    """After the test's beginning; one for each number below."""
+    unreclaimable_bytes: tuple[int, ...]
+    file_bytes: tuple[int, ...]
+    vram_bytes: tuple[int, ...] = ()
+    """Of all devices; empty where none was read."""
+    marks: tuple[MarkRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiagnosisRecord:
+    """A failure that was recognised: what happened, why, and the next thing to try."""
+
+    id: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """One strategy of ``first_load_that_fits``, tried in a worker of its own; bytes of growth."""
+
+    load: str
+    ending: str
+    fits: bool
+    peak_bytes: int | None
+    peak_resident_bytes: int | None
+    seconds: float
+    disk_bytes: int
+    """What it left in its offload folder."""
+    call: str = ""
+    """The Python call that loads so."""
+    why: str = ""
+    """One sentence about a load that did not fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +160,14 @@ class TestRecord:
     stack: tuple[str, ...] = ()
     """Python frames at the breach or at death, the user's own first."""
     notes: tuple[str, ...] = ()
+    diagnosis: DiagnosisRecord | None = None
+    timeline: TimelineRecord | None = None
+    trials: tuple[TrialRecord, ...] = ()
+    """What ``first_load_that_fits`` has tried, in order."""
+    disk_written_bytes: int | None = None
+    """What the test wrote to storage, by the kernel's account; ``None`` where that is unknown."""
+    location: str | None = None
+    """``tests/test_x.py:12``: the file below the root, and the test's first line."""
 
     def to_json(self) -> dict[str, Any]:
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
