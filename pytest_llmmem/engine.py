@@ -18,13 +18,13 @@ from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
 from pytest_llmmem.workers.wire import Boundary, Finished, Said
 
-_SLOW_TICKS: Final = 25
-"""Every so many ticks (50 ms) come the dearer looks: descendants, the machine's memory."""
+_SLOW_S: Final = 0.05
+"""How often the dearer looks come: descendants, the machine's memory."""
 _FULL_TICKS: Final = 5
 """Every so many ticks (10 ms) a reading is complete; between them a glance sees growth."""
 _NEAR_PACE: Final = 10
 """How much faster the ticks are when a limit is near."""
-_IDLE_PACE: Final = 0.4
+_IDLE_PACE: Final = 0.2
 """How much slower they are while memory does not change and no limit is within ``_AMPLE_BYTES``."""
 _AMPLE_BYTES: Final = 256 * 2**20
 _TAIL_BYTES: Final = 4096
@@ -99,7 +99,8 @@ class _Supervision:
 
     def watch(self) -> None:
         """Until the job is done or the worker is gone: messages as they come, a sample every tick."""
-        deadline, ticks = time.monotonic(), 0
+        deadline = next_slow = time.monotonic()
+        ticks = 0
         with contextlib.closing(probes.open_memory(self.worker.pid)) as memory:
             while not self.finished:
                 message = self.worker.poll(max(0.0, deadline - time.monotonic()))
@@ -108,10 +109,12 @@ class _Supervision:
                     return
                 if message is not None:
                     self._hear(message)
-                elif time.monotonic() >= deadline:
+                elif (now := time.monotonic()) >= deadline:
                     ticks += 1
-                    full = self._near or ticks % _FULL_TICKS == 0
-                    self._tick(memory.read() if full else memory.glance(), slow=ticks % _SLOW_TICKS == 0)
+                    slow = now >= next_slow
+                    full = slow or self._near or ticks % _FULL_TICKS == 0
+                    self._tick(memory.read() if full else memory.glance(), slow=slow)
+                    next_slow = now + _SLOW_S if slow else next_slow
                     deadline = time.monotonic() + probes.INTERVAL_S / self._pace
 
     def _tick(self, reading: Reading | None, *, slow: bool) -> None:

@@ -48,8 +48,10 @@ class MemoryGroup:
         return int(match[1]) if match else None
 
     def _read(self, name: str) -> str:
+        # twenty times a second, and joining paths would cost more than the reading
         try:
-            return (self.path / name).read_text().strip()
+            with open(f"{self.path}/{name}", "rb") as file:
+                return file.read().decode().strip()
         except OSError:
             return ""
 
@@ -67,9 +69,13 @@ def own_group() -> MemoryGroup | None:
     return None
 
 
-def own_groups() -> Iterator[MemoryGroup]:
+@cache
+def own_groups() -> tuple[MemoryGroup, ...]:
     """Our own group and those above it, innermost first: the nearest limit is the one that kills."""
-    group = own_group()
+    return tuple(_upwards(own_group()))
+
+
+def _upwards(group: MemoryGroup | None) -> Iterator[MemoryGroup]:
     while group is not None:
         yield group
         parent = group.path.parent

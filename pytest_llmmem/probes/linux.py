@@ -17,6 +17,7 @@ assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
 METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_MEMINFO: Final = re.compile(rb"MemTotal: *(\d+) kB\n(?:.*\n)*?MemAvailable: *(\d+) kB")
 _STATUS: Final = re.compile(
     rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+\d+ kB\nRssAnon:\s+(\d+) kB\nRssFile:\s+(\d+) kB\nRssShmem:\s+(\d+) kB\n"
     rb"(?:.*\n)*?VmSwap:\s+(\d+) kB\nHugetlbPages:\s+(\d+) kB"
@@ -197,8 +198,9 @@ def mark_error_bytes() -> int:
 def host_memory() -> HostMemory:
     """``MemTotal`` and ``MemAvailable``, or what the nearest control group above us leaves of them."""
     with open("/proc/meminfo", "rb") as file:
-        fields = dict(line.split(b":", 1) for line in file.read().splitlines())
-    total, available = (int(fields[name].split()[0]) * 1024 for name in (b"MemTotal", b"MemAvailable"))
+        match = _MEMINFO.search(file.read())
+    assert match is not None, "MemAvailable has been there since Linux 3.14"
+    total, available = (int(field) * 1024 for field in match.groups())
     limited_by = "host"
     for group in cgroups.own_groups():
         limit = group.limit_bytes()
