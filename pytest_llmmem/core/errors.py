@@ -7,6 +7,7 @@ Each message says where, what was given, what is accepted and how to fix it; non
     ├── MarkerError       a marker on one test
     ├── SourceError       a ``--llm-model`` value that cannot become a folder
     ├── CheckpointError   a folder that is not a (whole) checkpoint
+    ├── BaselineError     a file of baselines, or a report to compare with, that cannot be used
     ├── BudgetExceeded    ``memory_budget`` used more than its limit
     └── WorkerCrashed     the worker died: for ``xfail(raises=WorkerCrashed)``
 """
@@ -30,6 +31,10 @@ class SourceError(LlmmemError):
 
 class CheckpointError(LlmmemError):
     """A folder that is not a checkpoint, or not a whole one."""
+
+
+class BaselineError(LlmmemError):
+    """A file of baselines, or a report to compare with, that cannot be read, believed or written."""
 
 
 class BudgetExceeded(LlmmemError):  # noqa: N818 -- reads as the sentence it is in a traceback

@@ -1,0 +1,85 @@
+"""One number before and after, and whether its change counts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from pytest_llmmem.baselines.tolerance import Tolerance
+from pytest_llmmem.baselines.values import Baseline
+from pytest_llmmem.core.sizes import format_size
+
+MEASURES: Final = ("unreclaimable", "resident", "file", "vram")
+DECIDING: Final = ("unreclaimable", "vram")
+"""Mapped files come and go with what else the machine does: they explain a change, and decide only when asked to."""
+
+
+def parse_only(value: object) -> tuple[str, ...]:
+    """The measures that decide, as a marker gives them. Raises ``ValueError`` with what is accepted."""
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not names or not all(name in MEASURES for name in names):
+        msg = f"only={value!r} is not a list of measures: write some of {', '.join(MEASURES)}"
+        raise ValueError(msg)
+    return tuple(names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One measure before and after, in bytes."""
+
+    measure: str
+    """One of ``MEASURES``; of VRAM with the device, ``"vram cuda:0"``."""
+    before_bytes: int
+    after_bytes: int
+    error_bytes: int
+    """How far the two together can be off."""
+    tolerance: Tolerance
+
+    @property
+    def difference_bytes(self) -> int:
+        return self.after_bytes - self.before_bytes
+
+    @property
+    def share(self) -> str:
+        """``"+16%"``; empty where nothing was before."""
+        if not self.before_bytes:
+            return ""
+        percent = round(100 * self.difference_bytes / self.before_bytes)
+        return f"{percent:+}%" if percent else "0%"
+
+    @property
+    def verdict(self) -> Literal["grew", "shrank", "held"]:
+        """What could be the measuring's own error is no change."""
+        if abs(self.difference_bytes) <= self.tolerance.bytes(self.before_bytes) + self.error_bytes:
+            return "held"
+        return "grew" if self.difference_bytes > 0 else "shrank"
+
+
+def is_changed(before: Baseline | None, after: Baseline, tolerance: Tolerance) -> bool:
+    """Whether an update should write it: a number that held stays as it is, so that a review sees what changed."""
+    if before is None or before.peak_reserved_bytes.keys() != after.peak_reserved_bytes.keys():
+        return True
+    return any(change.verdict != "held" for change in changes_between(before, after, tolerance))
+
+
+def changes_between(before: Baseline, after: Baseline, tolerance: Tolerance) -> tuple[Change, ...]:
+    """Every measure that both have; the allocator's and the files' have no error that is known."""
+    error = before.error_bytes + after.error_bytes
+    measures: Mapping[str, tuple[int, int, int]] = {
+        "unreclaimable": (before.peak_bytes, after.peak_bytes, error),
+        "resident": (before.peak_resident_bytes, after.peak_resident_bytes, error),
+        "file": (before.peak_file_bytes, after.peak_file_bytes, 0),
+        **{
+            f"vram {device}": (size, after.peak_reserved_bytes[device], 0)
+            for device, size in before.peak_reserved_bytes.items()
+            if device in after.peak_reserved_bytes
+        },
+    }
+    return tuple(
+        Change(measure=measure, before_bytes=old, after_bytes=new, error_bytes=error, tolerance=tolerance)
+        for measure, (old, new, error) in measures.items()
+    )
+
+
+def signed(size_bytes: int, unit: str | None) -> str:
+    """``"+430 MB"``."""
+    return f"{'+' if size_bytes >= 0 else ''}{format_size(size_bytes, unit)}"

@@ -1,0 +1,169 @@
+"""How far a test's peak moves by itself, and the tolerance and the budgets that follow from it."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_llmmem.baselines.tolerance import DEFAULT, Tolerance, parse_tolerance
+from pytest_llmmem.baselines.values import Baseline, finished, median_run
+from pytest_llmmem.core.budgets import parse_limit
+from pytest_llmmem.core.records import ModelRecord, TestRecord
+from pytest_llmmem.core.sizes import UNITS, format_size
+
+HEADER: Final = ("runs", "median", "spread", "", "of", "budget", "test")
+"""Of the table whose rows are ``Suggestion.rows()``."""
+
+_LADDER_MB: Final = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
+_MAX_PERCENT: Final = 20
+"""Twice what is left when random tests are out; more would let large tests do anything."""
+_SAFETY: Final = 2
+"""A few runs do not show the extremes."""
+
+_PROMISES: Final = (
+    "0.1 * weights + 200MB",
+    "weights + 200MB",
+    "weights + shard + 200MB",
+    "2 * weights + 200MB",
+    "2 * weights + shard + 200MB",
+)
+"""What loads promise in the checkpoint's own terms, as ``docs/budgets.md`` lists them."""
+_FITTING: Final = 1.5
+"""A promise that allows more than this times what is needed guards nothing."""
+_RANDOM: Final = 0.1
+"""A spread above this share of the median, and above the default's bytes, is more than other work on the machine makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """One measure over several runs, in bytes."""
+
+    low_bytes: int
+    median_bytes: int
+    high_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return self.high_bytes - self.low_bytes
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it would spoil a tolerance that is for all."""
+        return self.bytes > max(_RANDOM * self.median_bytes, parse_tolerance(DEFAULT).extra_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """What several runs of one test used."""
+
+    nodeid: str
+    runs: int
+    spreads: Mapping[str, Spread]
+    """By measure: ``"unreclaimable"``, and VRAM with the device."""
+    error_bytes: int
+    """How far the unreclaimable peak can be off, in the run whose error is largest."""
+    model: ModelRecord | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """What the runs speak for."""
+
+    tolerance: Tolerance
+    measured: bool
+    """``False`` where no test ran twice, or all are random: the tolerance is then the default."""
+    tests: tuple[Noise, ...]
+
+    def lines(self) -> Iterator[str]:
+        """What goes above the table."""
+        option = f'--llm-tolerance="{self.tolerance.text}"'
+        if self.measured:
+            others = "every test but those below" if any(map(_is_random, self.tests)) else "every test"
+            yield f"{option} covers twice the spread of {others}"
+        else:
+            yield f"{option} is the default: no test has a spread to go by; run with --llm-repeat=3"
+        for noise in self.tests:
+            for measure, spread in noise.spreads.items():
+                if spread.is_random:
+                    low, high = format_size(spread.low_bytes), format_size(spread.high_bytes)
+                    own = f'@pytest.mark.llm_baseline(tolerance="{limit_for(_SAFETY * spread.bytes, None)}")'
+                    yield f"{noise.nodeid} used {low} to {high} {measure}: try --llm-malloc=steady, or {own}"
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        """Rows of the table, under ``HEADER``: one for each test and measure."""
+        for noise in self.tests:
+            for measure, spread in noise.spreads.items():
+                share = f"{spread.bytes / spread.median_bytes:.1%}" if noise.runs > 1 and spread.median_bytes else ""
+                size = format_size(spread.bytes) if noise.runs > 1 else "unknown"
+                marker = self._marker(noise, measure, spread)
+                yield str(noise.runs), format_size(spread.median_bytes), size, share, measure, marker, noise.nodeid
+
+    def _marker(self, noise: Noise, measure: str, spread: Spread) -> str:
+        needed = spread.high_bytes + max(self.tolerance.bytes(spread.high_bytes), spread.bytes)
+        if measure == "unreclaimable":
+            return f'@pytest.mark.max_ram("{limit_for(needed + noise.error_bytes, noise.model)}")'
+        device = measure.partition(" ")[2]
+        return f'@pytest.mark.max_vram("{limit_for(needed, None)}", device="{device}")' if spread.high_bytes else ""
+
+
+def noise_of(runs: Sequence[TestRecord]) -> Noise | None:
+    """The noise of one test; runs that did not end well tell nothing. ``None`` when there is none that did."""
+    runs = [run for run in runs if finished(run)]
+    if not runs:
+        return None
+    each = [Baseline.of([run]) for run in runs]
+    spreads = {"unreclaimable": _spread([one.peak_bytes for one in each])}
+    for device in each[0].peak_reserved_bytes:
+        if all(device in one.peak_reserved_bytes for one in each):
+            spreads[f"vram {device}"] = _spread([one.peak_reserved_bytes[device] for one in each])
+    record = median_run(runs)
+    error = max(one.error_bytes for one in each)
+    return Noise(nodeid=record.nodeid, runs=len(runs), spreads=spreads, error_bytes=error, model=record.model)
+
+
+def suggest(tests: Iterable[Noise]) -> Suggestion:
+    """The tolerance that the runs speak for, and so the budgets; the noisiest test first."""
+    tests = tuple(sorted(tests, key=lambda noise: (-noise.spreads["unreclaimable"].bytes, noise.nodeid)))
+    spreads = [spread for noise in tests if noise.runs > 1 for spread in noise.spreads.values()]
+    measured = [spread for spread in spreads if not spread.is_random]
+    tolerance = tightest(measured) if measured else parse_tolerance(DEFAULT)
+    return Suggestion(tolerance=tolerance, measured=bool(measured), tests=tests)
+
+
+def tightest(spreads: Sequence[Spread]) -> Tolerance:
+    """Of the tolerances that cover twice the spread of every test, the one that allows least over all of them.
+
+    At least ``"1% + 4MB"``: what a few runs on one machine show is not all there is.
+    """
+    most = math.ceil(max(_SAFETY * spread.bytes for spread in spreads) / UNITS["MB"])
+    candidates = []
+    for extra in (*_LADDER_MB, max(most, _LADDER_MB[0])):
+        left = [(_SAFETY * spread.bytes - extra * UNITS["MB"], spread.median_bytes) for spread in spreads]
+        if all(median or rest <= 0 for rest, median in left):
+            percent = max([1, *(math.ceil(100 * rest / median) for rest, median in left if median)])
+            if percent <= _MAX_PERCENT:
+                candidates.append(parse_tolerance(f"{percent}% + {extra}MB"))
+    return min(candidates, key=lambda tolerance: sum(tolerance.bytes(spread.median_bytes) for spread in spreads))
+
+
+def limit_for(needed_bytes: int, model: ModelRecord | None) -> str:
+    """A limit that holds so much: a promise in the checkpoint's terms where one fits, else a size of two digits."""
+    if model:
+        terms = {"weights": model.weights_bytes, "shard": model.largest_shard_bytes}
+        sizes = {promise: parse_limit(promise).bytes(terms) for promise in _PROMISES}
+        fitting = [promise for promise in _PROMISES if needed_bytes <= sizes[promise] <= _FITTING * needed_bytes]
+        if fitting:
+            return min(fitting, key=lambda promise: sizes[promise])
+    step = 10 ** max(0, len(str(needed_bytes)) - 2)
+    rounded = -(-needed_bytes // step) * step
+    unit = next(unit for unit in ("GB", "MB", "kB", "B") if rounded >= UNITS[unit] or unit == "B")
+    return f"{rounded / UNITS[unit]:g}{unit}"
+
+
+def _spread(sizes: Sequence[int]) -> Spread:
+    ordered = sorted(sizes)
+    return Spread(low_bytes=ordered[0], median_bytes=ordered[(len(ordered) - 1) // 2], high_bytes=ordered[-1])
+
+
+def _is_random(noise: Noise) -> bool:
+    return any(spread.is_random for spread in noise.spreads.values())

@@ -1,0 +1,73 @@
+"""Two session reports side by side, as of two branches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pytest_llmmem.baselines.compare import Comparison, compare, why_not
+from pytest_llmmem.baselines.keys import machine_key
+from pytest_llmmem.baselines.tolerance import Tolerance
+from pytest_llmmem.baselines.values import Baseline, finished, runs_by_test
+from pytest_llmmem.core.records import SessionRecord
+
+_ORDER = ("grew", "shrank", "incomparable", "new", "gone", "held")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sessions:
+    """What became of every test that is in either report."""
+
+    comparisons: tuple[Comparison, ...]
+    """What grew first, and of that what grew most."""
+    notes: tuple[str, ...] = ()
+    """Why the two may differ by more than the code."""
+
+    def rows(self, *, verbosity: int = 0) -> Iterator[tuple[str, ...]]:
+        """Rows under ``compare.HEADER``; those that held only when asked for."""
+        for comparison in self.comparisons:
+            if verbosity > 0 or comparison.verdict != "held":
+                yield from comparison.rows()
+
+    def summary(self) -> str:
+        """``"1 grew, 2 held"``."""
+        verdicts = [comparison.verdict for comparison in self.comparisons]
+        return ", ".join(f"{verdicts.count(each)} {each}" for each in _ORDER if each in verdicts) or "no tests"
+
+
+def compare_sessions(old: SessionRecord, new: SessionRecord, tolerance: Tolerance) -> Sessions:
+    """Compare two reports test by test; several records of one test are its runs, and the middle one counts."""
+    before, after = runs_by_test([old]), runs_by_test([new])
+    comparisons = []
+    for nodeid in before.keys() | after.keys():
+        old_runs, new_runs = before.get(nodeid, ()), after.get(nodeid, ())
+        baseline = Baseline.of(old_runs) if old_runs and all(finished(run) for run in old_runs) else None
+        if not new_runs:
+            comparison = Comparison(nodeid=nodeid, verdict="gone", tolerance=tolerance, before=baseline)
+        else:
+            comparison = compare(baseline, new_runs, tolerance)
+            if old_runs and baseline is None and comparison.verdict == "new":
+                why = f"before: {why_not(next(run for run in old_runs if not finished(run)))}"
+                comparison = Comparison(
+                    nodeid=nodeid, verdict="incomparable", tolerance=tolerance, after=comparison.after, why=why
+                )
+        comparisons.append(comparison)
+    return Sessions(comparisons=tuple(sorted(comparisons, key=_rank)), notes=tuple(_notes(old, new)))
+
+
+def machine_of(session: SessionRecord) -> str:
+    """The machine key of a report, by its environment and the devices that its tests used."""
+    devices = {each.device for test in session.tests for each in test.vram}
+    return machine_key(session.environment, devices)
+
+
+def _rank(comparison: Comparison) -> tuple[int, int, str]:
+    most = comparison.deciding[0].difference_bytes if comparison.deciding else 0
+    return _ORDER.index(comparison.verdict), -abs(most), comparison.nodeid
+
+
+def _notes(old: SessionRecord, new: SessionRecord) -> Iterator[str]:
+    before, after = machine_of(old), machine_of(new)
+    if before != after:
+        yield f"the machines differ: {before} before, {after} after"
+    malloc = tuple(session.environment.get("malloc") for session in (old, new))
+    if malloc[0] != malloc[1]:
+        yield f"--llm-malloc differs: {malloc[0]} before, {malloc[1]} after"

@@ -1,0 +1,111 @@
+"""What is kept of a test's memory, and the whole of a baselines file, as values."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+from pytest_llmmem.core.records import SessionRecord, TestRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What one test used, in bytes of growth, under the names that its record has."""
+
+    peak_bytes: int
+    """Unreclaimable."""
+    peak_resident_bytes: int
+    peak_file_bytes: int
+    error_bytes: int
+    """How far ``peak_bytes`` can be off."""
+    peak_reserved_bytes: Mapping[str, int] = field(default_factory=dict)
+    """Of each device's memory, by its name; a device that is not here was not measured."""
+    phases: Mapping[str, int] = field(default_factory=dict)
+    """The peak of each phase above its own beginning, in the order in which they began."""
+    runs: int = 1
+    """How often it was measured; the numbers are those of the run whose peak is the median."""
+    spread_bytes: int | None = None
+    """Between the smallest and the largest peak of the runs; ``None`` of one run."""
+    commit: str | None = None
+    date: str | None = None
+    """When it was measured, in ISO 8601."""
+
+    @classmethod
+    def of(cls, runs: Sequence[TestRecord], *, commit: str | None = None, date: str | None = None) -> Self:
+        """The baseline of one test that has run to its end, once or several times."""
+        middle = median_run(runs)
+        assert middle.ram is not None, "a run that has finished was measured"
+        peaks = [run.ram.peak_bytes for run in runs if run.ram]
+        phases: dict[str, int] = {}
+        for phase in middle.phases:  # a name that is there twice, as of a block in a loop, counts with its largest
+            phases[phase.name] = max(phase.peak_bytes, phases.get(phase.name, 0))
+        return cls(
+            peak_bytes=middle.ram.peak_bytes,
+            peak_resident_bytes=middle.ram.peak_resident_bytes,
+            peak_file_bytes=middle.ram.peak_file_bytes,
+            error_bytes=middle.ram.error_bytes,
+            peak_reserved_bytes={each.device: each.peak_reserved_bytes for each in middle.vram},
+            phases=phases,
+            runs=len(runs),
+            spread_bytes=max(peaks) - min(peaks) if len(runs) > 1 else None,
+            commit=commit,
+            date=date,
+        )
+
+    @property
+    def origin(self) -> str:
+        """``"abc1234, 2026-10-03"``: as much of it as is known."""
+        return ", ".join(part for part in (self.commit, self.date and self.date.partition("T")[0]) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baselines:
+    """A baselines file: for each machine key, the baseline of each test by its node id."""
+
+    machines: Mapping[str, Mapping[str, Baseline]] = field(default_factory=dict)
+
+    def of(self, key: str) -> Mapping[str, Baseline]:
+        """The baselines under this key; none when it is not there."""
+        return self.machines.get(key, {})
+
+    def updated(self, key: str, tests: Mapping[str, Baseline], *, gone: Iterable[str] = ()) -> "Baselines":
+        """With these tests as they are now, and without those that are gone."""
+        kept = {nodeid: each for nodeid, each in self.of(key).items() if nodeid not in set(gone)}
+        machines = {**self.machines, key: {**kept, **tests}}
+        return Baselines(machines={key: tests for key, tests in machines.items() if tests})
+
+    def merged(self, other: "Baselines") -> "Baselines":
+        """All that is in either; where both have a test, the one that was measured later."""
+        machines: dict[str, dict[str, Baseline]] = {}
+        for each in (self, other):
+            for key, tests in each.machines.items():
+                into = machines.setdefault(key, {})
+                for nodeid, baseline in tests.items():
+                    into[nodeid] = max(baseline, into.get(nodeid, baseline), key=_age)
+        return Baselines(machines=machines)
+
+
+def _age(baseline: Baseline) -> tuple[str, str]:
+    """Later is larger; of two of one moment, any, as long as it is the same one whichever comes first."""
+    return baseline.date or "", repr(baseline)
+
+
+def finished(record: TestRecord) -> bool:
+    """Whether the test ran to its end, so that its peak is the whole test's; its budgets may be broken."""
+    ending = record.ending
+    ended = ending.kind in {"completed", "over_budget"} and ending.phase is None
+    return ended and record.ram is not None and record.outcome != "skipped"
+
+
+def median_run(runs: Sequence[TestRecord]) -> TestRecord:
+    """Of several runs of one test, the one whose peak is in the middle; of two, the smaller."""
+    ordered = sorted(runs, key=lambda run: run.ram.peak_bytes if run.ram else 0)
+    return ordered[(len(ordered) - 1) // 2]
+
+
+def runs_by_test(sessions: Iterable[SessionRecord]) -> dict[str, tuple[TestRecord, ...]]:
+    """The records of each test, over all sessions, by node id."""
+    runs: dict[str, tuple[TestRecord, ...]] = {}
+    for session in sessions:
+        for record in session.tests:
+            runs[record.nodeid] = (*runs.get(record.nodeid, ()), record)
+    return runs
