@@ -11,9 +11,12 @@ from pytest_llmmem.core.budgets import Budget, Limit
 from pytest_llmmem.core.guard import Guarded, Machine, is_near, why_stop
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, Evidence, StopReason, judge_ending
+from pytest_llmmem.core.places import describe_place
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import parse_stack
-from pytest_llmmem.ledger import Ledger, used_bytes
+from pytest_llmmem.core.timeline import Timeline
+from pytest_llmmem.family import Family
+from pytest_llmmem.ledger import Ledger
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
 from pytest_llmmem.workers.wire import Boundary, Finished, Said
@@ -40,6 +43,9 @@ class LoadPlan:
     reserve_bytes: int = 0
     resolve: Callable[[Limit], int]
     """Bytes of a limit that only the test itself names (``memory_budget``); ``ValueError`` if it cannot be known."""
+    shards: tuple[str, ...] = ()
+    """Files of the checkpoint that may be loaded, in order."""
+    draws_timeline: bool = False
 
 
 class Listener(Protocol):
@@ -77,11 +83,13 @@ class _Supervision:
     stopped: StopReason | None = None
     breach_dump: str = ""
     breached: bool = False
-    saw_tree: bool = False
     notes: list[str] = field(default_factory=list)
     fence: Fence = field(default_factory=NoFence)
     _started: float = field(default_factory=time.monotonic)
     _ledger: Ledger = field(init=False)
+    _family: Family = field(init=False)
+    _shard: str | None = None
+    _breach_place: str | None = None
     _strike_at: float = 0.0
     _last_reading: Reading | None = None
     _room_bytes: int | None = None
@@ -91,10 +99,14 @@ class _Supervision:
     _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
 
     def __post_init__(self) -> None:
-        self._ledger = Ledger(self.plan.budgets, self.plan.resolve)
-        if self.plan.budgets and (strictest := min(self.plan.budgets, key=lambda budget: budget.limit_bytes)):
-            enforce = next((b.enforce for b in self.plan.budgets if b.enforce != "watch"), "watch")
-            self.fence, complaint = build_fence(enforce, self.worker.pid, strictest.limit_bytes)
+        timeline = Timeline() if self.plan.draws_timeline else None
+        self._ledger = Ledger(self.plan.budgets, self.plan.resolve, timeline=timeline)
+        self._family = Family(self.worker)
+        of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
+        if of_memory:
+            enforce = next((budget.enforce for budget in of_memory if budget.enforce != "watch"), "watch")
+            strictest_bytes = min(budget.limit_bytes for budget in of_memory)
+            self.fence, complaint = build_fence(enforce, self.worker.pid, strictest_bytes)
             self.notes += [complaint] if complaint else []
 
     def watch(self) -> None:
@@ -121,7 +133,7 @@ class _Supervision:
         """Take a sample, and see whether the test must be ended."""
         if self.stopped is not None:
             if reading is not None and self._ledger.whole is not None:
-                self._ledger.meter.sample(reading)
+                self._ledger.sample(reading)
             if time.monotonic() > self._strike_at:
                 self.worker.strike()
         elif reading is None or self._ledger.whole is None:
@@ -131,7 +143,9 @@ class _Supervision:
             self._pace = _IDLE_PACE if self._room_bytes is None or self._room_bytes > _AMPLE_BYTES else 1
         else:
             self._last_reading = reading
-            self._ledger.meter.sample(reading)
+            self._ledger.sample(reading)
+            if self.plan.draws_timeline:
+                self._where()
             self._guard(reading, slow=slow and not self._near)
 
     @property
@@ -161,7 +175,7 @@ class _Supervision:
         assert self._ledger.whole is not None
         machine = None
         if slow:
-            self._sample_tree()
+            self._look_around()
             growth = self._ledger.whole.peak.peak_bytes
             machine = Machine(
                 available_bytes=probes.host_memory().available_bytes,
@@ -171,7 +185,7 @@ class _Supervision:
             self.listener.progress(self.worker.pid, time.monotonic() - self._started, reading, growth)
         guarded = tuple(
             Guarded(
-                used_bytes=used_bytes(window, budget),
+                used_bytes=self._ledger.used_bytes(window, budget),
                 limit_bytes=budget.limit_bytes,
                 stops_at_limit=budget.on_breach == "stop" or self.fence.name == "cgroup",
             )
@@ -189,6 +203,9 @@ class _Supervision:
             self._stop(reason)
         elif not self.breached and any(budget.breached for budget in guarded):
             self.breached = True
+            self._breach_place = self._where()
+            crossed = next(verdict for verdict in self._ledger.verdicts(at_least_bytes=0) if not verdict.held)
+            self._ledger.mark("breach", crossed.sentence())
             self.breach_dump = self.worker.dump_stacks()
 
     def _timed_out(self) -> bool:
@@ -199,11 +216,22 @@ class _Supervision:
         self._pace = 1
         self._strike_at = time.monotonic() + self.worker.ask_to_die()
 
-    def _sample_tree(self) -> None:
-        children = probes.descendants(self.worker.pid)
-        if children:
-            self.saw_tree = True
-            self._ledger.meter.sample_tree(self.worker.shared_with(children))
+    def _where(self) -> str | None:
+        """Where in a load the worker is, and a mark on the timeline where a shard begins."""
+        place = self.worker.traces.place.read()
+        if place is None:
+            return None
+        if place.shard != self._shard:
+            self._shard = place.shard
+            self._ledger.mark("shard", describe_place(place.shard, "", self.plan.shards))
+        return describe_place(place.shard, place.tensor, self.plan.shards)
+
+    def _look_around(self) -> None:
+        tree = self._family.sample()
+        if tree is not None:
+            self._ledger.meter.sample_tree(tree)
+        if any(budget.kind == "max_disk" for budget in self.plan.budgets):
+            self._ledger.wrote(self._family.written_bytes())
 
     def result(self) -> Measured:
         """Judge what was seen."""
@@ -214,20 +242,27 @@ class _Supervision:
             stopped=self.stopped,
             evidence=self._evidence(),
         )
+        if ending.died:
+            self._ledger.mark("death", ending.signal or ending.kind)
         if ending.kind == "out_of_memory" and self.fence.oom_kills():
             ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
-        dump = self.breach_dump or ("" if self.finished else self.worker.fault_text())
+        # a dump may come after its time: when the system call ends that the main thread was in
+        dump = self.breach_dump or (self.worker.traces.stacks_text() if self.breached or not self.finished else "")
         return Measured(
             ending=ending,
             peak=self._ledger.whole.peak if self._ledger.whole else None,
             phases=self._ledger.phases(),
             verdicts=self._ledger.verdicts(at_least_bytes=self.fence.killed_at_bytes()),
-            method="sampled" if self.saw_tree else probes.METHOD,
+            method="sampled" if self._family.seen else probes.METHOD,
             seconds=time.monotonic() - self._started,
             stack=parse_stack(dump),
-            stack_at="the crossing" if self.breach_dump else "the end",
+            stack_at="the crossing" if self.breach_dump or (self.breached and self.finished) else "the end",
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=tuple(self.notes),
+            written_bytes=self._ledger.written_bytes,
+            timeline=self._ledger.timeline.record() if self._ledger.timeline else None,
+            ranks=self._family.ranks(),
+            place=self._breach_place or (None if self.finished else self._where()),
         )
 
     def _evidence(self) -> Evidence:

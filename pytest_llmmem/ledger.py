@@ -3,13 +3,15 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Limit, Verdict
 from pytest_llmmem.core.measured import Phase
 from pytest_llmmem.core.outcomes import PhaseName
 from pytest_llmmem.core.readings import Meter, Reading, Tree, Window
+from pytest_llmmem.core.records import MarkRecord
+from pytest_llmmem.core.timeline import Point, Timeline
 from pytest_llmmem.workers.wire import Accepted, Boundary, Opening, Spent
 
 WHOLE: Final = "test"
@@ -30,18 +32,25 @@ class Ledger:
     """``None`` until the job has begun."""
     phase: PhaseName | None = None
     """The phase that is running."""
+    timeline: Timeline | None = None
+    """``None`` when nobody will look at it."""
+    _written_before_bytes: int | None = None
+    _written_bytes: int = 0
+    _drawn_peak_bytes: int = 0
+    _began: float = field(default_factory=time.monotonic)
     _blocks: dict[int, Budget] = field(default_factory=dict)
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
     _verdicts: list[Verdict] = field(default_factory=list)
-    _phases: list[tuple[float, Phase]] = field(default_factory=list)
-    """With the moment at which each began."""
+    _phases: list[Phase] = field(default_factory=list)
     _opened: list[float] = field(default_factory=list)
 
     def cross(self, boundary: Boundary, family: Tree) -> list[Accepted | Spent]:
         """Close and open windows; returns what the worker waits to hear. ``family`` is its tree's baseline now."""
+        self.wrote(boundary.written_bytes)
         self.meter.boundary(
             boundary.reading, copied_bytes=boundary.copied_bytes, uncertain_bytes=boundary.uncertain_bytes
         )
+        self._draw(boundary.reading)
         now = time.monotonic()
         closed: list[Accepted | Spent] = [
             self._close(self.meter.close(), self._opened.pop(), now) for _ in range(boundary.closes)
@@ -55,7 +64,7 @@ class Ledger:
     def _open(self, opening: Opening, reading: Reading, family: Tree) -> list[Accepted]:
         window = self.meter.open(opening.name, reading, family)
         if opening.name == WHOLE and self.whole is None:
-            self.whole = window
+            self.whole, self._began = window, time.monotonic()
         elif opening.name in PHASES:
             self.phase = PHASES[opening.name]
         if opening.limit is None:
@@ -71,15 +80,48 @@ class Ledger:
 
     def _close(self, window: Window, opened: float, now: float) -> Spent:
         budget = self._blocks.pop(id(window), None)
-        verdict = Verdict(budget=budget, actual_bytes=used_bytes(window, budget)) if budget else None
+        verdict = Verdict(budget=budget, actual_bytes=self.used_bytes(window, budget)) if budget else None
         if verdict is not None:
             self._verdicts.append(verdict)
         if window.name in PHASES:
             self.phase = None
         if window is not self.whole:
-            self._phases.append((opened, Phase(name=window.name, peak=window.peak, seconds=now - opened)))
+            self._phases.append(self._phase(window, opened, now))
         breach = verdict.sentence() if verdict and not verdict.held else None
         return Spent(window.peak, budget.limit_bytes if budget else None, breach)
+
+    def sample(self, reading: Reading) -> None:
+        """Take in what the worker holds now."""
+        self.meter.sample(reading)
+        self._draw(reading)
+
+    def wrote(self, written_bytes: int | None) -> None:
+        """Take in what the worker has written to storage since it began; ``None`` when that is unknown."""
+        if written_bytes is None:
+            return
+        if self._written_before_bytes is None:
+            self._written_before_bytes = written_bytes
+        self._written_bytes = max(self._written_bytes, written_bytes - self._written_before_bytes)
+
+    @property
+    def written_bytes(self) -> int | None:
+        """What the job wrote to storage; ``None`` where that is unknown."""
+        return None if self._written_before_bytes is None else self._written_bytes
+
+    def mark(self, kind: Literal["shard", "breach", "death"], text: str) -> None:
+        """Note a moment on the timeline."""
+        if self.timeline is not None:
+            self.timeline.mark(MarkRecord(seconds=round(time.monotonic() - self._began, 4), kind=kind, text=text))
+
+    def _draw(self, reading: Reading) -> None:
+        if self.timeline is None or self.whole is None:
+            return
+        held = reading.unreclaimable_bytes - self.whole.base.unreclaimable_bytes
+        peak = self.whole.peak.peak_bytes
+        if peak > self._drawn_peak_bytes:  # the kernel's mark, or a tree, may know of more than the sample
+            held = self._drawn_peak_bytes = peak
+        file = reading.file_bytes - self.whole.base.file_bytes
+        self.timeline.add(Point(time.monotonic() - self._began, max(0, held), max(0, file)))
 
     def standing(self) -> list[tuple[Window, Budget]]:
         """The budgets that can still be broken: the job's own, and those of open blocks."""
@@ -91,7 +133,7 @@ class Ledger:
     def verdicts(self, *, at_least_bytes: int) -> tuple[Verdict, ...]:
         """Every budget beside what was used; ``at_least_bytes`` is what a hard limit has seen."""
         standing = [
-            Verdict(budget=budget, actual_bytes=max(used_bytes(window, budget), at_least_bytes))
+            Verdict(budget=budget, actual_bytes=max(self.used_bytes(window, budget), at_least_bytes))
             for window, budget in self.standing()
         ]
         return (*standing, *self._verdicts)
@@ -100,18 +142,22 @@ class Ledger:
         """In the order in which they began; those that death left open with what they had reached."""
         now = time.monotonic()
         unfinished = [
-            (opened, Phase(name=window.name, peak=window.peak, seconds=now - opened))
+            self._phase(window, opened, now)
             for window, opened in zip(self.meter.windows, self._opened, strict=True)
             if window is not self.whole
         ]
-        return tuple(phase for _, phase in sorted(self._phases + unfinished, key=lambda begun: begun[0]))
+        return tuple(sorted(self._phases + unfinished, key=lambda phase: phase.started_s))
 
+    def _phase(self, window: Window, opened: float, now: float) -> Phase:
+        return Phase(name=window.name, peak=window.peak, seconds=now - opened, started_s=max(0.0, opened - self._began))
 
-def used_bytes(window: Window, budget: Budget) -> int:
-    """What a budget compares: growth, or the absolute peak for a share of the machine."""
-    peak = window.peak
-    if budget.count == "resident":
-        return peak.absolute_peak_bytes if budget.limit.is_share else peak.peak_resident_bytes
-    if budget.limit.is_share:
-        return peak.peak_bytes + window.base.unreclaimable_bytes
-    return peak.peak_bytes
+    def used_bytes(self, window: Window, budget: Budget) -> int:
+        """What a budget compares: growth, or the absolute peak for a share of the machine."""
+        peak = window.peak
+        if budget.kind == "max_disk":
+            return self._written_bytes
+        if budget.count == "resident":
+            return peak.absolute_peak_bytes if budget.limit.is_share else peak.peak_resident_bytes
+        if budget.limit.is_share:
+            return peak.peak_bytes + window.base.unreclaimable_bytes
+        return peak.peak_bytes

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pytest_llmmem.core.sizes import format_size, split_size, unit_of
 
-Count = Literal["unreclaimable", "resident"]
+Count = Literal["unreclaimable", "resident", "written"]
 OnBreach = Literal["finish", "stop"]
 Enforce = Literal["watch", "rlimit", "cgroup"]
 
@@ -168,7 +168,7 @@ def _unreadable(text: str, what: str) -> ValueError:
 class Budget:
     """What one test, or one ``memory_budget`` block, may use."""
 
-    kind: Literal["max_ram", "memory_budget"]
+    kind: Literal["max_ram", "max_disk", "memory_budget"]
     limit: Limit
     limit_bytes: int
     count: Count = "unreclaimable"
@@ -197,5 +197,6 @@ class Verdict:
         expression = f" ({budget.limit.text})" if budget.limit.terms else ""
         where = f" in {budget.name!r}" if budget.name else ""
         over = format_size(self.actual_bytes - budget.limit_bytes, unit)
-        actual = f"used {format_size(self.actual_bytes, unit)} {budget.count}"
+        used = format_size(self.actual_bytes, unit)
+        actual = f"wrote {used}" if budget.kind == "max_disk" else f"used {used} {budget.count}"
         return f"{budget.kind} is {limit}{expression}, {actual}{where}: {over} over"

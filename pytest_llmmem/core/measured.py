@@ -6,6 +6,7 @@ from typing import Literal
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.records import RankRecord, TimelineRecord
 from pytest_llmmem.core.stacks import Frame
 
 
@@ -16,6 +17,8 @@ class Phase:
     name: str
     peak: Peak
     seconds: float
+    started_s: float
+    """After the job's beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,3 +39,9 @@ class Measured:
     output: tuple[str, str] = ("", "")
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()
+    written_bytes: int | None = None
+    """What the job wrote to storage; ``None`` where that is unknown."""
+    timeline: TimelineRecord | None = None
+    ranks: tuple[RankRecord, ...] = ()
+    place: str | None = None
+    """Where in a load it was at the crossing or at death: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""

@@ -99,6 +99,17 @@ class DiagnosisRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankRecord:
+    """One rank of a distributed launch: what its process held at most, in bytes."""
+
+    rank: int
+    peak_bytes: int
+    """Unreclaimable, sampled."""
+    peak_resident_bytes: int
+    """Its high-water mark, when it was last seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """One strategy of ``first_load_that_fits``, tried in a worker of its own; bytes of growth."""
 
@@ -143,6 +154,18 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineRecord:
+    """A test beside its baseline, unreclaimable peaks in bytes."""
+
+    verdict: Literal["held", "grew", "shrank", "new", "incomparable"]
+    sentence: str
+    machine: str | None
+    """Key of the machine that the baseline is of; ``None`` without one."""
+    before_bytes: int | None
+    after_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TestRecord:
     """One isolated test."""
 
@@ -159,11 +182,18 @@ class TestRecord:
     model: ModelRecord | None = None
     stack: tuple[str, ...] = ()
     """Python frames at the breach or at death, the user's own first."""
+    stack_at: str | None = None
+    """``"the crossing"`` or ``"the end"``; ``None`` without a stack."""
     notes: tuple[str, ...] = ()
     diagnosis: DiagnosisRecord | None = None
     timeline: TimelineRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
     """What ``first_load_that_fits`` has tried, in order."""
+    ranks: tuple[RankRecord, ...] = ()
+    """Of a launch with ``torchrun``, in order; each holds what it holds, pages shared with others included."""
+    run_peaks_bytes: tuple[int, ...] = ()
+    """With ``--llm-repeat``: the unreclaimable peak of every run; the record is that of the median."""
+    baseline: BaselineRecord | None = None
     disk_written_bytes: int | None = None
     """What the test wrote to storage, by the kernel's account; ``None`` where that is unknown."""
     location: str | None = None

@@ -27,8 +27,10 @@ if sys.platform == "linux":
         open_memory,
         private_bytes,
         private_maps,
+        rank,
         reset_mark,
         shared_once,
+        written_bytes,
     )
 else:
     from pytest_llmmem.probes.portable import (
@@ -42,8 +44,10 @@ else:
         open_memory,
         private_bytes,
         private_maps,
+        rank,
         reset_mark,
         shared_once,
+        written_bytes,
     )
 
 INTERVAL_S: Final = 0.002
@@ -61,6 +65,8 @@ __all__ = [
     "open_memory",
     "private_bytes",
     "private_maps",
+    "rank",
     "reset_mark",
     "shared_once",
+    "written_bytes",
 ]

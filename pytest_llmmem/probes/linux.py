@@ -17,6 +17,7 @@ assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
 METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_WRITTEN: Final = re.compile(rb"^write_bytes: (\d+)$", re.MULTILINE)
 _MEMINFO: Final = re.compile(rb"MemTotal: *(\d+) kB\n(?:.*\n)*?MemAvailable: *(\d+) kB")
 _STATUS: Final = re.compile(
     rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+\d+ kB\nRssAnon:\s+(\d+) kB\nRssFile:\s+(\d+) kB\nRssShmem:\s+(\d+) kB\n"
@@ -184,6 +185,29 @@ def faults() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def written_bytes(pid: int | Literal["self"] = "self") -> int | None:
+    """What a process, and each child that it has waited for, made the kernel write to storage (``proc_pid_io(5)``).
+
+    Pages of mapped files count as they are written to. Files in memory (tmpfs) do not: they are memory.
+    """
+    try:
+        with open(f"/proc/{pid}/io", "rb") as file:
+            match = _WRITTEN.search(file.read())
+    except OSError:
+        return None
+    return int(match[1]) if match else None
+
+
+def rank(pid: int) -> int | None:
+    """``RANK`` in the environment that a process was started with, as ``torchrun`` sets it; ``None`` without one."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            match = re.search(rb"(?:^|\0)RANK=(\d+)\0", file.read())
+    except OSError:
+        return None
+    return int(match[1]) if match else None
 
 
 def mark_error_bytes() -> int:

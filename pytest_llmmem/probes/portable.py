@@ -93,6 +93,20 @@ def host_memory() -> HostMemory:
     return HostMemory(total_bytes=memory.total, available_bytes=memory.available, limited_by="host")
 
 
+def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: ARG001 -- the probe's signature
+    """Not known here: what psutil counts includes pipes and terminals."""
+    return None
+
+
+def rank(pid: int) -> int | None:
+    """``RANK`` in the environment of a process, as ``torchrun`` sets it; ``None`` without one."""
+    try:
+        text = psutil.Process(pid).environ().get("RANK", "")
+    except psutil.Error:
+        return None
+    return int(text) if text.isdigit() else None
+
+
 def oom_kills_on_host() -> int | None:
     """Nobody counts them here."""
     return None

@@ -115,7 +115,8 @@ class Voice:
         reading = self._read()
         copied, uncertain = self._copied(reading)
         probes.reset_mark()
-        self.channel.send(Boundary(reading, closes, opens, copied, uncertain, wants_peak))
+        written = probes.written_bytes()
+        self.channel.send(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak))
 
     def _copied(self, reading: Reading) -> tuple[int, int]:
         """Inherited pages copied since the last boundary: known, and merely possible."""
@@ -137,15 +138,19 @@ class Voice:
 
 
 def arm_dumps(fault_file: int) -> None:
-    """Let two real-time signals write every Python stack, even while one long system call runs or the GIL is held.
+    """Let two real-time signals write Python stacks, even while one long system call runs or the GIL is held.
 
-    A handler runs on the main thread only when its system call returns: a ``read()`` of a whole shard never would in
-    time. So the main thread blocks the signals and a thread that does nothing but wait is there to receive them. The
-    fatal one kills by chaining to the default action: its number as exit status is unmistakably ours.
+    The fatal one writes all of them and kills, by chaining to the default action: its number as exit status is
+    unmistakably ours. A handler runs on the main thread only when its system call returns: a ``read()`` of a whole shard
+    never would in time. So the main thread blocks it and a thread that does nothing but wait is there to receive it.
+
+    The live one runs on the main thread and writes that stack alone. Walking the stacks of threads that start and end
+    meanwhile reads freed memory, and the test is to go on.
     """
     if sys.platform == "win32":
         return
-    faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=True, chain=False)
+    faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=False, chain=False)
+    signal.siginterrupt(LIVE_DUMP, False)
     faulthandler.register(FATAL_DUMP, file=fault_file, all_threads=True, chain=True)
     libc = ctypes.CDLL(None)
     libc.signal(HOLD, ctypes.cast(libc.pause, ctypes.c_void_p))
@@ -170,12 +175,12 @@ class _Helper:
             return
         if sys.platform == "win32":
             return
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {LIVE_DUMP, FATAL_DUMP})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {FATAL_DUMP})
         wait = ctypes.cast(self._libc.sem_wait, ctypes.c_void_p)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {HOLD})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {HOLD, LIVE_DUMP})
         self._libc.pthread_create(ctypes.byref(self._thread), None, wait, self._never)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {HOLD})
-        signal.pthread_sigmask(signal.SIG_BLOCK, {LIVE_DUMP, FATAL_DUMP})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {HOLD, LIVE_DUMP})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {FATAL_DUMP})
 
     def stop(self) -> None:
         if os.getpid() == self._pid:

@@ -19,6 +19,7 @@ from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.probes import descendants, open_memory
 from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.traces import Traces
 from pytest_llmmem.workers.zygote import Body, Fork, LetGo, leave, serve
 
 _LEAVING_S: Final = 10.0
@@ -27,8 +28,8 @@ _LEAVING_S: Final = 10.0
 class Forker:
     """Starts the zygote, and takes workers from it, one of them forked ahead."""
 
-    def __init__(self, body: Body, preload: Callable[[], None], *, fault_file: int, jobs: int) -> None:
-        self._fault_file = fault_file
+    def __init__(self, body: Body, preload: Callable[[], None], *, traces: Traces, jobs: int) -> None:
+        self._traces = traces
         self._ours, theirs = Pipe()
         self._exits: dict[int, Exit] = {}
         sys.stdout.flush()
@@ -60,7 +61,7 @@ class Forker:
         worker = Worker(
             pid=pid,
             connection=ours,
-            fault_file=self._fault_file,
+            traces=self._traces,
             relatives=(os.getpid(), self.pid),
             siblings=lambda: tuple(self._alive - {pid}),
             reap=lambda timeout_s: self._reap(pid, timeout_s),

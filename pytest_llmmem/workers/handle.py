@@ -1,6 +1,7 @@
 """The parent's side of one worker, whatever started it."""
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
@@ -16,6 +17,7 @@ from typing import Any, Final
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
 from pytest_llmmem.probes import shared_once
+from pytest_llmmem.workers.traces import Traces
 from pytest_llmmem.workers.wire import Channel, Message, Ready, Run, Streams
 
 FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
@@ -38,8 +40,7 @@ class Worker:
 
     pid: int
     connection: Channel
-    fault_file: int
-    """Descriptor of the file that its faulthandler writes to."""
+    traces: Traces
     reap: Callable[[float], Exit | None]
     """Wait so many seconds for its end; ``None`` while it lives."""
     relatives: tuple[int, ...] = ()
@@ -89,7 +90,7 @@ class Worker:
 
     def run(self, job: Any, *, last: bool) -> None:
         """Hand over a job. A worker that is gone says so through ``poll``."""
-        os.ftruncate(self.fault_file, 0)
+        self.traces.begin()
         with contextlib.suppress(OSError):
             self.connection.send(Run(job, last))
 
@@ -129,16 +130,16 @@ class Worker:
         """Ask for every Python stack without stopping; empty when none came."""
         if not self.can_dump:
             return ""
-        before = os.fstat(self.fault_file).st_size
-        self._signal(LIVE_DUMP)
+        before = self.traces.stacks_size()
+        self._signal_main_thread(LIVE_DUMP)
         deadline = time.monotonic() + _DUMP_GRACE_S
         size = before
         while time.monotonic() < deadline:
             time.sleep(0.001)
-            size, previous = os.fstat(self.fault_file).st_size, size
+            size, previous = self.traces.stacks_size(), size
             if size > before and size == previous:
                 break
-        return _text(self.fault_file, before)
+        return self.traces.stacks_text(before)
 
     def ask_to_die(self) -> float:
         """Have it write its stacks and end; after so many seconds it must be killed."""
@@ -178,10 +179,6 @@ class Worker:
             for descriptor in self.output:
                 os.close(descriptor)
 
-    def fault_text(self) -> str:
-        """Everything that faulthandler wrote for this worker's job."""
-        return _text(self.fault_file, 0)
-
     def output_tail(self, length: int) -> tuple[str, str]:
         """The end of what it wrote to the files of standard output and error, which are then emptied.
 
@@ -189,20 +186,24 @@ class Worker:
         """
         tails = []
         for descriptor in self.output:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 continue
-            tails.append(_text(descriptor, max(0, os.fstat(descriptor).st_size - length)))
+            os.lseek(descriptor, max(0, status.st_size - length), os.SEEK_SET)
+            tails.append(os.read(descriptor, length).decode(errors="replace"))
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
         return (tails[0], tails[1]) if len(tails) == 2 else ("", "")
+
+    def _signal_main_thread(self, number: int) -> None:
+        """The thread whose number is the process's: sent to the process, the signal may go to any that does not block it."""
+        tgkill = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), "tgkill", None)
+        if tgkill is None:
+            self._signal(number)
+        elif self.exit is None:
+            tgkill(self.pid, self.pid, number)
 
     def _signal(self, number: int) -> None:
         if self.exit is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
-
-
-def _text(descriptor: int, start: int) -> str:
-    """A file from there to its end."""
-    os.lseek(descriptor, start, os.SEEK_SET)
-    return os.read(descriptor, os.fstat(descriptor).st_size).decode(errors="replace")

@@ -17,6 +17,7 @@ from typing import Any, Final
 from pytest_llmmem.core.outcomes import Exit, exit_from_returncode
 from pytest_llmmem.probes import descendants
 from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.traces import Traces
 from pytest_llmmem.workers.wire import Channel
 
 VARIABLE: Final = "PYTEST_LLMMEM_WORKER"
@@ -29,11 +30,10 @@ _PR_SET_PDEATHSIG: Final = 1
 class Spawner:
     """Starts the same command anew for every worker, one of them ahead."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, fault_file: int, fault_path: Path) -> None:
+    def __init__(self, command: Sequence[str], *, cwd: Path, traces: Traces) -> None:
         self._command = list(command)
         self._cwd = cwd
-        self._fault_file = fault_file
-        self._fault_path = fault_path
+        self._traces = traces
         self._next: tuple[subprocess.Popen[bytes], Channel] | None = None
         self.startup_output = tempfile.TemporaryFile()  # noqa: SIM115 -- it lives as long as the spawner
         if sys.platform == "linux":
@@ -49,7 +49,7 @@ class Spawner:
         worker = Worker(
             pid=process.pid,
             connection=ours,
-            fault_file=self._fault_file,
+            traces=self._traces,
             reap=lambda timeout_s: self._reap(process, timeout_s, before),
         )
         worker.wait_ready()
@@ -64,7 +64,7 @@ class Spawner:
         streams = (1, 2) if sys.platform == "win32" else (os.dup(1), os.dup(2))
         note = {
             "channel": theirs.fileno(),
-            "fault_path": str(self._fault_path),
+            "traces": str(self._traces.folder),
             "parent": os.getpid(),
             "streams": streams,
         }
@@ -132,7 +132,7 @@ class Birth:
     """What a spawned worker learns from its environment."""
 
     channel: Channel
-    fault_path: Path
+    traces: Path
     parent_pid: int
     streams: tuple[int, int]
 
@@ -151,4 +151,4 @@ def birth() -> Birth | None:
     if sys.platform != "win32":
         for descriptor in (note["channel"], *streams):
             os.set_inheritable(descriptor, False)
-    return Birth(Channel(note["channel"]), Path(note["fault_path"]), note["parent"], streams)  # type: ignore[arg-type]
+    return Birth(Channel(note["channel"]), Path(note["traces"]), note["parent"], streams)  # type: ignore[arg-type]

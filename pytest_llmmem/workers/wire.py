@@ -68,6 +68,8 @@ class Boundary:
     """Inherited pages that were copied since the last boundary."""
     uncertain_bytes: int = 0
     """Pages that may have been copied and were too few to count."""
+    written_bytes: int | None = None
+    """What the worker and the children that it has waited for wrote to storage, since it began."""
     wants_peak: bool = False
     """Whether the worker waits for the closed window's peak (``Spent``)."""
 

@@ -1,0 +1,157 @@
+"""GPU memory that was refused: torch's message says why, in numbers."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from pytest_llmmem.core.diagnosis.rows import Row, When, Words
+from pytest_llmmem.core.diagnosis.symptoms import Symptom
+from pytest_llmmem.core.sizes import UNITS, format_size
+
+_SIZE: Final = r"(\d+(?:\.\d+)?) (bytes|[KMG]iB)"
+_DEVICE: Final = re.compile(r"GPU (\d+)")
+_SAYS: Final = {
+    "asked_bytes": rf"Tried to allocate {_SIZE}",
+    "total_bytes": rf"total capaci?ty of {_SIZE}|{_SIZE} total capacity",
+    "free_bytes": rf"of which {_SIZE} is free|{_SIZE} free;",
+    "process_bytes": rf"this process has {_SIZE} memory in use",
+    "allocated_bytes": rf"{_SIZE} is allocated by PyTorch|{_SIZE} already allocated",
+    "unallocated_bytes": rf"{_SIZE} is reserved by PyTorch but unallocated",
+    "reserved_bytes": rf"{_SIZE} reserved in total by PyTorch",
+}
+"""What the message says from torch 1.4 on; "capacty" was torch 2.1's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaOutOfMemory:
+    """The numbers of a ``torch.OutOfMemoryError``, as exact as it prints them; ``None`` where it does not say."""
+
+    device: int | None
+    asked_bytes: int
+    total_bytes: int | None
+    """Of the device."""
+    free_bytes: int | None
+    process_bytes: int | None
+    """What this process holds of the device, the driver's part included."""
+    allocated_bytes: int | None
+    """Held by tensors."""
+    unallocated_bytes: int | None
+    """Reserved by torch's allocator and held by no tensor."""
+
+    @property
+    def expandable_segments_would_help(self) -> bool:
+        """Whether what was asked for lay reserved already, in pieces."""
+        return self.unallocated_bytes is not None and self.unallocated_bytes >= self.asked_bytes
+
+    @property
+    def others_bytes(self) -> int | None:
+        """What other processes hold of the device."""
+        if self.total_bytes is None or self.free_bytes is None or self.process_bytes is None:
+            return None
+        return max(0, self.total_bytes - self.free_bytes - self.process_bytes)
+
+    @classmethod
+    def parse(cls, text: str) -> "CudaOutOfMemory | None":
+        """The numbers of a message; ``None`` when it is not of this kind."""
+        found = {name: _size(pattern, text) for name, pattern in _SAYS.items()}
+        asked, reserved, allocated = found["asked_bytes"], found["reserved_bytes"], found["allocated_bytes"]
+        if "out of memory" not in text or asked is None:
+            return None
+        unallocated = found["unallocated_bytes"]
+        if unallocated is None and reserved is not None and allocated is not None:
+            unallocated = max(0, reserved - allocated)
+        device = _DEVICE.search(text)
+        return cls(
+            device=int(device[1]) if device else None,
+            asked_bytes=asked,
+            total_bytes=found["total_bytes"],
+            free_bytes=found["free_bytes"],
+            process_bytes=found["process_bytes"],
+            allocated_bytes=allocated,
+            unallocated_bytes=unallocated,
+        )
+
+
+def _size(pattern: str, text: str) -> int | None:
+    match = re.search(pattern, text)
+    if match is None:
+        return None
+    number, unit = (group for group in match.groups() if group)
+    return int(Decimal(number) * UNITS["B" if unit == "bytes" else unit])
+
+
+def _out_of_memory(symptom: Symptom) -> CudaOutOfMemory | None:
+    if symptom.error_name not in {"OutOfMemoryError", "RuntimeError"}:
+        return None
+    return CudaOutOfMemory.parse(symptom.error_text)
+
+
+def _words(found: CudaOutOfMemory) -> Words:
+    device = "the GPU" if found.device is None else f"GPU {found.device}"
+    sizes = {
+        "asked": found.asked_bytes,
+        "total": found.total_bytes,
+        "free": found.free_bytes,
+        "allocated": found.allocated_bytes,
+        "unallocated": found.unallocated_bytes,
+        "others": found.others_bytes,
+    }
+    return {"device": device} | {name: _in_words(size) for name, size in sizes.items()}
+
+
+def _in_words(size_bytes: int | None) -> str:
+    """In the units of the message that is being explained."""
+    if size_bytes is None:
+        return "an unknown part"
+    return format_size(size_bytes, "GiB" if size_bytes >= UNITS["GiB"] else "MiB")
+
+
+def _when(holds: Callable[[CudaOutOfMemory], bool]) -> When:
+    def when(symptom: Symptom) -> Words | None:
+        found = _out_of_memory(symptom)
+        return _words(found) if found and holds(found) else None
+
+    return when
+
+
+ROWS: Final = (
+    Row(
+        id="cuda-fragmented",
+        when=_when(lambda found: found.expandable_segments_would_help),
+        happened="{device} refused {asked}{at}, while torch held {unallocated} that no tensor used.",
+        why="What torch has reserved is in pieces, and none of them is large enough.",
+        next=(
+            "Set PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True before torch is imported: segments then grow instead.",
+            "Or allocate the large tensors first, before small ones divide what is free.",
+        ),
+    ),
+    Row(
+        id="cuda-too-large",
+        when=_when(lambda found: found.total_bytes is not None and found.asked_bytes > found.total_bytes),
+        happened="{asked} were asked for at once{at}, and all of {device} is {total}.",
+        why="No freeing makes room for that: one tensor is larger than the device.",
+        next=("Make it smaller: a shorter sequence, a smaller batch, a smaller dtype.",),
+    ),
+    Row(
+        id="cuda-shared",
+        when=_when(lambda found: (found.others_bytes or 0) >= found.asked_bytes),
+        happened="{device} refused {asked}{at}: of {total}, {free} were free.",
+        why="Other processes hold {others} of it. Without them this would have fitted.",
+        next=(
+            "See who: nvidia-smi. Workers of pytest-xdist on one GPU are such processes too.",
+            "Or leave them room: max_memory={{0: '...'}} with device_map='auto'.",
+        ),
+    ),
+    Row(
+        id="cuda-full",
+        when=_when(lambda _: True),
+        happened="{device} refused {asked}{at}: of {total}, {free} were free.",
+        why="Tensors hold {allocated}. Only {unallocated} are reserved and unused: expandable_segments would not have helped.",
+        next=(
+            "Load fewer bytes: dtype='auto' keeps the checkpoint's dtype; --llm-load=int8 or nf4 quantises.",
+            "Or leave a part elsewhere: device_map='auto', within max_memory.",
+        ),
+    ),
+)

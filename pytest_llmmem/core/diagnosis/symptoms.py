@@ -1,0 +1,87 @@
+"""All that is known of a test that failed, or that may not have done what it was meant to do."""
+
+from dataclasses import dataclass
+
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.stacks import Frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFacts:
+    """What the checkpoint's headers say, read after the test has ended."""
+
+    weights_bytes: int
+    dtype: str | None = None
+    """Of most bytes: ``"float16"``."""
+    duplicates: tuple[str, ...] = ()
+    """Weight files of a second format, which no load reads."""
+    truncated: tuple[str, ...] = ()
+    """Shard files that are shorter than their headers say, or that have no header any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFacts:
+    """What a load was asked for, and what came of it; ``None`` is unknown."""
+
+    dtype: str | None = None
+    """Of the model: ``"float32"``."""
+    asked_dtype: str | None = None
+    """What the load was told; ``None`` when it was left to the library."""
+    nbytes: int | None = None
+    """Storage of the model in memory."""
+    peak_bytes: int | None = None
+    """Unreclaimable growth while it loaded."""
+    asked_bits: int | None = None
+    """Of the quantisation asked for: 8 or 4; ``None`` without one."""
+    bits_per_parameter: float | None = None
+    quantized_fraction: float | None = None
+    """The share of the parameters that is stored in fewer bits, 0 to 1."""
+    planned_host_bytes: int | None = None
+    """Host memory that a plan of ``device_map`` was free to use; ``None`` without such a plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Symptom:
+    """What a diagnosis is derived from. ``None`` is unknown, and nothing is concluded from it."""
+
+    ending: Ending
+    error_type: str | None = None
+    """``"ValueError"``, with its module where it is not built in: ``"torch.OutOfMemoryError"``; ``None`` without an exception."""
+    error_text: str = ""
+    """The exception's whole message."""
+    stack: tuple[Frame, ...] = ()
+    """Of the exception, or of the death; innermost first."""
+    place: str | None = None
+    """Where in a load: ``"shard 2 of 6, `model.layers.11.mlp.down_proj.weight`"``."""
+    checkpoint: CheckpointFacts | None = None
+    load: LoadFacts | None = None
+    host_available_bytes: int | None = None
+    """Free on the machine before the test."""
+    container_available_bytes: int | None = None
+    """Left of the container's limit before the test; ``None`` when there is none, or it is unknown."""
+
+    @property
+    def error_name(self) -> str | None:
+        """The exception's class without its module, which libraries move about."""
+        return self.error_type.rpartition(".")[2] if self.error_type else None
+
+    @property
+    def available_bytes(self) -> int | None:
+        """The nearer of the machine's and the container's limits."""
+        known = [size for size in (self.host_available_bytes, self.container_available_bytes) if size is not None]
+        return min(known, default=None)
+
+    def was_in(self, function: str) -> bool:
+        """Whether the stack passed through ``"accelerate/utils/offload.py offload_weight"``, or a part of such a name."""
+        return any(function in f"{frame.file} {frame.function}".replace("\\", "/") for frame in self.stack)
+
+
+def frames_of(error: BaseException) -> tuple[Frame, ...]:
+    """The stack that an exception has come through, innermost first."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(Frame(code.co_filename, str(trace.tb_lineno), code.co_name))
+        trace = trace.tb_next
+    return tuple(reversed(frames))

@@ -1,0 +1,34 @@
+"""What a held budget does not say by itself."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.sizes import format_size
+
+_MOST: Final = 0.5
+"""Of the weights: when more than that never became resident, the budget has judged a load that is still to be paid."""
+
+
+def lazy_load_notes(
+    verdicts: Sequence[Verdict], peak: Peak | None, *, weights_bytes: int | None, still_mapped_bytes: int | None
+) -> tuple[str, ...]:
+    """Why a held budget may promise less than it seems to.
+
+    ``still_mapped_bytes`` are weights that were mapped and not resident at the end of the test.
+    """
+    held = [verdict for verdict in verdicts if verdict.held and verdict.budget.kind == "max_ram"]
+    if not held or peak is None or not weights_bytes:
+        return ()
+    if still_mapped_bytes is not None and still_mapped_bytes > _MOST * weights_bytes:
+        unseen = f"{format_size(still_mapped_bytes)} of {format_size(weights_bytes)} of weights"
+        return (
+            f"{unseen} were mapped and never resident: a forward pass or loaded_model.touch() makes max_ram see them",
+        )
+    return tuple(
+        f"held because mapped files do not count: they took {format_size(peak.peak_file_bytes)}, the limit is "
+        f"{format_size(verdict.budget.limit_bytes)}; max_ram(..., count='resident') judges both"
+        for verdict in held
+        if verdict.budget.count == "unreclaimable" and peak.peak_file_bytes > verdict.budget.limit_bytes
+    )

@@ -1,0 +1,27 @@
+"""Where a load is: which tensor of which shard is being read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a load was reading when it last said so."""
+
+    shard: str
+    """File name of the shard."""
+    tensor: str
+    """As the checkpoint names it; empty while a whole shard is read, or used after its file was closed."""
+    serial: int
+    """Grows with every note of one worker."""
+
+
+def describe_place(shard: str, tensor: str, shards: Sequence[str]) -> str:
+    """``shard 2 of 6, `model.layers.11.mlp.down_proj.weight```: a place for people.
+
+    ``shards`` are the file names of the checkpoint's shards in their order. A checkpoint's only file, and a file that is
+    not one of its shards, are called by their names.
+    """
+    known = len(shards) > 1 and shard in shards
+    file = f"shard {shards.index(shard) + 1} of {len(shards)}" if known else shard
+    return f"{file}, `{tensor}`" if tensor else file

@@ -1,0 +1,58 @@
+"""The processes that a worker has started: found every 50 ms, measured together, and rank by rank."""
+
+import contextlib
+from dataclasses import dataclass, field
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.readings import Tree
+from pytest_llmmem.core.records import RankRecord
+from pytest_llmmem.workers.handle import Worker
+
+
+@dataclass(slots=True)
+class Family:
+    """A worker's descendants."""
+
+    worker: Worker
+    seen: bool = False
+    """Whether there ever were any."""
+    _ranks: dict[int, int | None] = field(default_factory=dict)
+    """By process; ``None`` for one that is no rank."""
+    _peaks: dict[int, RankRecord] = field(default_factory=dict)
+
+    def sample(self) -> Tree | None:
+        """What the worker and its descendants hold together, shared pages once; ``None`` when it is alone."""
+        children = probes.descendants(self.worker.pid)
+        if not children:
+            return None
+        self.seen = True
+        for pid in children:
+            self._sample_rank(pid)
+        return self.worker.shared_with(children)
+
+    def written_bytes(self) -> int | None:
+        """What the worker and its descendants wrote to storage since they began; ``None`` where that is unknown."""
+        written = [probes.written_bytes(pid) for pid in (self.worker.pid, *probes.descendants(self.worker.pid))]
+        known = [size for size in written if size is not None]
+        return sum(known) if known else None
+
+    def ranks(self) -> tuple[RankRecord, ...]:
+        """What each rank of a distributed launch held, in order."""
+        return tuple(self._peaks[rank] for rank in sorted(self._peaks))
+
+    def _sample_rank(self, pid: int) -> None:
+        if pid not in self._ranks:
+            self._ranks[pid] = probes.rank(pid)
+        rank = self._ranks[pid]
+        if rank is None:
+            return
+        with contextlib.closing(probes.open_memory(pid)) as memory:
+            reading = memory.read()
+        if reading is None:
+            return
+        before = self._peaks.get(rank, RankRecord(rank=rank, peak_bytes=0, peak_resident_bytes=0))
+        self._peaks[rank] = RankRecord(
+            rank=rank,
+            peak_bytes=max(before.peak_bytes, reading.unreclaimable_bytes),
+            peak_resident_bytes=max(before.peak_resident_bytes, reading.mark_bytes or reading.resident_bytes),
+        )

@@ -1,0 +1,84 @@
+"""GPU memory that was refused: the numbers of every torch's message, and what follows from them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_llmmem.core.diagnosis import diagnose
+from pytest_llmmem.core.diagnosis.cuda import CudaOutOfMemory
+from tests.core.symptoms import failed, id_of
+
+NEW = (
+    "CUDA out of memory. Tried to allocate {asked}. GPU 1 has a total capacity of 23.68 GiB of which {free} is free. "
+    "Including non-PyTorch memory, this process has {process} memory in use. Of the allocated memory 11.44 GiB is "
+    "allocated by PyTorch, and {unallocated} is reserved by PyTorch but unallocated. If reserved but unallocated memory "
+    "is large try setting PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+)
+OLD = (
+    "CUDA out of memory. Tried to allocate 2.50 GiB (GPU 0; 15.90 GiB total capacity; 10.00 GiB already allocated; "
+    "17.75 MiB free; 14.00 GiB reserved in total by PyTorch) If reserved memory is >> allocated memory try setting "
+    "max_split_size_mb to avoid fragmentation."
+)
+
+
+@pytest.mark.parametrize("capacity", ["capacity", "capacty"])
+def test_the_numbers_of_a_new_message_are_read(capacity: str) -> None:
+    found = CudaOutOfMemory.parse(
+        NEW.replace("capacity", capacity).format(
+            asked="20.00 MiB", free="512 bytes", process="12.00 GiB", unallocated="1.50 KiB"
+        )
+    )
+
+    assert found == CudaOutOfMemory(
+        device=1,
+        asked_bytes=20 * 2**20,
+        total_bytes=int(23.68 * 2**30),
+        free_bytes=512,
+        process_bytes=12 * 2**30,
+        allocated_bytes=int(11.44 * 2**30),
+        unallocated_bytes=1536,
+    )
+
+
+def test_the_numbers_of_an_old_message_are_read() -> None:
+    found = CudaOutOfMemory.parse(OLD)
+
+    assert found is not None
+    assert (found.device, found.asked_bytes, found.unallocated_bytes) == (0, 5 * 2**29, 4 * 2**30)
+    assert (found.free_bytes, found.process_bytes, found.others_bytes) == (int(17.75 * 2**20), None, None)
+    assert found.expandable_segments_would_help
+
+
+def test_what_a_message_does_not_say_is_unknown() -> None:
+    found = CudaOutOfMemory.parse("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    assert found is not None
+    assert (found.device, found.total_bytes, found.unallocated_bytes, found.others_bytes) == (None, None, None, None)
+    assert not found.expandable_segments_would_help
+    assert id_of(failed("torch.OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB.")) == "cuda-full"
+
+
+@given(st.integers(1, 10_000), st.integers(0, 10_000))
+def test_expandable_segments_are_advised_only_where_what_was_asked_for_lay_reserved(
+    asked: int, unallocated: int
+) -> None:
+    text = NEW.format(
+        asked=f"{asked}.00 MiB", free="1.00 MiB", process="23.60 GiB", unallocated=f"{unallocated}.00 MiB"
+    )
+
+    found = diagnose(failed("torch.OutOfMemoryError", text))
+
+    assert found is not None
+    advised = any("expandable_segments:True" in step for step in found.next)
+    assert advised is (found.id == "cuda-fragmented") is (unallocated >= asked)
+
+
+@pytest.mark.parametrize(("free", "expected"), [("1.00 GiB", "cuda-shared"), ("3.00 GiB", "cuda-full")])
+def test_other_processes_are_named_where_they_hold_what_was_asked_for(free: str, expected: str) -> None:
+    text = NEW.format(asked="10.00 GiB", free=free, process="12.00 GiB", unallocated="1.00 MiB")
+
+    found = diagnose(failed("torch.OutOfMemoryError", text))
+
+    assert found is not None
+    assert found.id == expected
+    assert ("Other processes hold 10.7 GiB" in found.why) is (expected == "cuda-shared")
