@@ -62,6 +62,8 @@ def details(measured: Measured, *, root: str) -> str:
         lines.append(
             f"passes    with {format_size(verdict.actual_bytes * _ROUND_UP, verdict.budget.limit.unit)} or more"
         )
+    if measured.place:
+        lines.append(f"place     {measured.place}")
     frames = users_first(measured.stack)
     if frames:
         lines.append(f"stack     at {measured.stack_at}, yours first")

@@ -3,17 +3,17 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size, unit_of
+from pytest_llmmem.reports.digest import ending_words, tightest, worst_first
 
 _SHORT: Final = 10
 """Rows without ``-v``."""
-_WORST: Final = {"failed": 0, "error": 0, "xfailed": 1, "xpassed": 1, "passed": 2, "skipped": 3}
 
 
 def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
     """The lines of the section; none when nothing was measured or the run is to be quiet."""
-    measured = sorted((test for test in record.tests if test.ram), key=_badness)
+    measured = [test for test in worst_first(record.tests) if test.ram]
     if verbosity < 0 or not measured:
         return
     shown = measured if verbosity > 0 else measured[:_SHORT]
@@ -23,10 +23,42 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
         yield f"{peak:>{widths[0]}}  {files:>{widths[1]}}  {budget:>{widths[2]}} {used:>{widths[3]}}  {name}".rstrip()
     if len(shown) < len(measured):
         yield f"and {len(measured) - len(shown)} more: -v shows all"
+    if verbosity <= 1:
+        yield from (f"note: {test.nodeid}: {note}" for test in shown for note in test.notes)
+    for test in shown:
+        if test.trials:
+            yield f"loads tried for {test.nodeid}:"
+            yield from trial_table(test.trials)
     if verbosity > 1:
         for test in shown:
             yield ""
             yield from _full(test)
+
+
+def trial_table(trials: Sequence[TrialRecord]) -> Iterator[str]:
+    """The loads that were tried, in order, and the call of the first that fits."""
+    rows = [("load", "unreclaimable", "resident", "seconds", "disk", ""), *(_trial_row(trial) for trial in trials)]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for name, *numbers, why in rows:
+        aligned = "  ".join(f"{number:>{width}}" for number, width in zip(numbers, widths[1:], strict=True))
+        yield f"  {name:<{widths[0]}}  {aligned}  {why}".rstrip()
+    call = next((trial.call for trial in trials if trial.fits), None)
+    if call:
+        yield f"  use: {call}"
+
+
+def _trial_row(trial: TrialRecord) -> tuple[str, str, str, str, str, str]:
+    def size(number: int | None) -> str:
+        return "" if number is None else format_size(number)
+
+    return (
+        trial.load,
+        size(trial.peak_bytes),
+        size(trial.peak_resident_bytes),
+        f"{trial.seconds:.1f}",
+        size(trial.disk_bytes),
+        "fits" if trial.fits else f"{trial.ending.replace('_', ' ')}: {trial.why}",
+    )
 
 
 def _row(test: TestRecord) -> tuple[str, str, str, str, str]:
@@ -68,22 +100,3 @@ def _full(test: TestRecord) -> Iterator[str]:
         if test.model.mapped_bytes:
             yield f"  {format_size(test.model.mapped_bytes)} were mapped and not resident when the load returned"
     yield from (f"  {note}" for note in test.notes)
-
-
-def ending_words(test: TestRecord) -> str:
-    """``"crashed SIGSEGV in call"``."""
-    ending = test.ending
-    code = f"code {ending.exit_code}" if ending.exit_code is not None else None
-    words = (ending.kind.replace("_", " "), ending.signal or code, f"in {ending.phase}" if ending.phase else None)
-    return " ".join(word for word in words if word)
-
-
-def tightest(budgets: Sequence[BudgetRecord]) -> BudgetRecord | None:
-    """The budget that is used most, as a share of itself."""
-    return max(budgets, key=lambda budget: budget.actual_bytes / max(1, budget.limit_bytes), default=None)
-
-
-def _badness(test: TestRecord) -> tuple[int, float, int]:
-    budget = tightest(test.budgets)
-    share = budget.actual_bytes / max(1, budget.limit_bytes) if budget else 0.0
-    return _WORST[test.outcome], -share, -(test.ram.peak_bytes if test.ram else 0)

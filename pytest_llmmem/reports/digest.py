@@ -1,0 +1,104 @@
+"""What every summary says alike: which tests come first, the headline, a test's state, where it ran."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.sizes import format_size, parse_size, unit_of
+
+FAILURES: Final = frozenset({"failed", "error"})
+"""Outcomes that fail the session."""
+
+_WORST: Final = {"failed": 0, "error": 0, "xfailed": 1, "xpassed": 1, "passed": 2, "skipped": 3}
+_ORDINARY: Final = frozenset({"completed", "raised"})
+"""Endings that the outcome already tells."""
+
+
+def worst_first(tests: Iterable[TestRecord]) -> list[TestRecord]:
+    """Failures, then those nearest to their budget, then the largest."""
+    return sorted(tests, key=_badness)
+
+
+def _badness(test: TestRecord) -> tuple[int, float, int]:
+    budget = tightest(test.budgets)
+    share = budget.actual_bytes / max(1, budget.limit_bytes) if budget else 0.0
+    return _WORST[test.outcome], -share, -(test.ram.peak_bytes if test.ram else 0)
+
+
+def headline(record: SessionRecord) -> str:
+    """``"3 tests in workers: 2 failed, 1 passed; 1 over budget, 1 crashed"``."""
+    if not record.tests:
+        return "No test ran in a worker"
+    outcomes = _counted(test.outcome for test in worst_first(record.tests))
+    endings = _counted(test.ending.kind.replace("_", " ") for test in record.tests if test.ending.kind not in _ORDINARY)
+    count = len(record.tests)
+    return f"{count} test{'s' if count > 1 else ''} in workers: {'; '.join(filter(None, (outcomes, endings)))}"
+
+
+def _counted(words: Iterable[str]) -> str:
+    return ", ".join(f"{count} {word}" for word, count in Counter(words).items())
+
+
+def state(test: TestRecord) -> str:
+    """``"failed: crashed SIGSEGV in call"``; the outcome alone where the ending adds nothing to it."""
+    return test.outcome if test.ending.kind in _ORDINARY else f"{test.outcome}: {ending_words(test)}"
+
+
+def reasons(test: TestRecord) -> list[str]:
+    """Why a test ended as it did: what broke or grew, evidence, exception, place in a load, diagnosis."""
+    broken = (_sentence(budget) for budget in test.budgets if not budget.held)
+    grown = test.baseline.sentence if test.baseline and test.baseline.verdict == "grew" else ""
+    place = f"at {test.ending.place}" if test.ending.place else None
+    diagnosis = test.diagnosis.lines if test.diagnosis else ()
+    return [line for line in (*broken, grown, test.ending.note, test.ending.error, place, *diagnosis) if line]
+
+
+def _sentence(budget: BudgetRecord) -> str:
+    """As the failing test said it: ``core/budgets.py``, ``Verdict.sentence``."""
+    unit = unit_of(budget.limit)
+    limit, actual = format_size(budget.limit_bytes, unit), format_size(budget.actual_bytes, unit)
+    expression = "" if _is_size(budget.limit) else f" ({budget.limit})"
+    used = f"wrote {actual}" if budget.kind == "max_disk" else f"used {actual} {budget.count}"
+    where = f" in {budget.name!r}" if budget.name else ""
+    over = format_size(budget.actual_bytes - budget.limit_bytes, unit)
+    return f"{budget.kind} is {limit}{expression}, {used}{where}: {over} over"
+
+
+def _is_size(limit: str) -> bool:
+    try:
+        parse_size(limit)
+    except ValueError:
+        return False
+    return True
+
+
+def circumstances(environment: Mapping[str, str | int | float | None]) -> list[tuple[str, str]]:
+    """Where the numbers come from, as pairs of words; what is unknown is left out."""
+    return [
+        (name.removesuffix("_bytes").replace("_", " "), _shown(name, value))
+        for name, value in environment.items()
+        if value is not None
+    ]
+
+
+def _shown(name: str, value: str | float) -> str:
+    return format_size(value) if name.endswith("_bytes") and not isinstance(value, str) else str(value)
+
+
+def encodable(text: str) -> str:
+    """The same text, with a question mark for what UTF-8 cannot hold: half of a surrogate pair."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def ending_words(test: TestRecord) -> str:
+    """``"crashed SIGSEGV in call"``."""
+    ending = test.ending
+    code = f"code {ending.exit_code}" if ending.exit_code is not None else None
+    words = (ending.kind.replace("_", " "), ending.signal or code, f"in {ending.phase}" if ending.phase else None)
+    return " ".join(word for word in words if word)
+
+
+def tightest(budgets: Sequence[BudgetRecord]) -> BudgetRecord | None:
+    """The budget that is used most, as a share of itself."""
+    return max(budgets, key=lambda budget: budget.actual_bytes / max(1, budget.limit_bytes), default=None)

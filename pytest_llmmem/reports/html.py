@@ -1,0 +1,94 @@
+"""The session as one page that needs nothing else: no network, no file beside it.
+
+The page's script draws, sorts and formats; every number in it is the record's. Charts are drawn by uPlot, bundled
+unchanged under ``assets/`` with its licence.
+"""
+
+import base64
+import html
+import json
+import sys
+import zlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import repeat
+from operator import sub, truediv
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.sizes import UNITS, unit_of
+from pytest_llmmem.reports.digest import circumstances, headline, reasons, state, tightest, worst_first
+
+_ASSETS: Final = Path(__file__).parent / "assets"
+_FINEST_S: Final = 1e-4
+_FINEST_BYTES: Final = 1024
+_LARGEST: Final = 2**30
+"""No packed number is larger, so that every difference of two fits 32 bits."""
+
+
+def render(record: SessionRecord) -> str:
+    """The whole page, to be written as UTF-8."""
+    data = {
+        "units": UNITS,
+        "environment": circumstances(record.environment),
+        "tests": [_test(test) for test in worst_first(record.tests)],
+    }
+    return Template(_asset("page.html")).substitute(
+        headline=html.escape(headline(record)),
+        style=_asset("uPlot.min.css") + _asset("page.css"),
+        licence=_asset("uPlot.LICENSE"),
+        library=_asset("uPlot.iife.min.js"),
+        script="".join(map(_asset, ("chart.js", "detail.js", "page.js"))),
+        # "<" is the only character that could end a script element
+        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+    )
+
+
+def _asset(name: str) -> str:
+    return _ASSETS.joinpath(name).read_text(encoding="utf-8")
+
+
+def _test(test: TestRecord) -> dict[str, Any]:
+    """The record as its JSON has it, the timeline packed, and what every summary says of it."""
+    budget = tightest(test.budgets)
+    return {
+        **replace(test, timeline=None).to_json(),
+        "state": state(test),
+        "reasons": reasons(test),
+        "tightest": test.budgets.index(budget) if budget else None,
+        "unit": unit_of(budget.limit) if budget else None,
+        "timeline": _packed(test.timeline) if test.timeline and len(test.timeline.seconds) > 1 else None,
+    }
+
+
+def _packed(line: TimelineRecord) -> dict[str, Any]:
+    """A timeline in a byte or so per number: differences of whole steps, their bytes by rank, deflated.
+
+    ``steps`` has what one step is in each column (seconds, unreclaimable, file, and VRAM where it was read): 0.1 ms and
+    1 KiB, as fine as the samples, or more where a number would not fit.
+    """
+    columns: list[tuple[Sequence[float], float]] = [
+        (line.seconds, _FINEST_S),
+        (line.unreclaimable_bytes, _FINEST_BYTES),
+        (line.file_bytes, _FINEST_BYTES),
+    ]
+    if line.vram_bytes:
+        columns.append((line.vram_bytes, _FINEST_BYTES))
+    steps = [max(finest, max(map(abs, column)) / _LARGEST) for column, finest in columns]
+    differences = array("i")
+    for (column, _), step in zip(columns, steps, strict=True):
+        whole = list(map(round, map(truediv, column, repeat(step))))
+        differences.extend(map(sub, whole, [0, *whole]))
+    raw = _little_endian(differences)
+    by_rank = b"".join(raw[rank::4] for rank in range(4))  # the high bytes are nearly all alike: half the size
+    marks = [asdict(mark) for mark in line.marks]
+    return {"steps": steps, "data": base64.b64encode(zlib.compress(by_rank)).decode(), "marks": marks}
+
+
+def _little_endian(numbers: "array[int]") -> bytes:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()

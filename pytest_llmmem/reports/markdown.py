@@ -1,0 +1,109 @@
+"""The session as a page of Markdown: a headline, a table with the worst first, what is known of each failure.
+
+Node ids and the like stand in code spans, prose is escaped: nothing that a test is called or raises becomes markup.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.sizes import format_size, unit_of
+from pytest_llmmem.reports.digest import (
+    FAILURES,
+    circumstances,
+    encodable,
+    headline,
+    reasons,
+    state,
+    tightest,
+    worst_first,
+)
+
+_LONG: Final = 200
+"""Characters of a node id or of a line; what is beyond that is cut."""
+_FRAMES: Final = 12
+_MARKUP: Final = re.compile(r"([\\`*_\[\]<>|#~&!])")
+
+
+def render(record: SessionRecord) -> str:
+    """The whole session."""
+    tests = worst_first(record.tests)
+    failures = [account(test) for test in tests if test.outcome in FAILURES]
+    return page("# Memory of isolated tests", f"{headline(record)}.", table(tests), *failures, surroundings(record))
+
+
+def page(*blocks: str) -> str:
+    """Blocks with an empty line between them, those that are empty left out."""
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def table(tests: Sequence[TestRecord]) -> str:
+    """One row for each test; numbers to the right."""
+    if not tests:
+        return ""
+    head = ("| | test | unreclaimable | + files | budget | used | time |", "|---|---|--:|--:|--:|--:|--:|")
+    return "\n".join((*head, *(f"| {' | '.join(_cells(test))} |" for test in tests)))
+
+
+def _cells(test: TestRecord) -> tuple[str, ...]:
+    budget = tightest(test.budgets)
+    unit = unit_of(budget.limit) if budget else None
+    peak = format_size(test.ram.peak_bytes, unit) if test.ram else ""
+    files = format_size(test.ram.peak_file_bytes, unit) if test.ram else ""
+    limit = format_size(budget.limit_bytes, unit) if budget else ""
+    used = _share(budget) if budget else ""
+    name = code(test.nodeid).replace("|", "\\|")
+    return prose(state(test)), name, peak, files, limit, used, f"{test.duration_s:.1f} s"
+
+
+def _share(budget: BudgetRecord) -> str:
+    share = f"{budget.actual_bytes / budget.limit_bytes:.0%}" if budget.limit_bytes else ""
+    return share if budget.held else f"**{share}**"
+
+
+def account(test: TestRecord) -> str:
+    """What is known of one test: its state, the reasons, the notes, the stack."""
+    lines = "\n".join(f"- {prose(line)}" for line in (*reasons(test), *test.notes))
+    blocks = (f"### {code(test.nodeid)}", f"{prose(state(test))}.", lines, _stack(test.stack))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _stack(stack: Sequence[str]) -> str:
+    if not stack:
+        return ""
+    frames = [_cut(frame) for frame in stack[:_FRAMES]]
+    if len(stack) > _FRAMES:
+        frames.append(f"and {len(stack) - _FRAMES} more")
+    fence = _fence("\n".join(frames), shortest=3)
+    return "\n".join((f"{fence}text", *frames, fence))
+
+
+def surroundings(record: SessionRecord) -> str:
+    """Where it ran, in one small line."""
+    words = ", ".join(prose(f"{name} {value}") for name, value in circumstances(record.environment))
+    return f"<sub>{words}</sub>" if words else ""
+
+
+def code(text: str) -> str:
+    """A code span of one line; a pipe in it is still a table's."""
+    line = _cut(text)
+    fence = _fence(line, shortest=1)
+    gap = " " if "`" in line else ""
+    return f"{fence}{gap}{line}{gap}{fence}"
+
+
+def prose(text: str) -> str:
+    """A line of text in which no character is markup."""
+    return _MARKUP.sub(r"\\\1", _cut(text))
+
+
+def _cut(text: str) -> str:
+    line = " ".join(encodable(text).split())
+    return line if len(line) <= _LONG else f"{line[:_LONG]}…"
+
+
+def _fence(text: str, *, shortest: int) -> str:
+    """More backticks in a row than the text has."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    return "`" * max(shortest, longest + 1)

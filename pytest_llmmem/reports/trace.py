@@ -1,0 +1,82 @@
+"""The timelines in Chrome's trace format: counters, phases and marks that open in Perfetto and ``chrome://tracing``.
+
+Each test is a process of its own, the worst first, and each begins at 0: the record does not say when in the session it ran.
+The format is Google's "Trace Event Format": microseconds, and by ``ph`` counters (``C``), phases (``X``), moments (``i``)
+and names (``M``).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.reports.digest import reasons, state, worst_first
+
+_COUNTERS: Final = {"max_ram": "RAM", "max_vram": "VRAM"}
+"""The counter beside which a budget's line belongs."""
+
+Event = dict[str, Any]
+
+
+def render(record: SessionRecord) -> str:
+    """One event on each line."""
+    numbered = enumerate(worst_first(record.tests), start=1)
+    events = (json.dumps(event, separators=(",", ":")) for number, test in numbered for event in _events(number, test))
+    facts = json.dumps(dict(record.environment), separators=(",", ":"))
+    lines = ",\n".join(events)
+    return f'{{"displayTimeUnit":"ms","otherData":{facts},"traceEvents":[\n{lines}\n]}}\n'
+
+
+def _events(pid: int, test: TestRecord) -> Iterator[Event]:
+    yield {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": test.nodeid}}
+    yield {"ph": "M", "name": "process_labels", "pid": pid, "args": {"labels": state(test)}}
+    yield {"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}}
+    yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": pid, "args": {"name": "phases"}}
+    for phase in test.phases:
+        times = {"ts": _microseconds(phase.started_s), "dur": _microseconds(phase.seconds)}
+        yield {"ph": "X", "name": phase.name, "pid": pid, "tid": pid, **times, "args": {"peak_bytes": phase.peak_bytes}}
+    if test.timeline and test.timeline.seconds:
+        yield from _samples(pid, test.timeline)
+        yield from _marks(pid, test, test.timeline)
+        for budget in test.budgets:
+            yield from _limit(pid, budget, test.timeline)
+
+
+def _samples(pid: int, line: TimelineRecord) -> Iterator[Event]:
+    yield from _counts(pid, "RAM", line.seconds, {"unreclaimable": line.unreclaimable_bytes, "file": line.file_bytes})
+    if line.vram_bytes:
+        yield from _counts(pid, "VRAM", line.seconds, {"bytes": line.vram_bytes})
+
+
+def _counts(pid: int, name: str, seconds: Sequence[float], columns: Mapping[str, Sequence[int]]) -> Iterator[Event]:
+    """A counter holds its values until the next event: a level stretch needs its first, and the end of the test a 0."""
+    before: tuple[int, ...] = ()
+    for second, *row in zip(seconds, *columns.values(), strict=True):
+        if (values := tuple(row)) != before:
+            yield _counter(pid, name, second, dict(zip(columns, values, strict=True)))
+            before = values
+    yield _counter(pid, name, seconds[-1], dict.fromkeys(columns, 0))
+
+
+def _marks(pid: int, test: TestRecord, timeline: TimelineRecord) -> Iterator[Event]:
+    for mark in timeline.marks:
+        told: Event = {"text": mark.text}
+        if mark.kind != "shard":
+            told |= {"stack": "\n".join(test.stack), "reasons": "\n".join(reasons(test))}
+        place = {"pid": pid, "tid": pid, "ts": _microseconds(mark.seconds)}
+        yield {"ph": "i", "s": "p", "name": mark.text if mark.kind == "shard" else mark.kind, **place, "args": told}
+
+
+def _limit(pid: int, budget: BudgetRecord, timeline: TimelineRecord) -> Iterator[Event]:
+    """A level line over the whole test; a block's budget counts from its own beginning and has none."""
+    if budget.name is None and (counter := _COUNTERS.get(budget.kind)):
+        column = {f"{budget.kind} {budget.limit}": [budget.limit_bytes] * 2}
+        yield from _counts(pid, f"{counter} budget", (timeline.seconds[0], timeline.seconds[-1]), column)
+
+
+def _counter(pid: int, name: str, seconds: float, values: dict[str, int]) -> Event:
+    return {"ph": "C", "name": name, "pid": pid, "ts": _microseconds(seconds), "args": values}
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000)

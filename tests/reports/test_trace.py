@@ -1,0 +1,91 @@
+"""The trace, read as its viewers read it."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.reports.trace import render
+from tests.reports.records import hostile, large, sample
+
+
+def events(*tests: TestRecord) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(render(SessionRecord(environment={}, tests=tests)))["traceEvents"]
+    return found
+
+
+def counters(found: list[dict[str, Any]], name: str) -> list[tuple[int, dict[str, int]]]:
+    return [(event["ts"], event["args"]) for event in found if event["ph"] == "C" and event["name"] == name]
+
+
+def level() -> TestRecord:
+    """0, then 5 for a while, then 7."""
+    line = TimelineRecord(
+        seconds=(0.0, 0.5, 1.0, 1.5, 2.0), unreclaimable_bytes=(0, 5, 5, 5, 7), file_bytes=(0, 1, 1, 1, 1)
+    )
+    return replace(sample().tests[0], timeline=line)
+
+
+def test_a_counter_tells_each_change_once_and_ends_at_nothing() -> None:
+    assert counters(events(level()), "RAM") == [
+        (0, {"unreclaimable": 0, "file": 0}),
+        (500_000, {"unreclaimable": 5, "file": 1}),
+        (2_000_000, {"unreclaimable": 7, "file": 1}),
+        (2_000_000, {"unreclaimable": 0, "file": 0}),
+    ]
+
+
+def test_vram_is_a_counter_where_it_was_read() -> None:
+    with_vram = next(test for test in sample().tests if test.vram)
+
+    assert max(args["bytes"] for _, args in counters(events(with_vram), "VRAM")) > 3 * 10**9
+    assert counters(events(level()), "VRAM") == []
+
+
+def test_a_budget_of_the_whole_test_is_a_line_and_a_blocks_is_not() -> None:
+    whole, block = (
+        sample().tests[1],
+        next(test for test in sample().tests if any(budget.name for budget in test.budgets)),
+    )
+
+    limit = {"max_ram 1.2 * weights + 200MB": 3_396_000_000}
+    assert limit in [args for _, args in counters(events(whole), "RAM budget")]
+    assert counters(events(block), "RAM budget") == []
+
+
+def test_phases_are_spans_and_marks_are_moments_with_the_stack() -> None:
+    test = sample().tests[1]
+
+    found = events(test)
+
+    spans = [(event["name"], event["ts"], event["dur"]) for event in found if event["ph"] == "X"]
+    (breach,) = (event for event in found if event["ph"] == "i")
+    assert spans == [
+        ("setup", 10_000, 330_000),
+        ("load", 40_000, 300_000),
+        ("call", 340_000, 5_800_000),
+        ("teardown", 6_150_000, 400_000),
+    ]
+    assert (breach["name"], breach["ts"]) == ("breach", 4_110_000)
+    assert breach["args"]["stack"].splitlines() == list(test.stack)
+
+
+def test_each_test_is_a_process_with_its_name() -> None:
+    found = events(*sample().tests)
+
+    names = {event["pid"]: event["args"]["name"] for event in found if event["name"] == "process_name"}
+    assert sorted(names.values()) == sorted(test.nodeid for test in sample().tests)
+    assert {event["pid"] for event in found} == set(names)
+
+
+def test_every_event_has_what_the_format_asks_for() -> None:
+    for event in events(*large(tests=9, points=100).tests, *hostile().tests):
+        assert {"ph", "name", "pid", "args"} <= event.keys()
+        if event["ph"] != "M":
+            assert isinstance(event["ts"], int)
+        if event["ph"] == "C":
+            assert all(isinstance(value, int) for value in event["args"].values())
+
+
+def test_a_session_without_tests_is_a_trace_without_events() -> None:
+    assert events() == []
