@@ -1,7 +1,7 @@
 """What is kept of a test's memory, and the whole of a baselines file, as values."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord
@@ -107,5 +107,12 @@ def runs_by_test(sessions: Iterable[SessionRecord]) -> dict[str, tuple[TestRecor
     runs: dict[str, tuple[TestRecord, ...]] = {}
     for session in sessions:
         for record in session.tests:
-            runs[record.nodeid] = (*runs.get(record.nodeid, ()), record)
+            runs[record.nodeid] = (*runs.get(record.nodeid, ()), *runs_of(record))
     return runs
+
+
+def runs_of(record: TestRecord) -> tuple[TestRecord, ...]:
+    """A record once for each of its runs, as far as a baseline needs them: with that run's peak."""
+    if record.ram is None or not record.run_peaks_bytes:
+        return (record,)
+    return tuple(replace(record, ram=replace(record.ram, peak_bytes=peak)) for peak in record.run_peaks_bytes)

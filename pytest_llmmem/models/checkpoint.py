@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models import safetensors_file, torch_file
 from pytest_llmmem.models.tensors import Tensor, nbytes_of
+
+if TYPE_CHECKING:
+    from pytest_llmmem.models.estimate import Estimate
 
 Format = Literal["safetensors", "bin"]
 
@@ -122,6 +125,14 @@ class Checkpoint:
     def nbytes_in(self, dtype: str) -> int:
         """Bytes of all parameters if each were of that dtype. Raises ``ValueError`` for a name that is no dtype."""
         return nbytes_of(self.parameters, dtype)
+
+    def estimate(
+        self, *, load: str = "default", dtype: str | None = None, transformers: str | None = None
+    ) -> "Estimate":
+        """What a strategy needs to load it: see ``models.estimate``. Raises ``ValueError`` for names that are not known."""
+        from pytest_llmmem.models.estimate import estimate
+
+        return estimate(self, load=load, dtype=dtype, transformers=transformers)
 
 
 def read_checkpoint(path: Path, *, source: str | None = None) -> Checkpoint:

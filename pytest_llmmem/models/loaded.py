@@ -1,29 +1,35 @@
 """A model that has been loaded, and what can be asked of it."""
 
-import json
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
-from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.models import storage
-from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.models import residency, storage
+from pytest_llmmem.models.offload import written_bytes
+from pytest_llmmem.models.request import LoadRequest
+from pytest_llmmem.models.tensors import DTYPES
 
 
 class LoadedModel:
     """What the fixture ``loaded_model`` gives: the model, and the truth about its memory. All sizes are bytes."""
 
-    def __init__(self, model: Any, checkpoint: Checkpoint, *, seconds: float) -> None:
+    def __init__(
+        self, model: Any, request: LoadRequest, *, load: str, call: str, seconds: float, peak: Peak | None
+    ) -> None:
         self._model = model
-        self.checkpoint = checkpoint
+        self._trusted = {"trust_remote_code": True} if request.options.get("trust_remote_code") else {}
+        self.checkpoint = request.checkpoint
         """What the checkpoint's headers say."""
+        self.load = load
+        """The strategy's name."""
+        self.call = call
+        """What a user would write to load it so."""
         self.seconds = seconds
         """How long the load took."""
-        self.peak: Peak | None = None
+        self.peak = peak
         """What the load needed; ``None`` outside a worker, where nothing is measured."""
+        self.disk_bytes = written_bytes(request.offload_folder)
+        """What the load left in its offload folder. 0 where offloaded weights are read from the checkpoint itself."""
         self.mapped_after_load_bytes = self.mapped_nbytes
 
     @property
@@ -39,7 +45,7 @@ class LoadedModel:
         """The checkpoint's tokenizer, loaded when first asked for."""
         import transformers
 
-        return transformers.AutoTokenizer.from_pretrained(self.checkpoint.path)
+        return transformers.AutoTokenizer.from_pretrained(self.checkpoint.path, **self._trusted)
 
     @property
     def dtype(self) -> Any:
@@ -53,68 +59,43 @@ class LoadedModel:
 
     @property
     def nbytes(self) -> int:
-        """Real storage in memory: tied weights once, quantised ones as they are stored, nothing for ``meta``."""
-        return sum(size for device, size in storage.nbytes_by_device(self.model).items() if device != "meta")
+        """Real storage in memory: tied weights once, quantised ones as they are stored, nothing for ``disk`` and ``meta``."""
+        return sum(
+            size for device, size in storage.nbytes_by_device(self.model).items() if device not in {"disk", "meta"}
+        )
 
     def nbytes_on(self, device: str) -> int:
-        """Bytes on ``"cpu"``, ``"cuda:0"``, ``"meta"``, or ``"disk"`` (offloaded: on ``meta`` until they are used)."""
-        sizes = storage.nbytes_by_device(self.model)
-        on_disk = "disk" in self.device_map.values()
-        if device == "disk":
-            return sizes.get("meta", 0) if on_disk else 0
-        if device == "meta":
-            return 0 if on_disk else sizes.get("meta", 0)
-        return sizes.get(device, 0)
+        """Bytes on ``"cpu"``, ``"cuda:0"``, ``"disk"`` (read from there at each use) or ``"meta"`` (weights without numbers)."""
+        return storage.nbytes_by_device(self.model).get(device, 0)
 
     @property
     def mapped_nbytes(self) -> int | None:
         """Weights that are mapped and not resident yet: still to be paid for. ``None`` where that is unknown."""
-        return storage.mapped_nbytes(self.checkpoint.path)
+        return residency.mapped_nbytes(self._model) if self._model is not None else 0
 
     @property
     def bits_per_parameter(self) -> float:
-        """Stored bits per parameter of the checkpoint: 16 for a float16 load, a little over 4 for nf4."""
-        return 8 * self.nbytes / self.checkpoint.parameters
+        """Stored bits per parameter of the checkpoint, on disk too: 16 for a float16 load, a little over 4 for nf4."""
+        sizes = storage.nbytes_by_device(self.model, of="weights")
+        return 8 * sum(size for device, size in sizes.items() if device != "meta") / self.checkpoint.parameters
+
+    @property
+    def quantized_fraction(self) -> float:
+        """Share of the checkpoint's parameters that are stored in fewer bits than it has, and in fewer than a half float."""
+        bits = min(16, DTYPES[self.checkpoint.dtype or "float16"].bits)
+        return storage.quantized_elements(self.model, bits=bits) / self.checkpoint.parameters
+
+    @property
+    def copies(self) -> float | None:
+        """How often the load held the model: its unreclaimable peak over ``nbytes``. ``None`` when it was not measured."""
+        return self.peak.peak_bytes / self.nbytes if self.peak and self.nbytes else None
 
     def touch(self) -> None:
         """Make every mapped weight resident, as a first forward would."""
-        storage.touch(self.model)
+        residency.touch(self.model)
 
     def release(self) -> None:
         """Let the model go and hand its memory back to the kernel."""
         self._model = None
         self.__dict__.pop("tokenizer", None)
-        storage.trim()
-
-
-def load_default(checkpoint: Checkpoint, measured: Callable[[], AbstractContextManager[Any]]) -> LoadedModel:
-    """``from_pretrained`` of the architecture's own class and nothing else, as a user of the checkpoint would.
-
-    ``measured`` is entered around the load alone; importing the library is not part of it.
-    """
-    loader = model_class(checkpoint)
-    with measured() as spent:
-        started = time.perf_counter()
-        model = loader.from_pretrained(checkpoint.path)
-        seconds = time.perf_counter() - started
-    loaded = LoadedModel(model, checkpoint, seconds=seconds)
-    loaded.peak = spent.peak
-    return loaded
-
-
-def model_class(checkpoint: Checkpoint) -> Any:
-    """The class that the checkpoint's config names, or ``AutoModel``. Raises ``CheckpointError`` without transformers."""
-    try:
-        import transformers
-    except ImportError as error:
-        msg = f"--llm-model={checkpoint.source}: loading needs transformers ({error}): pip install 'pytest-llmmem[hf]'"
-        raise CheckpointError(msg) from error
-    for name in _architectures(checkpoint):
-        if (found := getattr(transformers, name, None)) is not None:
-            return found
-    return transformers.AutoModel
-
-
-def _architectures(checkpoint: Checkpoint) -> list[str]:
-    config = checkpoint.path / "config.json"
-    return (json.loads(config.read_text(encoding="utf-8")).get("architectures") or []) if config.exists() else []
+        residency.trim()

@@ -1,94 +1,113 @@
-"""Where a model's bytes really are: storages, not what a library says about itself.
+"""Where a model's bytes really are: addresses, not what a library says about itself.
 
 ``get_memory_footprint`` reports the unquantised size for torchao and quanto and counts weights that were offloaded to
-disk; here tied weights count once, and a tensor subclass counts as the plain tensors that it is made of.
+disk; here tied weights and views of them count once, and a quantised tensor counts as the plain tensors that it is made of.
 """
 
-import gc
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
 
-_PAGE = 4096
+_BESIDE = ("absmax", "code", "offset", "CB", "SCB")
+"""What bitsandbytes keeps beside a packed weight: scales, tables, and, for 8 bits, the weight itself once more."""
 
 
-def plain_tensors(model: Any) -> Iterator[Any]:
-    """Every plain tensor below the model's parameters and buffers, quantised ones taken apart."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        yield from _flatten(tensor)
+def plain_tensors(model: Any, *, of: Literal["weights", "everything"] = "everything") -> Iterator[tuple[str, Any]]:
+    """Every plain tensor below the model's weights, and its buffers, with the device that it is on.
+
+    Quantised tensors are taken apart. ``"disk"`` is where accelerate reads a weight from whenever it is used, ``"meta"``
+    is nowhere: such a weight has no numbers. A tied weight comes once for each of its names.
+    """
+    for module in model.modules():
+        named = list(module.named_parameters(recurse=False))
+        if of == "everything":
+            named += module.named_buffers(recurse=False)
+        for name, tensor in named:
+            device, held = _home(module, name, tensor)
+            for plain in _flatten(held):
+                yield device or str(plain.device), plain
+        yield from ((str(plain.device), plain) for plain in _beside(getattr(module, "state", None)))
+
+
+def nbytes_by_device(model: Any, *, of: Literal["weights", "everything"] = "everything") -> dict[str, int]:
+    """Bytes by ``"cpu"``, ``"cuda:0"``, ``"disk"`` and ``"meta"``; the last two by the size that the weight has when used."""
+    spans: dict[str, set[tuple[int, int]]] = {}
+    absent: dict[int, tuple[str, int]] = {}
+    for device, tensor in plain_tensors(model, of=of):
+        size = tensor.nbytes
+        if tensor.device.type != "meta":
+            spans.setdefault(device, set()).add((tensor.data_ptr(), tensor.data_ptr() + size))
+        elif device == "disk" or id(tensor) not in absent:
+            absent[id(tensor)] = device, size
+    sizes = Counter({device: sum(end - start for start, end in union(found)) for device, found in spans.items()})
+    for device, size in absent.values():
+        sizes[device] += size
+    return dict(sizes)
+
+
+def quantized_elements(model: Any, *, bits: int) -> int:
+    """Elements of all weights that are stored in fewer than so many bits each, their scales included."""
+    weights = {id(weight): weight for weight in model.parameters()}
+    return sum(_elements(weight) for weight in weights.values() if _bits_per_element(weight) < bits)
+
+
+def union(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same ground in spans that do not overlap, from the lowest on; a span is its start and its end."""
+    reached = 0
+    for start, end in sorted(spans):
+        if end > reached:
+            yield max(start, reached), end
+            reached = end
+
+
+def _home(module: Any, name: str, tensor: Any) -> tuple[str | None, Any]:
+    """Where a weight on ``meta`` comes from when it is used, told from accelerate's hook; ``None``: where the tensor is."""
+    if tensor.device.type != "meta":
+        return None, tensor
+    hook = getattr(module, "_hf_hook", None)
+    for each in getattr(hook, "hooks", (hook,)):
+        weights = getattr(each, "weights_map", None)
+        if weights is None:
+            continue
+        full_name = f"{getattr(weights, 'prefix', '')}{name}"
+        weights = getattr(weights, "dataset", weights)
+        in_memory = getattr(weights, "state_dict", weights)
+        if full_name in in_memory:
+            return None, in_memory[full_name]
+        if full_name in (getattr(weights, "index", None) or ()):
+            return "disk", tensor
+    return "meta", tensor
 
 
 def _flatten(tensor: Any) -> Iterator[Any]:
-    state = getattr(tensor, "quant_state", None)
-    if state is not None:  # bitsandbytes keeps scales beside the packed weight
-        nested = getattr(state, "state2", None)
-        for part in (state, nested):
-            for name in ("absmax", "code", "offset"):
-                extra = getattr(part, name, None)
-                if extra is not None and hasattr(extra, "untyped_storage"):
-                    yield extra
+    """The plain tensors that a tensor is made of, and those beside it."""
+    yield from _beside(tensor)
+    yield from _beside(getattr(tensor, "quant_state", None))
+    yield from _beside(getattr(getattr(tensor, "quant_state", None), "state2", None))
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
         yield tensor
         return
     for name in flatten()[0]:
-        yield from _flatten(getattr(tensor, name))
+        if _is_tensor(part := getattr(tensor, name)):  # a distributed tensor also names its mesh
+            yield from _flatten(part)
 
 
-def nbytes_by_device(model: Any) -> dict[str, int]:
-    """Bytes of distinct storages by device, ``"cpu"``, ``"cuda:0"``; tensors on ``"meta"`` by their size."""
-    sizes: dict[str, int] = {}
-    seen: set[tuple[str, int]] = set()
-    for tensor in plain_tensors(model):
-        device = str(tensor.device)
-        if device == "meta":
-            sizes[device] = sizes.get(device, 0) + tensor.numel() * tensor.element_size()
-            continue
-        storage = tensor.untyped_storage()
-        key = (device, storage.data_ptr())
-        if key not in seen:
-            seen.add(key)
-            # a view of a mapped shard has the whole shard as its storage: count what the tensor covers
-            sizes[device] = sizes.get(device, 0) + min(storage.nbytes(), tensor.numel() * tensor.element_size())
-    return sizes
+def _beside(holder: Any) -> Iterator[Any]:
+    return (part for name in _BESIDE if _is_tensor(part := getattr(holder, name, None)))
 
 
-def mapped_nbytes(folder: Path) -> int | None:
-    """Bytes of the folder's weight files that are mapped by this process and not resident; ``None`` if unknown."""
-    if sys.platform != "linux":
-        return None
-    prefix = f"{folder.resolve()}/"
-    missing, ours, size = 0, False, 0
-    with open("/proc/self/smaps") as lines:
-        for line in lines:
-            name, _, rest = line.partition(":")
-            if " " in name:  # a mapping's own line: "address perms offset dev inode path"
-                ours = prefix in line
-            elif ours and name == "Size":
-                size = int(rest.split()[0]) * 1024
-            elif ours and name == "Rss":
-                missing += size - int(rest.split()[0]) * 1024
-    return missing
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "untyped_storage")
 
 
-def touch(model: Any) -> None:
-    """Read one byte of every page of every weight, so that all of the model is resident."""
-    import torch
-
-    for tensor in plain_tensors(model):
-        if tensor.device.type == "cpu" and tensor.numel():
-            raw = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
-            start = tensor.storage_offset() * tensor.element_size()
-            raw[start : start + tensor.numel() * tensor.element_size() : _PAGE].sum()
+def _elements(weight: Any) -> int:
+    """How many numbers a weight stands for, packed or not."""
+    return math.prod(getattr(getattr(weight, "quant_state", None), "shape", weight.shape))
 
 
-def trim() -> None:
-    """Collect garbage and hand freed memory back to the kernel, where the allocator can."""
-    gc.collect()
-    if sys.platform == "linux":
-        import ctypes
-
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "malloc_trim"):
-            libc.malloc_trim(0)
+def _bits_per_element(weight: Any) -> float:
+    here = weight.to_local() if hasattr(weight, "to_local") else weight  # of a distributed tensor, this rank's part
+    stored = {tensor.data_ptr(): tensor.nbytes for tensor in _flatten(here)}
+    return float(8 * sum(stored.values()) / max(1, _elements(here)))

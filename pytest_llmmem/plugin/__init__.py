@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.plugin import hookspecs
 from pytest_llmmem.plugin.fixtures import (
+    first_load_that_fits,
+    llm_load,
     llm_model,
     loaded_model,
     memory_budget,
@@ -18,6 +21,7 @@ from pytest_llmmem.plugin.fixtures import (
     model_checkpoint,
     pytest_generate_tests,
 )
+from pytest_llmmem.plugin.loads import check_load_settings
 from pytest_llmmem.plugin.markers import MARKERS
 from pytest_llmmem.plugin.reporting import Reporting
 from pytest_llmmem.plugin.selection import is_isolated
@@ -25,6 +29,8 @@ from pytest_llmmem.plugin.settings import add_options, resolve_settings
 from pytest_llmmem.plugin.state import MODELS, SETTINGS
 
 __all__ = [
+    "first_load_that_fits",
+    "llm_load",
     "llm_model",
     "loaded_model",
     "memory_budget",
@@ -32,6 +38,10 @@ __all__ = [
     "model_checkpoint",
     "pytest_generate_tests",
 ]
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,6 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     with _as_usage_error():
         settings = config.stash[SETTINGS] = resolve_settings(config)
         config.stash[MODELS] = None
+        check_load_settings(config)
         if settings.model:
             from pytest_llmmem.plugin.models import Models
 

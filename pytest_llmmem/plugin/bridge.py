@@ -6,22 +6,26 @@ from typing import Any, Final
 
 import pytest
 
+from pytest_llmmem.baselines.compare import Comparison
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.errors import BudgetExceeded, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, PhaseName
 from pytest_llmmem.core.records import (
     BudgetRecord,
+    DiagnosisRecord,
     EndingRecord,
     ModelRecord,
     Outcome,
     PhaseRecord,
     RamRecord,
     TestRecord,
+    TrialRecord,
 )
 from pytest_llmmem.core.stacks import users_first
 from pytest_llmmem.ledger import PHASES
 from pytest_llmmem.plugin.compat import evaluate_xfail, make_report
+from pytest_llmmem.plugin.said import Raised
 from pytest_llmmem.probes import INTERVAL_S
 from pytest_llmmem.reports import failure
 
@@ -163,31 +167,64 @@ def _with_breach(
     return replaced
 
 
+def with_comparison(
+    item: pytest.Item, reports: Sequence[pytest.TestReport], comparison: Comparison
+) -> list[pytest.TestReport]:
+    """A test that grew beyond its tolerance fails in its call; one that failed anyway keeps its own failure."""
+    if comparison.verdict != "grew":
+        return list(reports)
+    section = ("llmmem: baseline", "\n".join(comparison.details()))
+    replaced = []
+    for report in reports:
+        if report.when == "call" and report.passed:
+            grown = failed_report(item, "call", _OverBudget(comparison.sentence()), report.duration)
+            grown.sections = [*report.sections, section]
+            grown.user_properties = report.user_properties
+            replaced.append(grown)
+        else:
+            replaced.append(report)
+    return replaced
+
+
 def record_of(
     item: pytest.Item,
     reports: Sequence[pytest.TestReport],
     measured: Measured,
     ending: Ending,
     model: ModelRecord | None,
+    *,
+    raised: Raised | None,
+    trials: tuple[TrialRecord, ...],
+    diagnosis: DiagnosisRecord | None,
 ) -> TestRecord:
     """All of it as one record."""
     peak = measured.peak
+    outcome = outcome_of(reports)
+    skipped = raised.text if raised and outcome == "skipped" else ""
     return TestRecord(
         nodeid=item.nodeid,
-        outcome=outcome_of(reports),
+        outcome=outcome,
         duration_s=measured.seconds,
         ending=EndingRecord(
             kind=ending.kind,
             signal=ending.signal,
             exit_code=ending.exit_code,
             phase=ending.phase,
-            note=ending.note,
+            note=ending.note or skipped,
+            error=raised.line if raised and not skipped else None,
+            place=measured.place,
         ),
         ram=None
         if peak is None
         else RamRecord(**dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)),
         phases=tuple(
-            PhaseRecord(name=phase.name, peak_bytes=phase.peak.peak_bytes, seconds=phase.seconds)
+            PhaseRecord(
+                name=phase.name,
+                peak_bytes=phase.peak.peak_bytes,
+                seconds=phase.seconds,
+                started_s=phase.started_s,
+                peak_resident_bytes=phase.peak.peak_resident_bytes,
+            )
             for phase in measured.phases
         ),
         budgets=tuple(
@@ -204,7 +241,14 @@ def record_of(
         ),
         model=model,
         stack=tuple(frame.shown(str(item.config.rootpath)) for frame in users_first(measured.stack)),
+        stack_at=measured.stack_at if measured.stack else None,
         notes=measured.notes,
+        timeline=measured.timeline,
+        trials=trials,
+        diagnosis=diagnosis,
+        ranks=measured.ranks,
+        disk_written_bytes=measured.written_bytes,
+        location=f"{item.location[0]}:{(item.location[1] or 0) + 1}",
     )
 
 

@@ -1,14 +1,17 @@
 """The fixtures: ``model_checkpoint``, ``loaded_model``, ``memory_budget``."""
 
+import contextlib
+import os
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Self
 
 import pytest
 
 from pytest_llmmem.core.budgets import parse_limit
-from pytest_llmmem.core.errors import BudgetExceeded
+from pytest_llmmem.core.errors import BudgetExceeded, LlmmemError
+from pytest_llmmem.plugin.loads import Load, load, loads_of, scratch_folder
 from pytest_llmmem.plugin.settings import Scope
-from pytest_llmmem.plugin.state import MODELS, SETTINGS, VOICE, Loaded
+from pytest_llmmem.plugin.state import MODELS, SETTINGS, TRIALS, VOICE
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.readings import Peak
@@ -58,15 +61,16 @@ class Spending:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that needs a model once for each ``--llm-model``."""
-    if "llm_model" in metafunc.fixturenames and (models := metafunc.config.stash[MODELS]) is not None:
-        metafunc.parametrize(
-            "llm_model",
-            models.sources,
-            ids=[source.label for source in models.sources],
-            indirect=True,
-            scope=metafunc.config.stash[SETTINGS].scope,
-        )
+    """Run each test that needs a model once for each ``--llm-model``, and once for each way to load it."""
+    models = metafunc.config.stash[MODELS]
+    if "llm_model" not in metafunc.fixturenames or models is None:
+        return
+    scope = metafunc.config.stash[SETTINGS].scope
+    ids = [source.label for source in models.sources]
+    metafunc.parametrize("llm_model", models.sources, ids=ids, indirect=True, scope=scope)
+    if "llm_load" in metafunc.fixturenames and (loads := loads_of(metafunc.definition)):
+        ids = [load.strategy for load in loads]
+        metafunc.parametrize("llm_load", loads, ids=ids, indirect=True, scope=scope)
 
 
 def _model_scope(fixture_name: str, config: pytest.Config) -> Scope:  # noqa: ARG001 -- pytest's signature
@@ -87,21 +91,81 @@ def model_checkpoint(llm_model: "Source", pytestconfig: pytest.Config) -> "Check
     """What the checkpoint's headers say, without loading it: parameters, bytes by dtype, shards, what is wrong."""
     models: Models | None = pytestconfig.stash[MODELS]
     assert models is not None, "a test with a source has models"
-    return models.checkpoint(llm_model)
+    with _failing_plainly():
+        return models.checkpoint(llm_model)
+
+
+@pytest.fixture(scope="session")
+def llm_load(request: pytest.FixtureRequest) -> Load:
+    """How the model of this test is loaded: by ``llm_load``, ``--llm-load``, or ``default``."""
+    chosen: Load = getattr(request, "param", Load())
+    return chosen
 
 
 @pytest.fixture(scope=_model_scope)
 def loaded_model(
+    model_checkpoint: "Checkpoint", llm_load: Load, memory_window: "Window", pytestconfig: pytest.Config
+) -> "Generator[LoadedModel]":
+    """The model, loaded in this test's worker; the load is a phase of its own."""
+    yield from _load(model_checkpoint, llm_load, memory_window, pytestconfig)
+
+
+@pytest.fixture
+def first_load_that_fits(
     model_checkpoint: "Checkpoint", memory_window: "Window", pytestconfig: pytest.Config
 ) -> "Generator[LoadedModel]":
-    """The model, loaded by ``from_pretrained`` in this test's worker; the load is a phase of its own."""
-    from pytest_llmmem.models.loaded import load_default
+    """The model, loaded by the first strategy that stays within the test's max_ram.
 
-    loaded = load_default(model_checkpoint, lambda: memory_window(None, name="load"))
-    if (voice := pytestconfig.stash.get(VOICE, None)) is not None:
-        voice.say(Loaded(mapped_bytes=loaded.mapped_after_load_bytes))
-    yield loaded
-    loaded.release()
+    Each was tried in a worker of its own before the test; those of ``--llm-load``, or all that are offered. Fails
+    with the table when none fits.
+    """
+    trials = pytestconfig.stash.get(TRIALS, None)
+    if trials is None:
+        pytest.skip("first_load_that_fits tries loads in workers, and nothing is isolated here")
+    fitting = next((trial for trial in trials if trial.fits), None)
+    if fitting is None:
+        from pytest_llmmem.reports.terminal import trial_table
+
+        pytest.fail("\n".join(("no load fits:", *trial_table(trials))), pytrace=False)
+    yield from _load(model_checkpoint, Load(fitting.load), memory_window, pytestconfig)
+
+
+def _load(
+    checkpoint: "Checkpoint", chosen: Load, memory_window: "Window", config: pytest.Config
+) -> "Generator[LoadedModel]":
+    from pytest_llmmem.plugin.said import StillMapped
+    from pytest_llmmem.plugin.trials import loaded_message
+
+    voice = config.stash.get(VOICE, None)
+    __tracebackhide__ = True
+    with scratch_folder(config) as folder:
+        with _failing_plainly():
+            loaded = load(config, checkpoint, chosen, lambda: memory_window(None, name="load"), folder)
+        if voice is not None:
+            voice.say(loaded_message(loaded, _hints(chosen)))
+        yield loaded
+        if voice is not None:
+            voice.say(StillMapped(loaded.mapped_nbytes))
+        loaded.release()
+
+
+@contextlib.contextmanager
+def _failing_plainly() -> Generator[None]:
+    """An error of ours is a sentence that needs no traceback."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except LlmmemError as error:
+        pytest.fail(str(error), pytrace=False)
+
+
+def _hints(chosen: Load) -> tuple[str, ...]:
+    """Arguments of the test that do nothing in the installed transformers."""
+    from importlib.metadata import version
+
+    from pytest_llmmem.models.arguments import noop_arguments
+
+    return noop_arguments(chosen.options, os.environ, transformers=version("transformers"))
 
 
 Window = Callable[..., Spending]

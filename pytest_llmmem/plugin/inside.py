@@ -6,55 +6,18 @@ import warnings
 from collections import defaultdict
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import pytest
 
 from pytest_llmmem.plugin.compat import silence_log_hooks
-from pytest_llmmem.plugin.state import VOICE
+from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned
+from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
+from pytest_llmmem.plugin.trials import try_load
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.child import Voice
+from pytest_llmmem.workers.traces import Traces
 from pytest_llmmem.workers.wire import Channel, Opening
-
-ItemKey = tuple[str, int]
-"""A node id, and which of the items with that id is meant."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Which item to run, and which one follows in the same worker."""
-
-    item: ItemKey
-    following: ItemKey | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """A report, made portable by pytest's own hook."""
-
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """A warning that pytest has recorded; classes do not travel, names do."""
-
-    text: str
-    category: str
-    filename: str
-    lineno: int
-    when: str
-    nodeid: str
-    location: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Aborted:
-    """``pytest.exit``, Ctrl-C or ``session.shouldstop`` inside the test: the whole session is to end."""
-
-    kind: Literal["exit", "interrupt", "stop"]
-    reason: str
-    returncode: int | None = None
 
 
 def item_keys(items: Iterable[pytest.Item]) -> dict[ItemKey, pytest.Item]:
@@ -83,7 +46,7 @@ class Inside:
     config: pytest.Config
     items: dict[ItemKey, pytest.Item]
     malloc: str
-    fault_file: int
+    traces: Traces
     parent_pid: int
     _hooks: "Hooks | None" = None
 
@@ -99,17 +62,22 @@ class Inside:
 
     def __call__(self, channel: Channel) -> None:
         """Serve the channel until the last job, then write what only a normal exit would have written."""
-        child.serve(channel, self.fault_file, self._run, malloc=self.malloc, parent_pid=self.parent_pid)
+        child.serve(channel, self.traces.stacks, self._run, malloc=self.malloc, parent_pid=self.parent_pid)
         _save_coverage()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
 
-    def _run(self, job: Job, voice: Voice) -> None:
+    def _run(self, job: Job | Trial, voice: Voice) -> None:
         hooks = self._hooks
         assert hooks is not None, "settled before the first job"
         hooks.voice = self.config.stash[VOICE] = voice
+        self.config.stash[TRACES] = self.traces
         item = self.items[job.item]
+        if isinstance(job, Trial):
+            try_load(item, job.load, voice)
+            return
+        self.config.stash[TRIALS] = job.trials
         nextitem = self.items[job.following] if job.following else None
         try:
             item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
@@ -134,16 +102,19 @@ class Hooks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         self._begin("setup")
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         self._begin("call")
         return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_teardown(self) -> Generator[None, object, object]:
+        __tracebackhide__ = True
         self._begin("teardown")
         return (yield)
 
@@ -160,6 +131,13 @@ class Hooks:
         if self._open:
             self.voice.switch(closes=self._open)
         self._open = 0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, call: "pytest.CallInfo[None]") -> Generator[None, pytest.TestReport, Any]:
+        report = yield
+        if call.excinfo is not None and (report.failed or report.skipped):
+            self.voice.say(Raised.of(call.excinfo.value))
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)

@@ -1,30 +1,35 @@
 """pytest in the parent: gives isolated tests to workers and replays what they report."""
 
-import builtins
 import contextlib
 import dataclasses
 import faulthandler
-import warnings
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
+from pytest_llmmem.baselines.values import median_run
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.core.readings import Reading
-from pytest_llmmem.core.records import ModelRecord
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import DiagnosisRecord, ModelRecord, TestRecord, TrialRecord
 from pytest_llmmem.engine import LoadPlan, measure
 from pytest_llmmem.models.checkpoint import Checkpoint
-from pytest_llmmem.plugin import bridge
+from pytest_llmmem.plugin import baselining, bridge
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
-from pytest_llmmem.plugin.inside import Aborted, ItemKey, Job, Reported, Warned, item_keys
+from pytest_llmmem.plugin.explaining import explain
+from pytest_llmmem.plugin.hearing import Hearing
+from pytest_llmmem.plugin.inside import item_keys
+from pytest_llmmem.plugin.loads import load_of
 from pytest_llmmem.plugin.planning import Isolated, plan_item
 from pytest_llmmem.plugin.pool import Pool, open_pool
 from pytest_llmmem.plugin.progress import Progress
+from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Trial
 from pytest_llmmem.plugin.selection import is_isolated
 from pytest_llmmem.plugin.settings import Settings
-from pytest_llmmem.plugin.state import MODELS, Loaded
+from pytest_llmmem.plugin.state import MODELS
+from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
 from pytest_llmmem.workers.handle import Worker
 
 TIMEOUT: Final = pytest.StashKey[float]()
@@ -42,6 +47,8 @@ class Isolation:
         self._find_checkpoint = find
         self._keys: dict[pytest.Item, ItemKey] = {item: key for key, item in item_keys(items).items()}
         self.isolated = {item: plan_item(item, settings, find) for item in items if is_isolated(item, settings)}
+        path = baselining.baselines_path(config, settings)
+        self._judge = baselining.Judge(path, settings) if path else None
         self._group: Worker | None = None
         """The worker that the next test of the same group goes on in."""
         make_base_temp(config)
@@ -84,31 +91,87 @@ class Isolation:
     def _run(
         self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
+        """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
+        trials = self._try_loads(item, isolated) if is_asked_by(item) and self._find(item) else ()
+        runs = [self._run_once(item, nextitem, isolated, trials)]
+        while len(runs) < self._settings.repeat and runs[-1].can_be_repeated and isolated.group is None:
+            runs.append(self._run_once(item, nextitem, isolated, trials))
+        if runs[-1].record is None:
+            return runs[-1].reports, runs[-1].aborted
+        records = [run.record for run in runs if run.record]
+        chosen = runs[-1] if not runs[-1].can_be_repeated else runs[records.index(median_run(records))]
+        assert chosen.record is not None, "the others have left already"
+        record = chosen.record
+        if len(runs) > 1:
+            peaks = tuple(record.ram.peak_bytes for record in records if record.ram)
+            record = dataclasses.replace(record, run_peaks_bytes=peaks)
+        reports = chosen.reports
+        if self._judge is not None and (comparison := self._judge.judge(item, records)):
+            reports = bridge.with_comparison(item, reports, comparison)
+            record = dataclasses.replace(
+                record, outcome=bridge.outcome_of(reports), baseline=baselining.record_of(comparison)
+            )
+        bridge.attach(reports, record)
+        return reports, chosen.aborted
+
+    def _run_once(
+        self,
+        item: pytest.Item,
+        nextitem: pytest.Item | None,
+        isolated: Isolated,
+        trials: tuple[TrialRecord, ...],
+    ) -> "_Ran":
         goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
         worker, self._group = self._group, None
+        worker = worker or self._take()
         if worker is None:
-            with contextlib.suppress(EOFError, OSError):
-                worker = self._pool.source.take()
-        if worker is None:
-            return bridge.complaint_reports(item, f"no worker could be made: {self._startup()}"), None
-        hearing = _Hearing(item, Progress.of(self._config, item, self._find))
-        job = Job(self._keys[item], self._keys[nextitem] if goes_on and nextitem else None)
+            return _Ran(bridge.complaint_reports(item, f"no worker could be made: {self._startup()}"))
+        hearing = Hearing(item, Progress.of(self._config, item, self._find))
+        job = Job(self._keys[item], self._keys[nextitem] if goes_on and nextitem else None, trials)
         if nextitem is not None and not goes_on:
             self._pool.source.prepare()
         try:
             measured = measure(worker, job, last=not goes_on, plan=self._plan(item, isolated), listener=hearing)
         finally:
             hearing.progress_line.erase()
+            if worker.exit is not None:
+                self._pool.traces.sweep()
         if goes_on and not worker.doomed and worker.exit is None:
             self._group = worker
         elif goes_on:
             # its stop came too late for this test, and must not reach the next one
             worker.kill()
             worker.close()
+        model = self._model_record(item, hearing)
+        measured = dataclasses.replace(measured, notes=(*measured.notes, *hearing.notes(measured, model)))
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
-        record = bridge.record_of(item, reports, measured, ending, self._model_record(item, hearing))
-        bridge.attach(reports, record)
-        return reports, hearing.aborted
+        diagnosis = self._explain(item, reports, measured, ending, hearing)
+        record = bridge.record_of(
+            item, reports, measured, ending, model, raised=hearing.raised, trials=trials, diagnosis=diagnosis
+        )
+        return _Ran(reports, record, hearing.aborted)
+
+    def _take(self) -> Worker | None:
+        with contextlib.suppress(EOFError, OSError):
+            return self._pool.source.take()
+        return None
+
+    def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
+        """Strategies in order, until one fits."""
+        trials: list[TrialRecord] = []
+        plan = trial_plan(self._plan(item, isolated))
+        for load in loads_to_try(self._config):
+            worker = self._take()
+            if worker is None:
+                break
+            self._pool.source.prepare()
+            hearing = TrialHearing()
+            measured = measure(worker, Trial(self._keys[item], load), last=True, plan=plan, listener=hearing)
+            self._pool.traces.sweep()
+            trials.append(hearing.record(load, measured))
+            if trials[-1].fits:
+                break
+        return tuple(trials)
 
     def _plan(self, item: pytest.Item, isolated: Isolated) -> LoadPlan:
         assert isolated.plan is not None, "only planned tests run"
@@ -125,18 +188,44 @@ class Isolation:
         except LlmmemError:
             return None  # the fixture raises it, inside the test
 
-    def _model_record(self, item: pytest.Item, hearing: "_Hearing") -> ModelRecord | None:
+    def _model_record(self, item: pytest.Item, hearing: Hearing) -> ModelRecord | None:
         checkpoint = self._find(item)
         if checkpoint is None:
             return None
         return ModelRecord(
             source=checkpoint.source,
-            load="default",
+            load=hearing.loaded.load if hearing.loaded else load_of(item).strategy,
             weights_bytes=checkpoint.weights_bytes,
             largest_shard_bytes=checkpoint.largest_shard_bytes,
             parameters=checkpoint.parameters,
-            mapped_bytes=hearing.mapped_bytes,
+            mapped_bytes=hearing.loaded.mapped_bytes if hearing.loaded else None,
         )
+
+    def _explain(
+        self,
+        item: pytest.Item,
+        reports: list[pytest.TestReport],
+        measured: Measured,
+        ending: Ending,
+        hearing: Hearing,
+    ) -> DiagnosisRecord | None:
+        """Say under a failure what is known about failures like it."""
+        failed = [report for report in reports if report.failed]
+        if not failed:
+            return None
+        diagnosis = explain(
+            measured,
+            ending,
+            raised=hearing.raised,
+            loaded=hearing.loaded,
+            asked=load_of(item),
+            checkpoint=self._find(item),
+        )
+        if diagnosis is None:
+            return None
+        for report in failed:
+            report.sections.append(("llmmem: what to do", "\n".join(diagnosis.lines())))
+        return DiagnosisRecord(id=diagnosis.id, lines=diagnosis.lines())
 
     def _startup(self) -> str:
         output = getattr(self._pool.source, "startup_output", None)
@@ -181,45 +270,19 @@ class Isolation:
         self._pool.close()
 
 
-@dataclass(slots=True)
-class _Hearing:
-    """What a worker says while it runs one item."""
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """One run of a test."""
 
-    item: pytest.Item
-    progress_line: Progress
+    reports: list[pytest.TestReport]
+    record: TestRecord | None = None
+    """``None`` when there was no worker for it."""
     aborted: Aborted | None = None
-    mapped_bytes: int | None = None
-    _data: list[dict[str, Any]] = field(default_factory=list)
 
-    def said(self, what: Any) -> None:
-        match what:
-            case Reported(data):
-                self._data.append(data)
-            case Warned():
-                self._warn(what)
-            case Aborted():
-                self.aborted = what
-            case Loaded(mapped_bytes):
-                self.mapped_bytes = mapped_bytes
-
-    def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
-        self.progress_line.update(pid, seconds, growth_bytes + reading.file_bytes)
-
-    def reports(self) -> list[pytest.TestReport]:
-        config = self.item.config
-        return [config.hook.pytest_report_from_serializable(config=config, data=data) for data in self._data]
-
-    def _warn(self, warned: Warned) -> None:
-        category = getattr(builtins, warned.category, None) or type(warned.category, (Warning,), {})
-        message = warnings.WarningMessage(category(warned.text), category, warned.filename, warned.lineno)
-        self.item.ihook.pytest_warning_recorded.call_historic(
-            kwargs={
-                "warning_message": message,
-                "nodeid": warned.nodeid,
-                "when": warned.when,
-                "location": warned.location,
-            }
-        )
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether it went as it should."""
+        return self.record is not None and self.record.outcome in {"passed", "xfailed"} and self.aborted is None
 
 
 def _abort(session: pytest.Session, aborted: Aborted) -> None:

@@ -1,11 +1,14 @@
 """Our markers. Each is a class: its signature is the parser, its docstring the line of ``pytest --markers``."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import pytest
 
+from pytest_llmmem.baselines.changes import parse_only
+from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Count, Enforce, Limit, OnBreach, parse_limit
 from pytest_llmmem.core.errors import MarkerError
 from pytest_llmmem.plugin.settings import Scope, parse_seconds
@@ -78,6 +81,60 @@ class MaxRam(Marker):
 
 
 @dataclass(frozen=True, slots=True)
+class MaxDisk(Marker):
+    """run the test in a measured worker and fail it when it writes more than limit to disk."""
+
+    name: ClassVar[str] = "max_disk"
+
+    limit: Limit
+    on_breach: OnBreach | None
+
+    @classmethod
+    def parse(  # type: ignore[override]  # the signature is the marker's own
+        cls, limit: object, *, on_breach: str | None = None
+    ) -> Self:
+        return cls(parse_limit(limit), cast("OnBreach | None", _one_of("on_breach", on_breach, "finish", "stop", None)))
+
+
+@dataclass(frozen=True, slots=True)
+class LlmLoad(Marker):
+    """load the model of this test by strategy; further arguments are from_pretrained's."""
+
+    name: ClassVar[str] = "llm_load"
+
+    strategy: str
+    options: Mapping[str, Any]
+
+    @classmethod
+    def parse(  # type: ignore[override]  # the signature is the marker's own
+        cls, strategy: str, **from_pretrained: Any
+    ) -> Self:
+        if not isinstance(strategy, str):
+            msg = f"{strategy!r} is not the name of a strategy: write one like 'default', 'float16' or 'int8'"
+            raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad marker
+        return cls(strategy, from_pretrained)
+
+
+@dataclass(frozen=True, slots=True)
+class LlmBaseline(Marker):
+    """compare the test with its baseline by a tolerance, or by measures, of its own."""
+
+    name: ClassVar[str] = "llm_baseline"
+
+    tolerance: Tolerance | None
+    only: tuple[str, ...] | None
+
+    @classmethod
+    def parse(  # type: ignore[override]  # the signature is the marker's own
+        cls, *, tolerance: object = None, only: object = None
+    ) -> Self:
+        return cls(
+            None if tolerance is None else parse_tolerance(tolerance),
+            None if only is None else parse_only(only),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class InWorker(Marker):
     """run the test in a measured worker; tests of one scope share it; end it after timeout seconds."""
 
@@ -96,7 +153,7 @@ class InWorker(Marker):
         )
 
 
-MARKERS: tuple[type[Marker], ...] = (MaxRam, InWorker)
+MARKERS: tuple[type[Marker], ...] = (MaxRam, MaxDisk, LlmLoad, LlmBaseline, InWorker)
 
 
 def _one_of(what: str, value: object, *accepted: object) -> object:

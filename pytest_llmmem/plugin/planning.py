@@ -13,9 +13,11 @@ from pytest_llmmem.core.errors import LlmmemError, MarkerError
 from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.engine import LoadPlan
 from pytest_llmmem.models.checkpoint import Checkpoint
-from pytest_llmmem.plugin.markers import InWorker, MaxRam
+from pytest_llmmem.plugin.loads import find_strategy, load_of
+from pytest_llmmem.plugin.markers import InWorker, LlmLoad, MaxDisk, MaxRam
 from pytest_llmmem.plugin.models import source_of
 from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.trials import FITTING
 
 FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
 
@@ -34,41 +36,92 @@ class Isolated:
 def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckpoint) -> Isolated:
     """What is known of an isolated test before it runs; a marker that cannot be used becomes its complaint."""
     try:
-        marker, in_worker = MaxRam.of(item), InWorker.of(item)
+        in_worker = InWorker.of(item)
         resolve = partial(_resolve, item=item, find_checkpoint=find_checkpoint)
-        budgets = _budgets(item, marker, settings, resolve)
+        budgets = (*_ram_budget(item, settings, resolve), *_disk_budget(item, settings, resolve))
+        _check_load(item, budgets)
     except MarkerError as error:
         return Isolated(None, str(error), None)
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
     reserve_bytes = settings.reserve_bytes
     if reserve_bytes is None:
         reserve_bytes = default_reserve_bytes(probes.host_memory().total_bytes)
-    plan = LoadPlan(budgets=budgets, timeout_s=timeout_s, reserve_bytes=reserve_bytes, resolve=resolve)
+    plan = LoadPlan(
+        budgets=budgets,
+        timeout_s=timeout_s,
+        reserve_bytes=reserve_bytes,
+        resolve=resolve,
+        shards=_shards(item, find_checkpoint),
+        draws_timeline=bool(settings.report),
+    )
     return Isolated(plan, "", _group(item, in_worker, settings))
 
 
-def _budgets(
-    item: pytest.Item, marker: MaxRam | None, settings: Settings, resolve: Callable[[Limit], int]
-) -> tuple[Budget, ...]:
+def _shards(item: pytest.Item, find_checkpoint: FindCheckpoint) -> tuple[str, ...]:
+    try:
+        checkpoint = find_checkpoint(item)
+    except LlmmemError:
+        return ()  # the fixture raises it, inside the test
+    return tuple(shard.path.name for shard in checkpoint.shards) if checkpoint else ()
+
+
+def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
+    """Raises ``MarkerError`` for a load that cannot be chosen so."""
+    marker = LlmLoad.of(item)
+    names = getattr(item, "fixturenames", ())
+    if marker is not None:
+        try:
+            find_strategy(item.config, marker.strategy)
+        except ValueError as error:
+            msg = f"llm_load on {item.nodeid}: {error}"
+            raise MarkerError(msg) from None
+        if "loaded_model" not in names:
+            msg = f"llm_load on {item.nodeid}: this test loads nothing through us: let it use the fixture loaded_model"
+            raise MarkerError(msg)
+    if FITTING in names and not any(budget.kind == "max_ram" for budget in budgets):
+        msg = f"{FITTING} on {item.nodeid}: fits into what? mark the test with max_ram, or pass --llm-max-ram"
+        raise MarkerError(msg)
+
+
+def _ram_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit], int]) -> tuple[Budget, ...]:
+    marker = MaxRam.of(item)
     limit = marker.limit if marker else settings.max_ram
     if limit is None:
         return ()
-    try:
-        limit_bytes = resolve(limit)
-    except ValueError as error:
-        where = "max_ram" if marker else "--llm-max-ram"
-        msg = f"{where} on {item.nodeid}: {error}"
-        raise MarkerError(msg) from None
     return (
         Budget(
             kind="max_ram",
             limit=limit,
-            limit_bytes=limit_bytes,
+            limit_bytes=_limit_bytes(limit, "max_ram" if marker else "--llm-max-ram", item, resolve),
             count=marker.count if marker else "unreclaimable",
             on_breach=(marker and marker.on_breach) or settings.on_breach,
             enforce=(marker and marker.enforce) or settings.enforce,
         ),
     )
+
+
+def _disk_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit], int]) -> tuple[Budget, ...]:
+    marker = MaxDisk.of(item)
+    limit = marker.limit if marker else settings.max_disk
+    if limit is None:
+        return ()
+    return (
+        Budget(
+            kind="max_disk",
+            limit=limit,
+            limit_bytes=_limit_bytes(limit, "max_disk" if marker else "--llm-max-disk", item, resolve),
+            count="written",
+            on_breach=(marker and marker.on_breach) or settings.on_breach,
+        ),
+    )
+
+
+def _limit_bytes(limit: Limit, where: str, item: pytest.Item, resolve: Callable[[Limit], int]) -> int:
+    try:
+        return resolve(limit)
+    except ValueError as error:
+        msg = f"{where} on {item.nodeid}: {error}"
+        raise MarkerError(msg) from None
 
 
 def _resolve(limit: Limit, *, item: pytest.Item, find_checkpoint: FindCheckpoint) -> int:
@@ -106,8 +159,8 @@ def _group(item: pytest.Item, in_worker: InWorker | None, settings: Settings) ->
     model = ""
     if "loaded_model" in getattr(item, "fixturenames", ()):
         scope = max(scope, settings.scope, key=_WIDTHS.index)
-        source = source_of(item)
-        model = source.text if source else ""
+        source, load = source_of(item), load_of(item)
+        model = f"{source.text if source else ''}:{load.strategy}:{sorted(load.options.items(), key=str)}"
     if scope == "function":
         return None
     kind = _NODES[scope]

@@ -21,6 +21,7 @@ from pytest_llmmem.plugin.inside import Inside, item_keys
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.spawned import Spawner
+from pytest_llmmem.workers.traces import Traces
 
 _PROBE_S: Final = 2.0
 _MODELLING: Final = "transformers.models.{0}.modeling_{0}"
@@ -44,14 +45,14 @@ class Pool:
     reason: str
     """Why it is not the kind that ``auto`` prefers; empty when it is."""
     source: Source
-    fault_folder: "tempfile.TemporaryDirectory[str]"
-    fault_file: int
+    folder: "tempfile.TemporaryDirectory[str]"
+    traces: Traces
 
     def close(self) -> None:
         """End every process and remove every file of ours."""
         self.source.close()
-        os.close(self.fault_file)
-        self.fault_folder.cleanup()
+        self.traces.close()
+        self.folder.cleanup()
 
 
 def open_pool(
@@ -63,22 +64,21 @@ def open_pool(
         msg = f"--llm-worker=fork: {reason}: use 'auto' or 'spawn'"
         raise SettingError(msg)
     folder = tempfile.TemporaryDirectory(prefix="llmmem-")
-    fault_path = Path(folder.name, "stacks")
-    fault_file = os.open(fault_path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    traces = Traces.create(Path(folder.name))
     if sys.platform == "linux" and not reason and settings.worker != "spawn":
         from pytest_llmmem.workers.forked import Forker
 
-        inside = Inside(config, item_keys(items), settings.malloc, fault_file, os.getpid())
+        inside = Inside(config, item_keys(items), settings.malloc, traces, os.getpid())
         architectures = tuple(model_types)
 
         def prepare() -> None:
             _import_ahead(architectures)
             inside.settle()
 
-        return Pool("fork", "", Forker(inside, prepare, fault_file=fault_file, jobs=jobs), folder, fault_file)
+        return Pool("fork", "", Forker(inside, prepare, traces=traces, jobs=jobs), folder, traces)
     command = _command(config)
-    spawner = Spawner(command, cwd=config.invocation_params.dir, fault_file=fault_file, fault_path=fault_path)
-    return Pool("spawn", reason, spawner, folder, fault_file)
+    spawner = Spawner(command, cwd=config.invocation_params.dir, traces=traces)
+    return Pool("spawn", reason, spawner, folder, traces)
 
 
 def why_not_fork() -> str:

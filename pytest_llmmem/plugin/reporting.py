@@ -1,12 +1,14 @@
 """Collects the records of all tests, from xdist's workers too, and hands them to the renderers at the end."""
 
-import platform
-import sys
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.plugin.settings import REPORT_ENDINGS, Settings
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import SessionRecord
@@ -18,6 +20,14 @@ class Reporting:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._records: list[dict[str, Any]] = []
+        self._collected: set[str] = set()
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        self._collected.add(item.nodeid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: Iterable[str]) -> None:
+        self._collected.update(ids)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         record = getattr(report, "llmmem", None)
@@ -25,50 +35,58 @@ class Reporting:
             self._records.append(record)
 
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
-        if not self._records and not self._settings.report:
+        on_github = os.environ.get("GITHUB_ACTIONS") == "true"
+        if not self._records and not self._settings.report and not self._settings.baseline_update:
             return
-        from pytest_llmmem.reports import json, terminal
+        from pytest_llmmem.reports import terminal
 
         record = self._session_record()
-        lines = list(terminal.table(record, verbosity=config.get_verbosity()))
+        verbosity = config.get_verbosity()
+        lines = [*terminal.table(record, verbosity=verbosity), *self._baselines(record, config)]
         if lines:
             terminalreporter.write_sep("=", "memory of isolated tests")
         for line in lines:
             terminalreporter.write_line(line)
         for path in self._settings.report:
-            path.write_text(json.render(record), encoding="utf-8")
-            if config.get_verbosity() >= 0:
+            path.write_text(_renderer(path)(record), encoding="utf-8")
+            if verbosity >= 0:
                 terminalreporter.write_line(f"llmmem: wrote {path}")
+        if on_github:
+            _tell_github(record, terminalreporter)
+
+    def _baselines(self, record: "SessionRecord", config: pytest.Config) -> list[str]:
+        from pytest_llmmem.plugin import baselining
+
+        path = baselining.baselines_path(config, self._settings)
+        if path is None or not record.tests:
+            return []
+        tell = baselining.write if self._settings.baseline_update else baselining.messages
+        try:
+            return tell(path, record, self._settings, self._collected, config.rootpath)
+        except LlmmemError as error:
+            return [str(error)]
 
     def _session_record(self) -> "SessionRecord":
         from pytest_llmmem.core.records import SessionRecord, TestRecord
+        from pytest_llmmem.plugin.environment import environment
 
         tests = tuple(TestRecord.from_json(record) for record in self._records)
         return SessionRecord(environment=environment(self._settings), tests=tests)
 
 
-def environment(settings: Settings) -> dict[str, str | int | float | None]:
-    """Where the numbers come from; versions of libraries without importing them."""
-    from importlib.metadata import PackageNotFoundError, version
+def _renderer(path: Path) -> "Callable[[SessionRecord], str]":
+    from pytest_llmmem.reports import html, json, markdown, trace
 
-    from pytest_llmmem import probes
+    renderers = {".trace.json": trace.render, ".json": json.render, ".html": html.render, ".md": markdown.render}
+    return renderers[next(ending for ending in REPORT_ENDINGS if path.name.endswith(ending))]
 
-    def installed(name: str) -> str | None:
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            return None
 
-    libraries = ("pytest-llmmem", "pytest", "torch", "transformers", "accelerate", "safetensors")
-    host = probes.host_memory()
-    return {
-        "python": platform.python_version(),
-        "platform": sys.platform,
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "host_bytes": host.total_bytes,
-        "host_limited_by": host.limited_by,
-        "malloc": settings.malloc,
-        "mark_error_bytes": probes.mark_error_bytes(),
-        **{name: installed(name) for name in libraries},
-    }
+def _tell_github(record: "SessionRecord", terminalreporter: Any) -> None:
+    """The step summary, and an annotation at each test that failed."""
+    from pytest_llmmem.reports import github
+
+    for line in github.annotations(record):
+        terminalreporter.write_line(line)
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(github.summary(record))

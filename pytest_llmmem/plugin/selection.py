@@ -7,7 +7,7 @@ import pytest
 from pytest_llmmem.plugin.markers import MARKERS
 from pytest_llmmem.plugin.settings import Settings
 
-OUR_FIXTURES: Final = frozenset({"loaded_model", "memory_budget"})
+OUR_FIXTURES: Final = frozenset({"loaded_model", "first_load_that_fits", "memory_budget"})
 
 
 def is_isolated(item: pytest.Item, settings: Settings) -> bool:
@@ -15,6 +15,6 @@ def is_isolated(item: pytest.Item, settings: Settings) -> bool:
     if settings.isolate != "marked":
         return settings.isolate == "all"
     names = getattr(item, "fixturenames", ())
-    if "loaded_model" in names and not settings.model:
+    if not settings.model and not {"loaded_model", "first_load_that_fits"}.isdisjoint(names):
         return False  # it will be skipped, and that needs no worker
     return not OUR_FIXTURES.isdisjoint(names) or any(item.get_closest_marker(kind.name) for kind in MARKERS)

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 
 import pytest
 
+from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Limit, parse_limit
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import parse_size
@@ -17,7 +18,8 @@ Isolate = Literal["marked", "all", "none"]
 WorkerKind = Literal["auto", "fork", "spawn"]
 Scope = Literal["function", "class", "module", "session"]
 
-REPORT_ENDINGS: Final = (".json",)
+REPORT_ENDINGS: Final = (".trace.json", ".json", ".html", ".md")
+"""What ``--llm-report`` writes, the first that fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Option:
     default: str | None = None
     metavar: str | None = None
     repeatable: bool = False
+    is_switch: bool = False
+    """Given without a value, or as ``true`` in the ini file."""
 
     @property
     def flag(self) -> str:
@@ -47,17 +51,21 @@ class Option:
         given = config.getini(self.ini)
         if given:
             return given, f"ini {self.ini}"
-        return ([] if self.repeatable else self.default), "default"
+        return ([] if self.repeatable else False if self.is_switch else self.default), "default"
 
 
 OPTIONS: Final = (
     Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
+    Option("load", "how the checkpoint becomes a model: a strategy such as default, float16, int8 or offload; repeat for "
+           "several, each test with loaded_model runs with each", metavar="STRATEGY", repeatable=True),
+    Option("trust_remote_code", "run the code that a checkpoint brings along", is_switch=True),
     Option("isolate", "which tests run in a worker: those with our markers or fixtures, all, or none",
            choices=("marked", "all", "none"), default="marked"),
     Option("worker", "how a worker is made", choices=("auto", "fork", "spawn"), default="auto"),
     Option("timeout", "end an isolated test from outside after so many seconds", metavar="SECONDS"),
     Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
+    Option("max_disk", "what every isolated test without a max_disk marker may write to disk", metavar="LIMIT"),
     Option("on_breach", "a test over its budget may finish (until twice the budget), or is stopped at once",
            choices=("finish", "stop"), default="finish"),
     Option("enforce", "how budgets are enforced where the marker does not say",
@@ -68,6 +76,14 @@ OPTIONS: Final = (
            choices=("function", "class", "module", "session"), default="function"),
     Option("malloc", "glibc's mmap threshold in the worker: as it is, or fixed for peaks that repeat",
            choices=("default", "steady"), default="default"),
+    Option("baseline", "file of baselines to compare every test with (default: llm-baselines.json in the root folder, "
+           "if it is there)", metavar="FILE"),
+    Option("baseline_update", "write what the tests use now as their baselines, and compare nothing", is_switch=True),
+    Option("tolerance", "how far a peak may move from its baseline", metavar="TOLERANCE", default="5% + 16MB"),
+    Option("repeat", "run each isolated test so many times; the median counts, and the spread is known",
+           metavar="N", default="1"),
+    Option("skip_check", "of the checks in pytest_llmmem.checks, leave this one out; repeat for several",
+           metavar="ID", repeatable=True),
     Option("report", "write the session's record to a file, the kind by its ending: "
            + ", ".join(REPORT_ENDINGS), metavar="PATH", repeatable=True),
 )  # fmt: skip
@@ -78,16 +94,26 @@ class Settings:
     """The session's settings, checked."""
 
     model: tuple[str, ...]
+    load: tuple[str, ...]
+    """Names of strategies; none: each test's own, or ``default``."""
+    trust_remote_code: bool
     isolate: Isolate
     worker: WorkerKind
     timeout_s: float | None
     max_ram: Limit | None
+    max_disk: Limit | None
     on_breach: Literal["finish", "stop"]
     enforce: Literal["watch", "rlimit", "cgroup"]
     reserve_bytes: int | None
     """``None``: the default of the machine that it runs on."""
     scope: Scope
     malloc: Literal["default", "steady"]
+    baseline: Path | None
+    """``None``: the one in the root folder, if it is there."""
+    baseline_update: bool
+    tolerance: Tolerance
+    repeat: int
+    skip_check: tuple[str, ...]
     report: tuple[Path, ...]
     why_none: str | None = None
     """Why nothing is isolated, when something else than the option decided so."""
@@ -97,6 +123,13 @@ def add_options(parser: pytest.Parser) -> None:
     """Declare every option and its ini twin."""
     group = parser.getgroup("llmmem", "memory of language model loads")
     for option in OPTIONS:
+        text = option.help.replace("%%", "%")
+        default = f" (default: {option.default})".replace("%", "%%") if option.default else ""
+        help_ = option.help + default
+        if option.is_switch:
+            group.addoption(option.flag, dest=option.ini, action="store_true", default=None, help=help_)
+            parser.addini(option.ini, f"{text} (see {option.flag})", type="bool", default=False)
+            continue
         group.addoption(
             option.flag,
             dest=option.ini,
@@ -104,9 +137,8 @@ def add_options(parser: pytest.Parser) -> None:
             choices=option.choices or None,
             metavar=option.metavar,
             default=None,
-            help=option.help + (f" (default: {option.default})" if option.default else ""),
+            help=help_,
         )
-        text = option.help.replace("%%", "%")
         kind: Literal["linelist", "string"] = "linelist" if option.repeatable else "string"
         parser.addini(option.ini, f"{text} (see {option.flag})", type=kind, default=None)
 
@@ -126,15 +158,23 @@ def resolve_settings(config: pytest.Config) -> Settings:
     values = {name: value for name, (value, _) in given.items()}
     return Settings(
         model=tuple(values["model"]),
+        load=tuple(dict.fromkeys(values["load"])),
+        trust_remote_code=values["trust_remote_code"],
         isolate="none" if why_none else cast("Isolate", values["isolate"]),
         worker=values["worker"],
         timeout_s=_parsed(given["timeout"], parse_seconds),
         max_ram=_parsed(given["max_ram"], parse_limit),
+        max_disk=_parsed(given["max_disk"], parse_limit),
         on_breach=values["on_breach"],
         enforce=values["enforce"],
         reserve_bytes=_parsed(given["reserve"], parse_size),
         scope=values["scope"],
         malloc=values["malloc"],
+        baseline=Path(config.invocation_params.dir, values["baseline"]) if values["baseline"] else None,
+        baseline_update=values["baseline_update"],
+        tolerance=_checked(given["tolerance"], parse_tolerance),
+        repeat=_checked(given["repeat"], parse_count),
+        skip_check=tuple(values["skip_check"]),
         report=tuple(_report_path(config, path, given["report"][1]) for path in values["report"]),
         why_none=why_none,
     )
@@ -152,10 +192,20 @@ def parse_seconds(value: object) -> float:
     return seconds
 
 
+def parse_count(value: object) -> int:
+    """A whole number above zero. Raises ``ValueError`` with what is accepted."""
+    if not str(value).isdecimal() or int(str(value)) < 1:
+        msg = f"{value!r} is not a number of runs: write 1 or more"
+        raise ValueError(msg)
+    return int(str(value))
+
+
 def _parsed(given: tuple[Any, str], parse: Callable[[Any], T]) -> T | None:
+    return None if given[0] is None else _checked(given, parse)
+
+
+def _checked(given: tuple[Any, str], parse: Callable[[Any], T]) -> T:
     value, where = given
-    if value is None:
-        return None
     try:
         return parse(value)
     except ValueError as error:
@@ -172,7 +222,7 @@ def _why_none(config: pytest.Config) -> str | None:
 
 def _report_path(config: pytest.Config, text: str, where: str) -> Path:
     path = Path(config.invocation_params.dir, text)
-    if path.suffix not in REPORT_ENDINGS:
+    if not text.endswith(REPORT_ENDINGS):
         msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(REPORT_ENDINGS)}"
         raise SettingError(msg)
     try:

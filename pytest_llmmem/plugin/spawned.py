@@ -7,6 +7,7 @@ import pytest
 from pytest_llmmem.plugin.inside import Inside, item_keys
 from pytest_llmmem.plugin.state import SETTINGS
 from pytest_llmmem.workers.spawned import birth
+from pytest_llmmem.workers.traces import Traces
 
 
 class SpawnedRole:
@@ -23,10 +24,8 @@ class SpawnedRole:
         if self._config.getoption("capture") == "no":
             for ours, theirs in zip((1, 2), birth.streams, strict=True):
                 os.dup2(theirs, ours)
-        # append: the parent empties the file between jobs
-        fault_file = os.open(birth.fault_path, os.O_RDWR | os.O_APPEND)
         malloc = self._config.stash[SETTINGS].malloc
-        inside = Inside(self._config, item_keys(session.items), malloc, fault_file, birth.parent_pid)
+        inside = Inside(self._config, item_keys(session.items), malloc, Traces.open(birth.traces), birth.parent_pid)
         inside.settle()
         inside(birth.channel)
         # the parent reports; a normal exit would write junit files, caches and summaries a second time

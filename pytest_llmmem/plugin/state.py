@@ -1,6 +1,5 @@
 """What the plugin keeps on pytest's config, under typed keys."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -8,8 +7,10 @@ import pytest
 from pytest_llmmem.plugin.settings import Settings
 
 if TYPE_CHECKING:
+    from pytest_llmmem.core.records import TrialRecord
     from pytest_llmmem.plugin.models import Models
     from pytest_llmmem.workers.child import Voice
+    from pytest_llmmem.workers.traces import Traces
 
 SETTINGS: Final = pytest.StashKey[Settings]()
 MODELS: "pytest.StashKey[Models | None]" = pytest.StashKey()
@@ -17,10 +18,7 @@ MODELS: "pytest.StashKey[Models | None]" = pytest.StashKey()
 VOICE: "pytest.StashKey[Voice]" = pytest.StashKey()
 """Only there inside a worker."""
 
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """Said by a worker once ``loaded_model`` is there."""
-
-    mapped_bytes: int | None
-    """Weights that are mapped and not resident yet."""
+TRACES: "pytest.StashKey[Traces]" = pytest.StashKey()
+"""Only there inside a worker."""
+TRIALS: "pytest.StashKey[tuple[TrialRecord, ...]]" = pytest.StashKey()
+"""Only there inside a worker: what ``first_load_that_fits`` has tried."""

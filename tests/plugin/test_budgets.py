@@ -316,3 +316,23 @@ def test_a_call_that_ends_before_its_stop_arrives_fails_as_a_call(run: Callable[
 
     ran.result.assert_outcomes(xfailed=5)
     assert {test.ending.kind for test in ran.record.tests} == {"over_budget"}
+
+
+def test_the_stack_at_a_crossing_is_taken_without_harm_to_threads_that_come_and_go(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest, threading
+
+        @pytest.mark.parametrize("number", range(6))
+        @pytest.mark.max_ram("20MB")
+        def test_it(number):
+            held = []
+            for _ in range(3000):
+                threads = [threading.Thread(target=lambda: held.append(bytes(5_000))) for _ in range(2)]
+                for thread in threads: thread.start()
+                for thread in threads: thread.join()
+        """
+    )
+
+    assert [test.ending.kind for test in ran.record.tests] == ["over_budget"] * 6
+    assert all("test_it" in " ".join(test.stack) for test in ran.record.tests)

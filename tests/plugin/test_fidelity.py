@@ -290,7 +290,7 @@ def test_an_interrupted_session_leaves_no_process(pytester: pytest.Pytester, how
         [sys.executable, "-m", "pytest", "--llm-isolate=all", "-p", "no:randomly"],
         cwd=pytester.path, stdout=subprocess.DEVNULL,
         # a shell that runs us in the background has us ignore Ctrl-C, and that is inherited
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- no threads here
     )  # fmt: skip
     while not Path(pytester.path, "started").exists():
         time.sleep(0.01)

@@ -1,0 +1,5 @@
+"""``python -m pytest_llmmem`` is ``llmmem``."""
+
+from pytest_llmmem.cli import main
+
+main()

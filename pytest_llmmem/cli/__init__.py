@@ -1,0 +1,49 @@
+"""The command line, ``llmmem COMMAND MODEL``: the only importer of its library.
+
+A module for each command. It imports what it needs where it needs it, so that no command pays for another.
+Exit status: 0 held, 1 found something, 2 wrong usage.
+"""
+
+import sys
+from typing import Final
+
+import typer
+
+from pytest_llmmem.cli.baselines import compare, history, merge, suggest
+from pytest_llmmem.cli.check import check
+from pytest_llmmem.cli.estimate import estimate
+from pytest_llmmem.cli.inspect import inspect
+from pytest_llmmem.cli.synth import synth
+from pytest_llmmem.cli.try_ import try_
+from pytest_llmmem.core.errors import CheckpointError, LlmmemError
+
+COMMANDS: Final = {
+    "check": check,
+    "try": try_,
+    "estimate": estimate,
+    "inspect": inspect,
+    "synth": synth,
+    "compare": compare,
+    "history": history,
+    "merge": merge,
+    "suggest": suggest,
+}
+
+app = typer.Typer(
+    help="What language models need to load: told from their headers, or measured.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names. A broken checkpoint is a finding; what else we complain about is wrong usage."""
+    try:
+        app(prog_name="llmmem")
+    except LlmmemError as error:
+        sys.stderr.write(f"llmmem: {error}\n")
+        sys.exit(1 if isinstance(error, CheckpointError) else 2)

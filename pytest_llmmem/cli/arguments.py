@@ -1,0 +1,46 @@
+"""What the commands have in common: the model as first argument, and how it becomes a checkpoint."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pytest_llmmem.core.errors import SourceError
+
+if TYPE_CHECKING:
+    from pytest_llmmem.models.checkpoint import Checkpoint
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A folder, a Hub id (org/name@revision), or synthetic:PRESET.")
+]
+Loads = Annotated[
+    list[str] | None,
+    typer.Option("--load", metavar="STRATEGY", help="How to load it, as --llm-load takes it; repeat for several."),
+]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the code that the checkpoint brings along.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead, and nothing else.")]
+
+
+def open_checkpoint(model: str) -> "Checkpoint":
+    """What the headers of a model say; it is fetched or made first, if need be. Raises ``SourceError``, ``CheckpointError``."""
+    from pytest_llmmem.models.cache import cache_folder
+    from pytest_llmmem.models.checkpoint import read_checkpoint
+    from pytest_llmmem.models.sources import parse_source, resolve
+
+    with naming_argument(f"MODEL {model}", source=model):
+        folder = resolve(parse_source(model, base=Path.cwd()), cache=cache_folder())
+    return read_checkpoint(folder, source=model)
+
+
+@contextmanager
+def naming_argument(argument: str, *, source: str) -> Generator[None]:
+    """Have a ``SourceError`` about a source name the argument that it came from, and not the option of pytest."""
+    try:
+        yield
+    except SourceError as error:
+        msg = str(error).replace(f"--llm-model={source}", argument, 1)
+        raise SourceError(msg) from None

@@ -1,0 +1,140 @@
+"""``llmmem compare``, ``history``, ``merge`` and ``suggest``: what the reports and baselines of several runs say together."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pytest_llmmem.cli.arguments import Json
+from pytest_llmmem.cli.output import print_json
+from pytest_llmmem.core.errors import BaselineError
+
+Format = Annotated[Literal["text", "markdown"], typer.Option("--format", help="markdown is for a pull request.")]
+ToleranceText = Annotated[
+    str, typer.Option("--tolerance", metavar="TOLERANCE", help="How far a peak may move: '5% + 16MB'.")
+]
+Old = Annotated[Path, typer.Argument(metavar="OLD", help="A JSON report of --llm-report.")]
+New = Annotated[Path, typer.Argument(metavar="NEW", help="The same tests, later or on another branch.")]
+Reports = Annotated[list[Path], typer.Argument(metavar="REPORT...", help="JSON reports of --llm-report.")]
+DEFAULT = "5% + 16MB"
+
+
+def compare(
+    old: Old,
+    new: New,
+    *,
+    tolerance: ToleranceText = DEFAULT,
+    format: Format = "text",  # noqa: A002 -- the option's name
+    json: Json = False,
+) -> None:
+    """Put two reports side by side; exit status 1 when a test has grown."""
+    from pytest_llmmem.baselines.compare import HEADER
+    from pytest_llmmem.baselines.reading import read_report
+    from pytest_llmmem.baselines.sessions import compare_sessions
+
+    sessions = compare_sessions(read_report(old), read_report(new), _tolerance(tolerance))
+    if json:
+        tests = [
+            {"nodeid": each.nodeid, "verdict": each.verdict, "sentence": each.sentence()}
+            for each in sessions.comparisons
+        ]
+        print_json({"schema": 1, "notes": list(sessions.notes), "tests": tests})
+    else:
+        _print_table(HEADER, sessions.rows(), format)
+        for line in (*sessions.notes, sessions.summary()):
+            typer.echo(line)
+    if any(each.verdict == "grew" for each in sessions.comparisons):
+        raise typer.Exit(1)
+
+
+def history(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A folder with JSON reports, in the order of their names.")
+    ],
+    *,
+    tolerance: ToleranceText = DEFAULT,
+    format: Format = "text",  # noqa: A002 -- the option's name
+    json: Json = False,
+) -> None:
+    """Follow every test over many reports, and say where its peak changed."""
+    from pytest_llmmem.baselines.history import HEADER, read_reports, trends
+
+    found = trends(read_reports(folder), _tolerance(tolerance))
+    if json:
+        print_json({"schema": 1, "trends": [_trend(trend) for trend in found]})
+        return
+    machines = sorted({trend.machine for trend in found})
+    for machine in machines:
+        if len(machines) > 1:
+            typer.echo(f"\n{machine}")
+        _print_table(HEADER, (trend.row() for trend in found if trend.machine == machine), format)
+
+
+def merge(
+    parts: Annotated[
+        list[Path], typer.Argument(metavar="PART...", help="Baselines files, as several runners wrote them.")
+    ],
+    *,
+    into: Annotated[Path, typer.Option("--into", metavar="FILE", help="The file to write.")] = Path(
+        "llm-baselines.json"
+    ),
+    json: Json = False,
+) -> None:
+    """Put the baselines of several runners into one file."""
+    from pytest_llmmem.baselines import store
+
+    merged = store.merge(into, parts)
+    counts = {machine: len(tests) for machine, tests in sorted(merged.machines.items())}
+    if json:
+        print_json({"schema": 1, "file": str(into), "tests": counts})
+    else:
+        for machine, count in counts.items():
+            typer.echo(f"{into}: {count} test{'' if count == 1 else 's'} of {machine}")
+
+
+def suggest(reports: Reports, *, json: Json = False) -> None:
+    """Suggest a tolerance and budgets from the spread of repeated runs (--llm-repeat)."""
+    from pytest_llmmem.baselines.noise import HEADER, noise_of
+    from pytest_llmmem.baselines.noise import suggest as suggest_from
+    from pytest_llmmem.baselines.reading import read_report
+    from pytest_llmmem.baselines.values import runs_by_test
+
+    runs = runs_by_test(map(read_report, reports)).values()
+    suggestion = suggest_from(noise for each in runs if (noise := noise_of(each)))
+    if json:
+        rows = [dict(zip(HEADER, row, strict=True)) for row in suggestion.rows()]
+        print_json(
+            {"schema": 1, "tolerance": suggestion.tolerance.text, "measured": suggestion.measured, "tests": rows}
+        )
+        return
+    for line in suggestion.lines():
+        typer.echo(line)
+    _print_table(HEADER, suggestion.rows(), "text")
+
+
+def _tolerance(text: str) -> Any:
+    from pytest_llmmem.baselines.tolerance import parse_tolerance
+
+    try:
+        return parse_tolerance(text)
+    except ValueError as error:
+        msg = f"--tolerance: {error}"
+        raise BaselineError(msg) from None
+
+
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]], format_: Literal["text", "markdown"]) -> None:
+    from pytest_llmmem.reports.comparison import table
+
+    for line in table(header, rows, format=format_):
+        typer.echo(line)
+
+
+def _trend(trend: Any) -> dict[str, Any]:
+    return {
+        "nodeid": trend.nodeid,
+        "machine": trend.machine,
+        "measure": trend.measure,
+        "points": [{"report": point.report, "bytes": point.size_bytes} for point in trend.points],
+        "steps": [{"report": step.report, "bytes": step.change.difference_bytes} for step in trend.steps],
+    }

@@ -1,0 +1,70 @@
+"""``llmmem check MODEL``: the ready-made checks, each in a worker of its own."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pytest_llmmem.cli.arguments import Json, Loads, Model, TrustRemoteCode
+from pytest_llmmem.cli.output import print_json, print_table
+from pytest_llmmem.core.sizes import format_size
+
+if TYPE_CHECKING:
+    from pytest_llmmem.core.records import TestRecord
+
+Skip = Annotated[
+    list[str] | None, typer.Option("--skip", metavar="ID", help="Leave this check out; repeat for several.")
+]
+_FAILED = ("failed", "error")
+
+
+def check(
+    model: Model,
+    *,
+    load: Loads = None,
+    skip: Skip = None,
+    trust_remote_code: TrustRemoteCode = False,
+    json: Json = False,
+) -> None:
+    """Run the ready-made checks: does it load whole, within its weights and a shard, in its dtype, and go again?"""
+    from pytest_llmmem.cli.session import load_options, run_pytest
+
+    options = [f"--llm-model={model}", *load_options(load or ()), *(f"--llm-skip-check={each}" for each in skip or ())]
+    session = run_pytest("pytest_llmmem.checks", *options, *(["--llm-trust-remote-code"] if trust_remote_code else []))
+    checks = [_described(test) for test in session.tests]
+    held = not any(each["outcome"] in _FAILED for each in checks)
+    if json:
+        print_json({"schema": 1, "source": model, "held": held, "checks": checks})
+    else:
+        print_table(("check", "load", "", "seconds", "peak"), map(_row, checks))
+        for line in _reasons(checks):
+            typer.echo(line)
+    if not held:
+        raise typer.Exit(1)
+
+
+def _described(test: "TestRecord") -> dict[str, Any]:
+    from pytest_llmmem.reports.digest import reasons
+
+    failed = test.outcome in _FAILED
+    return {
+        "id": test.nodeid.rpartition("::")[2].partition("[")[0].removeprefix("test_"),
+        "load": test.model.load if test.model else None,
+        "outcome": test.outcome,
+        "seconds": round(test.duration_s, 3),
+        "peak_bytes": test.ram.peak_bytes if test.ram else None,
+        "reasons": list(reasons(test)) if failed else [test.ending.note] if test.ending.note else [],
+    }
+
+
+def _row(each: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    peak = "" if each["peak_bytes"] is None else format_size(each["peak_bytes"])
+    return each["id"], each["load"] or "", each["outcome"], f"{each['seconds']:.1f}", peak
+
+
+def _reasons(checks: list[dict[str, Any]]) -> Iterator[str]:
+    for each in checks:
+        if each["reasons"]:
+            yield ""
+            yield f"{each['id']} {each['outcome']} ({each['load']}): {each['reasons'][0]}"
+            yield from (f"  {line}" for line in each["reasons"][1:])

@@ -1,0 +1,144 @@
+"""``llmmem estimate MODEL``: what it will need, before anything is loaded."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pytest_llmmem.cli.arguments import Json, Loads, Model, open_checkpoint
+from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
+from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.sizes import format_size
+
+if TYPE_CHECKING:
+    from pytest_llmmem.models.checkpoint import Checkpoint
+
+Dtype = Annotated[str | None, typer.Option(help="To load in, such as float16. Default: each strategy's own.")]
+Transformers = Annotated[
+    str | None, typer.Option(metavar="VERSION", help="Whose loader to follow. Default: the installed one's.")
+]
+Against = Annotated[
+    Path | None, typer.Option(metavar="REPORT.json", help="Compare with the loads that a --llm-report has measured.")
+]
+
+
+def estimate(
+    model: Model,
+    *,
+    load: Loads = None,
+    dtype: Dtype = None,
+    transformers: Transformers = None,
+    against: Against = None,
+    json: Json = False,
+) -> None:
+    """What a model will need in memory, told from its headers."""
+    checkpoint = open_checkpoint(model)
+    try:
+        document = describe(checkpoint, loads=load, dtype=dtype, transformers=transformers)
+    except ValueError as error:
+        raise SettingError(str(error)) from None
+    if against is not None:
+        document |= _beside(checkpoint, against, dtype=dtype)
+    if json:
+        print_json(document)
+    else:
+        _print(document)
+    if document["findings"]:
+        raise typer.Exit(1)
+
+
+def describe(
+    checkpoint: "Checkpoint", *, loads: Sequence[str] | None, dtype: str | None, transformers: str | None
+) -> dict[str, Any]:
+    """The JSON document of the command. Raises ``ValueError`` as ``Checkpoint.estimate``."""
+    from pytest_llmmem.models.estimate import LOADS
+    from pytest_llmmem.models.training import PRECISIONS, estimate_training
+
+    estimates = [checkpoint.estimate(load=load, dtype=dtype, transformers=transformers) for load in loads or LOADS]
+    training = [estimate_training(checkpoint.parameters, precision) for precision in PRECISIONS]
+    return {
+        "schema": 1,
+        "source": checkpoint.source,
+        "path": str(checkpoint.path),
+        "transformers": estimates[0].transformers,
+        "parameters": checkpoint.parameters,
+        "dtype": checkpoint.dtype,
+        "weights_bytes": checkpoint.weights_bytes,
+        "largest_shard_bytes": checkpoint.largest_shard_bytes,
+        "largest_layer_bytes": checkpoint.largest_layer_bytes,
+        "bytes_in": {
+            "float32": checkpoint.nbytes_in("float32"),
+            "float16": checkpoint.nbytes_in("float16"),
+            "bfloat16": checkpoint.nbytes_in("bfloat16"),
+            "int8": checkpoint.estimate(load="int8", dtype=dtype, transformers=transformers).weights_bytes,
+            "nf4": checkpoint.estimate(load="nf4", dtype=dtype, transformers=transformers).weights_bytes,
+        },
+        "loads": [dataclasses.asdict(each) for each in estimates],
+        "training": [dataclasses.asdict(each) | {"total_bytes": each.total_bytes} for each in training],
+        "incomplete": [*checkpoint.missing, *checkpoint.truncated],
+        "measured": [],
+        "findings": [],
+    }
+
+
+def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dict[str, Any]:
+    """What the document says of a report. Raises ``BaselineError`` for what is none, ``SettingError`` for another model's."""
+    from pytest_llmmem.baselines.reading import read_report
+    from pytest_llmmem.cli.against import compare, explain
+
+    session = read_report(report)
+    rows = compare(checkpoint, session, dtype=dtype)
+    if not rows:
+        sources = sorted({test.model.source for test in session.tests if test.model}) or ["no model"]
+        msg = (
+            f"--against {report}: it has no load of {checkpoint.source} that can be predicted, but {', '.join(sources)}: "
+            "name a report of a test with loaded_model"
+        )
+        raise SettingError(msg)
+    measured = [dataclasses.asdict(row) | {"ratio": round(row.ratio, 3), "held": row.held} for row in rows]
+    findings = [{"id": "above", "text": explain(row, checkpoint, session)} for row in rows if not row.held]
+    return {"measured": measured, "findings": findings}
+
+
+def _print(document: Mapping[str, Any]) -> None:
+    print_facts(_facts(document))
+    header = ("load", "dtype", "model", "unreclaimable", "resident", "after a forward")
+    print_table(header, map(_load_row, document["loads"]))
+    print_table(("training", "parameters", "gradients", "Adam", "together"), map(_training_row, document["training"]))
+    if document["measured"]:
+        print_table(("measured", "count", "predicted", "measured", "ratio"), map(_measured_row, document["measured"]))
+    print_findings(finding["text"] for finding in document["findings"])
+
+
+def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "model", document["source"]
+    yield "parameters", f"{document['parameters']:,}"
+    yield "weights", f"{format_size(document['weights_bytes'])}, mostly {document['dtype']}"
+    yield "in another dtype", ", ".join(f"{format_size(size)} {dtype}" for dtype, size in document["bytes_in"].items())
+    yield "largest shard", format_size(document["largest_shard_bytes"])
+    yield "largest layer", format_size(document["largest_layer_bytes"])
+    yield "loader", f"transformers {document['transformers']}, without an accelerator"
+    yield "training", "Adam, without activations"
+    if document["incomplete"]:
+        yield "not included", f"{len(document['incomplete'])} shards that are not whole: see llmmem inspect"
+
+
+def _load_row(load: Mapping[str, Any]) -> tuple[str, ...]:
+    sizes = ("weights_bytes", "peak_bytes", "peak_resident_bytes", "forward_resident_bytes")
+    return load["load"], load["dtype"], *(_size(load[name]) for name in sizes)
+
+
+def _training_row(training: Mapping[str, Any]) -> tuple[str, ...]:
+    sizes = ("parameters_bytes", "gradients_bytes", "optimizer_bytes", "total_bytes")
+    return training["precision"], *(_size(training[name]) for name in sizes)
+
+
+def _measured_row(measured: Mapping[str, Any]) -> tuple[str, ...]:
+    sizes = (_size(measured["predicted_bytes"]), _size(measured["measured_bytes"]))
+    return f"{measured['load']} in {measured['nodeid']}", measured["count"], *sizes, f"{measured['ratio']:.2f}"
+
+
+def _size(size_bytes: int | None) -> str:
+    return "not predicted" if size_bytes is None else format_size(size_bytes)

@@ -1,0 +1,96 @@
+"""``llmmem inspect MODEL``: what a checkpoint holds, and what is wrong with it."""
+
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pytest_llmmem.cli.arguments import Json, Model, open_checkpoint
+from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
+from pytest_llmmem.core.sizes import format_size
+
+if TYPE_CHECKING:
+    from pytest_llmmem.models.checkpoint import Checkpoint
+
+_MANY = 12
+"""Whole shards that are listed one by one."""
+
+
+def inspect(model: Model, *, json: Json = False) -> None:
+    """What a checkpoint holds, and what is wrong with it."""
+    document = describe(open_checkpoint(model))
+    if json:
+        print_json(document)
+    else:
+        print_facts(_facts(document))
+        print_table(("shard", "tensors", "weights", "state"), _shard_rows(document["shards"]))
+        print_findings(finding["text"] for finding in document["findings"])
+    if document["findings"]:
+        raise typer.Exit(1)
+
+
+def describe(checkpoint: "Checkpoint") -> dict[str, Any]:
+    """The JSON document of the command."""
+    from pytest_llmmem.models.inspect import architecture, findings
+
+    shards: list[dict[str, Any]] = [
+        {
+            "file": shard.path.name,
+            "state": "truncated" if shard.truncated else "ok",
+            "tensors": len(shard.tensors),
+            "weights_bytes": shard.tensor_bytes,
+            "file_bytes": shard.file_bytes,
+        }
+        for shard in checkpoint.shards
+    ]
+    shards += [
+        {"file": name, "state": "missing", "tensors": None, "weights_bytes": None, "file_bytes": None}
+        for name in checkpoint.missing
+    ]
+    return {
+        "schema": 1,
+        "source": checkpoint.source,
+        "path": str(checkpoint.path),
+        "architecture": architecture(checkpoint.path),
+        "model_type": checkpoint.model_type,
+        "parameters": checkpoint.parameters,
+        "weights_bytes": checkpoint.weights_bytes,
+        "bytes_by_dtype": checkpoint.bytes_by_dtype,
+        "largest_shard_bytes": checkpoint.largest_shard_bytes,
+        "largest_layer_bytes": checkpoint.largest_layer_bytes,
+        "format": checkpoint.format,
+        "formats": list(checkpoint.formats),
+        "duplicates": list(checkpoint.duplicates),
+        "index": checkpoint.index.name if checkpoint.index else None,
+        "shards": sorted(shards, key=itemgetter("file")),
+        "findings": [{"id": finding.id, "text": finding.text} for finding in findings(checkpoint)],
+    }
+
+
+def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    dtypes = ", ".join(f"{format_size(nbytes)} {dtype}" for dtype, nbytes in document["bytes_by_dtype"].items())
+    yield "model", document["source"]
+    yield "folder", document["path"]
+    yield "architecture", document["architecture"] or document["model_type"] or "unknown: there is no config.json"
+    yield "parameters", f"{document['parameters']:,}"
+    yield "weights", f"{format_size(document['weights_bytes'])} ({dtypes})"
+    yield "largest shard", format_size(document["largest_shard_bytes"])
+    yield "largest layer", format_size(document["largest_layer_bytes"])
+    yield "format", " and ".join(document["formats"])
+    yield "index", document["index"] or "none: a single file"
+
+
+def _shard_rows(shards: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
+    """A row for each; of many that are whole, only the first ones and how many more."""
+    whole = [shard for shard in shards if shard["state"] == "ok"]
+    hidden = whole[_MANY:] if len(whole) > _MANY + 1 else []
+    for shard in shards:
+        if shard in hidden:
+            continue
+        known = shard["weights_bytes"] is not None
+        weights = format_size(shard["weights_bytes"]) if known else "unknown"
+        yield shard["file"], str(shard["tensors"]) if known else "unknown", weights, shard["state"]
+    if hidden:
+        weights = format_size(sum(shard["weights_bytes"] for shard in hidden))
+        yield f"and {len(hidden)} more", str(sum(shard["tensors"] for shard in hidden)), weights, "ok"

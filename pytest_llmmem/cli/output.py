@@ -1,0 +1,43 @@
+"""What the commands print: tables for people, or one JSON document."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+_WIDE: Final = 200
+"""Columns where no terminal says how many there are: a file name in a log is not to be cut."""
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """All that a command says, on the standard output."""
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def print_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Names and what is known under them, one to a line."""
+    rows = list(facts)
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        sys.stdout.write(f"{name:{width}}  {text}\n")
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table below an empty line; its first column is text, the others are numbers."""
+    # imported here: --json and --help do not need it
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    sys.stdout.write("\n")
+    Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False).print(table)
+
+
+def print_findings(texts: Iterable[str]) -> None:
+    """What is wrong, one to a line, below an empty line."""
+    for number, text in enumerate(texts):
+        sys.stdout.write(f"{'' if number else chr(10)}found: {text}\n")

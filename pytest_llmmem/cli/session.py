@@ -1,0 +1,43 @@
+"""Runs pytest over one of our own modules, and gives what was measured."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_llmmem.core.errors import SourceError
+from pytest_llmmem.core.records import SessionRecord
+
+_WRONG_USAGE = 4
+"""pytest's exit status for options that cannot be used."""
+
+
+def run_pytest(module: str, *options: str) -> SessionRecord:
+    """The record of a session over ``module`` alone, without the settings of the project around.
+
+    Raises ``SourceError`` when pytest refuses the options: a model that is none, a strategy that there is not.
+    """
+    package = Path(__file__).parents[2]
+    with tempfile.TemporaryDirectory(prefix="llmmem-") as folder:
+        report, settings = Path(folder, "report.json"), Path(folder, "pytest.ini")
+        settings.write_text("[pytest]\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "--pyargs", module, f"--rootdir={package}", f"-c{settings}"]
+        ours = ["-p", "no:cacheprovider", "-p", "no:randomly", f"--llm-report={report}"]
+        done = subprocess.run([*command, *ours, *options], capture_output=True, text=True, check=False)
+        if done.returncode == _WRONG_USAGE or not report.exists():
+            raise SourceError(_complaint(done.stderr, done.stdout))
+        return SessionRecord.from_json(json.loads(report.read_text(encoding="utf-8")))
+
+
+def load_options(loads: Sequence[str]) -> list[str]:
+    """``--llm-load`` for each."""
+    return [f"--llm-load={load}" for load in loads]
+
+
+def _complaint(*outputs: str) -> str:
+    """Pytest's own last word about what it could not use."""
+    lines = [line.removeprefix("ERROR: ") for output in outputs for line in output.splitlines() if line.strip()]
+    told = next((line for line in lines if line.startswith("--llm-")), None)
+    return told or "\n".join(lines[-10:]) or "pytest said nothing"

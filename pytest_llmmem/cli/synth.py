@@ -1,0 +1,81 @@
+"""``llmmem synth SOURCE DIR``: write a synthetic checkpoint."""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlencode
+
+import typer
+
+from pytest_llmmem.cli.arguments import Json, naming_argument
+from pytest_llmmem.cli.output import print_facts, print_json
+from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.sizes import format_size
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="A preset, a config.json, or a folder with one: of the model to stand in for."
+    ),
+]
+Dir = Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make; it must not be there yet.")]
+
+
+def synth(
+    source: Source,
+    dir: Dir,  # noqa: A002 -- the argument's name in --help
+    *,
+    dtype: Annotated[str | None, typer.Option(help="Of the weights. Default: the config's.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="No shard is larger, as '5GB'. Default: as published, 5GB for a config.")
+    ] = None,
+    format: Annotated[str | None, typer.Option(help="safetensors (the default) or bin.")] = None,  # noqa: A002 -- as above
+    fill: Annotated[str | None, typer.Option(help="holes (the default), which take no disk, or random.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a checkpoint of a model with holes for weights."""
+    from pytest_llmmem.models.checkpoint import read_checkpoint
+    from pytest_llmmem.models.sources import parse_source
+    from pytest_llmmem.models.synthetic import SyntheticSpec, write_synthetic
+
+    options = {"dtype": dtype, "shard": shard, "format": format, "fill": fill}
+    query = urlencode({name: value for name, value in options.items() if value is not None})
+    text = "?".join(filter(None, (f"synthetic:{source.removeprefix('synthetic:')}", query)))
+    with naming_argument(f"SOURCE {source}", source=text):
+        spec = parse_source(text, base=Path.cwd()).target
+    assert isinstance(spec, SyntheticSpec), "a text that begins so names nothing else"
+    if dir.exists():
+        msg = f"DIR {dir}: it is there already: name a folder that is not, or remove it"
+        raise SettingError(msg)
+    try:
+        write_synthetic(spec, dir)
+    except OSError as error:
+        msg = f"DIR {dir}: it cannot be made ({error.strerror or error}): name a folder with room to write"
+        raise SettingError(msg) from error
+    made = read_checkpoint(dir)
+    disk_bytes = _disk_bytes(dir)
+    if json:
+        print_json(
+            {
+                "schema": 1,
+                "path": str(dir.resolve()),
+                "parameters": made.parameters,
+                "weights_bytes": made.weights_bytes,
+                "shards": len(made.shards),
+                "disk_bytes": disk_bytes,
+            }
+        )
+        return
+    print_facts(
+        [
+            ("folder", str(dir)),
+            ("parameters", f"{made.parameters:,}"),
+            ("weights", f"{format_size(made.weights_bytes)} {made.dtype} in {len(made.shards)} {made.format} files"),
+            ("on disk", "unknown" if disk_bytes is None else format_size(disk_bytes)),
+        ]
+    )
+
+
+def _disk_bytes(folder: Path) -> int | None:
+    """What the files take, holes left out; ``None`` where the system does not say."""
+    stats = [path.stat() for path in folder.iterdir()]
+    return sum(each.st_blocks * 512 for each in stats) if hasattr(stats[0], "st_blocks") else None

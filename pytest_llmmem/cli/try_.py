@@ -1,0 +1,41 @@
+"""``llmmem try MODEL --max-ram LIMIT``: the first load that fits."""
+
+import dataclasses
+from typing import Annotated
+
+import typer
+
+from pytest_llmmem.cli.arguments import Json, Loads, Model, TrustRemoteCode
+from pytest_llmmem.cli.output import print_json
+
+MaxRam = Annotated[str, typer.Option("--max-ram", metavar="LIMIT", help="What a load may use: 8GB, or '50% host'.")]
+
+
+def try_(
+    model: Model,
+    *,
+    max_ram: MaxRam,
+    load: Loads = None,
+    trust_remote_code: TrustRemoteCode = False,
+    json: Json = False,
+) -> None:
+    """Try ways to load a model, each in a worker that is stopped at the limit, until one fits; print the call to use."""
+    from pytest_llmmem.cli.session import load_options, run_pytest
+    from pytest_llmmem.reports.digest import reasons
+    from pytest_llmmem.reports.terminal import trial_table
+
+    options = [f"--llm-model={model}", f"--llm-max-ram={max_ram}", *load_options(load or ())]
+    session = run_pytest("pytest_llmmem.fit", *options, *(["--llm-trust-remote-code"] if trust_remote_code else []))
+    (test,) = session.tests
+    fits = next((trial for trial in test.trials if trial.fits), None)
+    if json:
+        trials = [dataclasses.asdict(trial) for trial in test.trials]
+        document = {"schema": 1, "source": model, "max_ram": max_ram, "fits": fits.load if fits else None}
+        print_json({**document, "call": fits.call if fits else None, "loads": trials})
+    else:
+        for line in trial_table(test.trials) or reasons(test):
+            typer.echo(line)
+        if not fits:
+            typer.echo(f"no load of {model} fits {max_ram}")
+    if not fits:
+        raise typer.Exit(1)

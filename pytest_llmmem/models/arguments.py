@@ -1,0 +1,88 @@
+"""Arguments and environment variables that a version of transformers takes and does nothing with.
+
+Each boundary was looked up in the wheels on either side of it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Version = tuple[int, int]
+"""Major and minor: nothing here has changed between two patches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """An argument of ``from_pretrained`` or ``save_pretrained``, or an environment variable."""
+
+    name: str
+    starts: Version = (0, 0)
+    """The first version in which it has an effect."""
+    ends: Version | None = None
+    """The first in which it has none again."""
+    instead: str
+
+    def hint(self, installed: Version, version: str) -> str | None:
+        """Why it does nothing in the installed version; ``None`` where it does something."""
+        if installed < self.starts:
+            when = f"before transformers {self.starts[0]}.{self.starts[1]}"
+        elif self.ends and installed >= self.ends:
+            when = f"since transformers {self.ends[0]}.{self.ends[1]}"
+        else:
+            return None
+        return f"{self.name} has no effect {when} (installed: {version}): {self.instead}"
+
+
+_ARGUMENTS: Final = (
+    _Known(name="low_cpu_mem_usage", ends=(4, 51), instead="leave it out"),
+    _Known(name="_fast_init", ends=(4, 51), instead="leave it out"),
+    _Known(name="offload_state_dict", ends=(4, 57), instead="leave it out"),
+    _Known(name="from_tf", ends=(5, 0), instead="convert the checkpoint to safetensors with transformers 4.57"),
+    _Known(name="from_flax", ends=(5, 0), instead="convert the checkpoint to safetensors with transformers 4.57"),
+    _Known(name="safe_serialization", ends=(5, 0), instead="save_pretrained writes safetensors; leave it out"),
+)
+
+_VARIABLES: Final = (
+    _Known(name="HF_ENABLE_PARALLEL_LOADING", starts=(4, 53), ends=(5, 0), instead="unset it"),
+    _Known(name="HF_PARALLEL_LOADING_WORKERS", starts=(4, 53), ends=(5, 0), instead="unset it"),
+    _Known(name="HF_DEACTIVATE_ASYNC_LOAD", starts=(5, 0), instead="unset it"),
+)
+
+_PLANS: Final = {"auto", "balanced", "balanced_low_0", "sequential"}
+"""The device maps that are worked out, and so read ``max_memory``."""
+
+
+def noop_arguments(options: Mapping[str, Any], environ: Mapping[str, str], *, transformers: str) -> tuple[str, ...]:
+    """One sentence for each option, and each variable of the environment, that does nothing in that version.
+
+    An option that is ``None`` and a variable that is empty are as good as not given.
+    """
+    return (*_outlived(options, environ, transformers), *_unplanned(options))
+
+
+def _outlived(options: Mapping[str, Any], environ: Mapping[str, str], version: str) -> Iterator[str]:
+    installed = _parse(version)
+    given = {name for name, value in options.items() if value is not None}
+    given |= {name for name, value in environ.items() if value}
+    for known in (*_ARGUMENTS, *_VARIABLES):
+        if known.name in given and (hint := known.hint(installed, version)):
+            yield hint
+
+
+def _unplanned(options: Mapping[str, Any]) -> Iterator[str]:
+    """What only a plan reads, where there is none."""
+    device_map = options.get("device_map")
+    if options.get("max_memory") is not None and not (isinstance(device_map, str) and device_map in _PLANS):
+        yield "max_memory has no effect unless the device_map is worked out: pass device_map='auto' too"
+    if options.get("offload_folder") is not None and device_map is None:
+        yield "offload_folder has no effect without a device_map: pass device_map='auto' too"
+
+
+def _parse(version: str) -> Version:
+    """``(4, 51)`` of ``"4.51.0.dev0"``. Raises ``ValueError`` for what is no version."""
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match is None:
+        msg = f"{version!r} is no version of transformers: give transformers.__version__"
+        raise ValueError(msg)
+    return int(match[1]), int(match[2])

@@ -1,0 +1,218 @@
+"""What a load will need, worked out from a checkpoint's headers: no weight is read, no library is imported.
+
+Every tensor is followed through the load (``conversions``), and the load through its shards (``needs``). The rules are those
+of the loaders, read in their sources and held against measurements by ``bench/estimates.py``.
+
+Predicted is host memory, without an accelerator and with glibc's mmap threshold fixed (``--llm-malloc=steady``): with the
+default, quantised loads and mixtures of experts may need several times more. Activations are not included.
+"""
+
+import importlib.metadata
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.models.conversions import Quantisation, convert
+from pytest_llmmem.models.needs import Need, Shards, assigned, copied, offloaded, streamed
+from pytest_llmmem.models.tensors import nbytes_of
+
+LOADS: Final = (
+    "default", "sharded", "empty", "auto", "bfloat16", "float16", "int8", "nf4", "offload", "float32", "naive",
+)  # fmt: skip
+"""The strategies that can be estimated, in the order of ``strategies``."""
+
+DTYPES_TO_LOAD_IN: Final = ("float64", "float32", "float16", "bfloat16")
+
+_FROM_CONFIG: Final = ("naive", "sharded", "empty")
+"""Strategies that build the model first, in the dtype that its config names."""
+
+_ALWAYS: Final = Need(peak=5_000_000, resident=20_000_000, forward=25_000_000)
+"""What the libraries' own code and objects take in any load, measured. The libraries are imported before."""
+
+_HEAD: Final = re.compile(r"lm_head|embed_out|output_projection")
+_BLOCK: Final = re.compile(r".+?\.\d+\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What one way to load a checkpoint needs, in bytes of growth; ``None`` is not predicted."""
+
+    load: str
+    """The strategy."""
+
+    dtype: str
+    """Of the floating-point weights that are not quantised."""
+
+    transformers: str
+    """The version whose loader was followed."""
+
+    weights_bytes: int
+    """Of the loaded model, mapped or not, with the scales of quantised weights."""
+
+    peak_bytes: int | None
+    """Unreclaimable, while it loads."""
+
+    peak_resident_bytes: int | None
+    """Resident, pages of mapped files included, while it loads."""
+
+    forward_resident_bytes: int | None
+    """Resident once a first forward has used every weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loader:
+    """How a generation of ``from_pretrained`` goes about it."""
+
+    since: tuple[int, ...]
+
+    dtype: str | None
+    """Where none is asked for; ``None`` is the checkpoint's own."""
+
+    quantised_dtype: str | None
+    """The same for what a quantised load leaves as it is."""
+
+    maps_all_shards: bool
+    """Until the load is over; or else one after the other."""
+
+    stacks_experts: bool
+    """The experts of a layer become one tensor."""
+
+
+_LOADERS: Final = (
+    # core_model_loading.py
+    _Loader(since=(5, 0), dtype=None, quantised_dtype=None, maps_all_shards=True, stacks_experts=True),
+    # modeling_utils.py, since low_cpu_mem_usage is taken for granted
+    _Loader(since=(4, 51), dtype="float32", quantised_dtype="float16", maps_all_shards=False, stacks_experts=False),
+)
+
+
+def estimate(
+    checkpoint: Checkpoint, *, load: str = "default", dtype: str | None = None, transformers: str | None = None
+) -> Estimate:
+    """What a strategy needs to load this checkpoint, in that dtype, by that version of transformers.
+
+    By default in the dtype that the strategy takes, and by the version that is installed, or 5.0 where there is none.
+    No peak is predicted for transformers before 4.51, which kept masks that no header tells of, and for a checkpoint that is
+    quantised already. Raises ``ValueError`` for a name that is no strategy, or no dtype to load in.
+    """
+    if load not in LOADS:
+        msg = f"{load!r} is not a load that can be estimated: write one of {', '.join(LOADS)}"
+        raise ValueError(msg)
+    if dtype is not None and dtype not in DTYPES_TO_LOAD_IN:
+        msg = (
+            f"{dtype!r} is not a dtype to load in: write one of {', '.join(DTYPES_TO_LOAD_IN)}; int8 and nf4 are loads"
+        )
+        raise ValueError(msg)
+    version = transformers or _installed()
+    loader = _loader(version)
+    config = _read_config(checkpoint)
+    target = dtype or _usual_dtype(load, loader or _LOADERS[-1]) or _own_dtype(checkpoint, config)
+    quantisation = cast("Quantisation", load) if load in {"int8", "nf4"} else None
+    stacks = (loader or _LOADERS[-1]).stacks_experts
+    shards = [
+        [convert(each, target, quantisation=quantisation, stacks_experts=stacks) for each in shard.tensors]
+        for shard in checkpoint.shards
+    ]
+    need = None
+    if loader is not None and "quantization_config" not in config:
+        need = _need(load, checkpoint, shards, loader, untied_bytes=_untied_bytes(checkpoint, config, target))
+    return Estimate(
+        load=load,
+        dtype=target,
+        transformers=version,
+        weights_bytes=_nbytes(shards),
+        peak_bytes=need.peak + _ALWAYS.peak if need else None,
+        peak_resident_bytes=need.resident + _ALWAYS.resident if need else None,
+        forward_resident_bytes=need.forward + _ALWAYS.forward if need else None,
+    )
+
+
+def _need(load: str, checkpoint: Checkpoint, shards: Shards, loader: _Loader, *, untied_bytes: int) -> Need | None:
+    """By how the strategy goes through the checkpoint; ``None`` where that cannot be followed."""
+    reads_mapped = checkpoint.format == "safetensors"
+    is_stacked = any(each.is_stacked for shard in shards for each in shard)
+    if is_stacked and load in _FROM_CONFIG:
+        return None  # the model has no tensor of those names: the load fails
+    if load == "offload" and (is_stacked or not reads_mapped):
+        return None  # what is offloaded is first written in another form
+    match load:
+        case "naive" | "sharded":
+            state_bytes = checkpoint.weights_bytes if load == "naive" else checkpoint.largest_shard_bytes
+            return copied(_nbytes(shards), state_bytes, untied_bytes=untied_bytes, reads_mapped=reads_mapped)
+        case "empty":
+            return streamed(shards, maps_all_shards=False) if reads_mapped else assigned(shards)
+        case "offload":
+            in_memory, block = _offload(checkpoint, _nbytes(shards))
+            return offloaded(
+                shards, in_memory_bytes=in_memory, block_bytes=block, maps_all_shards=loader.maps_all_shards
+            )
+        case _:
+            return streamed(shards, maps_all_shards=loader.maps_all_shards)
+
+
+def _offload(checkpoint: Checkpoint, weights_bytes: int) -> tuple[int, int]:
+    """What stays in memory: the embedding and as many whole blocks as fit; and the size of a block.
+
+    ``offload_arguments`` allows half of the weights and the largest layer, and accelerate keeps room for a block.
+    """
+    blocks: Counter[str] = Counter()
+    embedding = 0
+    for tensor in checkpoint.tensors:
+        if match := _BLOCK.match(tensor.name):
+            blocks[match[0]] += tensor.nbytes
+        else:
+            embedding = max(embedding, tensor.nbytes)
+    block = max(blocks.values(), default=0)
+    room = checkpoint.weights_bytes // 2 + checkpoint.largest_layer_bytes - block
+    whole_blocks = max(0, room - embedding) // max(1, block)
+    scale = weights_bytes / max(1, checkpoint.weights_bytes)
+    return min(weights_bytes, round((embedding + whole_blocks * block) * scale)), round(block * scale)
+
+
+def _untied_bytes(checkpoint: Checkpoint, config: Mapping[str, Any], dtype: str) -> int:
+    """Of the head of a model that shares it with its embedding: until they are tied, at the end of its initialisation."""
+    if not config.get("tie_word_embeddings") or any(_HEAD.search(tensor.name) for tensor in checkpoint.tensors):
+        return 0
+    shape = (config.get("vocab_size"), config.get("hidden_size"))
+    return max((nbytes_of(each.elements, dtype) for each in checkpoint.tensors if each.shape == shape), default=0)
+
+
+def _usual_dtype(load: str, loader: _Loader) -> str | None:
+    """When none is asked for; ``None`` is the checkpoint's own."""
+    if load in DTYPES_TO_LOAD_IN:
+        return load
+    if load in _FROM_CONFIG:
+        return None
+    return loader.quantised_dtype if load in {"int8", "nf4"} else loader.dtype
+
+
+def _own_dtype(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
+    """As the config says, or else that of most weights."""
+    return str(config.get("dtype") or config.get("torch_dtype") or checkpoint.dtype)
+
+
+def _nbytes(shards: Shards) -> int:
+    return sum(each.nbytes for shard in shards for each in shard)
+
+
+def _installed() -> str:
+    try:
+        return importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        return ".".join(map(str, _LOADERS[0].since))
+
+
+def _loader(version: str) -> _Loader | None:
+    """Of that version; ``None`` before the oldest that is known."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    return next((loader for loader in _LOADERS if numbers >= loader.since), None)
+
+
+def _read_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
+    path = checkpoint.path / "config.json"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return config

@@ -1,0 +1,146 @@
+"""Follows a load from one tensor to the next, without a part in it.
+
+The libraries read checkpoints through two functions, ``safetensors.safe_open`` and ``torch.load``. While a load is
+followed, both are replaced by functions that call them, wherever a module has them under their own names.
+Tried with transformers 4.40.1, 4.57.6, 5.0.0 and 5.23.0, accelerate 0.30.1 to 1.15.0 and safetensors 0.4.3 and 0.8.0:
+none asks for the type of what ``safe_open`` returns.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Self
+
+Note = Callable[[str, str], None]
+"""Takes the file name of a shard and the name of a tensor."""
+
+
+@contextmanager
+def follow_load(note: Note) -> Iterator[None]:
+    """Call ``note`` whenever a tensor is about to be read from a checkpoint, and with two empty names at the end.
+
+    The tensor's name is empty where only the shard is known: the file is read as a whole (``torch.load``, ``load_file``),
+    or its mapped tensors are used after it was closed. ``note`` is called by whichever thread reads. Libraries that are
+    not imported yet are neither followed nor imported; weights read without a file name, as ``disable_mmap=True`` makes
+    transformers do, go unnoticed.
+    """
+    progress = _Progress(note)
+    there = tuple(_replacements(progress))
+    back = tuple((name, new, old) for name, old, new in there)
+    try:
+        _replace(there)
+        yield
+    finally:
+        _replace(back)
+        progress.end()
+
+
+class _Progress:
+    """Passes notes on until the end: a handle or a thread of the load may outlive it."""
+
+    def __init__(self, note: Note) -> None:
+        self.note = note
+
+    def end(self) -> None:
+        note, self.note = self.note, _ignore
+        note("", "")
+
+
+def _ignore(shard: str, tensor: str) -> None:
+    """The load is over."""
+
+
+def _replacements(progress: _Progress) -> Iterator[tuple[str, Any, Any]]:
+    """The functions that read checkpoints in the libraries that are imported: name, function, and what follows it."""
+    for library, name, follow in (("safetensors", "safe_open", _opening), ("torch", "load", _loading)):
+        function = getattr(sys.modules.get(library), name, None)
+        if function is not None:
+            yield name, function, follow(function, progress)
+
+
+def _replace(replacements: Sequence[tuple[str, Any, Any]]) -> None:
+    """Give each name its new value in every module where it has the old one, also in those imported since."""
+    for module in list(sys.modules.values()):
+        if isinstance(module, ModuleType):
+            values = vars(module)
+            for name, old, new in replacements:
+                if values.get(name) is old:
+                    values[name] = new
+
+
+def _opening(safe_open: Any, progress: _Progress) -> Any:
+    @functools.wraps(safe_open, updated=())
+    def followed(filename: Any, *arguments: Any, **options: Any) -> Any:
+        return _File(safe_open(filename, *arguments, **options), _file_name(filename), progress)
+
+    return followed
+
+
+def _loading(load: Any, progress: _Progress) -> Any:
+    @functools.wraps(load)
+    def followed(f: Any, *arguments: Any, **options: Any) -> Any:
+        if isinstance(f, str | os.PathLike):
+            progress.note(_file_name(f), "")
+        return load(f, *arguments, **options)
+
+    return followed
+
+
+def _file_name(path: Any) -> str:
+    return os.path.basename(os.fsdecode(path))
+
+
+class _File:
+    """An open safetensors file that says what is read from it."""
+
+    def __init__(self, file: Any, shard: str, progress: _Progress) -> None:
+        self._file = file
+        self._shard = shard
+        self._progress = progress
+        self._gave_tensors = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> Self:
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> Any:
+        if error is None:
+            # tensors that were given out are mapped, and may be read later in any order; a slice was read when indexed
+            self._progress.note(self._shard if self._gave_tensors else "", "")
+        return self._file.__exit__(kind, error, trace)
+
+    def get_tensor(self, name: str) -> Any:
+        self._gave_tensors = True
+        self._progress.note(self._shard, name)
+        return self._file.get_tensor(name)
+
+    def get_tensors(self) -> Any:
+        self._gave_tensors = True
+        self._progress.note(self._shard, "")
+        return self._file.get_tensors()
+
+    def get_slice(self, name: str) -> "_Slice":
+        return _Slice(self._file.get_slice(name), self._shard, name, self._progress)
+
+
+class _Slice:
+    """A tensor that is read when it is indexed."""
+
+    def __init__(self, part: Any, shard: str, name: str, progress: _Progress) -> None:
+        self._part = part
+        self._shard = shard
+        self._name = name
+        self._progress = progress
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._part, name)
+
+    def __getitem__(self, index: Any) -> Any:
+        self._progress.note(self._shard, self._name)
+        return self._part[index]

@@ -1,0 +1,67 @@
+"""What a load holds in memory at its worst, by how it goes through the shards. All sizes are bytes."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pytest_llmmem.models.conversions import Conversion, stacking_bytes
+
+Shards = Sequence[Sequence[Conversion]]
+
+
+class Need(NamedTuple):
+    """Growth that a load causes."""
+
+    peak: int
+    """Unreclaimable, at the worst moment."""
+
+    resident: int
+    """With the resident pages of mapped files, at the worst moment."""
+
+    forward: int
+    """Resident once every weight has been used."""
+
+
+def streamed(shards: Shards, *, maps_all_shards: bool) -> Need:
+    """``from_pretrained``: what is made stays, what is read stays resident until its shard is let go.
+
+    A shard is let go at the end of the load, or before the next one is mapped, unless the model has a view of it.
+    """
+    stacking = stacking_bytes(each for shard in shards for each in shard)
+    made = read = peak = resident = 0
+    for shard in shards:
+        made += sum(each.made_bytes for each in shard)
+        read = sum(each.read_bytes for each in shard) + (read if maps_all_shards else 0)
+        work = max(stacking, *(each.work_bytes - each.made_bytes for each in shard), 0)
+        peak = max(peak, made + work)
+        resident = max(resident, made + work + read)
+    viewed = [shard for shard in shards if any(each.is_mapped for each in shard)]
+    return Need(peak, resident, made + sum(each.tensor.nbytes for shard in viewed for each in shard))
+
+
+def copied(weights_bytes: int, state_bytes: int, *, untied_bytes: int, reads_mapped: bool) -> Need:
+    """Into a model that has its memory already, from so much of the state dict at a time.
+
+    ``untied_bytes`` has a model beyond its weights while it is initialised. ``reads_mapped`` when the state dict is of mapped
+    tensors, and not read into memory.
+    """
+    initialised = weights_bytes + untied_bytes
+    both = weights_bytes + state_bytes
+    return Need(initialised if reads_mapped else max(initialised, both), max(initialised, both), weights_bytes)
+
+
+def assigned(shards: Shards) -> Need:
+    """Shards that are read into memory, one after the other, each tensor becoming the model's own where it is not cast."""
+    held = peak = 0
+    for shard in shards:
+        held += sum(each.nbytes for each in shard)
+        peak = max(peak, held + sum(each.read_bytes for each in shard))
+    return Need(peak, peak, held)
+
+
+def offloaded(shards: Shards, *, in_memory_bytes: int, block_bytes: int, maps_all_shards: bool) -> Need:
+    """``from_pretrained`` of so many bytes of the weights; the others pass through memory when used, block by block."""
+    nbytes = sum(each.nbytes for shard in shards for each in shard)
+    made = sum(each.made_bytes for shard in shards for each in shard) * in_memory_bytes // max(1, nbytes)
+    reads = [sum(each.read_bytes for each in shard) for shard in shards]
+    read = sum(reads) if maps_all_shards else max(reads, default=0)
+    return Need(made, made + read, in_memory_bytes + block_bytes)

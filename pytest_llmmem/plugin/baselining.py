@@ -1,0 +1,121 @@
+"""Baselines in a session: every test is compared with its own as it ends, and all are written when asked to."""
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from pytest_llmmem.baselines import store
+from pytest_llmmem.baselines.changes import DECIDING, is_changed
+from pytest_llmmem.baselines.compare import Comparison, compare
+from pytest_llmmem.baselines.keys import machine_key, nearest
+from pytest_llmmem.baselines.moves import moves, without_test
+from pytest_llmmem.baselines.values import Baseline, finished, runs_of
+from pytest_llmmem.core.records import BaselineRecord, SessionRecord, TestRecord
+from pytest_llmmem.plugin.environment import environment
+from pytest_llmmem.plugin.markers import LlmBaseline
+from pytest_llmmem.plugin.settings import Settings
+
+
+def baselines_path(config: pytest.Config, settings: Settings) -> Path | None:
+    """The file to compare with or to write; ``None`` when the session has none."""
+    path = settings.baseline or config.rootpath / store.NAME
+    return path if settings.baseline or settings.baseline_update or path.exists() else None
+
+
+class Judge:
+    """Compares tests with the baselines that were there when the session began."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        """Raises ``BaselineError`` for a file that cannot be used."""
+        self._settings = settings
+        self._known = store.check(path, writing=settings.baseline_update)
+        self._environment = environment(settings)
+
+    def judge(self, item: pytest.Item, runs: Sequence[TestRecord]) -> Comparison | None:
+        """The runs of one test beside its baseline; ``None`` when all is to be accepted as it is."""
+        if self._settings.baseline_update:
+            return None
+        marker = LlmBaseline.of(item)
+        key = machine_key(self._environment, {each.device for run in runs for each in run.vram})
+        match = nearest(key, self._known.machines)
+        return compare(
+            self._known.of(match.key).get(item.nodeid) if match else None,
+            runs,
+            (marker and marker.tolerance) or self._settings.tolerance,
+            only=(marker and marker.only) or DECIDING,
+            machine=match,
+        )
+
+
+def record_of(comparison: Comparison) -> BaselineRecord:
+    """What is kept of a comparison."""
+    verdict = comparison.verdict
+    assert verdict != "gone", "a test that has run is there"
+    return BaselineRecord(
+        verdict=verdict,
+        sentence=comparison.sentence(),
+        machine=str(comparison.machine) if comparison.machine and comparison.before else None,
+        before_bytes=comparison.before.peak_bytes if comparison.before else None,
+        after_bytes=comparison.after.peak_bytes if comparison.after else None,
+    )
+
+
+def write(path: Path, session: SessionRecord, settings: Settings, collected: Iterable[str], root: Path) -> list[str]:
+    """Write what the tests of this session use as their baselines; returns what to tell. Raises ``BaselineError``."""
+    origin = {"commit": _commit(root), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    now: dict[str, dict[str, Baseline]] = {}
+    for test in filter(finished, session.tests):
+        key = machine_key(session.environment, {each.device for each in test.vram})
+        now.setdefault(key, {})[test.nodeid] = Baseline.of(runs_of(test), **origin)
+    told = []
+    collected = frozenset(collected)
+    for key, tests in now.items():
+        known = store.read(path).of(key)
+        changed = {
+            nodeid: each for nodeid, each in tests.items() if is_changed(known.get(nodeid), each, settings.tolerance)
+        }
+        gone = without_test(known, collected, lambda file: (root / file).is_file())
+        store.update(path, key, changed, gone=gone)
+        kept = len(tests) - len(changed)
+        counts = f"{len(changed)} written, {kept} kept as they were, {len(gone)} of tests that are no more removed"
+        told.append(f"{path.name}: {key}: {counts}")
+    return told or [f"{path.name}: no isolated test ran to its end, so nothing was written"]
+
+
+def messages(path: Path, session: SessionRecord, settings: Settings, collected: Iterable[str], root: Path) -> list[str]:
+    """What there is to say of tests beside their baselines, the failed ones aside: those have said it themselves."""
+    compared = [test for test in session.tests if test.baseline]
+    told = [
+        f"{test.nodeid}: {test.baseline.sentence}"
+        for test in compared
+        if test.baseline and test.baseline.verdict in {"shrank", "incomparable"}
+    ]
+    new = {
+        test.nodeid: Baseline.of([test])
+        for test in compared
+        if test.baseline and test.baseline.verdict == "new" and test.ram
+    }
+    if new:
+        told.append(f"{len(new)} without a baseline: --llm-baseline-update writes them")
+    borrowed = sorted({test.baseline.machine for test in compared if test.baseline and test.baseline.machine})
+    told += [f"compared with the baselines of {machine}" for machine in borrowed]
+    known = store.read(path)
+    match = nearest(machine_key(environment(settings), ()), known.machines)
+    if match and new:
+        gone = without_test(known.of(match.key), frozenset(collected), lambda file: (root / file).is_file())
+        told += [move.sentence() for move in moves({nodeid: known.of(match.key)[nodeid] for nodeid in gone}, new)]
+    return told
+
+
+def _commit(root: Path) -> str | None:
+    try:
+        asked = subprocess.run(
+            ["git", "rev-parse", "--short=10", "HEAD"],  # noqa: S607 -- whichever git the user has
+            cwd=root, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    except OSError:
+        return None
+    return asked.stdout.strip() or None

@@ -1,0 +1,72 @@
+"""From what was seen of a failed test to a diagnosis."""
+
+import dataclasses
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.diagnosis import CheckpointFacts, Diagnosis, LoadFacts, Symptom, diagnose
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.plugin.loads import Load
+from pytest_llmmem.plugin.said import Loaded, Raised
+
+_ASKED_BITS = {"int8": 8, "nf4": 4}
+
+
+def explain(
+    measured: Measured,
+    ending: Ending,
+    *,
+    raised: Raised | None,
+    loaded: Loaded | None,
+    asked: Load,
+    checkpoint: Checkpoint | None,
+) -> Diagnosis | None:
+    """What is known about a failure like this one; ``None`` when nothing is."""
+    host = probes.host_memory()
+    contained = host.limited_by != "host"
+    symptom = Symptom(
+        ending=ending,
+        error_type=raised.type if raised else None,
+        error_text=raised.text if raised else "",
+        stack=measured.stack or (raised.stack if raised else ()),
+        place=measured.place,
+        checkpoint=_facts_of(checkpoint) if checkpoint else None,
+        load=_load_facts(measured, loaded, asked),
+        host_available_bytes=None if contained else host.available_bytes,
+        container_available_bytes=host.available_bytes if contained else None,
+    )
+    return diagnose(symptom)
+
+
+def _facts_of(checkpoint: Checkpoint) -> CheckpointFacts:
+    shorter = (
+        shard.path.name
+        for shard in checkpoint.shards
+        if not shard.path.exists() or shard.path.stat().st_size < shard.file_bytes
+    )
+    return CheckpointFacts(
+        weights_bytes=checkpoint.weights_bytes,
+        dtype=checkpoint.dtype,
+        duplicates=checkpoint.duplicates,
+        truncated=tuple(dict.fromkeys((*checkpoint.truncated, *shorter))),
+    )
+
+
+def _load_facts(measured: Measured, loaded: Loaded | None, asked: Load) -> LoadFacts | None:
+    peaks = [phase.peak.peak_bytes for phase in measured.phases if phase.name == "load"]
+    dtype = asked.options.get("dtype", asked.options.get("torch_dtype"))
+    facts = LoadFacts(
+        asked_dtype=str(dtype).removeprefix("torch.") if dtype is not None else None,
+        peak_bytes=max(peaks, default=None),
+        asked_bits=_ASKED_BITS.get(asked.strategy),
+    )
+    if loaded is None:
+        return facts if peaks else None
+    return dataclasses.replace(
+        facts,
+        dtype=loaded.dtype,
+        nbytes=loaded.nbytes,
+        bits_per_parameter=loaded.bits_per_parameter,
+        quantized_fraction=loaded.quantized_fraction,
+    )

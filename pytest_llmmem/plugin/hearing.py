@@ -1,0 +1,73 @@
+"""In the parent: what a worker says while it runs one item."""
+
+import builtins
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.notes import lazy_load_notes
+from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.core.records import ModelRecord
+from pytest_llmmem.plugin.progress import Progress
+from pytest_llmmem.plugin.said import Aborted, Loaded, Raised, Reported, StillMapped, Warned
+
+
+@dataclass(slots=True)
+class Hearing:
+    """What a worker says while it runs one item."""
+
+    item: pytest.Item
+    progress_line: Progress
+    aborted: Aborted | None = None
+    loaded: Loaded | None = None
+    still_mapped_bytes: int | None = None
+    raised: Raised | None = None
+    """The first, which the later ones may follow from."""
+    _data: list[dict[str, Any]] = field(default_factory=list)
+
+    def said(self, what: Any) -> None:
+        match what:
+            case Reported(data):
+                self._data.append(data)
+            case Warned():
+                self._warn(what)
+            case Aborted():
+                self.aborted = what
+            case Loaded():
+                self.loaded = what
+            case StillMapped(mapped_bytes):
+                self.still_mapped_bytes = mapped_bytes
+            case Raised():
+                self.raised = self.raised or what
+
+    def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
+        self.progress_line.update(pid, seconds, growth_bytes + reading.file_bytes)
+
+    def reports(self) -> list[pytest.TestReport]:
+        config = self.item.config
+        return [config.hook.pytest_report_from_serializable(config=config, data=data) for data in self._data]
+
+    def notes(self, measured: Measured, model: ModelRecord | None) -> tuple[str, ...]:
+        """What the reader should know although nothing failed."""
+        lazy = lazy_load_notes(
+            measured.verdicts,
+            measured.peak,
+            weights_bytes=model.weights_bytes if model else None,
+            still_mapped_bytes=self.still_mapped_bytes,
+        )
+        return (*lazy, *(self.loaded.hints if self.loaded else ()))
+
+    def _warn(self, warned: Warned) -> None:
+        category = getattr(builtins, warned.category, None) or type(warned.category, (Warning,), {})
+        message = warnings.WarningMessage(category(warned.text), category, warned.filename, warned.lineno)
+        self.item.ihook.pytest_warning_recorded.call_historic(
+            kwargs={
+                "warning_message": message,
+                "nodeid": warned.nodeid,
+                "when": warned.when,
+                "location": warned.location,
+            }
+        )

@@ -1,0 +1,130 @@
+"""Which strategy loads the model of which test."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmmem.core.errors import MarkerError, SettingError
+from pytest_llmmem.core.places import describe_place
+from pytest_llmmem.plugin.markers import LlmLoad
+from pytest_llmmem.plugin.state import SETTINGS, TRACES
+
+if TYPE_CHECKING:
+    from pytest_llmmem.models.checkpoint import Checkpoint
+    from pytest_llmmem.models.loaded import LoadedModel
+    from pytest_llmmem.models.strategies import LoadRequest, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A strategy by name, and what a test passes to it."""
+
+    strategy: str = "default"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def loads_of(definition: pytest.Item) -> list[Load]:
+    """What a test is parametrised with: its marker's load, or those of ``--llm-load``; none for just ``default``."""
+    try:
+        marker = LlmLoad.of(definition)
+    except MarkerError:
+        return []  # its plan complains, with the place
+    if marker is not None:
+        return [Load(marker.strategy, marker.options)]
+    return [Load(name) for name in definition.config.stash[SETTINGS].load]
+
+
+def load_of(item: pytest.Item) -> Load:
+    """The load that a test runs with."""
+    callspec = getattr(item, "callspec", None)
+    load = callspec.params.get("llm_load") if callspec else None
+    return load if isinstance(load, Load) else Load()
+
+
+def find_strategy(config: pytest.Config, name: str) -> "Strategy":
+    """The strategy of that name, built in or the team's own. Raises ``ValueError`` with the names that there are."""
+    from pytest_llmmem.models import strategies
+
+    return strategies.find_strategy(name, own_strategies(config))
+
+
+def own_strategies(config: pytest.Config) -> "list[Strategy]":
+    """The team's own."""
+    return [strategy for given in config.hook.pytest_llmmem_strategies() for strategy in given]
+
+
+def check_load_settings(config: pytest.Config) -> None:
+    """Raises ``SettingError`` for a ``--llm-load`` that names no strategy."""
+    for name in config.stash[SETTINGS].load:
+        try:
+            find_strategy(config, name)
+        except ValueError as error:
+            msg = f"--llm-load: {error}"
+            raise SettingError(msg) from None
+
+
+def load(
+    config: pytest.Config,
+    checkpoint: "Checkpoint",
+    chosen: Load,
+    measured: Callable[[], AbstractContextManager[Any]],
+    folder: Path,
+) -> "LoadedModel":
+    """Load a model as it was chosen; skips the test, with the reason, where the strategy cannot be used."""
+    __tracebackhide__ = True
+    from pytest_llmmem.models.following import follow_load
+    from pytest_llmmem.models.strategies import load_model
+
+    strategy = find_strategy(config, chosen.strategy)
+    if reason := strategy.unavailable():
+        pytest.skip(f"llm_load {strategy.name!r}: {reason}")
+    traces = config.stash.get(TRACES, None)
+
+    @contextlib.contextmanager
+    def followed() -> Generator[Any]:
+        __tracebackhide__ = True
+        if traces is None:
+            with measured() as spent:
+                yield spent
+            return
+        with measured() as spent, follow_load(traces.place.write):
+            try:
+                yield spent
+            except Exception as error:
+                if place := traces.place.read():
+                    names = [shard.path.name for shard in checkpoint.shards]
+                    error.add_note(f"while reading {describe_place(place.shard, place.tensor, names)}")
+                raise
+
+    return load_model(_request(config, checkpoint, chosen, folder), strategy, followed)
+
+
+def _request(config: pytest.Config, checkpoint: "Checkpoint", chosen: Load, folder: Path) -> "LoadRequest":
+    from pytest_llmmem import probes
+    from pytest_llmmem.models.strategies import LoadRequest
+
+    trust = {"trust_remote_code": True} if config.stash[SETTINGS].trust_remote_code else {}
+    return LoadRequest(
+        checkpoint=checkpoint,
+        options=trust | dict(chosen.options),
+        offload_folder=folder,
+        host_available_bytes=probes.host_memory().available_bytes,
+    )
+
+
+@contextlib.contextmanager
+def scratch_folder(config: pytest.Config) -> Generator[Path]:
+    """A folder for what a load puts on disk; in a worker the parent removes it too, should the worker die."""
+    traces = config.stash.get(TRACES, None)
+    folder = Path(tempfile.mkdtemp(prefix="llmmem-offload-", dir=traces.scratch if traces else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

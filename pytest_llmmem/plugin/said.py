@@ -1,0 +1,114 @@
+"""What pytest in a worker says to pytest in the parent."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pytest_llmmem.core.diagnosis import frames_of
+from pytest_llmmem.core.records import TrialRecord
+from pytest_llmmem.core.stacks import Frame
+from pytest_llmmem.plugin.loads import Load
+
+ItemKey = tuple[str, int]
+"""A node id, and which of the items with that id is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Which item to run, and which one follows in the same worker."""
+
+    item: ItemKey
+    following: ItemKey | None
+    trials: tuple[TrialRecord, ...] = ()
+    """What ``first_load_that_fits`` has tried before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Load the model of an item once, and nothing else."""
+
+    item: ItemKey
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A report, made portable by pytest's own hook."""
+
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """A warning that pytest has recorded; classes do not travel, names do."""
+
+    text: str
+    category: str
+    filename: str
+    lineno: int
+    when: str
+    nodeid: str
+    location: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """``pytest.exit``, Ctrl-C or ``session.shouldstop`` inside the test: the whole session is to end."""
+
+    kind: Literal["exit", "interrupt", "stop"]
+    reason: str
+    returncode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An exception that ended a phase of the test."""
+
+    type: str
+    """With its module, unless it is built in: ``"torch.OutOfMemoryError"``."""
+    text: str
+    stack: tuple[Frame, ...] = ()
+    """Innermost first."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Raised":
+        kind = type(error)
+        plain = kind.__module__ in {"builtins", "__main__", "_pytest.outcomes", "pytest_llmmem"}
+        module = "" if plain else f"{kind.__module__}."
+        return cls(f"{module}{kind.__qualname__}", str(error)[:4000], frames_of(error))
+
+    @property
+    def line(self) -> str:
+        """``"ValueError: ..."``, the first line of it."""
+        first = (self.text.strip().splitlines() or [""])[0]
+        return f"{self.type}: {first}" if first else self.type
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """``loaded_model`` is there; sizes in bytes."""
+
+    load: str
+    dtype: str
+    nbytes: int
+    mapped_bytes: int | None
+    """Weights that are mapped and not resident yet."""
+    bits_per_parameter: float
+    quantized_fraction: float
+    disk_bytes: int
+    call: str
+    hints: tuple[str, ...] = ()
+    """Arguments that do nothing in the installed versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class StillMapped:
+    """Weights that are mapped and not resident at the end of the test."""
+
+    mapped_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A strategy cannot be used with what is installed."""
+
+    reason: str

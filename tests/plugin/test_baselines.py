@@ -1,0 +1,116 @@
+"""``--llm-baseline-update``, ``--llm-baseline``, ``--llm-tolerance``, ``--llm-repeat`` and ``llm_baseline``."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run
+
+TESTS = """
+    import pytest
+
+    @pytest.mark.in_worker
+    def test_grows(): held = bytearray({grows})
+
+    @pytest.mark.in_worker
+    def test_stays(): held = bytearray(50_000_000)
+
+    @pytest.mark.in_worker
+    @pytest.mark.llm_baseline(tolerance="200MB")
+    def test_may_grow(): held = bytearray({grows})
+"""
+
+
+def test_growth_beyond_the_tolerance_fails_and_names_both_numbers(
+    run: Callable[..., Run], pytester: pytest.Pytester
+) -> None:
+    source = TESTS.format(grows=100_000_000)
+    written = run(source, "--llm-baseline-update")
+    written.result.assert_outcomes(passed=3)
+    written.result.stdout.fnmatch_lines(["llm-baselines.json: *: 3 written, 0 kept*"])
+
+    same = run(source)
+    same.result.assert_outcomes(passed=3)
+    assert {test.baseline.verdict for test in same.record.tests if test.baseline} == {"held"}
+
+    grown = run(TESTS.format(grows=200_000_000))
+    grown.result.assert_outcomes(passed=2, failed=1)
+    baseline = grown["test_grows"].baseline
+    assert baseline is not None
+    assert baseline.verdict == "grew"
+    assert grown["test_grows"].outcome == "failed"
+    grown.result.stdout.fnmatch_lines(["baseline is * MB, used 200 MB unreclaimable: * MB more, most of it in call*"])
+
+    shrunk = run(TESTS.format(grows=20_000_000))
+    shrunk.result.assert_outcomes(passed=3)
+    shrunk.result.stdout.fnmatch_lines(
+        ["*test_grows: baseline is * MB, used * MB*--llm-baseline-update keeps the gain"]
+    )
+
+
+def test_a_test_without_a_baseline_is_a_message(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    run("import pytest\n@pytest.mark.in_worker\ndef test_a(): pass", "--llm-baseline-update")
+    ran = run("import pytest\n@pytest.mark.in_worker\ndef test_b(): pass")
+
+    ran.result.assert_outcomes(passed=1)
+    ran.result.stdout.fnmatch_lines(
+        ["1 without a baseline: --llm-baseline-update writes them", "*test_b has no baseline, and *test_a has one*"]
+    )
+
+
+def test_repeated_runs_give_a_median_and_a_spread(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    ran = run(
+        """
+        import pathlib, pytest
+
+        @pytest.mark.in_worker
+        def test_it(request):
+            counter = pathlib.Path(request.config.rootpath, "counter")
+            runs = int(counter.read_text()) if counter.exists() else 0
+            counter.write_text(str(runs + 1))
+            held = bytearray([100_000_000, 130_000_000, 110_000_000][runs])
+        """,
+        "--llm-repeat=3", "--llm-baseline-update",
+    )  # fmt: skip
+
+    ran.result.assert_outcomes(passed=1)
+    record = ran["test_it"]
+    assert [round(peak / 1e7) for peak in record.run_peaks_bytes] == [10, 13, 11]
+    assert record.ram is not None
+    assert round(record.ram.peak_bytes / 1e7) == 11
+    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text())["machines"].values()
+    (entry,) = machine.values()
+    assert entry["runs"] == 3
+    assert round(entry["spread_bytes"][0] / 1e7) == 3
+
+
+def test_workers_of_xdist_share_the_baselines(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    source = TESTS.format(grows=100_000_000)
+    run(source, "--llm-baseline-update", "-n", "2").result.stdout.fnmatch_lines(["*3 written, 0 kept*"])
+
+    grown = run(TESTS.format(grows=200_000_000), "-n", "2")
+
+    grown.result.assert_outcomes(passed=2, failed=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "*llm-baselines.json*"),
+        ('{"schema": 99, "machines": {}}', "*schema 99*"),
+        ('{"schema": 1, "environment": {}, "tests": []}', "*no baselines file, it seems to be a report*"),
+    ],
+)
+def test_an_unusable_file_stops_the_run_before_any_test(
+    run: Callable[..., Run], pytester: pytest.Pytester, text: str, complaint: str
+) -> None:
+    Path(pytester.path, "llm-baselines.json").write_text(text)
+
+    ran = run("import pytest\n@pytest.mark.in_worker\ndef test_a(): raise SystemExit('it ran')")
+
+    assert ran.result.ret == pytest.ExitCode.USAGE_ERROR
+    ran.result.stderr.fnmatch_lines([complaint])
+    assert "it ran" not in ran.text

@@ -1,0 +1,215 @@
+"""``--llm-load``, ``llm_load``, own strategies, and what is known of a load while it runs and when it fails."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Run, needs
+
+pytestmark = needs("torch", "transformers", "accelerate")
+
+TINY = "--llm-model=synthetic:tiny-neox"
+
+
+def test_a_test_runs_once_for_each_load_or_as_its_marker_says(
+    run: Callable[..., Run], pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest(
+        """
+        from pytest_llmmem.models.strategies import Strategy
+
+        def pytest_llmmem_strategies():
+            def load(request):
+                model = request.from_pretrained()
+                model.is_ours = True
+                return model
+            return [Strategy(name="ours", summary="our own", load=load)]
+        """
+    )
+    ran = run(
+        """
+        import pytest
+
+        def test_each(loaded_model, request):
+            assert loaded_model.load in request.node.name
+
+        @pytest.mark.llm_load("float32")
+        def test_marked(loaded_model):
+            assert str(loaded_model.dtype) == "torch.float32"
+
+        @pytest.mark.llm_load("ours", dtype="bfloat16", low_cpu_mem_usage=True)
+        def test_own(loaded_model):
+            assert loaded_model.model.is_ours
+            assert str(loaded_model.dtype) == "torch.bfloat16"
+
+        @pytest.mark.llm_load("int9")
+        def test_unknown(loaded_model): pass
+
+        @pytest.mark.llm_load("float32")
+        def test_without_a_model(): pass
+        """,
+        TINY, "--llm-load=bfloat16", "--llm-load=ours", timeout_s=120,
+    )  # fmt: skip
+
+    ran.result.assert_outcomes(passed=4, failed=2)
+    loads = {test.nodeid.partition("::")[2]: test.model.load for test in ran.record.tests if test.model}
+    assert loads == {
+        "test_each[tiny-neox-bfloat16]": "bfloat16",
+        "test_each[tiny-neox-ours]": "ours",
+        "test_marked[tiny-neox-float32]": "float32",
+        "test_own[tiny-neox-ours]": "ours",
+    }
+    assert any("low_cpu_mem_usage" in note for note in ran["test_own[tiny-neox-ours]"].notes)
+    ran.result.stdout.fnmatch_lines([
+        "*llm_load on *test_unknown*'int9' is not a strategy: write one of default,*ours*",
+        "*llm_load on *test_without_a_model*: this test loads nothing through us: let it use the fixture loaded_model",
+    ])  # fmt: skip
+
+
+def test_an_unknown_load_stops_the_session(run: Callable[..., Run]) -> None:
+    ran = run("def test_it(loaded_model): pass", TINY, "--llm-load=int9")
+
+    assert ran.result.ret == pytest.ExitCode.USAGE_ERROR
+    ran.result.stderr.fnmatch_lines(["ERROR: --llm-load: 'int9' is not a strategy: write one of default,*"])
+
+
+def test_loads_are_tried_until_one_fits(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+
+        @pytest.mark.max_ram("250MB")
+        def test_fits(first_load_that_fits):
+            assert first_load_that_fits.load == "default"
+            assert first_load_that_fits.nbytes_on("meta") == 0
+
+        @pytest.mark.max_ram("2MB")
+        def test_none_fits(first_load_that_fits): pass
+
+        def test_without_a_limit(first_load_that_fits): pass
+        """,
+        "--llm-model=synthetic:bert-base", "--llm-load=naive", "--llm-load=default", timeout_s=120,
+    )  # fmt: skip
+
+    ran.result.assert_outcomes(passed=1, errors=1, failed=1)
+    naive, default = ran["test_fits[bert-base]"].trials
+    assert (naive.load, naive.fits, naive.ending) == ("naive", False, "over_budget")
+    assert (default.load, default.fits, default.ending) == ("default", True, "completed")
+    assert naive.peak_bytes is not None
+    assert naive.peak_bytes > 250e6
+    assert "from_pretrained(" in default.call
+    assert [trial.fits for trial in ran["test_none_fits[bert-base]"].trials] == [False, False]
+    ran.result.stdout.fnmatch_lines([
+        "no load fits:",
+        "  naive  *over budget: max_ram is 2.00 MB, used *",
+        "*first_load_that_fits on *test_without_a_limit*: fits into what? mark the test with max_ram*",
+    ])  # fmt: skip
+
+
+def test_a_death_says_where_in_the_load_it_was(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        import os, signal
+        from pytest_llmmem.models.strategies import Strategy
+
+        def pytest_llmmem_strategies():
+            def load(request):
+                from safetensors import safe_open
+                for shard in request.checkpoint.shards:
+                    with safe_open(shard.path, "pt") as file:
+                        for name in file.keys():
+                            if shard is request.checkpoint.shards[1] and "layers" in name:
+                                file.get_tensor(name)
+                                os.kill(os.getpid(), signal.SIGKILL)
+                            file.get_tensor(name)
+            return [Strategy(name="dies", summary="dies in its second shard", load=load)]
+        """
+    )
+    ran = run(
+        "def test_it(loaded_model): pass",
+        "--llm-model=synthetic:tiny-neox?shard=100kB", "--llm-load=dies", timeout_s=120,
+    )  # fmt: skip
+
+    record = ran["test_it[tiny-neox-100kB-dies]"]
+    assert record.ending.signal == "SIGKILL"
+    assert record.ending.place is not None
+    assert record.ending.place.startswith("shard 2 of ")
+    assert "layers" in record.ending.place
+    assert record.timeline is not None
+    assert record.timeline.seconds
+    ran.result.stdout.fnmatch_lines(["place     shard 2 of *"])
+
+
+def test_a_known_failure_is_explained_and_a_load_that_never_became_resident_is_noted(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+
+        @pytest.mark.max_ram("1GB")
+        def test_lazy(loaded_model): pass
+
+        @pytest.mark.max_ram("1GB")
+        def test_touched(loaded_model): loaded_model.touch()
+
+        @pytest.mark.max_ram("150MB")
+        def test_mapped(loaded_model):
+            loaded_model.touch()
+
+        @pytest.mark.llm_load("default", load_in_8bit=True)
+        def test_8bit(loaded_model): pass
+        """,
+        "--llm-model=synthetic:bert-base", timeout_s=120,
+    )  # fmt: skip
+
+    assert "never resident" in ran["test_lazy[bert-base]"].notes[0]
+    assert ran["test_touched[bert-base]"].notes == ()
+    assert "mapped files do not count" in ran["test_mapped[bert-base]"].notes[0]
+    explained = ran["test_8bit[bert-base-default]"]
+    assert explained.ending.error is not None
+    assert explained.ending.error.startswith("TypeError: ")
+    assert explained.diagnosis is not None
+    ran.result.stdout.fnmatch_lines(["*llmmem: what to do*", explained.diagnosis.lines[0]])
+
+
+def test_what_is_written_to_disk_is_judged(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import mmap, pytest, subprocess, sys
+
+        def write(path, size):
+            with open(path, "wb") as file:
+                file.write(b"x" * size)
+
+        @pytest.mark.max_disk("10MB")
+        def test_little(tmp_path): write(tmp_path / "a", 5_000_000)
+
+        @pytest.mark.max_disk("10MB")
+        def test_much(tmp_path): write(tmp_path / "a", 15_000_000)
+
+        @pytest.mark.max_disk("10MB")
+        def test_mapped(tmp_path):
+            with open(tmp_path / "a", "w+b") as file:
+                file.truncate(15_000_000)
+                with mmap.mmap(file.fileno(), 0) as view:
+                    view[:] = b"x" * 15_000_000
+
+        @pytest.mark.max_disk("10MB")
+        def test_child(tmp_path):
+            subprocess.run([sys.executable, "-c", "open('a', 'wb').write(b'x' * 15_000_000)"], cwd=tmp_path, check=True)
+        """,
+        f"--basetemp={pytest_folder_on_disk()}",
+    )
+
+    ran.result.assert_outcomes(passed=1, failed=3)
+    for name in ("test_much", "test_mapped", "test_child"):
+        written = ran[name].disk_written_bytes
+        assert written is not None
+        assert 15_000_000 <= written < 16_000_000
+    ran.result.stdout.fnmatch_lines(["*max_disk is 10.0 MB, wrote 15.0 MB: 5.0* MB over*"])
+
+
+def pytest_folder_on_disk() -> str:
+    """A folder that is no tmpfs, whose files are memory."""
+    import tempfile
+
+    return tempfile.mkdtemp(dir="/var/tmp")
