@@ -36,7 +36,7 @@ def _of_files(checkpoint: Checkpoint) -> Iterator[Finding]:
         names = _some(checkpoint.duplicates)
         yield Finding(
             "duplicates",
-            f"{names} ({format_size(wasted)}) are never read, a load takes the {checkpoint.format} files: remove them",
+            f"{names} ({format_size(wasted)}): no load reads it beside {checkpoint.format} files: remove it",
         )
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
@@ -11,30 +11,12 @@ from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.errors import BudgetExceeded, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, PhaseName
-from pytest_llmmem.core.records import (
-    BudgetRecord,
-    DiagnosisRecord,
-    EndingRecord,
-    ModelRecord,
-    Outcome,
-    PhaseRecord,
-    RamRecord,
-    TestRecord,
-    TrialRecord,
-)
-from pytest_llmmem.core.stacks import users_first
 from pytest_llmmem.ledger import PHASES
 from pytest_llmmem.plugin.compat import evaluate_xfail, make_report
-from pytest_llmmem.plugin.said import Raised
-from pytest_llmmem.probes import INTERVAL_S
 from pytest_llmmem.reports import failure
 
 _BREACH: Final = "llmmem_breach"
 """Set on the report that fails because of a broken budget."""
-
-
-RECORD: Final = "llmmem"
-"""The attribute of a test's last report that carries its record, as plain JSON: it survives xdist."""
 
 
 class _Failed(pytest.fail.Exception):  # type: ignore[misc,name-defined]  # pytest gives its exceptions as attributes
@@ -184,98 +166,3 @@ def with_comparison(
         else:
             replaced.append(report)
     return replaced
-
-
-def record_of(
-    item: pytest.Item,
-    reports: Sequence[pytest.TestReport],
-    measured: Measured,
-    ending: Ending,
-    model: ModelRecord | None,
-    *,
-    raised: Raised | None,
-    trials: tuple[TrialRecord, ...],
-    diagnosis: DiagnosisRecord | None,
-) -> TestRecord:
-    """All of it as one record."""
-    peak = measured.peak
-    outcome = outcome_of(reports)
-    skipped = raised.text if raised and outcome == "skipped" else ""
-    return TestRecord(
-        nodeid=item.nodeid,
-        outcome=outcome,
-        duration_s=measured.seconds,
-        ending=EndingRecord(
-            kind=ending.kind,
-            signal=ending.signal,
-            exit_code=ending.exit_code,
-            phase=ending.phase,
-            note=ending.note or skipped,
-            error=raised.line if raised and not skipped else None,
-            place=measured.place,
-        ),
-        ram=None
-        if peak is None
-        else RamRecord(**dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)),
-        phases=tuple(
-            PhaseRecord(
-                name=phase.name,
-                peak_bytes=phase.peak.peak_bytes,
-                seconds=phase.seconds,
-                started_s=phase.started_s,
-                peak_resident_bytes=phase.peak.peak_resident_bytes,
-            )
-            for phase in measured.phases
-        ),
-        budgets=tuple(
-            BudgetRecord(
-                kind=verdict.budget.kind,
-                limit=verdict.budget.limit.text,
-                limit_bytes=verdict.budget.limit_bytes,
-                actual_bytes=verdict.actual_bytes,
-                held=verdict.held,
-                name=verdict.budget.name,
-                count=verdict.budget.count,
-            )
-            for verdict in measured.verdicts
-        ),
-        model=model,
-        stack=tuple(frame.shown(str(item.config.rootpath)) for frame in users_first(measured.stack)),
-        stack_at=measured.stack_at if measured.stack else None,
-        notes=measured.notes,
-        timeline=measured.timeline,
-        trials=trials,
-        diagnosis=diagnosis,
-        ranks=measured.ranks,
-        disk_written_bytes=measured.written_bytes,
-        location=f"{item.location[0]}:{(item.location[1] or 0) + 1}",
-    )
-
-
-def outcome_of(reports: Sequence[pytest.TestReport]) -> Outcome:
-    """One word for a test, of the words that pytest's own summary uses."""
-    if any(report.failed and report.when != "call" for report in reports):
-        return "error"
-    for report in reports:
-        expected = hasattr(report, "wasxfail")
-        if report.failed:
-            return "failed"
-        if report.skipped:
-            return "xfailed" if expected else "skipped"
-        if expected and report.when == "call":
-            return "xpassed"
-    return "passed"
-
-
-def attach(reports: Sequence[pytest.TestReport], record: TestRecord) -> None:
-    """Put the numbers where other tools look: user properties on every report, the record on the last."""
-    properties: list[tuple[str, Any]] = [("llm_ending", record.ending.kind)]
-    if record.ram is not None:
-        properties += [
-            ("llm_peak_ram_bytes", record.ram.peak_bytes),
-            ("llm_peak_resident_bytes", record.ram.peak_resident_bytes),
-        ]
-    for report in reports:
-        report.user_properties = [*report.user_properties, *properties]
-    if reports:
-        setattr(reports[-1], RECORD, record.to_json())

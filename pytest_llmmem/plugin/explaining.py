@@ -1,42 +1,54 @@
 """From what was seen of a failed test to a diagnosis."""
 
 import dataclasses
+from collections.abc import Sequence
+
+import pytest
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.diagnosis import CheckpointFacts, Diagnosis, LoadFacts, Symptom, diagnose
+from pytest_llmmem.core.diagnosis import CheckpointFacts, LoadFacts, Symptom, diagnose
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import DiagnosisRecord
 from pytest_llmmem.models.checkpoint import Checkpoint
-from pytest_llmmem.plugin.loads import Load
-from pytest_llmmem.plugin.said import Loaded, Raised
+from pytest_llmmem.plugin.hearing import Hearing
+from pytest_llmmem.plugin.loads import Load, load_of
+from pytest_llmmem.plugin.said import Loaded
 
 _ASKED_BITS = {"int8": 8, "nf4": 4}
 
 
 def explain(
+    reports: Sequence[pytest.TestReport],
     measured: Measured,
     ending: Ending,
-    *,
-    raised: Raised | None,
-    loaded: Loaded | None,
-    asked: Load,
+    hearing: Hearing,
     checkpoint: Checkpoint | None,
-) -> Diagnosis | None:
-    """What is known about a failure like this one; ``None`` when nothing is."""
-    host = probes.host_memory()
+) -> DiagnosisRecord | None:
+    """Say under a failure what is known about failures like it; ``None`` when nothing is, or nothing failed."""
+    failed = [report for report in reports if report.failed]
+    diagnosis = diagnose(_symptom(measured, ending, hearing, checkpoint)) if failed else None
+    if diagnosis is None:
+        return None
+    for report in failed:
+        report.sections.append(("llmmem: what to do", "\n".join(diagnosis.lines())))
+    return DiagnosisRecord(id=diagnosis.id, lines=diagnosis.lines())
+
+
+def _symptom(measured: Measured, ending: Ending, hearing: Hearing, checkpoint: Checkpoint | None) -> Symptom:
+    host, raised = probes.host_memory(), hearing.raised
     contained = host.limited_by != "host"
-    symptom = Symptom(
+    return Symptom(
         ending=ending,
         error_type=raised.type if raised else None,
         error_text=raised.text if raised else "",
         stack=measured.stack or (raised.stack if raised else ()),
         place=measured.place,
         checkpoint=_facts_of(checkpoint) if checkpoint else None,
-        load=_load_facts(measured, loaded, asked),
+        load=_load_facts(measured, hearing.loaded, load_of(hearing.item)),
         host_available_bytes=None if contained else host.available_bytes,
         container_available_bytes=host.available_bytes if contained else None,
     )
-    return diagnose(symptom)
 
 
 def _facts_of(checkpoint: Checkpoint) -> CheckpointFacts:

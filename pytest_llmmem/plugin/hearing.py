@@ -11,6 +11,8 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.notes import lazy_load_notes
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.records import ModelRecord
+from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.plugin.loads import load_of
 from pytest_llmmem.plugin.progress import Progress
 from pytest_llmmem.plugin.said import Aborted, Loaded, Raised, Reported, StillMapped, Warned
 
@@ -49,6 +51,19 @@ class Hearing:
     def reports(self) -> list[pytest.TestReport]:
         config = self.item.config
         return [config.hook.pytest_report_from_serializable(config=config, data=data) for data in self._data]
+
+    def model(self, checkpoint: Checkpoint | None) -> ModelRecord | None:
+        """The model of the test, as far as it is known."""
+        if checkpoint is None:
+            return None
+        return ModelRecord(
+            source=checkpoint.source,
+            load=self.loaded.load if self.loaded else load_of(self.item).strategy,
+            weights_bytes=checkpoint.weights_bytes,
+            largest_shard_bytes=checkpoint.largest_shard_bytes,
+            parameters=checkpoint.parameters,
+            mapped_bytes=self.loaded.mapped_bytes if self.loaded else None,
+        )
 
     def notes(self, measured: Measured, model: ModelRecord | None) -> tuple[str, ...]:
         """What the reader should know although nothing failed."""

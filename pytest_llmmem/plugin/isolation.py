@@ -11,17 +11,14 @@ import pytest
 
 from pytest_llmmem.baselines.values import median_run
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.records import DiagnosisRecord, ModelRecord, TestRecord, TrialRecord
+from pytest_llmmem.core.records import TestRecord, TrialRecord
 from pytest_llmmem.engine import LoadPlan, measure
 from pytest_llmmem.models.checkpoint import Checkpoint
-from pytest_llmmem.plugin import baselining, bridge
+from pytest_llmmem.plugin import baselining, bridge, recording
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
 from pytest_llmmem.plugin.explaining import explain
 from pytest_llmmem.plugin.hearing import Hearing
 from pytest_llmmem.plugin.inside import item_keys
-from pytest_llmmem.plugin.loads import load_of
 from pytest_llmmem.plugin.planning import Isolated, plan_item
 from pytest_llmmem.plugin.pool import Pool, open_pool
 from pytest_llmmem.plugin.progress import Progress
@@ -109,9 +106,9 @@ class Isolation:
         if self._judge is not None and (comparison := self._judge.judge(item, records)):
             reports = bridge.with_comparison(item, reports, comparison)
             record = dataclasses.replace(
-                record, outcome=bridge.outcome_of(reports), baseline=baselining.record_of(comparison)
+                record, outcome=recording.outcome_of(reports), baseline=baselining.record_of(comparison)
             )
-        bridge.attach(reports, record)
+        recording.attach(reports, record)
         return reports, chosen.aborted
 
     def _run_once(
@@ -142,11 +139,11 @@ class Isolation:
             # its stop came too late for this test, and must not reach the next one
             worker.kill()
             worker.close()
-        model = self._model_record(item, hearing)
+        model = hearing.model(self._find(item))
         measured = dataclasses.replace(measured, notes=(*measured.notes, *hearing.notes(measured, model)))
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
-        diagnosis = self._explain(item, reports, measured, ending, hearing)
-        record = bridge.record_of(
+        diagnosis = explain(reports, measured, ending, hearing, self._find(item))
+        record = recording.record_of(
             item, reports, measured, ending, model, raised=hearing.raised, trials=trials, diagnosis=diagnosis
         )
         return _Ran(reports, record, hearing.aborted)
@@ -187,45 +184,6 @@ class Isolation:
             return self._find_checkpoint(item)
         except LlmmemError:
             return None  # the fixture raises it, inside the test
-
-    def _model_record(self, item: pytest.Item, hearing: Hearing) -> ModelRecord | None:
-        checkpoint = self._find(item)
-        if checkpoint is None:
-            return None
-        return ModelRecord(
-            source=checkpoint.source,
-            load=hearing.loaded.load if hearing.loaded else load_of(item).strategy,
-            weights_bytes=checkpoint.weights_bytes,
-            largest_shard_bytes=checkpoint.largest_shard_bytes,
-            parameters=checkpoint.parameters,
-            mapped_bytes=hearing.loaded.mapped_bytes if hearing.loaded else None,
-        )
-
-    def _explain(
-        self,
-        item: pytest.Item,
-        reports: list[pytest.TestReport],
-        measured: Measured,
-        ending: Ending,
-        hearing: Hearing,
-    ) -> DiagnosisRecord | None:
-        """Say under a failure what is known about failures like it."""
-        failed = [report for report in reports if report.failed]
-        if not failed:
-            return None
-        diagnosis = explain(
-            measured,
-            ending,
-            raised=hearing.raised,
-            loaded=hearing.loaded,
-            asked=load_of(item),
-            checkpoint=self._find(item),
-        )
-        if diagnosis is None:
-            return None
-        for report in failed:
-            report.sections.append(("llmmem: what to do", "\n".join(diagnosis.lines())))
-        return DiagnosisRecord(id=diagnosis.id, lines=diagnosis.lines())
 
     def _startup(self) -> str:
         output = getattr(self._pool.source, "startup_output", None)

@@ -57,6 +57,9 @@ def details(measured: Measured, *, root: str) -> str:
             f"{phase.name} {format_size(phase.peak.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases
         )
         lines.append("phases    " + ", ".join(phases))
+    if measured.ranks:
+        ranks = (f"{rank.rank}: {format_size(rank.peak_bytes)}" for rank in measured.ranks)
+        lines.append("ranks     " + ", ".join(ranks))
     lines += [f"budget    {_line(verdict)}" for verdict in measured.verdicts]
     if (verdict := _broken(measured)) and not measured.ending.died:
         lines.append(

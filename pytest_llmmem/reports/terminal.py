@@ -92,6 +92,8 @@ def _full(test: TestRecord) -> Iterator[str]:
             f"  {budget.kind}{name} {budget.limit} = {format_size(budget.limit_bytes)}: "
             f"{format_size(budget.actual_bytes)} {budget.count}, {'held' if budget.held else 'broken'}"
         )
+    for rank in test.ranks:
+        yield f"  rank {rank.rank}: {format_size(rank.peak_bytes)}, resident {format_size(rank.peak_resident_bytes)}"
     if test.model:
         yield (
             f"  model {test.model.source}: {test.model.parameters:,} parameters, "

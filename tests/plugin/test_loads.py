@@ -208,6 +208,32 @@ def test_what_is_written_to_disk_is_judged(run: Callable[..., Run]) -> None:
     ran.result.stdout.fnmatch_lines(["*max_disk is 10.0 MB, wrote 15.0 MB: 5.0* MB over*"])
 
 
+def test_ranks_of_a_launch_are_measured_together_and_each(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os, pytest, subprocess, sys
+
+        @pytest.mark.max_ram("100MB")
+        def test_it():
+            program = "import os, time; held = bytearray((1 + int(os.environ['RANK'])) * 60_000_000); time.sleep(0.5)"
+            ranks = [
+                subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"RANK": str(rank)})
+                for rank in (0, 1)
+            ]
+            for rank in ranks: assert rank.wait() == 0
+        """
+    )
+
+    record = ran["test_it"]
+    assert record.ram is not None
+    assert [rank.rank for rank in record.ranks] == [0, 1]
+    assert 60e6 < record.ranks[0].peak_bytes < 80e6
+    assert 120e6 < record.ranks[1].peak_bytes < 140e6
+    assert record.ram.peak_bytes > 180e6
+    assert record.ending.kind == "over_budget"
+    ran.result.stdout.fnmatch_lines(["ranks     0: *, 1: *"])
+
+
 def pytest_folder_on_disk() -> str:
     """A folder that is no tmpfs, whose files are memory."""
     import tempfile

@@ -27,7 +27,10 @@ def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
         (["--llm-timeout=abc"], "--llm-timeout: 'abc' is not a timeout: write seconds above zero, like 30 or 0.5"),
         (["--llm-max-ram=8GBB"], "--llm-max-ram: '8GBB' is not a limit (cannot read '8GBB'): write *"),
         (["--llm-reserve=much"], "--llm-reserve: 'much' is not a memory size: write a number and a unit, *"),
-        (["--llm-report=out.xyz"], "--llm-report: 'out.xyz' has no ending that says what to write: use one of .trace.json, .json, .html, .md"),
+        (
+            ["--llm-report=out.xyz"],
+            "--llm-report: 'out.xyz' has no ending that says what to write: use one of .trace.json, .json, .html, .md",
+        ),
         (["--llm-report=/proc/out.json"], "--llm-report: '/proc/out.json' cannot be written: *"),
         (["--llm-model=./nowhere"], "--llm-model=./nowhere: *"),
         (["--llm-model=synthetic:nothing"], "--llm-model=synthetic:nothing: there is no preset 'nothing' *"),
