@@ -93,7 +93,7 @@ def test_forward(loaded_model: LoadedModel, memory_budget: Window) -> None:
 def test_dtype(loaded_model: LoadedModel, llm_load: Load) -> None:
     """Weights have the dtype that was asked for, or else the checkpoint's."""
     checkpoint = loaded_model.checkpoint
-    wanted = _asked_dtype(llm_load) or checkpoint.dtype
+    wanted = llm_load.asked_dtype or checkpoint.dtype
     found = str(loaded_model.dtype).removeprefix("torch.")
     if found != wanted:
         pytest.fail(
@@ -210,15 +210,8 @@ def _within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel)
         )
 
 
-def _asked_dtype(chosen: Load) -> str | None:
-    asked = chosen.options.get("dtype", chosen.options.get("torch_dtype"))
-    if asked is not None:
-        return str(asked).removeprefix("torch.")
-    return chosen.strategy if chosen.strategy in {"float32", "float16", "bfloat16"} else None
-
-
 def _is_quantized(chosen: Load) -> bool:
-    return chosen.strategy in {"int8", "nf4"} or "quantization_config" in chosen.options
+    return chosen.asked_bits is not None or "quantization_config" in chosen.options
 
 
 def _cap_bytes(cap: object) -> int | None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from pytest_llmmem import probes
 from pytest_llmmem.core.diagnosis import CheckpointFacts, LoadFacts, Symptom, diagnose
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
@@ -15,8 +14,6 @@ from pytest_llmmem.plugin.hearing import Hearing
 from pytest_llmmem.plugin.loads import Load, load_of
 from pytest_llmmem.plugin.said import Loaded
 
-_ASKED_BITS = {"int8": 8, "nf4": 4}
-
 
 def explain(
     reports: Sequence[pytest.TestReport],
@@ -25,9 +22,12 @@ def explain(
     hearing: Hearing,
     checkpoint: Checkpoint | None,
 ) -> DiagnosisRecord | None:
-    """Say under a failure what is known about failures like it; ``None`` when nothing is, or nothing failed."""
+    """Say under a failure what is known about failures like it; ``None`` when nothing is.
+
+    Of a test that passed it is what its load did and should not have done.
+    """
     failed = [report for report in reports if report.failed]
-    diagnosis = diagnose(_symptom(measured, ending, hearing, checkpoint)) if failed else None
+    diagnosis = diagnose(_symptom(measured, ending, hearing, checkpoint)) if failed or hearing.loaded else None
     if diagnosis is None:
         return None
     for report in failed:
@@ -36,13 +36,13 @@ def explain(
 
 
 def _symptom(measured: Measured, ending: Ending, hearing: Hearing, checkpoint: Checkpoint | None) -> Symptom:
-    host, raised = probes.host_memory(), hearing.raised
+    host, raised = hearing.host, hearing.raised
     contained = host.limited_by != "host"
     return Symptom(
         ending=ending,
         error_type=raised.type if raised else None,
         error_text=raised.text if raised else "",
-        stack=measured.stack or (raised.stack if raised else ()),
+        stack=(raised and raised.stack) or measured.stack,
         place=measured.place,
         checkpoint=_facts_of(checkpoint) if checkpoint else None,
         load=_load_facts(measured, hearing.loaded, load_of(hearing.item)),
@@ -67,12 +67,7 @@ def _facts_of(checkpoint: Checkpoint) -> CheckpointFacts:
 
 def _load_facts(measured: Measured, loaded: Loaded | None, asked: Load) -> LoadFacts | None:
     peaks = [phase.peak.peak_bytes for phase in measured.phases if phase.name == "load"]
-    dtype = asked.options.get("dtype", asked.options.get("torch_dtype"))
-    facts = LoadFacts(
-        asked_dtype=str(dtype).removeprefix("torch.") if dtype is not None else None,
-        peak_bytes=max(peaks, default=None),
-        asked_bits=_ASKED_BITS.get(asked.strategy),
-    )
+    facts = LoadFacts(asked_dtype=asked.asked_dtype, peak_bytes=max(peaks, default=None), asked_bits=asked.asked_bits)
     if loaded is None:
         return facts if peaks else None
     return dataclasses.replace(

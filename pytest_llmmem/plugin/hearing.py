@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmmem import probes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.notes import lazy_load_notes
 from pytest_llmmem.core.readings import Reading
@@ -15,6 +16,7 @@ from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin.loads import load_of
 from pytest_llmmem.plugin.progress import Progress
 from pytest_llmmem.plugin.said import Aborted, Loaded, Raised, Reported, StillMapped, Warned
+from pytest_llmmem.probes.host import HostMemory
 
 
 @dataclass(slots=True)
@@ -23,6 +25,8 @@ class Hearing:
 
     item: pytest.Item
     progress_line: Progress
+    host: HostMemory = field(default_factory=probes.host_memory)
+    """Before the test."""
     aborted: Aborted | None = None
     loaded: Loaded | None = None
     still_mapped_bytes: int | None = None

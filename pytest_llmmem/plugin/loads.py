@@ -29,6 +29,19 @@ class Load:
     strategy: str = "default"
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def asked_dtype(self) -> str | None:
+        """``"float16"``; ``None`` when the dtype was left to the library."""
+        asked = self.options.get("dtype", self.options.get("torch_dtype"))
+        if asked is None and self.strategy in {"float32", "float16", "bfloat16"}:
+            return self.strategy
+        return None if asked in {None, "auto"} else str(asked).removeprefix("torch.")
+
+    @property
+    def asked_bits(self) -> int | None:
+        """Of the quantisation; ``None`` without one, or when a config of the team's own says it."""
+        return {"int8": 8, "nf4": 4}.get(self.strategy)
+
 
 def loads_of(definition: pytest.Item) -> list[Load]:
     """What a test is parametrised with: its marker's load, or those of ``--llm-load``; none for just ``default``."""

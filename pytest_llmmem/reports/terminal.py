@@ -24,7 +24,7 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
     if len(shown) < len(measured):
         yield f"and {len(measured) - len(shown)} more: -v shows all"
     if verbosity <= 1:
-        yield from (f"note: {test.nodeid}: {note}" for test in shown for note in test.notes)
+        yield from (f"note: {test.nodeid}: {note}" for test in shown for note in notes_of(test))
     for test in shown:
         if test.trials:
             yield f"loads tried for {test.nodeid}:"
@@ -33,6 +33,12 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
         for test in shown:
             yield ""
             yield from _full(test)
+
+
+def notes_of(test: TestRecord) -> tuple[str, ...]:
+    """What the reader should know, although it failed nothing: of a failure the report itself says what is known."""
+    found = test.diagnosis.lines[:2] if test.diagnosis and test.outcome == "passed" else ()
+    return (*test.notes, *([" ".join(found)] if found else []))
 
 
 def trial_table(trials: Sequence[TrialRecord]) -> Iterator[str]:
@@ -101,4 +107,4 @@ def _full(test: TestRecord) -> Iterator[str]:
         )
         if test.model.mapped_bytes:
             yield f"  {format_size(test.model.mapped_bytes)} were mapped and not resident when the load returned"
-    yield from (f"  {note}" for note in test.notes)
+    yield from (f"  {note}" for note in notes_of(test))
