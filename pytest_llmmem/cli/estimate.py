@@ -98,7 +98,9 @@ def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dic
         )
         raise SettingError(msg)
     measured = [dataclasses.asdict(row) | {"ratio": round(row.ratio, 3), "held": row.held} for row in rows]
-    findings = [{"id": "above", "text": explain(row, checkpoint, session)} for row in rows if not row.held]
+    # of a load with two peaks above, the unreclaimable one tells the story
+    above = {(row.nodeid, row.load): row for row in reversed(rows) if not row.held}
+    findings = [{"id": "above", "text": explain(row, checkpoint, session)} for row in reversed(above.values())]
     return {"measured": measured, "findings": findings}
 
 
@@ -108,7 +110,8 @@ def _print(document: Mapping[str, Any]) -> None:
     print_table(header, map(_load_row, document["loads"]))
     print_table(("training", "parameters", "gradients", "Adam", "together"), map(_training_row, document["training"]))
     if document["measured"]:
-        print_table(("measured", "count", "predicted", "measured", "ratio"), map(_measured_row, document["measured"]))
+        header = ("test", "load", "count", "predicted", "measured", "ratio")
+        print_table(header, map(_measured_row, document["measured"]))
     print_findings(finding["text"] for finding in document["findings"])
 
 
@@ -135,9 +138,9 @@ def _training_row(training: Mapping[str, Any]) -> tuple[str, ...]:
     return training["precision"], *(_size(training[name]) for name in sizes)
 
 
-def _measured_row(measured: Mapping[str, Any]) -> tuple[str, ...]:
-    sizes = (_size(measured["predicted_bytes"]), _size(measured["measured_bytes"]))
-    return f"{measured['load']} in {measured['nodeid']}", measured["count"], *sizes, f"{measured['ratio']:.2f}"
+def _measured_row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    sizes = (_size(row["predicted_bytes"]), _size(row["measured_bytes"]))
+    return row["nodeid"], row["load"], row["count"], *sizes, f"{row['ratio']:.2f}"
 
 
 def _size(size_bytes: int | None) -> str:

@@ -1,6 +1,7 @@
 """Runs pytest over one of our own modules, and gives what was measured."""
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -40,4 +41,7 @@ def _complaint(*outputs: str) -> str:
     """Pytest's own last word about what it could not use."""
     lines = [line.removeprefix("ERROR: ") for output in outputs for line in output.splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith("--llm-")), None)
-    return told or "\n".join(lines[-10:]) or "pytest said nothing"
+    if told:
+        # the option that pytest knows, under the name that it has here
+        return re.sub(r"^--llm-(?:model=(\S+))?", lambda match: f"MODEL {match[1]}" if match[1] else "--", told)
+    return "\n".join(lines[-10:]) or "pytest said nothing"

@@ -1,0 +1,90 @@
+"""``llmmem compare``, ``history``, ``merge`` and ``suggest``."""
+
+import json
+from pathlib import Path
+
+from pytest_llmmem.baselines import store
+from pytest_llmmem.baselines.values import Baseline
+from pytest_llmmem.core.records import EndingRecord, RamRecord, SessionRecord, TestRecord
+from tests.cli.conftest import Llmmem
+
+ENVIRONMENT = {
+    "platform": "linux",
+    "machine": "x86_64",
+    "torch": "2.13.0",
+    "transformers": "5.23.0",
+    "malloc": "default",
+}
+
+
+def report(name: str, peak_bytes: int, *more: int) -> Path:
+    """A session of one test, run once or several times."""
+    ram = RamRecord(
+        baseline_bytes=0, peak_bytes=peak_bytes, peak_resident_bytes=peak_bytes, peak_file_bytes=0,
+        absolute_peak_bytes=peak_bytes, error_bytes=0, method="kernel", interval_ms=2,
+    )  # fmt: skip
+    test = TestRecord(
+        nodeid="test_a.py::test_it", outcome="passed", duration_s=1, ending=EndingRecord(kind="completed"), ram=ram,
+        run_peaks_bytes=(peak_bytes, *more) if more else (),
+    )  # fmt: skip
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(SessionRecord(environment=ENVIRONMENT, tests=(test,)).to_json()))
+    return path
+
+
+def test_growth_between_two_reports_is_status_1_and_goes_into_a_pull_request(llmmem: Llmmem) -> None:
+    old, new = report("old.json", 100_000_000), report("new.json", 200_000_000)
+
+    done = llmmem("compare", old, new, "--format=markdown")
+
+    assert done.code == 1
+    assert "| grew | 100 MB | 200 MB |" in done.out
+    assert done.out.splitlines()[-1] == "1 grew"
+    assert llmmem("compare", new, old).code == 0
+    assert llmmem("compare", old, new, "--tolerance", "200MB").code == 0
+    assert llmmem("compare", old, new, "--json").document["tests"][0]["verdict"] == "grew"
+
+
+def test_history_names_the_step(llmmem: Llmmem) -> None:
+    for number, size in enumerate((100, 101, 200, 199)):
+        report(f"reports/run-{number}.json", size * 1_000_000)
+
+    done = llmmem("history", "reports")
+
+    assert done.code == 0
+    assert "run-2 (+100 MB)" in done.out
+    (trend,) = llmmem("history", "reports", "--json").document["trends"]
+    assert [step["report"] for step in trend["steps"]] == ["run-2"]
+
+
+def test_baselines_of_two_runners_become_one_file(llmmem: Llmmem) -> None:
+    for name, machine in (("a.json", "linux-x86_64 cpu"), ("b.json", "linux-aarch64 cpu")):
+        baseline = Baseline(peak_bytes=1, peak_resident_bytes=1, peak_file_bytes=0, error_bytes=0)
+        store.update(Path(name), machine, {"test_a.py::test_it": baseline})
+
+    done = llmmem("merge", "a.json", "b.json", "--into", "all.json")
+
+    assert done.code == 0
+    assert set(store.read(Path("all.json")).machines) == {"linux-x86_64 cpu", "linux-aarch64 cpu"}
+
+
+def test_a_tolerance_is_suggested_from_repeated_runs(llmmem: Llmmem) -> None:
+    done = llmmem("suggest", report("runs.json", 100_000_000, 110_000_000, 103_000_000))
+
+    assert done.code == 0
+    assert done.out.startswith('--llm-tolerance="')
+    assert '@pytest.mark.max_ram("' in done.out
+
+
+def test_a_file_that_is_no_report_is_wrong_usage(llmmem: Llmmem) -> None:
+    Path("other.json").write_text("{}")
+
+    done = llmmem("compare", "other.json", "other.json")
+
+    assert done.code == 2
+    assert done.err.startswith("llmmem: other.json: no report of ours")
+    assert llmmem("compare", report("old.json", 1), "nowhere.json").code == 2
+    assert llmmem("compare", "old.json", "old.json", "--tolerance", "much").err.startswith(
+        "llmmem: --tolerance: 'much'"
+    )

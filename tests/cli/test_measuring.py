@@ -1,0 +1,96 @@
+"""``llmmem check`` and ``llmmem try``: what they print, and their exit status."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.conftest import Llmmem
+from tests.conftest import needs
+
+pytestmark = needs("torch", "transformers", "accelerate")
+
+
+def test_every_check_holds_for_a_whole_checkpoint(llmmem: Llmmem) -> None:
+    done = llmmem("check", "synthetic:tiny-llama", "--skip", "second_load", "--json")
+
+    assert (done.code, done.err) == (0, "")
+    outcomes = {each["id"]: each["outcome"] for each in done.document["checks"]}
+    assert done.document["held"]
+    assert outcomes.pop("quantization") == outcomes.pop("second_load") == "skipped"
+    assert set(outcomes.values()) == {"passed"}
+    assert {"integrity", "duplicates", "load", "resident", "forward", "dtype", "meta", "release", "disk"} <= set(
+        outcomes
+    )
+
+
+def test_a_broken_checkpoint_is_a_finding_with_its_reason(llmmem: Llmmem) -> None:
+    assert llmmem("synth", "tiny-neox", "broken", "--shard", "100kB").code == 0
+    index = Path("broken", "model.safetensors.index.json")
+    named = json.loads(index.read_text())
+    named["metadata"]["total_size"] += 1
+    index.write_text(json.dumps(named))
+    Path("broken", "pytorch_model.bin").write_bytes(b"not read")
+
+    done = llmmem("check", "broken", *(f"--skip={name}" for name in SLOW))
+
+    assert done.code == 1
+    assert "integrity failed" in done.out
+    assert "total_size" in done.out
+    assert "duplicates failed" in done.out
+    assert "pytorch_model.bin" in done.out
+
+
+SLOW = ("resident", "second_copy", "forward", "dtype", "meta", "max_memory", "release", "second_load", "disk")
+
+
+def test_a_dtype_that_is_not_the_checkpoints_is_found(llmmem: Llmmem, tmp_path: Path) -> None:
+    # a config that says another dtype than its weights have is what a load goes by
+    assert llmmem("synth", "tiny-llama", "wrong").code == 0
+    config = Path("wrong", "config.json")
+    config.write_text(json.dumps({**json.loads(config.read_text()), "torch_dtype": "float32"}))
+
+    done = llmmem("check", "wrong", *(f"--skip={name}" for name in SLOW if name != "dtype"), "--json")
+
+    assert done.code == 1
+    (failed,) = [each for each in done.document["checks"] if each["outcome"] == "failed"]
+    assert failed["id"] == "dtype"
+    assert "the checkpoint is bfloat16" in failed["reasons"][0]
+
+
+def test_the_first_load_that_fits_is_named_with_its_call(llmmem: Llmmem) -> None:
+    done = llmmem("try", "synthetic:bert-base", "--max-ram=300MB", "--load=naive", "--load=default", "--json")
+
+    assert done.code == 0
+    naive, default = done.document["loads"]
+    assert (naive["fits"], naive["ending"], default["fits"]) == (False, "over_budget", True)
+    assert done.document["call"] == default["call"]
+    assert done.document["call"].startswith("BertForMaskedLM.from_pretrained(")
+
+
+def test_nothing_fits_into_almost_nothing(llmmem: Llmmem) -> None:
+    done = llmmem("try", "synthetic:tiny-llama", "--max-ram=1MB", "--load=naive")
+
+    assert done.code == 1
+    assert done.out.splitlines()[-1] == "no load of synthetic:tiny-llama fits 1MB"
+
+
+def test_wrong_usage_is_one_line_and_status_2(llmmem: Llmmem) -> None:
+    for arguments, complaint in (
+        (("check", "nowhere"), "llmmem: MODEL nowhere: there is no folder"),
+        (("try", "synthetic:tiny-llama", "--max-ram", "8GBB"), "llmmem: --max-ram: '8GBB' is not a limit"),
+        (("check", "synthetic:tiny-llama", "--load", "int9"), "llmmem: --load: 'int9' is not a strategy"),
+    ):
+        done = llmmem(*arguments)
+
+        assert done.code == 2
+        assert done.err.startswith(complaint)
+        assert len(done.err.splitlines()) == 1
+
+
+def test_the_command_is_installed() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("llmmem"), "--help"], capture_output=True, text=True, check=True
+    )
+
+    assert all(name in done.stdout for name in ("check", "try", "estimate", "inspect", "synth", "compare", "history"))
