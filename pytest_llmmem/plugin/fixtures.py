@@ -156,7 +156,7 @@ def _failing_plainly() -> Generator[None]:
     try:
         yield
     except LlmmemError as error:
-        pytest.fail(str(error), pytrace=False)
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def _hints(chosen: Load) -> tuple[str, ...]:

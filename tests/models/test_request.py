@@ -81,6 +81,7 @@ def test_a_checkpoint_s_own_code_is_not_run_unasked(tmp_path: Path) -> None:
         load(with_own_code(tmp_path))
 
 
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # transformers 4.40 imports so
 @pytest.mark.parametrize("name", ["default", "naive", "sharded", "empty", "auto"])
 def test_code_that_is_trusted_runs(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch

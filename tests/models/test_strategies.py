@@ -71,19 +71,31 @@ def test_recipes_by_hand_cannot_merge_the_experts_of_a_mixture(mixture: Checkpoi
         assert torch.equal(outputs(load(asked, name).model), outputs(load(asked).model))
 
 
-@pytest.mark.parametrize("name", BY_HAND)
-def test_a_tensor_that_the_checkpoint_lacks_is_named(tmp_path: Path, name: str) -> None:
+@pytest.fixture
+def lacking(tmp_path: Path) -> Checkpoint:
+    """A checkpoint without one of its tensors, and with one of no use."""
     from safetensors.torch import load_file, save_file
 
-    checkpoint = written(tmp_path, LLAMA, shard_bytes=10**9)
-    path = checkpoint.path / "model.safetensors"
-    weights = load_file(path)
-    del weights["model.layers.1.mlp.up_proj.weight"]
-    save_file({**weights, "of.no.use": weights["model.norm.weight"].clone()}, path, metadata={"format": "pt"})
+    path = written(tmp_path, LLAMA, shard_bytes=10**9).path
+    weights = load_file(path / "model.safetensors")
+    weights["of.no.use"] = weights.pop("model.layers.1.mlp.up_proj.weight")
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    return read_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_tensor_that_the_checkpoint_lacks_is_named(lacking: Checkpoint, tmp_path: Path, name: str) -> None:
     with pytest.raises(
         CheckpointError, match=r"1 of the tensors .*layers\.1\.mlp\.up_proj\.weight.* it has of\.no\.use to"
     ):
-        load(request(read_checkpoint(checkpoint.path), tmp_path), name)
+        load(request(lacking, tmp_path), name)
+
+
+def test_nothing_is_left_on_meta_silently(lacking: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.LlamaForCausalLM._keys_to_ignore_on_load_missing", ["up_proj"])
+
+    with pytest.raises(CheckpointError, match=r"1 tensors were left on 'meta', .*layers\.1\.mlp\.up_proj\.weight"):
+        load(request(lacking, tmp_path), "empty")
 
 
 @pytest.mark.parametrize("name", BY_HAND)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from pytest_llmmem.models.safetensors_file import write_holes
+from pytest_llmmem.models.tensors import tensor
 from tests.conftest import Run, needs
 
 pytestmark = needs("torch", "transformers")
@@ -87,3 +89,24 @@ def test_a_broken_checkpoint_fails_its_tests_with_the_reason(run: Callable[..., 
 
     ran.result.assert_outcomes(errors=1)
     ran.result.stdout.fnmatch_lines(["*holds no weights but nothing: a checkpoint has *"])
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_one_sentence_without_a_traceback(
+    run: Callable[..., Run], pytester: pytest.Pytester
+) -> None:
+    pytester.mkdir("empty")
+    foreign = pytester.mkdir("foreign")
+    foreign.joinpath("config.json").write_text('{"architectures": ["X"], "auto_map": {"AutoModel": "modeling_x.X"}}')
+    write_holes(foreign / "model.safetensors", [tensor("a.weight", "float16", (2, 2))])
+
+    ran = run("def test_it(loaded_model): pass", "--llm-model=empty", "--llm-model=foreign", timeout_s=120)
+
+    ran.result.assert_outcomes(errors=2)
+    ran.result.stdout.fnmatch_lines([
+        "*ERROR at setup of test_it[[]empty[]]*",
+        "*empty holds no weights but nothing: a checkpoint has *",
+        "*ERROR at setup of test_it[[]foreign[]]*",
+        "--llm-model=foreign: X is code that comes with the checkpoint: read it, and pass --llm-trust-remote-code *",
+    ])  # fmt: skip
+    assert "Traceback" not in ran.text
+    assert ran.text.count("holds no weights but nothing: a checkpoint has") == 1
