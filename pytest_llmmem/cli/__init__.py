@@ -5,6 +5,7 @@ Exit status: 0 held, 1 found something, 2 wrong usage.
 """
 
 import sys
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import typer
@@ -17,7 +18,7 @@ from pytest_llmmem.cli.synth import synth
 from pytest_llmmem.cli.try_ import try_
 from pytest_llmmem.core.errors import CheckpointError, LlmmemError
 
-COMMANDS: Final = {
+COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "check": check,
     "try": try_,
     "estimate": estimate,

@@ -55,12 +55,16 @@ def history(
     *,
     tolerance: ToleranceText = DEFAULT,
     format: Format = "text",  # noqa: A002 -- the option's name
+    html: Annotated[Path | None, typer.Option("--html", metavar="FILE", help="Write a page with charts, too.")] = None,
     json: Json = False,
 ) -> None:
     """Follow every test over many reports, and say where its peak changed."""
     from pytest_llmmem.baselines.history import HEADER, read_reports, trends
 
-    found = trends(read_reports(folder), _tolerance(tolerance))
+    reports = read_reports(folder)
+    found = trends(reports, _tolerance(tolerance))
+    if html:
+        _write_page(html, found, [name for name, _ in reports], tolerance)
     if json:
         print_json({"schema": 1, "trends": [_trend(trend) for trend in found]})
         return
@@ -128,6 +132,37 @@ def _print_table(header: Sequence[str], rows: Iterable[Sequence[str]], format_: 
 
     for line in table(header, rows, format=format_):
         typer.echo(line)
+
+
+def _write_page(path: Path, found: Iterable[Any], reports: Sequence[str], tolerance: str) -> None:
+    from pytest_llmmem.reports.history import render
+
+    try:
+        path.write_text(render([_line(trend) for trend in found], reports, tolerance=tolerance), encoding="utf-8")
+    except OSError as error:
+        msg = f"--html {path}: cannot be written ({error.strerror}): name a file in a folder that is there"
+        raise BaselineError(msg) from None
+    typer.echo(f"wrote {path}", err=True)
+
+
+def _line(trend: Any) -> Any:
+    """A trend as the page shows it: each point beside the level that the test keeps from there on."""
+    from pytest_llmmem.reports.history import Line, Point
+
+    left = {step.report for step in trend.steps}
+    points: list[Point] = []
+    level = trend.points[0]
+    for point in trend.points:
+        level = point if point.report in left else level
+        points.append(
+            Point(
+                report=point.report,
+                size_bytes=point.size_bytes,
+                level_bytes=level.size_bytes,
+                allowed_bytes=trend.tolerance.bytes(level.size_bytes) + level.error_bytes + point.error_bytes,
+            )
+        )
+    return Line(nodeid=trend.nodeid, machine=trend.machine, measure=trend.measure, points=tuple(points))
 
 
 def _trend(trend: Any) -> dict[str, Any]:

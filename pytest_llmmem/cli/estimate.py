@@ -106,7 +106,7 @@ def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dic
 
 def _print(document: Mapping[str, Any]) -> None:
     print_facts(_facts(document))
-    header = ("load", "dtype", "model", "unreclaimable", "resident", "after a forward")
+    header = ("load", "dtype", "model", "unreclaimable", "resident", "first forward")
     print_table(header, map(_load_row, document["loads"]))
     print_table(("training", "parameters", "gradients", "Adam", "together"), map(_training_row, document["training"]))
     if document["measured"]:

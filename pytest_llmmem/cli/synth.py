@@ -1,5 +1,6 @@
 """``llmmem synth SOURCE DIR``: write a synthetic checkpoint."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
@@ -77,5 +78,6 @@ def synth(
 
 def _disk_bytes(folder: Path) -> int | None:
     """What the files take, holes left out; ``None`` where the system does not say."""
-    stats = [path.stat() for path in folder.iterdir()]
-    return sum(each.st_blocks * 512 for each in stats) if hasattr(stats[0], "st_blocks") else None
+    if sys.platform == "win32":
+        return None
+    return sum(512 * path.stat().st_blocks for path in folder.iterdir())

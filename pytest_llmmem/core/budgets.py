@@ -197,6 +197,8 @@ class Verdict:
         expression = f" ({budget.limit.text})" if budget.limit.terms else ""
         where = f" in {budget.name!r}" if budget.name else ""
         over = format_size(self.actual_bytes - budget.limit_bytes, unit)
+        if not any(digit in over for digit in "123456789"):  # less than the unit shows
+            over = format_size(self.actual_bytes - budget.limit_bytes)
         used = format_size(self.actual_bytes, unit)
         actual = f"wrote {used}" if budget.kind == "max_disk" else f"used {used} {budget.count}"
         return f"{budget.kind} is {limit}{expression}, {actual}{where}: {over} over"

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.models.conversions import Quantisation, convert
 from pytest_llmmem.models.needs import Need, Shards, assigned, copied, offloaded, streamed
-from pytest_llmmem.models.tensors import nbytes_of
+from pytest_llmmem.models.tensors import DTYPES, nbytes_of
 
 LOADS: Final = (
     "default", "sharded", "empty", "auto", "bfloat16", "float16", "int8", "nf4", "offload", "float32", "naive",
@@ -60,7 +60,7 @@ class Estimate:
     """Resident, pages of mapped files included, while it loads."""
 
     forward_resident_bytes: int | None
-    """Resident once a first forward has used every weight."""
+    """Resident when a first forward uses every weight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class _Loader:
 
 _LOADERS: Final = (
     # core_model_loading.py
-    _Loader(since=(5, 0), dtype=None, quantised_dtype=None, maps_all_shards=True, stacks_experts=True),
+    _Loader(since=(5,), dtype=None, quantised_dtype=None, maps_all_shards=True, stacks_experts=True),
     # modeling_utils.py, since low_cpu_mem_usage is taken for granted
     _Loader(since=(4, 51), dtype="float32", quantised_dtype="float16", maps_all_shards=False, stacks_experts=False),
 )
@@ -95,9 +95,9 @@ def estimate(
 ) -> Estimate:
     """What a strategy needs to load this checkpoint, in that dtype, by that version of transformers.
 
-    By default in the dtype that the strategy takes, and by the version that is installed, or 5.0 where there is none.
+    By default in the dtype that the strategy takes, and by the version that is installed, or 5 where there is none.
     No peak is predicted for transformers before 4.51, which kept masks that no header tells of, and for a checkpoint that is
-    quantised already. Raises ``ValueError`` for a name that is no strategy, or no dtype to load in.
+    quantised already. Raises ``ValueError`` for what is no strategy, no dtype to load in, or no version.
     """
     if load not in LOADS:
         msg = f"{load!r} is not a load that can be estimated: write one of {', '.join(LOADS)}"
@@ -192,7 +192,8 @@ def _usual_dtype(load: str, loader: _Loader) -> str | None:
 
 def _own_dtype(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
     """As the config says, or else that of most weights."""
-    return str(config.get("dtype") or config.get("torch_dtype") or checkpoint.dtype)
+    named = str(config.get("dtype") or config.get("torch_dtype"))
+    return named if named in DTYPES else checkpoint.dtype or "float32"
 
 
 def _nbytes(shards: Shards) -> int:
@@ -207,8 +208,11 @@ def _installed() -> str:
 
 
 def _loader(version: str) -> _Loader | None:
-    """Of that version; ``None`` before the oldest that is known."""
+    """Of that version; ``None`` before the oldest that is known. Raises ``ValueError`` for a text that is no version."""
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if not numbers:
+        msg = f"{version!r} is not a version of transformers: write one like 5.23.0"
+        raise ValueError(msg)
     return next((loader for loader in _LOADERS if numbers >= loader.since), None)
 
 

@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 Note = Callable[[str, str], None]
 """Takes the file name of a shard and the name of a tensor."""
@@ -63,12 +64,33 @@ def _replacements(progress: _Progress) -> Iterator[tuple[str, Any, Any]]:
 
 def _replace(replacements: Sequence[tuple[str, Any, Any]]) -> None:
     """Give each name its new value in every module where it has the old one, also in those imported since."""
-    for module in list(sys.modules.values()):
-        if isinstance(module, ModuleType):
-            values = vars(module)
-            for name, old, new in replacements:
-                if values.get(name) is old:
-                    values[name] = new
+    for module in find_readers():
+        values = vars(module)
+        for name, old, new in replacements:
+            if values.get(name) is old:
+                values[name] = new
+
+
+def find_readers() -> list[ModuleType]:
+    """The modules that have ``safe_open`` or ``load`` under its own name.
+
+    Each is looked at once, here and in what is forked from here: looking at an inherited module copies its page, and at
+    all of them ten megabytes.
+    """
+    # new modules are at the end
+    fresh = list(islice(reversed(sys.modules), max(0, len(sys.modules) - _looked_at[0])))
+    _looked_at[0] = len(sys.modules)
+    for name in fresh:
+        module = sys.modules.get(name)
+        if isinstance(module, ModuleType) and not _NAMES.isdisjoint(vars(module)) and module not in _readers:
+            _readers.append(module)
+    return _readers
+
+
+_NAMES: Final = frozenset({"safe_open", "load"})
+_readers: list[ModuleType] = []
+_looked_at = [0]
+"""How many modules there were when they were last looked at."""
 
 
 def _opening(safe_open: Any, progress: _Progress) -> Any:

@@ -18,7 +18,7 @@ class Need(NamedTuple):
     """With the resident pages of mapped files, at the worst moment."""
 
     forward: int
-    """Resident once every weight has been used."""
+    """Resident when every weight is used."""
 
 
 def streamed(shards: Shards, *, maps_all_shards: bool) -> Need:

@@ -107,6 +107,7 @@ def loaded_model(
     model_checkpoint: "Checkpoint", llm_load: Load, memory_window: "Window", pytestconfig: pytest.Config
 ) -> "Generator[LoadedModel]":
     """The model, loaded in this test's worker; the load is a phase of its own."""
+    __tracebackhide__ = True
     yield from _load(model_checkpoint, llm_load, memory_window, pytestconfig)
 
 
@@ -119,6 +120,7 @@ def first_load_that_fits(
     Each was tried in a worker of its own before the test; those of ``--llm-load``, or all that are offered. Fails
     with the table when none fits.
     """
+    __tracebackhide__ = True
     trials = pytestconfig.stash.get(TRIALS, None)
     if trials is None:
         pytest.skip("first_load_that_fits tries loads in workers, and nothing is isolated here")

@@ -1,10 +1,10 @@
 """The session's models: sources are parsed once, become folders once, and their headers are read once."""
 
-import os
 from pathlib import Path
 
 import pytest
 
+from pytest_llmmem.models.cache import cache_folder
 from pytest_llmmem.models.checkpoint import Checkpoint, read_checkpoint
 from pytest_llmmem.models.sources import Source, parse_source, resolve
 from pytest_llmmem.plugin.settings import Settings
@@ -50,9 +50,3 @@ def source_of(item: pytest.Item) -> Source | None:
     callspec = getattr(item, "callspec", None)
     source = callspec.params.get("llm_model") if callspec else None
     return source if isinstance(source, Source) else None
-
-
-def cache_folder() -> Path:
-    """Where synthetic checkpoints are kept between sessions."""
-    root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "pytest-llmmem"

@@ -17,6 +17,7 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.models.following import find_readers
 from pytest_llmmem.plugin.inside import Inside, item_keys
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.workers.handle import Worker
@@ -128,6 +129,7 @@ def _import_ahead(model_types: tuple[str, ...]) -> None:
         import transformers
 
         _ = transformers.AutoModel, transformers.PreTrainedModel
+    find_readers()
 
 
 def _command(config: pytest.Config) -> list[str]:

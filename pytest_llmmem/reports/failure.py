@@ -18,7 +18,8 @@ def death_sentence(measured: Measured) -> str:
     ending = measured.ending
     used = measured.peak is not None and measured.peak.peak_bytes > measured.peak.error_bytes
     peak = f", having used {format_size(measured.peak.peak_bytes)}" if measured.peak and used else ""
-    after = f"in {ending.phase} after {measured.seconds:.1f} s{peak}"
+    where = f"in {ending.phase} " if ending.phase else ""
+    after = f"{where}after {measured.seconds:.1f} s{peak}"
     if ending.kind == "over_budget" and (verdict := _broken(measured)):
         return f"{verdict.sentence()}; stopped {after}{_note(ending)}"
     return f"{_what(ending)} {after}{_note(ending)}"

@@ -23,7 +23,7 @@ from pytest_llmmem.workers.wire import Channel, Message, Ready, Run, Streams
 FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
 """Dump every Python stack, then die of it (see ``child.arm_dumps``)."""
 LIVE_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 6
-"""Dump every Python stack and go on."""
+"""Dump the main thread's Python stack and go on."""
 
 HOLD: Final = getattr(signal, "SIGRTMIN", 0) + 5
 """Stand still: sent ahead of ``FATAL_DUMP``, which takes a millisecond in which memory grows by 10 MB and more."""

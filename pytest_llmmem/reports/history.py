@@ -1,0 +1,115 @@
+"""Many reports as one page that needs nothing else: how each test's memory went, and where it changed.
+
+It is the page of one session, ``html.py``, with other rows and another chart.
+"""
+
+import html
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any, Final, Literal
+
+from pytest_llmmem.core.sizes import UNITS, unit_of
+
+_ASSETS: Final = Path(__file__).parent / "assets"
+_STATES: Final = ("grew", "shrank", "came back", "held")
+"""The worst first."""
+_SCRIPTS: Final = ("chart.js", "detail.js", "frame.js", "trend.js", "history.js")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """What a test used in one report, beside the level that it keeps from there on; in bytes."""
+
+    report: str
+    size_bytes: int
+    level_bytes: int
+    """What it used in the first report, or where it last left its level, which may be here."""
+    allowed_bytes: int
+    """How far from its level it still keeps it: the tolerance, and the errors of measuring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One measure of one test over the reports of one kind of machine."""
+
+    nodeid: str
+    machine: str
+    measure: str
+    points: tuple[Point, ...]
+    """At least one, in the order of the reports; only those in which the test ran to its end."""
+
+    @property
+    def state(self) -> Literal["grew", "shrank", "came back", "held"]:
+        """What became of its level from the first report to the last."""
+        first, last = self.points[0], self.points[-1]
+        if all(point.level_bytes == first.level_bytes for point in self.points):
+            return "held"
+        moved_bytes = last.level_bytes - first.level_bytes
+        if abs(moved_bytes) <= first.allowed_bytes:
+            return "came back"
+        return "grew" if moved_bytes > 0 else "shrank"
+
+
+def render(lines: Sequence[Line], reports: Sequence[str], *, tolerance: str) -> str:
+    """The whole page, to be written as UTF-8. ``reports`` are the names of all of them, in order."""
+    machines = {line.machine: _seen(lines, line.machine, reports) for line in lines}
+    data = {
+        "units": UNITS,
+        "unit": unit_of(tolerance),
+        "tolerance": tolerance,
+        "machines": machines,
+        "lines": [
+            _line(line, machines[line.machine]) for line in sorted(lines, key=lambda line: _STATES.index(line.state))
+        ],
+    }
+    return Template(_asset("history.html")).substitute(
+        headline=html.escape(headline(lines, reports)),
+        machines=html.escape(", ".join(machines)),
+        tolerance=html.escape(tolerance),
+        style="".join(map(_asset, ("uPlot.min.css", "page.css", "history.css"))),
+        licence=_asset("uPlot.LICENSE"),
+        library=_asset("uPlot.iife.min.js"),
+        script="".join(map(_asset, _SCRIPTS)),
+        # "<" is the only character that could end a script element
+        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+    )
+
+
+def headline(lines: Iterable[Line], reports: Sequence[str]) -> str:
+    """``"12 tests in 30 reports: 3 grew, 1 came back"``."""
+    states = [line.state for line in lines]
+    changes = ", ".join(f"{states.count(state)} {state}" for state in _STATES[:-1] if state in states)
+    tests = len({line.nodeid for line in lines})
+    return f"{_counted(tests, 'test')} in {_counted(len(reports), 'report')}: {changes or 'none has changed'}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _seen(lines: Iterable[Line], machine: str, reports: Iterable[str]) -> list[str]:
+    """The reports of a machine in which any test ran to its end."""
+    seen = {point.report for line in lines if line.machine == machine for point in line.points}
+    return [report for report in reports if report in seen]
+
+
+def _line(line: Line, reports: Sequence[str]) -> dict[str, Any]:
+    """A line in columns: where in its machine's reports each point is, and its sizes."""
+    places = {report: place for place, report in enumerate(reports)}
+    return {
+        "nodeid": line.nodeid,
+        "machine": line.machine,
+        "measure": line.measure,
+        "state": line.state,
+        "places": [places[point.report] for point in line.points],
+        "sizes": [point.size_bytes for point in line.points],
+        "levels": [point.level_bytes for point in line.points],
+        "allowed": [point.allowed_bytes for point in line.points],
+    }
+
+
+def _asset(name: str) -> str:
+    return _ASSETS.joinpath(name).read_text(encoding="utf-8")
