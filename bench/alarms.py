@@ -28,7 +28,7 @@ TESTS = """
     import pytest
     import torch
 
-    TOKENS = torch.arange(64).unsqueeze(0)
+    TOKENS = torch.arange(8).unsqueeze(0)
 
 
     def test_load(loaded_model):
@@ -44,18 +44,13 @@ TESTS = """
             loaded_model.model(TOKENS)
 
 
-    def test_backward(loaded_model):
-        loaded_model.model(TOKENS).logits.sum().backward()
+    def test_copy(loaded_model):
+        assert [tensor.clone() for tensor in loaded_model.model.state_dict().values()]
 
 
     @pytest.mark.llm_load("bfloat16")
     def test_cast(loaded_model):
         assert loaded_model.dtype == torch.bfloat16
-
-
-    @pytest.mark.llm_load("naive")
-    def test_naive(loaded_model):
-        assert loaded_model.nbytes
 
 
     @pytest.mark.in_worker

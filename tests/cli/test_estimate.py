@@ -16,7 +16,12 @@ WEIGHTS_BYTES = 2_663_620_608
 
 
 def report(
-    load: str = "float16", *, peak_bytes: int, weights_bytes: int = WEIGHTS_BYTES, malloc: str = "steady"
+    load: str = "float16",
+    *,
+    peak_bytes: int,
+    peak_resident_bytes: int | None = None,
+    weights_bytes: int = WEIGHTS_BYTES,
+    malloc: str = "steady",
 ) -> Path:
     """A session of one test that loaded the model."""
     test = TestRecord(
@@ -25,7 +30,7 @@ def report(
         duration_s=1.0,
         ending=EndingRecord(kind="completed"),
         ram=None,
-        phases=(PhaseRecord(name="load", peak_bytes=peak_bytes, seconds=1.0),),
+        phases=(PhaseRecord(name="load", peak_bytes=peak_bytes, seconds=1.0, peak_resident_bytes=peak_resident_bytes),),
         model=ModelRecord(source="./mine", load=load, weights_bytes=weights_bytes, largest_shard_bytes=0, parameters=0),
     )
     other = replace(test, nodeid="test_a.py::test_nothing", model=None, phases=())
@@ -101,6 +106,19 @@ def test_a_measured_load_that_needed_as_much_as_predicted_holds(llmmem: Llmmem) 
 
     assert done.code == 0
     assert "2.67 GB    2.69 GB    1.01" in done.out
+
+
+def test_resident_peaks_are_compared_where_they_were_measured(llmmem: Llmmem) -> None:
+    measured = report("bfloat16", peak_bytes=2_690_000_000, peak_resident_bytes=8_000_000_000)
+
+    done = llmmem("estimate", MODEL, "--against", measured, "--json")
+
+    assert done.code == 1
+    assert [(row["count"], row["held"]) for row in done.document["measured"]] == [
+        ("unreclaimable", True),
+        ("resident", False),
+    ]
+    assert "bfloat16 needed 2.65 GB resident more than predicted" in done.document["findings"][0]["text"]
 
 
 def test_a_load_that_needed_as_much_as_another_dtype_is_asked_about_its_dtype(llmmem: Llmmem) -> None:

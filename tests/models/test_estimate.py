@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.models import safetensors_file
 from pytest_llmmem.models.checkpoint import Checkpoint, Shard, read_checkpoint
-from pytest_llmmem.models.conversions import convert, is_linear
+from pytest_llmmem.models.conversions import Quantisation, convert, is_linear, stacking_bytes
 from pytest_llmmem.models.estimate import LOADS, estimate
 from pytest_llmmem.models.presets import PRESETS
 from pytest_llmmem.models.synthetic import SyntheticSpec, write_synthetic
@@ -238,8 +238,8 @@ def test_versions_before_the_known_ones_are_not_predicted(tmp_path: Path) -> Non
 
     assert [
         checkpoint.estimate(transformers=version).peak_bytes is None
-        for version in ("4.40.1", "4.50.3", "4.51.0", "6.0")
-    ] == [True, True, False, False]
+        for version in ("4.40.1", "4", "4.50.3", "4.51.0", "5", "5.0.0rc1", "6.0")
+    ] == [True, True, True, False, False, False, False]
 
 
 def test_a_checkpoint_that_is_quantised_already_is_not_predicted(tmp_path: Path) -> None:
@@ -261,6 +261,15 @@ def test_the_dtype_is_the_configs_on_5_and_float32_on_4(tmp_path: Path) -> None:
     assert checkpoint.estimate(load="int8", transformers="4.57.6", dtype="bfloat16").dtype == "bfloat16"
 
 
+@pytest.mark.parametrize("said", [{}, {"torch_dtype": None}, {"torch_dtype": "auto"}])
+def test_a_config_that_names_no_dtype_leaves_the_weights_as_they_are(tmp_path: Path, said: dict[str, Any]) -> None:
+    checkpoint = made(tmp_path, PRESETS["tiny-llama"].config, shard_bytes=10**9)
+    config = {name: value for name, value in PRESETS["tiny-llama"].config.items() if name != "torch_dtype"}
+    (checkpoint.path / "config.json").write_text(json.dumps(config | said))
+
+    assert checkpoint.estimate(transformers="5.23.0").dtype == "bfloat16"
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -270,6 +279,7 @@ def test_the_dtype_is_the_configs_on_5_and_float32_on_4(tmp_path: Path) -> None:
             "'half' is not a dtype to load in: write one of float64, float32, float16, bfloat16; int8 and",
         ),
         ({"dtype": "int8"}, "'int8' is not a dtype to load in"),
+        ({"transformers": "newest"}, "'newest' is not a version of transformers: write one like 5.23.0"),
     ],
 )
 def test_an_unknown_name_is_answered_with_those_that_are(
@@ -307,6 +317,36 @@ def test_every_strategy_but_the_distributed_one_can_be_estimated() -> None:
 )
 def test_linear_weights_are_told_by_name_and_shape(name: str, shape: tuple[int, ...], linear: bool) -> None:
     assert is_linear(tensor(name, "float16", shape)) == linear
+
+
+@pytest.mark.parametrize(
+    ("dtype", "quantisation", "made", "work"),
+    [
+        ("bfloat16", "int8", 6400 + 4 * 64, 10 * 6400),
+        ("float16", "int8", 6400 + 4 * 64, (2 + 8) * 6400),
+        ("bfloat16", "nf4", 3200 + 4 * 100, 14 * 6400),
+        ("float16", "nf4", 3200 + 4 * 100, (2 + 14) * 6400),
+        ("float32", "nf4", 3200 + 4 * 100, (4 + 10) * 6400),
+    ],
+)
+def test_a_quantised_weight_is_first_cast_where_the_dtype_is_another(
+    dtype: str, quantisation: Quantisation, made: int, work: int
+) -> None:
+    weight = tensor("model.layers.0.up.weight", "bfloat16", (64, 100))
+
+    conversion = convert(weight, dtype, quantisation=quantisation, stacks_experts=True)
+
+    assert (conversion.made_bytes, conversion.work_bytes) == (made, work)
+
+
+@pytest.mark.parametrize(("dtype", "thirds"), [("bfloat16", 1), ("float16", 2), ("float32", 4)])
+def test_experts_are_stacked_beside_a_copy_of_gate_and_up(tmp_path: Path, dtype: str, thirds: int) -> None:
+    tensors = mixture(tmp_path).tensors
+
+    stacking = stacking_bytes(convert(each, dtype, quantisation=None, stacks_experts=True) for each in tensors)
+
+    one_layer = 8 * 3 * 2304 * 768 * 2
+    assert stacking == thirds * one_layer // 3
 
 
 def test_integers_are_never_cast() -> None:
