@@ -4,7 +4,9 @@ A module for each command. It imports what it needs where it needs it, so that n
 Exit status: 0 held, 1 found something, 2 wrong usage.
 """
 
+import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -48,3 +50,6 @@ def main() -> None:
     except LlmmemError as error:
         sys.stderr.write(f"llmmem: {error}\n")
         sys.exit(1 if isinstance(error, CheckpointError) else 2)
+    except Exception:  # noqa: BLE001 -- a mistake of ours must not be taken for a finding
+        traceback.print_exc()
+        sys.exit(os.EX_SOFTWARE if hasattr(os, "EX_SOFTWARE") else 70)

@@ -42,7 +42,8 @@ def compare(
         print_json({"schema": 1, "notes": list(sessions.notes), "tests": tests})
     else:
         _print_table(HEADER, sessions.rows(), format)
-        for line in (*sessions.notes, sessions.summary()):
+        # an empty line ends a table of Markdown
+        for line in (*([""] if format == "markdown" else []), *sessions.notes, sessions.summary()):
             typer.echo(line)
     if any(each.verdict == "grew" for each in sessions.comparisons):
         raise typer.Exit(1)

@@ -21,7 +21,7 @@ _WRITTEN: Final = re.compile(rb"^write_bytes: (\d+)$", re.MULTILINE)
 _MEMINFO: Final = re.compile(rb"MemTotal: *(\d+) kB\n(?:.*\n)*?MemAvailable: *(\d+) kB")
 _STATUS: Final = re.compile(
     rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+\d+ kB\nRssAnon:\s+(\d+) kB\nRssFile:\s+(\d+) kB\nRssShmem:\s+(\d+) kB\n"
-    rb"(?:.*\n)*?VmSwap:\s+(\d+) kB\nHugetlbPages:\s+(\d+) kB"
+    rb"(?:.*\n)*?VmSwap:\s+(\d+) kB\n(?:HugetlbPages:\s+(\d+) kB)?"  # a kernel may be built without huge pages
 )
 _GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu")
 
@@ -65,7 +65,7 @@ class Memory:
             return None
         if match is None:
             return None
-        mark, anonymous, file, shmem, swap, huge = (int(field) * 1024 for field in match.groups())
+        mark, anonymous, file, shmem, swap, huge = (int(field) * 1024 for field in match.groups(default=b"0"))
         return Reading(
             anonymous_bytes=anonymous,
             file_bytes=file,

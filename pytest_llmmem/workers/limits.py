@@ -1,6 +1,7 @@
 """Hard limits around one worker, set from outside: a landing ``rlimit``, or a memory control group."""
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -18,6 +19,8 @@ _LANDING: Final = 0.7
 _MARGIN_BYTES: Final = 4 * 2**20
 """What a worker may still touch of memory that it has mapped before it landed: malloc keeps some ahead."""
 _SLACK_BYTES: Final = 16 * 2**20
+_MOVES: Final = 20
+"""A process may be started between the look and the move."""
 """Between a group's budget and its hard limit: room for the stacks to be written in before the kernel kills."""
 
 
@@ -104,7 +107,7 @@ class ControlGroup:
     """A child of our own memory control group, with the worker alone in it: exact over its whole tree.
 
     Memory stays charged to where it was first touched, so what the worker had inherited is not counted: the group's
-    charge is growth by itself. Version 2 throttles at the budget (``memory.high``) and kills a little above;
+    charge is growth by itself. Version 2 throttles a little above the budget (``memory.high``) and kills above that;
     version 1 knows only the killing.
     """
 
@@ -119,7 +122,8 @@ class ControlGroup:
         hard = limit_bytes + _SLACK_BYTES
         try:
             if parent.version == 2:
-                self._write("memory.high", limit_bytes)
+                # at the budget itself the test would be slowed down for minutes before anybody sees the breach
+                self._write("memory.high", limit_bytes + _SLACK_BYTES // 2)
                 self._write("memory.max", hard)
                 self._write("memory.oom.group", 1)
                 with contextlib.suppress(OSError):
@@ -162,16 +166,25 @@ def delegate(group: MemoryGroup) -> Path:
     leaf = group.path / "llmmem-session"
     if "memory" in (group.path / "cgroup.subtree_control").read_text().split():
         return leaf
-    ours = {os.getpid(), *descendants(os.getpid())}
-    inside = [int(pid) for pid in (group.path / "cgroup.procs").read_text().split()]
-    if not ours.issuperset(inside):
-        msg = "other processes share pytest's group; give it one of its own, as systemd-run --user --scope does"
-        raise OSError(msg)
-    leaf.mkdir(exist_ok=True)
-    for pid in inside:
-        _write(leaf / "cgroup.procs", pid)
-    _write(group.path / "cgroup.subtree_control", "+memory")
-    return leaf
+    for _ in range(_MOVES):
+        ours = {os.getpid(), *descendants(os.getpid())}
+        inside = [int(pid) for pid in (group.path / "cgroup.procs").read_text().split()]
+        if not ours.issuperset(inside):
+            msg = "other processes share pytest's group; give it one of its own, as systemd-run --user --scope does"
+            raise OSError(msg)
+        leaf.mkdir(exist_ok=True)
+        for pid in inside:
+            with contextlib.suppress(ProcessLookupError):
+                _write(leaf / "cgroup.procs", pid)
+        try:
+            _write(group.path / "cgroup.subtree_control", "+memory")
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+        else:
+            return leaf
+    msg = "processes were started in pytest's group faster than they could be moved"
+    raise OSError(msg)
 
 
 def build_fence(enforce: str, pid: int, limit_bytes: int) -> tuple[Fence, str]:
