@@ -4,7 +4,9 @@ The part of a test's name after ``test_`` is the check's id: for ``-k``, for ``-
 ``docs/checks.md``, which says where each number comes from.
 """
 
-from collections.abc import Callable, Generator
+import ast
+import gc
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 import pytest
@@ -15,6 +17,7 @@ from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.models.conversions import is_linear
 from pytest_llmmem.models.inspect import findings
 from pytest_llmmem.models.loaded import LoadedModel
+from pytest_llmmem.models.residency import trim
 from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.plugin.loads import Load, load, scratch_folder
 from pytest_llmmem.plugin.state import SETTINGS

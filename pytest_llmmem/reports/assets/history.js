@@ -43,7 +43,7 @@ function whereIn({ steps }) {
 /** The trend as one small line, coloured where a level was left. */
 function spark(line) {
   const { low, high } = heightOf(line);
-  const wide = DATA.machines[line.machine].length;
+  const wide = line.reports.length;
   const y = (bytes) => (1 - (bytes - low) / (high - low)).toFixed(3);
   const at = ({ place, bytes }) => `${place + 0.5},${y(bytes)}`;
   const svg = shape("svg", { class: "spark", viewBox: `0 0 ${wide} 1`, preserveAspectRatio: "none", "aria-hidden": "true" });

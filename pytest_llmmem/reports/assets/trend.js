@@ -4,17 +4,19 @@
 
 const LONG = 16; // letters of a report's name: of a longer one an axis has the end
 
-/** A line as it came, with each of its points by itself. */
+/** A line as it came, with its machine's reports, each of its points, these by the place of their report, and its steps. */
 function withPoints(line) {
-  const points = line.places.map((place, at) => ({
+  const reports = DATA.machines[line.machine];
+  const points = line.places.map((place, number) => ({
     place,
-    report: DATA.machines[line.machine][place],
-    bytes: line.sizes[at],
-    level: line.levels[at],
-    allowed: line.allowed[at],
-    left: at && line.levels[at] !== line.levels[at - 1] ? line.levels[at - 1] : null, // the level that it left here
+    report: reports[place],
+    bytes: line.sizes[number],
+    level: line.levels[number],
+    allowed: line.allowed[number],
+    left: number && line.levels[number] !== line.levels[number - 1] ? line.levels[number - 1] : null, // the level that it left here
   }));
-  return { ...line, points, steps: points.filter((point) => point.left !== null) };
+  const at = new Map(points.map((point) => [point.place, point]));
+  return { ...line, reports, points, at, steps: points.filter((point) => point.left !== null) };
 }
 
 const signed = (bytes) => `${bytes < 0 ? "" : "+"}${formatSize(bytes, DATA.unit)}`;
@@ -31,12 +33,11 @@ function heightOf({ points }) {
   return { low: low < 0.3 * high ? 0 : low - 0.1 * (high - low), high: high + 0.1 * (high - low) + 1 };
 }
 
-/** Every report of the line's machine, with the point before it where it has none of its own. */
-function everywhere(line) {
-  let last = null;
-  const own = new Map(line.points.map((point) => [point.place, point]));
-  const end = line.points.at(-1).place;
-  return DATA.machines[line.machine].map((_, place) => (last = place > end ? null : (own.get(place) ?? last)));
+/** The point of each report up to the last one; where there is none, the one before it. */
+function withoutGaps({ points, at }) {
+  const filled = [];
+  for (let place = points[0].place; place <= points.at(-1).place; place += 1) filled.push({ ...(at.get(place) ?? filled.at(-1)), place });
+  return filled;
 }
 
 function trendDetail(line) {
@@ -44,20 +45,19 @@ function trendDetail(line) {
 }
 
 function trendChart(line) {
-  const names = DATA.machines[line.machine];
-  const own = new Map(line.points.map((point) => [point.place, point]));
-  const host = el("div", { className: "chart", tabIndex: 0, role: "group", "aria-label": "Memory from report to report. Left and right arrow keys read it report by report." });
+  const label = "Memory from report to report. Left and right arrow keys read it report by report.";
+  const host = el("div", { className: "chart", tabIndex: 0, role: "group", "aria-label": label });
   const readout = el("p", { className: "readout", role: "status" }, HINT);
   const [size, level] = [el("b", {}), el("b", {})];
   const onMove = (place) => {
-    const point = own.get(place);
+    const point = line.at.get(place);
     size.textContent = point ? formatSize(point.bytes, DATA.unit) : "";
     level.textContent = point ? `${formatSize(point.level, DATA.unit)} ± ${formatSize(point.allowed, DATA.unit)}` : "";
-    readout.textContent = place === null ? HINT : `${names[place]} · ${point ? whatHappened(point) : "did not run to its end"}`;
+    readout.textContent = place === null ? HINT : `${line.reports[place]} · ${point ? whatHappened(point) : "did not run to its end"}`;
   };
   // the chart takes its size from the page, so it is drawn when it is part of it
   requestAnimationFrame(() => {
-    const plot = drawTrend(host, line, names, onMove);
+    const plot = drawTrend(host, line, onMove);
     charts.add(plot);
     host.addEventListener("keydown", (event) => stepThrough(plot, event));
   });
@@ -75,16 +75,16 @@ function whatHappened({ bytes, level, left }) {
   return bytes === level ? "at its level" : `${signed(bytes - level)} from its level`;
 }
 
-function drawTrend(host, line, names, onMove) {
-  const bytesOf = DATA.units[DATA.unit ?? unitOf(line)];
-  const unit = DATA.unit ?? unitOf(line);
+/** Draw into host; onMove is told of the place of the report under the cursor, or null. */
+function drawTrend(host, line, onMove) {
+  const unit = DATA.unit ?? formatSize(Math.max(1, ...line.sizes)).split(" ")[1];
+  const bytesOf = DATA.units[unit];
   const { low, high } = heightOf(line);
-  const sizes = Array(names.length).fill(null);
-  for (const { place, bytes } of line.points) sizes[place] = bytes / bytesOf;
-  const last = names.length - 1;
+  const places = [...line.reports.keys()];
+  const last = places.length - 1;
   const across = (plot, min, max) => (min === 0 && max === last ? [-0.5, last + 0.5] : [min, max]); // unless zoomed in
   const label = (name = "") => (name.length > LONG ? `…${name.slice(1 - LONG)}` : name);
-  const longest = Math.max(...names.map((name) => label(name).length));
+  const longest = Math.max(...line.reports.map((name) => label(name).length));
   const axis = { stroke: () => colorOf("--muted"), ticks: { show: false }, font: "12px system-ui" };
   const plot = new uPlot(
     {
@@ -95,40 +95,37 @@ function drawTrend(host, line, names, onMove) {
       cursor: { y: false, points: { size: 7 } },
       scales: { x: { time: false, range: across }, y: { range: [low / bytesOf, high / bytesOf] } },
       axes: [
-        { ...axis, size: 28, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500], space: 8 * longest + 16, values: (_, splits) => splits.map((split) => label(names[split])) },
+        { ...axis, size: 28, grid: { show: false }, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500], space: 8 * longest + 16, values: (_, splits) => splits.map((split) => label(line.reports[split])) },
         { ...axis, size: 76, grid: { stroke: () => colorOf("--line"), width: 1 }, values: (_, splits) => splits.map((split) => `${+split.toFixed(4)} ${unit}`) },
       ],
       series: [{}, { stroke: () => colorOf("--ram"), width: 2, spanGaps: true, points: { size: 5, fill: () => colorOf("--ram") } }],
       hooks: {
-        drawClear: [(plot) => drawLevels(plot, everywhere(line), bytesOf)],
+        drawClear: [(plot) => drawLevels(plot, withoutGaps(line), bytesOf)],
         draw: [(plot) => drawSteps(plot, line.steps, bytesOf)],
         setCursor: [(plot) => onMove(plot.cursor.idx ?? null)],
       },
     },
-    [names.map((_, place) => place), sizes],
+    [places, places.map((place) => (line.at.has(place) ? line.at.get(place).bytes / bytesOf : null))],
     host,
   );
   new ResizeObserver(() => host.clientWidth && plot.setSize({ width: host.clientWidth, height: host.clientHeight })).observe(host);
   return plot;
 }
 
-const unitOf = ({ sizes }) => formatSize(Math.max(1, ...sizes)).split(" ")[1];
-
 /** The level that is kept at each report, and around it how far from it is none. */
 function drawLevels(plot, points, bytesOf) {
   onCanvas(plot, (ctx, area) => {
     const y = (bytes) => area.top + Math.min(area.height, Math.max(0, Math.round(plot.valToPos(bytes / bytesOf, "y"))));
-    points.forEach((point, place) => {
-      if (!point) return;
+    for (const { place, level, allowed } of points) {
       const [from, to] = [place - 0.5, place + 0.5].map((edge) => Math.round(xOf(plot, area, edge)));
-      const top = y(point.level + point.allowed);
+      const top = y(level + allowed);
       ctx.fillStyle = colorOf("--shade");
-      ctx.fillRect(from, top, to - from, y(point.level - point.allowed) - top);
+      ctx.fillRect(from, top, to - from, y(level - allowed) - top);
       ctx.globalAlpha = 0.4;
       ctx.fillStyle = colorOf("--muted");
-      ctx.fillRect(from, y(point.level), to - from, 1);
+      ctx.fillRect(from, y(level), to - from, 1);
       ctx.globalAlpha = 1;
-    });
+    }
   });
 }
 
@@ -169,7 +166,7 @@ function steps(line) {
 function facts(line) {
   const sizes = line.sizes.toSorted((one, other) => one - other);
   return block("Over all reports", [], [
-    ["reports", `${line.points.length} of ${DATA.machines[line.machine].length}`],
+    ["reports", `${line.points.length} of ${line.reports.length}`],
     ["lowest", formatSize(sizes[0], DATA.unit)],
     ["highest", formatSize(sizes.at(-1), DATA.unit)],
     ["machine", el("td", { className: "text" }, line.machine)],
