@@ -28,6 +28,11 @@ class Frame:
         return _MACHINERY.search(self.file) is not None
 
     @property
+    def is_pytests(self) -> bool:
+        """Whether its thread runs the test; our own frames are in threads of a load too."""
+        return "/_pytest/" in self.file.replace("\\", "/")
+
+    @property
     def is_users(self) -> bool:
         """Whether it is neither a library's nor the standard library's."""
         return not self.is_machinery and not self.file.startswith("<") and not any(p in self.file for p in _LIBRARY)
@@ -59,7 +64,7 @@ def parse_stack(dump: str) -> tuple[Frame, ...]:
                 current = threads[-1]
         elif threads and (match := _FRAME.match(line)):
             threads[-1].append(Frame(match["file"], match["line"], match["function"]))
-    running = next((frames for frames in threads if any(frame.is_machinery for frame in frames)), None)
+    running = next((frames for frames in threads if any(frame.is_pytests for frame in frames)), None)
     chosen = current or running or next((frames for frames in reversed(threads) if frames), [])
     return tuple(frame for frame in chosen if not frame.is_machinery)
 

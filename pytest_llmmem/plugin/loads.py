@@ -1,6 +1,7 @@
 """Which strategy loads the model of which test."""
 
 import contextlib
+import importlib
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Mapping
@@ -99,6 +100,8 @@ def load(
     if reason := strategy.unavailable():
         pytest.skip(f"llm_load {strategy.name!r}: {reason}")
     traces = config.stash.get(TRACES, None)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("safetensors")  # what is not imported cannot be followed
 
     @contextlib.contextmanager
     def followed() -> Generator[Any]:
