@@ -29,7 +29,13 @@ def check(
     """Run the ready-made checks: does it load whole, within its weights and a shard, in its dtype, and go again?"""
     from pytest_llmmem.cli.session import load_options, run_pytest
 
-    options = [f"--llm-model={model}", *load_options(load or ()), *(f"--llm-skip-check={each}" for each in skip or ())]
+    # checks that only look share one load
+    options = [
+        "--llm-scope=module",
+        f"--llm-model={model}",
+        *load_options(load or ()),
+        *(f"--llm-skip-check={each}" for each in skip or ()),
+    ]
     session = run_pytest("pytest_llmmem.checks", *options, *(["--llm-trust-remote-code"] if trust_remote_code else []))
     checks = [_described(test) for test in session.tests]
     held = not any(each["outcome"] in _FAILED for each in checks)
