@@ -1,0 +1,91 @@
+"""Which memory regressions of transformers the ready-made checks see: each with the version that has it, and without.
+
+python bench/regressions [--only WORD]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from cases import REGRESSIONS, Model, Regression
+from environments import PROJECT, environment
+
+sys.path.append(str(PROJECT / "bench"))
+from _run import table, verdict
+
+CACHE = PROJECT / ".cache/regressions"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="WORD", help="those whose reference has this in it")
+    options = parser.parse_args()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    rows, caught = [], 0
+    chosen = [regression for regression in REGRESSIONS if options.only in regression.reference]
+    for regression in chosen:
+        bad, good = (outcome(regression, version) for version in (regression.bad, regression.good))
+        sees = (bad, good) == ("failed", "passed")
+        caught += sees
+        rows.append((
+            regression.reference, regression.check, regression.load,
+            f"{regression.bad} {bad}", f"{regression.good} {good}", verdict(sees),
+        ))  # fmt: skip
+        print(*rows[-1], sep="  ", flush=True)
+    print()
+    table(("regression", "check", "load", "with it", "without", "caught"), *rows)
+    print(f"\n{caught} of {len(chosen)} are caught")
+
+
+def outcome(regression: Regression, version: str) -> str:
+    """What the check says with this version of transformers."""
+    report = CACHE / "report.json"
+    report.unlink(missing_ok=True)
+    command = [
+        environment(version, CACHE / "environments"), "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={CACHE}", "-c", "/dev/null",
+        "--pyargs", "pytest_llmmem.checks", "-k", f"test_{regression.check}",
+        f"--llm-model={checkpoint(regression.model)}", f"--llm-load={regression.load}", f"--llm-report={report}",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, check=False)
+    tests = json.loads(report.read_text())["tests"] if report.exists() else []
+    tests = [test for test in tests if test["nodeid"].partition("::")[2].startswith(f"test_{regression.check}[")]
+    if len(tests) != 1 or (tests[0]["outcome"] not in {"passed", "failed"}):
+        sys.exit(done.stdout + done.stderr)
+    CACHE.joinpath(f"{regression.check}-{regression.model.name}-{regression.load}-{version}.txt").write_text(
+        done.stdout
+    )
+    return str(tests[0]["outcome"])
+
+
+def checkpoint(model: Model) -> Path:
+    """The model's folder; made once."""
+    folder = CACHE / "models" / model.name
+    if not folder.exists():
+        config = CACHE / f"{model.name}.json"
+        config.write_text(json.dumps(model.config))
+        subprocess.run(
+            [
+                Path(sys.executable).with_name("llmmem"), "synth", config, folder,
+                "--dtype", model.dtype, "--shard", model.shard, "--format", model.format,
+            ],
+            check=True,
+        )  # fmt: skip
+        if model.without:
+            leave_out(folder, model.without)
+    return folder
+
+
+def leave_out(folder: Path, name: str) -> None:
+    """Write the only shard again without one tensor."""
+    from safetensors.torch import load_file, save_file
+
+    (shard,) = folder.glob("*.safetensors")
+    state = load_file(shard)
+    del state[name]
+    save_file({each: tensor.clone() for each, tensor in state.items()}, shard, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    main()
