@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from cases import REGRESSIONS, Model, Regression
-from environments import PROJECT, environment
+from environments import PROJECT, environment, run
 
 sys.path.append(str(PROJECT / "bench"))
 from _run import table, verdict
@@ -65,26 +65,9 @@ def checkpoint(model: Model) -> Path:
     if not folder.exists():
         config = CACHE / f"{model.name}.json"
         config.write_text(json.dumps(model.config))
-        subprocess.run(
-            [
-                Path(sys.executable).with_name("llmmem"), "synth", config, folder,
-                "--dtype", model.dtype, "--shard", model.shard, "--format", model.format,
-            ],
-            check=True,
-        )  # fmt: skip
-        if model.without:
-            leave_out(folder, model.without)
+        synth = Path(sys.executable).with_name("llmmem"), "synth"
+        run(*synth, config, folder, "--dtype", model.dtype, "--shard", model.shard, "--format", model.format)
     return folder
-
-
-def leave_out(folder: Path, name: str) -> None:
-    """Write the only shard again without one tensor."""
-    from safetensors.torch import load_file, save_file
-
-    (shard,) = folder.glob("*.safetensors")
-    state = load_file(shard)
-    del state[name]
-    save_file({each: tensor.clone() for each, tensor in state.items()}, shard, metadata={"format": "pt"})
 
 
 if __name__ == "__main__":

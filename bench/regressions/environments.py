@@ -37,7 +37,7 @@ def environment(version: str, folder: Path) -> Path:
         )
         install(python, "--no-deps", f"transformers=={version}")
     else:
-        install(python, PROJECT, *others, f"transformers=={version}")
+        install(python, "-e", PROJECT, *others, f"transformers=={version}")
     ready.touch()
     return python
 
@@ -58,4 +58,7 @@ def install(python: Path, *requirements: object) -> None:
 
 
 def run(*command: object) -> None:
-    subprocess.run([str(part) for part in command], check=True)
+    """Run a command; what it prints is shown only when it fails."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stdout + done.stderr)
