@@ -5,6 +5,7 @@ python bench/regressions [--only WORD]
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from environments import PROJECT, environment, run
 sys.path.append(str(PROJECT / "bench"))
 from _run import table, verdict
 
+HERE = Path(__file__).parent
 CACHE = PROJECT / ".cache/regressions"
 
 
@@ -43,12 +45,15 @@ def outcome(regression: Regression, version: str) -> str:
     """What the check says with this version of transformers."""
     report = CACHE / "report.json"
     report.unlink(missing_ok=True)
+    python = environment(version, CACHE / "environments")
     command = [
-        environment(version, CACHE / "environments"), "-m", "pytest", "-p", "no:cacheprovider", f"--rootdir={CACHE}", "-c", "/dev/null",
+        python, "-m", "pytest", "-p", "own_loads", "-p", "no:cacheprovider", f"--rootdir={CACHE}", "-c", "/dev/null",
         "--pyargs", "pytest_llmmem.checks", "-k", f"test_{regression.check}",
-        f"--llm-model={checkpoint(regression.model)}", f"--llm-load={regression.load}", f"--llm-report={report}",
+        f"--llm-model={checkpoint(regression.model, python)}", f"--llm-load={regression.load}", f"--llm-report={report}",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=CACHE, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=CACHE, env=os.environ | {"PYTHONPATH": str(HERE)}, capture_output=True, text=True, check=False
+    )
     tests = json.loads(report.read_text())["tests"] if report.exists() else []
     tests = [test for test in tests if test["nodeid"].partition("::")[2].startswith(f"test_{regression.check}[")]
     if len(tests) != 1 or (tests[0]["outcome"] not in {"passed", "failed"}):
@@ -59,14 +64,16 @@ def outcome(regression: Regression, version: str) -> str:
     return str(tests[0]["outcome"])
 
 
-def checkpoint(model: Model) -> Path:
-    """The model's folder; made once."""
+def checkpoint(model: Model, python: Path) -> Path:
+    """The model's folder; made once. ``python`` has the package gguf where the model needs it."""
     folder = CACHE / "models" / model.name
     if not folder.exists():
         config = CACHE / f"{model.name}.json"
         config.write_text(json.dumps(model.config))
         synth = Path(sys.executable).with_name("llmmem"), "synth"
         run(*synth, config, folder, "--dtype", model.dtype, "--shard", model.shard, "--format", model.format)
+        if model.gguf:
+            run(python, HERE / "write_gguf.py", folder)
     return folder
 
 

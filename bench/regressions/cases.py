@@ -34,6 +34,20 @@ MIXTRAL: Final[Mapping[str, Any]] = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
 }
+LLAMA: Final[Mapping[str, Any]] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 20,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-05,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float16",
+}
 BERT: Final[Mapping[str, Any]] = {
     "architectures": ["BertForMaskedLM"],
     "model_type": "bert",
@@ -57,6 +71,8 @@ class Model:
     shard: str = "200MB"
     """The largest file, as ``llmmem synth --shard`` takes it."""
     format: Literal["safetensors", "bin"] = "safetensors"
+    gguf: bool = False
+    """Whether there is a GGUF file, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +95,8 @@ ENVIRONMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "4.27.2": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
     "4.27.3": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
     "4.57.6": ("accelerate==1.10.1", "bitsandbytes==0.50.2"),
+    "5.5.4": ("accelerate==1.15.0", "gguf==0.19.0"),
+    "5.6.2": ("accelerate==1.15.0", "gguf==0.19.0"),
     "5.23.0": ("accelerate==1.15.0", "bitsandbytes==0.50.2"),
 }
 """By the version of transformers: what its environment needs beside it. torch is that of the project's own."""
@@ -122,6 +140,15 @@ REGRESSIONS: Final[Sequence[Regression]] = (
         check="release",
         bad="4.57.6",
         good="5.23.0",
+    ),
+    Regression(
+        reference="transformers#45386",
+        what="a GGUF file becomes float32 as a whole before it is cast",
+        model=Model(name="llama-gguf", config=LLAMA, dtype="float16", gguf=True),
+        load="gguf",
+        check="second_copy",
+        bad="5.5.4",
+        good="5.6.2",
     ),
     Regression(
         reference="dense cast, 5.0",
