@@ -74,7 +74,7 @@ class Isolation:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         aborted = None
         if isolated.plan is None:
-            reports = bridge.complaint_reports(item, isolated.complaint)
+            reports = _complaint(item, isolated.complaint)
         else:
             reports, aborted = self._run(item, nextitem, isolated)
         for report in reports:
@@ -122,7 +122,7 @@ class Isolation:
         worker, self._group = self._group, None
         worker = worker or self._take()
         if worker is None:
-            return _Ran(bridge.complaint_reports(item, f"no worker could be made: {self._startup()}"))
+            return _Ran(_complaint(item, f"no worker could be made: {self._startup()}"))
         hearing = Hearing(item, Progress.of(self._config, item, self._find))
         job = Job(self._keys[item], self._keys[nextitem] if goes_on and nextitem else None, trials)
         if nextitem is not None and not goes_on:
@@ -241,6 +241,12 @@ class _Ran:
     def can_be_repeated(self) -> bool:
         """Whether it went as it should."""
         return self.record is not None and self.record.outcome in {"passed", "xfailed"} and self.aborted is None
+
+
+def _complaint(item: pytest.Item, message: str) -> list[pytest.TestReport]:
+    reports = bridge.complaint_reports(item, message)
+    recording.attach(reports, recording.record_of_complaint(item, reports, message))
+    return reports
 
 
 def _abort(session: pytest.Session, aborted: Aborted) -> None:

@@ -89,7 +89,19 @@ def record_of(
         diagnosis=diagnosis,
         ranks=measured.ranks,
         disk_written_bytes=measured.written_bytes,
-        location=f"{item.location[0]}:{(item.location[1] or 0) + 1}",
+        location=_location(item),
+    )
+
+
+def record_of_complaint(item: pytest.Item, reports: Sequence[pytest.TestReport], complaint: str) -> TestRecord:
+    """Of a test that could not be run at all."""
+    return TestRecord(
+        nodeid=item.nodeid,
+        outcome=outcome_of(reports),
+        duration_s=0.0,
+        ending=EndingRecord(kind="raised", phase="call", error=f"Failed: {complaint}"),
+        ram=None,
+        location=_location(item),
     )
 
 
@@ -106,6 +118,11 @@ def outcome_of(reports: Sequence[pytest.TestReport]) -> Outcome:
         if expected and report.when == "call":
             return "xpassed"
     return "passed"
+
+
+def _location(item: pytest.Item) -> str:
+    path, line, _ = item.location
+    return f"{path}:{(line or 0) + 1}"
 
 
 def attach(reports: Sequence[pytest.TestReport], record: TestRecord) -> None:
