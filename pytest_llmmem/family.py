@@ -27,14 +27,14 @@ class Family:
     def sample(self) -> Tree | None:
         """What the worker and its descendants hold together, shared pages once; ``None`` when it is alone."""
         trees: list[Tree] = []
-        children = probes.descendants(self.worker.pid)
+        children = self._children()
         for _ in range(_ATTEMPTS):
             if not children:
                 return None
             self.seen = True
             living = self._living(children)
             trees.append(self.worker.shared_with(children))
-            children = probes.descendants(self.worker.pid)
+            children = self._children()
             if self._living(children) == living:
                 trees = trees[-1:]
                 break  # else one came or went meanwhile, and pages that it shared were counted too often, or not at all
@@ -51,6 +51,14 @@ class Family:
     def ranks(self) -> tuple[RankRecord, ...]:
         """What each rank of a distributed launch held, in order."""
         return tuple(self._peaks[rank] for rank in sorted(self._peaks))
+
+    def _children(self) -> tuple[int, ...]:
+        """Descendants with memory of their own: between ``vfork`` and ``exec`` a child is in its parent's."""
+        found: list[int] = []
+        for pid in probes.descendants(self.worker.pid):
+            if not any(probes.shares_memory(pid, other) for other in (self.worker.pid, *found)):
+                found.append(pid)
+        return tuple(found)
 
     def _living(self, children: Iterable[int]) -> list[int]:
         """Who may share pages with the worker, and has not given them up yet."""

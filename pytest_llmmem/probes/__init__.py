@@ -7,6 +7,7 @@ This is the one platform switch for measuring: every platform's file offers the 
     private_bytes(pid) -> int       anonymous pages that no other process shares; ``None`` where that cannot be told
     shared_once(pids) -> Tree       several processes, every shared page counted once
     descendants(pid) -> tuple       process ids below a process
+    shares_memory(pid, other)       whether two processes are one in memory
     has_memory(pid) -> bool         whether a process lives and has not given up its memory
     mark_error_bytes() -> int       how far the high-water mark can be off on this machine
     host_memory() -> HostMemory     what is there and what is left, containers included
@@ -32,6 +33,7 @@ if sys.platform == "linux":
         rank,
         reset_mark,
         shared_once,
+        shares_memory,
         written_bytes,
     )
 else:
@@ -50,6 +52,7 @@ else:
         rank,
         reset_mark,
         shared_once,
+        shares_memory,
         written_bytes,
     )
 
@@ -72,5 +75,6 @@ __all__ = [
     "rank",
     "reset_mark",
     "shared_once",
+    "shares_memory",
     "written_bytes",
 ]

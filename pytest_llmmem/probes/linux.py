@@ -1,8 +1,10 @@
 """Linux: ``/proc``. Costs and traps of each file are in ``docs/numbers.md``."""
 
 import contextlib
+import ctypes
 import dataclasses
 import os
+import platform
 import re
 import sys
 from collections.abc import Iterable
@@ -23,6 +25,9 @@ _STATUS: Final = re.compile(
     rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+\d+ kB\nRssAnon:\s+(\d+) kB\nRssFile:\s+(\d+) kB\nRssShmem:\s+(\d+) kB\n"
     rb"(?:.*\n)*?VmSwap:\s+(\d+) kB\n(?:HugetlbPages:\s+(\d+) kB)?"  # a kernel may be built without huge pages
 )
+_KCMP: Final = {"x86_64": 312, "aarch64": 272}
+"""The call's number by architecture."""
+_KCMP_VM: Final = 1
 _GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu")
 
 
@@ -95,6 +100,17 @@ def has_memory(pid: int) -> bool:
             return not file.read().startswith(b"0 ")
     except OSError:
         return False
+
+
+def shares_memory(pid: int, other: int) -> bool:
+    """Whether two processes are one in memory: a child between ``vfork`` and ``exec`` is its parent's (``kcmp(2)``).
+
+    ``False`` where the kernel does not tell: it was built without ``CONFIG_KCMP``, or a container forbids the call.
+    """
+    number = _KCMP.get(platform.machine())
+    if number is None:
+        return False
+    return bool(ctypes.CDLL(None).syscall(number, pid, other, _KCMP_VM, 0, 0) == 0)
 
 
 def reset_mark() -> bool:

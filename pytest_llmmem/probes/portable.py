@@ -82,6 +82,11 @@ def has_memory(pid: int) -> bool:
     return psutil.pid_exists(pid)
 
 
+def shares_memory(pid: int, other: int) -> bool:  # noqa: ARG001 -- as on Linux
+    """Unknown here."""
+    return False
+
+
 def faults() -> int:
     """Only asked of forked workers, of which there are none here."""
     return 0

@@ -336,3 +336,26 @@ def test_the_stack_at_a_crossing_is_taken_without_harm_to_threads_that_come_and_
 
     assert [test.ending.kind for test in ran.record.tests] == ["over_budget"] * 6
     assert all("test_it" in " ".join(test.stack) for test in ran.record.tests)
+
+
+@linux
+def test_a_child_that_is_still_in_its_parents_memory_is_not_counted_beside_it(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os, subprocess, pytest
+        @pytest.mark.in_worker
+        def test_it(tmp_path):
+            held = bytearray(b"x") * 100_000_000
+            fifo = str(tmp_path / "fifo")
+            os.mkfifo(fifo)
+            writer = subprocess.Popen(["sh", "-c", f"sleep 0.5; : > {fifo}"])
+            # the child shares our memory until it is a program of its own, and waits before that
+            child = os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 9, fifo, os.O_RDONLY, 0)])
+            os.waitpid(child, 0)
+            writer.wait()
+        """
+    )
+
+    ran.result.assert_outcomes(passed=1)
+    assert ran["test_it"].ram.method == "sampled"
+    assert ran["test_it"].ram.peak_bytes == pytest.approx(102e6, rel=0.05)
