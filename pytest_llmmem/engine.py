@@ -31,6 +31,10 @@ _IDLE_PACE: Final = 0.2
 """How much slower they are while memory does not change and no limit is within ``_AMPLE_BYTES``."""
 _AMPLE_BYTES: Final = 256 * 2**20
 _TAIL_BYTES: Final = 4096
+_UNSEEN_VRAM: Final = (
+    "GPU memory was read when the last phase or block began: "
+    "what the worker used of it between then and its death is unknown"
+)
 _SMALL_BYTES: Final = 64 * 2**20
 
 
@@ -246,6 +250,9 @@ class _Supervision:
             self._ledger.mark("death", ending.signal or ending.kind)
         if ending.kind == "out_of_memory" and self.fence.oom_kills():
             ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
+        vram = self._ledger.vram.peaks
+        if ending.died and vram:
+            self.notes.append(_UNSEEN_VRAM)
         # a dump may come after its time: when the system call ends that the main thread was in
         dump = self.breach_dump or (self.worker.traces.stacks_text() if self.breached or not self.finished else "")
         return Measured(
@@ -259,6 +266,7 @@ class _Supervision:
             stack_at="the crossing" if self.breach_dump or (self.breached and self.finished) else "the end",
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=tuple(self.notes),
+            vram=vram,
             written_bytes=self._ledger.written_bytes,
             timeline=self._ledger.timeline.record() if self._ledger.timeline else None,
             ranks=self._family.ranks(),

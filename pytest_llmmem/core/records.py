@@ -48,12 +48,17 @@ class RamRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VramRecord:
-    """One device's memory, in bytes."""
+    """One device's memory, in bytes above what the worker held there when the stretch began."""
 
     device: str
     peak_allocated_bytes: int
     peak_reserved_bytes: int
     peak_device_bytes: int | None = None
+    """By the driver, the context included; ``None`` where it was not asked."""
+    baseline_bytes: int = 0
+    """Reserved when the stretch began: what earlier tests have left in a shared worker."""
+    method: Literal["allocator"] = "allocator"
+    """Where the peaks are from: torch's own counters, exact for what torch allocates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +71,7 @@ class PhaseRecord:
     started_s: float = 0.0
     """After the test's beginning."""
     peak_resident_bytes: int | None = None
+    vram: tuple[VramRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ def record_of(
         ram=None
         if peak is None
         else RamRecord(**dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)),
+        vram=measured.vram,
         phases=tuple(
             PhaseRecord(
                 name=phase.name,
@@ -65,6 +66,7 @@ def record_of(
                 seconds=phase.seconds,
                 started_s=phase.started_s,
                 peak_resident_bytes=phase.peak.peak_resident_bytes,
+                vram=phase.vram,
             )
             for phase in measured.phases
         ),

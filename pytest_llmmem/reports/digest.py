@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, VramRecord
 from pytest_llmmem.core.sizes import format_size, parse_size, unit_of
 
 FAILURES: Final = frozenset({"failed", "error"})
@@ -97,6 +97,13 @@ def ending_words(test: TestRecord) -> str:
     code = f"code {ending.exit_code}" if ending.exit_code is not None else None
     words = (ending.kind.replace("_", " "), ending.signal or code, f"in {ending.phase}" if ending.phase else None)
     return " ".join(word for word in words if word)
+
+
+def vram_words(vram: VramRecord) -> str:
+    """``"cuda:0 3.38 GB reserved, 3.12 GB allocated"``."""
+    device = "" if vram.peak_device_bytes is None else f", {format_size(vram.peak_device_bytes)} by the driver"
+    reserved, allocated = format_size(vram.peak_reserved_bytes), format_size(vram.peak_allocated_bytes)
+    return f"{vram.device} {reserved} reserved, {allocated} allocated{device}"
 
 
 def tightest(budgets: Sequence[BudgetRecord]) -> BudgetRecord | None:

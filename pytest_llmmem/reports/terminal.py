@@ -5,7 +5,7 @@ from typing import Final
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size, unit_of
-from pytest_llmmem.reports.digest import ending_words, tightest, worst_first
+from pytest_llmmem.reports.digest import ending_words, tightest, vram_words, worst_first
 
 _SHORT: Final = 10
 """Rows without ``-v``."""
@@ -98,6 +98,8 @@ def _full(test: TestRecord) -> Iterator[str]:
             f"  {budget.kind}{name} {budget.limit} = {format_size(budget.limit_bytes)}: "
             f"{format_size(budget.actual_bytes)} {budget.count}, {'held' if budget.held else 'broken'}"
         )
+    for vram in test.vram:
+        yield f"  vram {vram_words(vram)} ({vram.method})"
     for rank in test.ranks:
         yield f"  rank {rank.rank}: {format_size(rank.peak_bytes)}, resident {format_size(rank.peak_resident_bytes)}"
     if test.model:
