@@ -194,6 +194,7 @@ class _Supervision:
                 stops_at_limit=budget.on_breach == "stop" or self.fence.name == "cgroup",
             )
             for window, budget in self._ledger.standing()
+            if budget.kind != "max_vram"  # only the worker knows, and tells when a phase has ended
         )
         room = min((budget.room_bytes for budget in guarded), default=None)
         self._near = room is not None and is_near(room, self._room_bytes)
@@ -251,7 +252,7 @@ class _Supervision:
         if ending.kind == "out_of_memory" and self.fence.oom_kills():
             ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
         vram = self._ledger.vram.peaks
-        if ending.died and vram:
+        if ending.died and (vram or any(budget.kind == "max_vram" for budget in self.plan.budgets)):
             self.notes.append(_UNSEEN_VRAM)
         # a dump may come after its time: when the system call ends that the main thread was in
         dump = self.breach_dump or (self.worker.traces.stacks_text() if self.breached or not self.finished else "")

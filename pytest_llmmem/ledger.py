@@ -136,9 +136,14 @@ class Ledger:
         return [(self.whole, budget) for budget in self.budgets] + blocks
 
     def verdicts(self, *, at_least_bytes: int) -> tuple[Verdict, ...]:
-        """Every budget beside what was used; ``at_least_bytes`` is what a hard limit has seen."""
+        """Every budget beside what was used; ``at_least_bytes`` is what a hard limit on RAM has seen."""
         standing = [
-            Verdict(budget=budget, actual_bytes=max(self.used_bytes(window, budget), at_least_bytes))
+            Verdict(
+                budget=budget,
+                actual_bytes=max(
+                    self.used_bytes(window, budget), 0 if budget.kind in {"max_vram", "max_disk"} else at_least_bytes
+                ),
+            )
             for window, budget in self.standing()
         ]
         return (*standing, *self._verdicts)
@@ -167,6 +172,8 @@ class Ledger:
         peak = window.peak
         if budget.kind == "max_disk":
             return self._written_bytes
+        if budget.kind == "max_vram":
+            return self.vram.used_bytes(budget)
         if budget.count == "resident":
             return peak.absolute_peak_bytes if budget.limit.is_share else peak.peak_resident_bytes
         if budget.limit.is_share:

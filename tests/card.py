@@ -4,6 +4,7 @@ It stands in for the driver alone. ``plug_in`` gives it to every worker of a pyt
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 GB = 10**9
 
@@ -11,6 +12,9 @@ _CONFTEST = """
 import sys
 import pytest
 from card import Torch
+from pytest_llmmem.probes import devices
+
+devices.find = lambda: devices.Found(devices=tuple(devices.Device(**each) for each in {found}))
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item):
@@ -26,7 +30,10 @@ def card():
 def plug_in(pytester, *totals):
     """Cards of so many bytes in every worker; a test reaches them by the fixture ``card``."""
     pytester.makepyfile(card=Path(__file__).read_text())
-    pytester.makeconftest(_CONFTEST.format(totals=", ".join(map(str, totals))))
+    found = [
+        {"name": f"cuda:{index}", "total_bytes": total, "card": f"card-{index}"} for index, total in enumerate(totals)
+    ]
+    pytester.makeconftest(_CONFTEST.format(totals=", ".join(map(str, totals)), found=found))
 
 
 class OutOfMemoryError(RuntimeError):
@@ -36,6 +43,7 @@ class OutOfMemoryError(RuntimeError):
 class Torch:
     """The module, as far as a worker looks at it."""
 
+    __version__ = "2.13.0"
     OutOfMemoryError = OutOfMemoryError
 
     def __init__(self, *totals):
@@ -69,6 +77,15 @@ class Cuda:
     def device_count(self):
         return len(self._devices)
 
+    def is_available(self):
+        return True
+
+    def get_device_properties(self, device):
+        return SimpleNamespace(total_memory=self._devices[device].total, uuid=f"card-{device}")
+
+    def set_per_process_memory_fraction(self, fraction, device):
+        self._devices[device].allowed = int(fraction * self._devices[device].total)
+
     def memory_stats(self, device):
         return self._devices[device].stats()
 
@@ -76,16 +93,33 @@ class Cuda:
         self._devices[device].reset()
 
 
+def gib(size):
+    return f"{size / 2**30:.2f} GiB"
+
+
 class Allocator:
     def __init__(self, total):
-        self.total, self.allocated, self.reserved = total, 0, 0
+        self.total, self.allowed, self.allocated, self.reserved = total, total, 0, 0
         self.reset()
 
     def allocate(self, size):
+        if self.allocated + size > self.allowed:
+            raise OutOfMemoryError(self._refusal(size))
         self.allocated += size
         self.reserved = max(self.reserved, self.allocated)
         self.peak_allocated = max(self.peak_allocated, self.allocated)
         self.peak_reserved = max(self.peak_reserved, self.reserved)
+
+    def _refusal(self, size):
+        """As torch 2.13 words it, c10/cuda/CUDACachingAllocator.cpp."""
+        return (
+            f"CUDA out of memory. Tried to allocate {gib(size)}. GPU 0 has a total capacity of {gib(self.total)} of which "
+            f"{gib(self.total - self.reserved)} is free. Including non-PyTorch memory, this process has "
+            f"{gib(self.reserved)} memory in use. {gib(self.allowed)} allowed; Of the allocated memory "
+            f"{gib(self.allocated)} is allocated by PyTorch, and {gib(self.reserved - self.allocated)} is reserved by "
+            "PyTorch but unallocated. If reserved but unallocated memory is large try setting "
+            "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."
+        )
 
     def reset(self):
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved

@@ -144,6 +144,8 @@ class BudgetRecord:
     held: bool
     name: str | None = None
     count: str = "unreclaimable"
+    device: str | None = None
+    """Of ``max_vram``: ``"cuda:0"``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.records import VramRecord
 
 
@@ -45,6 +46,16 @@ class VramWindow:
                 peak_reserved_bytes=max(before.peak_reserved_bytes if before else 0, reserved_bytes),
                 baseline_bytes=base.reserved_bytes if base else 0,
             )
+
+    def used_bytes(self, budget: Budget) -> int:
+        """What a budget of one device compares: growth, or all that the process held for a share of the device."""
+        peak = self._peaks.get(budget.device or "")
+        if peak is None:
+            return 0
+        base = self._base.get(peak.device) if budget.limit.is_share else None
+        if budget.count == "allocated":
+            return peak.peak_allocated_bytes + (base.allocated_bytes if base else 0)
+        return peak.peak_reserved_bytes + (base.reserved_bytes if base else 0)
 
     @property
     def peaks(self) -> tuple[VramRecord, ...]:

@@ -14,6 +14,7 @@ from pytest_llmmem.plugin.compat import silence_log_hooks
 from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned
 from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
 from pytest_llmmem.plugin.trials import try_load
+from pytest_llmmem.probes import torch_memory
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.child import Voice
 from pytest_llmmem.workers.traces import Traces
@@ -72,6 +73,7 @@ class Inside:
         hooks = self._hooks
         assert hooks is not None, "settled before the first job"
         hooks.voice = self.config.stash[VOICE] = voice
+        hooks.caps = job.caps if isinstance(job, Job) else ()
         self.config.stash[TRACES] = self.traces
         item = self.items[job.item]
         if isinstance(job, Trial):
@@ -95,6 +97,8 @@ class Hooks:
     """Opens and closes the measurement's windows at each phase, and passes reports and warnings on."""
 
     voice: Voice
+    caps: tuple[tuple[str, int], ...]
+    """Of the item that runs: devices, and what may be reserved there."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -103,6 +107,8 @@ class Hooks:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
         __tracebackhide__ = True
+        for device, room_bytes in self.caps:
+            torch_memory.cap(device, room_bytes)
         self._begin("setup")
         return (yield)
 
@@ -131,6 +137,8 @@ class Hooks:
         if self._open:
             self.voice.switch(closes=self._open)
         self._open = 0
+        for device, _ in self.caps:
+            torch_memory.uncap(device)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, call: "pytest.CallInfo[None]") -> Generator[None, pytest.TestReport, Any]:

@@ -27,6 +27,7 @@ from pytest_llmmem.plugin.selection import is_isolated
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS
 from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
+from pytest_llmmem.plugin.vram import caps_of
 from pytest_llmmem.workers.handle import Worker
 
 TIMEOUT: Final = pytest.StashKey[float]()
@@ -73,7 +74,9 @@ class Isolation:
         faulthandler.cancel_dump_traceback_later()
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         aborted = None
-        if isolated.plan is None:
+        if isolated.why_skipped:
+            reports = bridge.skipped_reports(item, isolated.why_skipped)
+        elif isolated.plan is None:
             reports = bridge.complaint_reports(item, isolated.complaint)
         else:
             reports, aborted = self._run(item, nextitem, isolated)
@@ -124,11 +127,14 @@ class Isolation:
         if worker is None:
             return _Ran(bridge.complaint_reports(item, f"no worker could be made: {self._startup()}"))
         hearing = Hearing(item, Progress.of(self._config, item, self._find))
-        job = Job(self._keys[item], self._keys[nextitem] if goes_on and nextitem else None, trials)
+        plan = self._plan(item, isolated)
+        job = Job(
+            self._keys[item], self._keys[nextitem] if goes_on and nextitem else None, trials, caps_of(plan.budgets)
+        )
         if nextitem is not None and not goes_on:
             self._pool.source.prepare()
         try:
-            measured = measure(worker, job, last=not goes_on, plan=self._plan(item, isolated), listener=hearing)
+            measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing)
         finally:
             hearing.progress_line.erase()
             if worker.exit is not None:

@@ -79,6 +79,7 @@ def record_of(
                 held=verdict.held,
                 name=verdict.budget.name,
                 count=verdict.budget.count,
+                device=verdict.budget.device,
             )
             for verdict in measured.verdicts
         ),

@@ -19,6 +19,8 @@ class Job:
     item: ItemKey
     following: ItemKey | None
     trials: tuple[TrialRecord, ...] = ()
+    caps: tuple[tuple[str, int], ...] = ()
+    """Devices whose allocator is to refuse what goes beyond so many bytes."""
     """What ``first_load_that_fits`` has tried before."""
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import glob
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ _STATUS: Final = re.compile(
     rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+\d+ kB\nRssAnon:\s+(\d+) kB\nRssFile:\s+(\d+) kB\nRssShmem:\s+(\d+) kB\n"
     rb"(?:.*\n)*?VmSwap:\s+(\d+) kB\n(?:HugetlbPages:\s+(\d+) kB)?"  # a kernel may be built without huge pages
 )
-_GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu")
+_GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu", "/dev/dxg")
 
 
 class Memory:
@@ -243,6 +244,11 @@ def oom_kills_on_host() -> int | None:
     except OSError:
         return None
     return int(match[1]) if match else None
+
+
+def gpu_files_there() -> bool:
+    """Whether the machine, or the container, has a device file of a GPU: without one no driver can be reached."""
+    return any(glob.glob(f"{start}*") for start in _GPU_FILES)
 
 
 def gpu_files_open() -> str | None:

@@ -1,4 +1,6 @@
-"""What torch's caching allocator says of each device. torch is looked up, never imported: who has not, uses none of it.
+"""What torch's caching allocator says of each device, and the most that it may take.
+
+To be read, torch is looked up and never imported: who has not imported it uses none of it.
 
 ``torch.cuda`` (NVIDIA, and AMD's ROCm) and ``torch.xpu`` (Intel) have the same functions. The numbers are exact for what
 torch allocates; the driver's context and other libraries are not in them.
@@ -39,3 +41,27 @@ def _read(backend: Any, kind: str, index: int) -> VramReading | None:
         peak_allocated_bytes=stats["allocated_bytes.all.peak"],
         peak_reserved_bytes=stats["reserved_bytes.all.peak"],
     )
+
+
+def cap(device: str, room_bytes: int) -> None:
+    """Let torch refuse what goes beyond so many bytes more than it has reserved on a device now.
+
+    The line that asks for them raises ``torch.OutOfMemoryError``. This imports torch, and creates the driver's context.
+    """
+    import torch
+
+    backend, index = _backend(torch, device)
+    reserved_bytes = backend.memory_stats(index).get("reserved_bytes.all.current", 0)
+    share = (reserved_bytes + room_bytes) / backend.get_device_properties(index).total_memory
+    backend.set_per_process_memory_fraction(min(1.0, share), index)
+
+
+def uncap(device: str) -> None:
+    """Let torch reserve all of a device again: the next test of a shared worker has a budget of its own."""
+    backend, index = _backend(sys.modules["torch"], device)
+    backend.set_per_process_memory_fraction(1.0, index)
+
+
+def _backend(torch: Any, device: str) -> tuple[Any, int]:
+    kind, _, index = device.partition(":")
+    return getattr(torch, kind), int(index)

@@ -60,7 +60,7 @@ def _sentence(budget: BudgetRecord) -> str:
     limit, actual = format_size(budget.limit_bytes, unit), format_size(budget.actual_bytes, unit)
     expression = "" if _is_size(budget.limit) else f" ({budget.limit})"
     used = f"wrote {actual}" if budget.kind == "max_disk" else f"used {actual} {budget.count}"
-    where = f" in {budget.name!r}" if budget.name else ""
+    where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
     over = format_size(budget.actual_bytes - budget.limit_bytes, unit)
     return f"{budget.kind} is {limit}{expression}, {used}{where}: {over} over"
 

@@ -94,10 +94,11 @@ def _vram_line(vram: VramRecord, measured: Measured) -> str:
 
 def _line(verdict: Verdict) -> str:
     unit = verdict.budget.limit.unit
-    name = f" {verdict.budget.name!r}" if verdict.budget.name else ""
+    budget = verdict.budget
+    name = f" {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
     held = "held" if verdict.held else "broken"
-    limit, actual = format_size(verdict.budget.limit_bytes, unit), format_size(verdict.actual_bytes, unit)
-    return f"{verdict.budget.kind}{name} {limit}: {actual} {verdict.budget.count}, {held}"
+    limit, actual = format_size(budget.limit_bytes, unit), format_size(verdict.actual_bytes, unit)
+    return f"{budget.kind}{name} {limit}: {actual} {budget.count}, {held}"
 
 
 def _broken(measured: Measured) -> Verdict | None:

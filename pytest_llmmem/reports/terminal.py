@@ -9,6 +9,8 @@ from pytest_llmmem.reports.digest import ending_words, tightest, vram_words, wor
 
 _SHORT: Final = 10
 """Rows without ``-v``."""
+_ELSEWHERE: Final = {"max_vram": " VRAM", "max_disk": " disk"}
+"""Budgets of something else than the memory beside them in the table."""
 
 
 def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
@@ -71,9 +73,9 @@ def _row(test: TestRecord) -> tuple[str, str, str, str, str]:
     assert test.ram is not None, "only measured tests have a row"
     budget = tightest(test.budgets)
     limit, used = "", ""
-    unit = unit_of(budget.limit) if budget else None
+    unit = unit_of(budget.limit) if budget and budget.kind not in _ELSEWHERE else None
     if budget:
-        limit = format_size(budget.limit_bytes, unit)
+        limit = format_size(budget.limit_bytes, unit_of(budget.limit)) + _ELSEWHERE.get(budget.kind, "")
         used = f"{budget.actual_bytes / budget.limit_bytes:.0%}" if budget.limit_bytes else ""
     note = "" if test.ending.kind in {"completed", "raised"} else f"  [{ending_words(test)}]"
     peak, files = format_size(test.ram.peak_bytes, unit), format_size(test.ram.peak_file_bytes, unit)
@@ -93,7 +95,7 @@ def _full(test: TestRecord) -> Iterator[str]:
     for phase in test.phases:
         yield f"  {phase.name}: {format_size(phase.peak_bytes)} in {phase.seconds:.2f} s"
     for budget in test.budgets:
-        name = f" {budget.name!r}" if budget.name else ""
+        name = f" {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
         yield (
             f"  {budget.kind}{name} {budget.limit} = {format_size(budget.limit_bytes)}: "
             f"{format_size(budget.actual_bytes)} {budget.count}, {'held' if budget.held else 'broken'}"
