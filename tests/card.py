@@ -77,6 +77,11 @@ class Cuda:
     def device_count(self):
         return len(self._devices)
 
+    def fragment(self):
+        """Leave what is reserved in pieces that are too small for anything."""
+        for device in self._devices:
+            device.is_in_pieces = True
+
     def is_available(self):
         return True
 
@@ -100,10 +105,11 @@ def gib(size):
 class Allocator:
     def __init__(self, total):
         self.total, self.allowed, self.allocated, self.reserved = total, total, 0, 0
+        self.is_in_pieces = False
         self.reset()
 
     def allocate(self, size):
-        if self.allocated + size > self.allowed:
+        if self.allocated + size > self.allowed or self.is_in_pieces:
             raise OutOfMemoryError(self._refusal(size))
         self.allocated += size
         self.reserved = max(self.reserved, self.allocated)
@@ -112,10 +118,11 @@ class Allocator:
 
     def _refusal(self, size):
         """As torch 2.13 words it, c10/cuda/CUDACachingAllocator.cpp."""
+        allowed = f"{gib(self.allowed)} allowed; " if self.allowed < self.total else ""
         return (
             f"CUDA out of memory. Tried to allocate {gib(size)}. GPU 0 has a total capacity of {gib(self.total)} of which "
             f"{gib(self.total - self.reserved)} is free. Including non-PyTorch memory, this process has "
-            f"{gib(self.reserved)} memory in use. {gib(self.allowed)} allowed; Of the allocated memory "
+            f"{gib(self.reserved)} memory in use. {allowed}Of the allocated memory "
             f"{gib(self.allocated)} is allocated by PyTorch, and {gib(self.reserved - self.allocated)} is reserved by "
             "PyTorch but unallocated. If reserved but unallocated memory is large try setting "
             "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True to avoid fragmentation."

@@ -62,6 +62,23 @@ class VramRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VramRefusedRecord:
+    """Memory of a GPU that was asked for and refused, by torch's own message, in bytes; ``None`` where it is silent."""
+
+    device: str | None
+    """``"GPU 0"``."""
+    asked_bytes: int
+    free_bytes: int | None
+    total_bytes: int | None
+    reserved_unused_bytes: int | None
+    """Reserved by torch's allocator, and held by no tensor."""
+    allowed_bytes: int | None
+    """The most that the allocator may reserve; ``None`` when it may take all."""
+    expandable_segments_would_help: bool
+    """Whether what was asked for lay reserved already, in pieces."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseRecord:
     """One stretch of the test: setup, load, call, a ``memory_budget`` block; its peak is above its own beginning."""
 
@@ -185,6 +202,8 @@ class TestRecord:
     ending: EndingRecord
     ram: RamRecord | None
     vram: tuple[VramRecord, ...] = ()
+    vram_refused: VramRefusedRecord | None = None
+    """Of the exception that ended the test; ``None`` when it was another, or none."""
     phases: tuple[PhaseRecord, ...] = ()
     budgets: tuple[BudgetRecord, ...] = ()
     model: ModelRecord | None = None

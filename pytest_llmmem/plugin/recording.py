@@ -41,6 +41,7 @@ def record_of(
     """All of it as one record."""
     peak = measured.peak
     outcome = outcome_of(reports)
+    refused = raised.out_of_vram if raised else None
     skipped = raised.text if raised and outcome == "skipped" else ""
     return TestRecord(
         nodeid=item.nodeid,
@@ -59,6 +60,7 @@ def record_of(
         if peak is None
         else RamRecord(**dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)),
         vram=measured.vram,
+        vram_refused=refused.record() if refused else None,
         phases=tuple(
             PhaseRecord(
                 name=phase.name,

@@ -58,6 +58,23 @@ def test_what_a_message_does_not_say_is_unknown() -> None:
     assert id_of(failed("torch.OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB.")) == "cuda-full"
 
 
+def test_a_limit_of_the_allocators_own_is_named_where_it_was_in_the_way() -> None:
+    capped = NEW.replace("Of the allocated", "{allowed} allowed; Of the allocated")
+    sizes = {"asked": "2.00 GiB", "free": "11.00 GiB", "process": "12.00 GiB", "unallocated": "1.00 GiB"}
+
+    found = CudaOutOfMemory.parse(capped.format(allowed="14.00 GiB", **sizes))
+    roomy = CudaOutOfMemory.parse(capped.format(allowed="23.68 GiB", **sizes))
+
+    assert found is not None
+    assert roomy is not None
+    assert (found.allowed_bytes, found.is_capped, roomy.is_capped) == (14 * 2**30, True, False)
+    assert found.sentence() == (
+        "GPU 1 refused 2.00 GiB: 11.0 GiB of 23.7 GiB were free (14.0 GiB allowed), 1.00 GiB were reserved and unused; "
+        "expandable_segments:True would not have helped"
+    )
+    assert id_of(failed("torch.OutOfMemoryError", capped.format(allowed="14.00 GiB", **sizes))) == "cuda-capped"
+
+
 @given(st.integers(1, 10_000), st.integers(0, 10_000))
 def test_expandable_segments_are_advised_only_where_what_was_asked_for_lay_reserved(
     asked: int, unallocated: int

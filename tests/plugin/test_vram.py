@@ -1,6 +1,7 @@
 """GPU memory in real workers, by the counters of a card that is not there."""
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 
@@ -244,3 +245,40 @@ def test_a_mistake_in_the_marker_fails_that_test(
 
     ran.result.assert_outcomes(failed=1)
     ran.result.stdout.fnmatch_lines([f"max_vram on *::test_it: {complaint}"])
+
+
+def test_memory_that_was_refused_is_a_finding(run: Callable[..., Run], card: None) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.fixture
+        def model(card): card.allocate(23_000_000_000)
+        @pytest.mark.in_worker
+        def test_full(model, card): card.allocate(2 * 2**30)
+        @pytest.mark.in_worker
+        def test_in_pieces(model, card):
+            card.free(12_000_000_000)
+            card.fragment()
+            card.allocate(2 * 2**30)
+        @pytest.mark.max_vram("4GB", enforce="cap")
+        def test_capped(card): card.allocate(5 * 2**30)
+        @pytest.mark.in_worker
+        def test_another(): raise RuntimeError("CUDA out of luck")
+        """
+    )
+
+    full, pieces, capped = (ran[name].vram_refused for name in ("test_full", "test_in_pieces", "test_capped"))
+    assert full is not None
+    assert (full.device, full.asked_bytes, full.total_bytes) == ("GPU 0", 2 * 2**30, int(Decimal("22.35") * 2**30))
+    assert (full.free_bytes, full.reserved_unused_bytes) == (int(Decimal("0.93") * 2**30), 0)
+    assert (full.allowed_bytes, full.expandable_segments_would_help) == (None, False)
+    assert pieces is not None
+    assert pieces.expandable_segments_would_help
+    assert capped is not None
+    assert capped.allowed_bytes == int(Decimal("3.73") * 2**30)
+    assert ran["test_another"].vram_refused is None
+    assert [ran[name].diagnosis.id for name in ("test_full", "test_in_pieces", "test_capped")] == [  # type: ignore[union-attr]
+        "cuda-full", "cuda-fragmented", "cuda-capped",
+    ]  # fmt: skip
+    said = "2.00 GiB: 952 MiB of 22.3 GiB were free, 11.2 GiB were reserved and unused; expandable_segments:True would have helped"
+    ran.result.stdout.fnmatch_lines([f"note: *test_in_pieces: GPU 0 refused {said}"])

@@ -11,7 +11,7 @@ from tests.conftest import needs
 FUNCTIONS = {
     name: inspect.signature(function)
     for name, function in inspect.getmembers(Cuda, inspect.isfunction)
-    if not name.startswith("_") and name not in {"allocate", "free"}
+    if not name.startswith("_") and name not in {"allocate", "free", "fragment"}
 }
 
 
