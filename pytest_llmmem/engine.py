@@ -156,7 +156,9 @@ class _Supervision:
     def is_small(self) -> bool:
         """Whether so little was used that the next test need not wait until it is back."""
         peak = self._ledger.whole.peak if self._ledger.whole else None
-        return peak is not None and peak.peak_bytes + peak.peak_file_bytes < _SMALL_BYTES
+        if peak is None or self._ledger.vram.peaks:  # a device's memory is back when the process is gone
+            return False
+        return peak.peak_bytes + peak.peak_file_bytes < _SMALL_BYTES
 
     def _bury(self) -> None:
         """Wait for the end, and take the kernel's mark: what it grew by after the last sample is in there."""

@@ -27,6 +27,7 @@ from pytest_llmmem.plugin.selection import is_isolated
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS
 from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
+from pytest_llmmem.plugin.turns import Turns
 from pytest_llmmem.plugin.vram import caps_of
 from pytest_llmmem.workers.handle import Worker
 
@@ -47,6 +48,7 @@ class Isolation:
         self.isolated = {item: plan_item(item, settings, find) for item in items if is_isolated(item, settings)}
         path = baselining.baselines_path(config, settings)
         self._judge = baselining.Judge(path, settings) if path else None
+        self._turns = Turns(config, self.isolated)
         self._group: Worker | None = None
         """The worker that the next test of the same group goes on in."""
         make_base_temp(config)
@@ -79,7 +81,7 @@ class Isolation:
         elif isolated.plan is None:
             reports = bridge.complaint_reports(item, isolated.complaint)
         else:
-            reports, aborted = self._run(item, nextitem, isolated)
+            reports, aborted = self._run_in_turn(item, nextitem, isolated)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -87,6 +89,17 @@ class Isolation:
         if aborted is not None:
             _abort(item.session, aborted)
         return True
+
+    def _run_in_turn(
+        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
+    ) -> tuple[list[pytest.TestReport], Aborted | None]:
+        """Run a test when what it may use is free."""
+        try:
+            self._turns.begin(item, isolated)
+            return self._run(item, nextitem, isolated)
+        finally:
+            if self._group is None:
+                self._turns.end()
 
     def _run(
         self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
@@ -146,7 +159,9 @@ class Isolation:
             worker.kill()
             worker.close()
         model = hearing.model(self._find(item))
-        measured = dataclasses.replace(measured, notes=(*measured.notes, *hearing.notes(measured, model)))
+        measured = dataclasses.replace(
+            measured, notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes())
+        )
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
         diagnosis = explain(reports, measured, ending, hearing, self._find(item))
         record = recording.record_of(
@@ -231,6 +246,7 @@ class Isolation:
         if self._group is not None:
             self._group.kill()
             self._group.close()
+        self._turns.end()
         self._pool.close()
 
 

@@ -10,8 +10,9 @@ from tests.conftest import Run
 
 
 @pytest.fixture
-def card(pytester: pytest.Pytester) -> None:
-    """One card of 24 GB in every worker."""
+def card(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One card of 24 GB in every worker, which no other session waits for."""
+    monkeypatch.setenv("TMPDIR", str(pytester.path))
     plug_in(pytester, 24 * GB)
 
 
