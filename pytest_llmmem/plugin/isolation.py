@@ -53,19 +53,23 @@ class Isolation:
         """The worker that the next test of the same group goes on in."""
         make_base_temp(config)
         self._pool: Pool = open_pool(
-            config, settings, items, jobs=len(self.isolated), model_types=sorted(self._model_types())
+            config, settings, items, jobs=len(self._planned()), model_types=sorted(self._model_types())
         )
+
+    def _planned(self) -> list[pytest.Item]:
+        """The tests that will run; the others are skipped, or have a marker that cannot be used."""
+        return [item for item, isolated in self.isolated.items() if isolated.plan]
 
     def _model_types(self) -> set[str]:
         """Architectures that isolated tests will load, by themselves or through ``loaded_model``."""
-        checkpoints = [self._find(item) for item in self.isolated]
+        checkpoints = [self._find(item) for item in self._planned()]
         return {checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint}
 
     def describe(self) -> str:
         """One line: how many tests are isolated, and how."""
         reason = f" ({self._pool.reason})" if self._pool.reason else ""
         malloc = ", malloc steady" if self._settings.malloc == "steady" else ""
-        return f"llmmem: {len(self.isolated)} isolated in workers by {self._pool.kind}{reason}{malloc}"
+        return f"llmmem: {len(self._planned())} isolated in workers by {self._pool.kind}{reason}{malloc}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:

@@ -204,6 +204,7 @@ def test_without_a_gpu_a_test_is_skipped_with_one_sentence(run: Callable[..., Ru
     ran = run(SOURCE, "-rs", "--llm-max-vram=1GB")
 
     ran.result.assert_outcomes(skipped=1, passed=1)
+    ran.result.stdout.fnmatch_lines(["llmmem: 1 isolated in workers by *"])
     ran.result.stdout.fnmatch_lines(["SKIPPED * test_without*.py:2: max_vram needs a GPU: torch 2.13.0+cpu finds none"])
     assert ran["test_other"].budgets == ()
 
