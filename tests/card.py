@@ -9,6 +9,7 @@ from types import SimpleNamespace
 GB = 10**9
 
 _CONFTEST = """
+import os
 import sys
 import pytest
 from card import Torch
@@ -16,10 +17,8 @@ from pytest_llmmem.probes import devices
 
 devices.find = lambda: devices.Found(devices=tuple(devices.Device(**each) for each in {found}))
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item):
-    if not isinstance(sys.modules.get("torch"), Torch):
-        sys.modules["torch"] = Torch({totals})
+# in what is forked: the parent has no torch, and so no doubt whether it bears a fork
+os.register_at_fork(after_in_child=lambda: sys.modules.setdefault("torch", Torch({totals})))
 
 @pytest.fixture(scope="session")
 def card():

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
@@ -14,7 +14,7 @@ from pytest_llmmem.plugin.compat import silence_log_hooks
 from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned
 from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
 from pytest_llmmem.plugin.trials import try_load
-from pytest_llmmem.probes import torch_memory
+from pytest_llmmem.plugin.vram import Caps
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.child import Voice
 from pytest_llmmem.workers.traces import Traces
@@ -50,6 +50,7 @@ class Inside:
     traces: Traces
     parent_pid: int
     _hooks: "Hooks | None" = None
+    _caps: Caps = field(default_factory=Caps)
 
     def settle(self) -> None:
         """Take over the hooks, in a process that will never report by itself."""
@@ -57,6 +58,7 @@ class Inside:
         manager = self.config.pluginmanager
         manager.unregister(name="llmmem-isolation")
         manager.register(hooks, "llmmem-inside")
+        manager.register(self._caps, "llmmem-caps")
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(hooks), "llmmem-output")
         silence_log_hooks(self.config, hooks, LOG_HOOKS)
@@ -73,13 +75,13 @@ class Inside:
         hooks = self._hooks
         assert hooks is not None, "settled before the first job"
         hooks.voice = self.config.stash[VOICE] = voice
-        hooks.caps = job.caps if isinstance(job, Job) else ()
         self.config.stash[TRACES] = self.traces
         item = self.items[job.item]
         if isinstance(job, Trial):
             try_load(item, job.load, voice)
             return
         self.config.stash[TRIALS] = job.trials
+        self._caps.set(job.caps)
         nextitem = self.items[job.following] if job.following else None
         try:
             item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
@@ -91,14 +93,13 @@ class Inside:
             if reason:
                 voice.say(Aborted("stop", str(reason)))
         hooks.end()
+        self._caps.lift()
 
 
 class Hooks:
     """Opens and closes the measurement's windows at each phase, and passes reports and warnings on."""
 
     voice: Voice
-    caps: tuple[tuple[str, int], ...]
-    """Of the item that runs: devices, and what may be reserved there."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -107,8 +108,6 @@ class Hooks:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
         __tracebackhide__ = True
-        for device, room_bytes in self.caps:
-            torch_memory.cap(device, room_bytes)
         self._begin("setup")
         return (yield)
 
@@ -137,8 +136,6 @@ class Hooks:
         if self._open:
             self.voice.switch(closes=self._open)
         self._open = 0
-        for device, _ in self.caps:
-            torch_memory.uncap(device)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, call: "pytest.CallInfo[None]") -> Generator[None, pytest.TestReport, Any]:

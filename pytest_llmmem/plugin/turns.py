@@ -1,6 +1,9 @@
 """When an isolated test may begin: a GPU, and under pytest-xdist the host's memory, is shared with other processes."""
 
+import contextlib
 import getpass
+import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
@@ -24,7 +27,8 @@ class Turns:
     """The place in the queue of the test that runs, or of its group: they hold their memory until the last one ends."""
 
     def __init__(self, config: pytest.Config, isolated: Mapping[pytest.Item, Isolated]) -> None:
-        self._folder = Path(tempfile.gettempdir(), f"pytest-llmmem-{getpass.getuser()}")
+        user = getpass.getuser() if sys.platform == "win32" else os.getuid()
+        self._folder = Path(tempfile.gettempdir(), f"pytest-llmmem-{user}")
         self._claims: dict[str, dict[str, Claim]] = {}
         self._place: Place | None = None
         self._notes: tuple[str, ...] = ()
@@ -45,7 +49,7 @@ class Turns:
         try:
             self._place = Place(self._folder, tuple(claims.values()))
             self._place.wait()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no room for the folder, or a file there that is none of ours
             self._notes = (f"it did not wait for other tests to leave room for its budgets: {error}",)
         if (waited_s := time.monotonic() - began) > _WORTH_SAYING_S:
             self._notes = (f"it waited {waited_s:.1f} s until other tests had left room for its budgets",)
@@ -53,7 +57,9 @@ class Turns:
     def end(self) -> None:
         """The worker is gone, and with it what it held."""
         if self._place is not None:
-            self._place.leave()
+            # the folder may be gone, with all places in it: someone has tidied up
+            with contextlib.suppress(OSError, ValueError):
+                self._place.leave()
         self._place = None
 
     def notes(self) -> tuple[str, ...]:

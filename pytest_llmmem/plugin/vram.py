@@ -8,7 +8,7 @@ from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, MarkerError
 from pytest_llmmem.plugin.markers import MaxVram
 from pytest_llmmem.plugin.settings import Settings
-from pytest_llmmem.probes import devices
+from pytest_llmmem.probes import devices, torch_memory
 
 
 def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., int]) -> tuple[Budget, ...]:
@@ -55,3 +55,31 @@ def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., i
 def caps_of(budgets: Iterable[Budget]) -> tuple[tuple[str, int], ...]:
     """Devices and bytes that the worker is to tell torch's allocator."""
     return tuple((budget.device, budget.limit_bytes) for budget in budgets if budget.device and budget.enforce == "cap")
+
+
+class Caps:
+    """In the worker: tells torch's allocator what the running test may take; an error of that is the test's own."""
+
+    def __init__(self) -> None:
+        self._capped: list[str] = []
+        self._error: Exception | None = None
+
+    def set(self, caps: Iterable[tuple[str, int]]) -> None:
+        """Before the test's measurement begins: torch and the driver's context belong to its baseline."""
+        self._error = None
+        try:
+            for device, room_bytes in caps:
+                torch_memory.cap(device, room_bytes)
+                self._capped.append(device)
+        except Exception as error:  # noqa: BLE001 -- whatever a driver raises; the test fails with it
+            self._error = error
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def lift(self) -> None:
+        """The next test of a shared worker has a budget of its own."""
+        while self._capped:
+            torch_memory.uncap(self._capped.pop())

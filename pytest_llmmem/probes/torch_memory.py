@@ -22,8 +22,9 @@ def read() -> tuple[VramReading, ...]:
     """
     torch = sys.modules.get("torch")
     for kind in KINDS:
-        backend = getattr(torch, kind, None)
-        if backend is not None and backend.is_initialized():
+        backend: Any = getattr(torch, kind, None)
+        # a test may have put a mock there, which has no such function, or one that answers with another mock
+        if getattr(backend, "is_initialized", bool)() is True:
             return tuple(reading for index in range(backend.device_count()) if (reading := _read(backend, kind, index)))
     return ()
 
@@ -57,8 +58,10 @@ def cap(device: str, room_bytes: int) -> None:
 
 
 def uncap(device: str) -> None:
-    """Let torch reserve all of a device again: the next test of a shared worker has a budget of its own."""
-    backend, index = _backend(sys.modules["torch"], device)
+    """Let torch reserve all of a device again."""
+    import torch
+
+    backend, index = _backend(torch, device)
     backend.set_per_process_memory_fraction(1.0, index)
 
 

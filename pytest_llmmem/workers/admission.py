@@ -8,6 +8,7 @@ ends. A ticket whose lock can be had is nobody's, and is struck off.
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -61,9 +62,12 @@ class Place:
     """A ticket that this process holds."""
 
     def __init__(self, folder: Path, claims: Sequence[Claim]) -> None:
-        """Queue up, and go in at once if there is room."""
+        """Queue up, and go in at once if there is room. Raises ``OSError`` where the folder cannot be used."""
         self._folder, self._claims = folder, claims
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if sys.platform != "win32" and folder.stat().st_uid != os.getuid():
+            msg = f"{folder} belongs to another user"
+            raise PermissionError(msg)
         with self._tickets() as tickets:
             self._number = max((ticket.number for ticket in tickets), default=0) + 1
             self._lock = _lock_of(folder, self._number)

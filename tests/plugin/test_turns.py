@@ -1,9 +1,9 @@
 """Tests in several pytest-xdist workers on one card, or on one host: who runs beside whom."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
-from getpass import getuser
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from pytest_llmmem.workers.admission import Claim, Place
 from tests.card import GB, plug_in
 from tests.conftest import Run, needs
 
-pytestmark = needs("xdist")
+pytestmark = [needs("xdist"), pytest.mark.skipif(not hasattr(os, "getuid"), reason="the folder is named by a user id")]
 
 ALONE = """
     import os, pathlib, pytest, time
@@ -88,7 +88,7 @@ def test_a_dead_test_leaves_its_turn_to_the_next(run: Callable[..., Run]) -> Non
 
 
 def test_a_long_wait_is_said(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
-    folder = Path(pytester.path, f"pytest-llmmem-{getuser()}")
+    folder = Path(pytester.path, f"pytest-llmmem-{os.getuid()}")
     place = Place(folder, [Claim(resource="card-0", size_bytes=24 * GB, capacity_bytes=24 * GB)])
 
     def leave_when_another_waits() -> None:
@@ -106,11 +106,27 @@ def test_a_long_wait_is_said(run: Callable[..., Run], pytester: pytest.Pytester)
     assert note.startswith("it waited ")
 
 
-def test_a_room_that_cannot_be_made_is_said(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
-    Path(pytester.path, f"pytest-llmmem-{getuser()}").write_text("a file in its way")
+@pytest.mark.parametrize("name", ["", "/tickets.json"])
+def test_a_queue_that_cannot_be_used_is_said(run: Callable[..., Run], pytester: pytest.Pytester, name: str) -> None:
+    in_the_way = Path(pytester.path, f"pytest-llmmem-{os.getuid()}{name}")
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.write_text("not ours")
 
     ran = run("import pytest\n@pytest.mark.max_vram('1GB')\ndef test_it(): pass")
 
     ran.result.assert_outcomes(passed=1)
     (note,) = ran["test_it"].notes
     assert note.startswith("it did not wait for other tests to leave room for its budgets: ")
+
+
+def test_a_queue_that_is_tidied_away_fails_no_test(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    ran = run(
+        f"""
+        import pytest, shutil
+        @pytest.mark.max_vram("1GB")
+        @pytest.mark.parametrize("number", range(2))
+        def test_it(number): shutil.rmtree("{pytester.path}/pytest-llmmem-{os.getuid()}")
+        """
+    )
+
+    ran.result.assert_outcomes(passed=2)

@@ -284,3 +284,39 @@ def test_memory_that_was_refused_is_a_finding(run: Callable[..., Run], card: Non
     ]  # fmt: skip
     said = "2.00 GiB: 952 MiB of 22.3 GiB were free, 11.2 GiB were reserved and unused; expandable_segments:True would have helped"
     ran.result.stdout.fnmatch_lines([f"note: *test_in_pieces: GPU 0 refused {said}"])
+
+
+def test_a_mock_in_torchs_place_is_not_read(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import sys, types
+        from unittest.mock import MagicMock
+        import pytest
+        @pytest.mark.in_worker
+        @pytest.mark.parametrize("torch", [MagicMock(), types.SimpleNamespace(cuda=types.SimpleNamespace())])
+        def test_it(monkeypatch, torch): monkeypatch.setitem(sys.modules, "torch", torch)
+        """
+    )
+
+    ran.result.assert_outcomes(passed=2)
+
+
+def test_a_cap_that_cannot_be_set_fails_its_test_alone(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    plug_in(pytester, 24 * GB)
+    ran = run(
+        """
+        import pytest, sys
+        pytestmark = pytest.mark.in_worker(scope="module")
+        @pytest.fixture(autouse=True, scope="module")
+        def broken(card):
+            def refuse(fraction, device): raise RuntimeError("CUDA driver error: unknown")
+            card.set_per_process_memory_fraction = refuse
+        def test_first(): pass
+        @pytest.mark.max_vram("4GB", enforce="cap")
+        def test_capped(): assert False, "not to be run"
+        def test_last(): pass
+        """
+    )
+
+    ran.result.assert_outcomes(passed=2, errors=1)
+    ran.result.stdout.fnmatch_lines(["E  *RuntimeError: CUDA driver error: unknown"])
