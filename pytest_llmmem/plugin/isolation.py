@@ -164,7 +164,7 @@ class Isolation:
             worker.close()
         model = hearing.model(self._find(item))
         measured = dataclasses.replace(
-            measured, notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes())
+            measured, notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes)
         )
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
         diagnosis = explain(reports, measured, ending, hearing, self._find(item))

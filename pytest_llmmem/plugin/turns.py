@@ -21,6 +21,8 @@ from pytest_llmmem.workers.admission import Claim, Place
 CONTEXT_BYTES: Final = 512 * 2**20
 """What a process takes of a device beside what torch reserves: the driver's context and workspaces, some hundred MB."""
 _WORTH_SAYING_S: Final = 1.0
+_UNUSABLE: Final = (OSError, ValueError, TypeError)
+"""What a folder, or a list in it, raises that cannot be written or is none of ours."""
 
 
 class Turns:
@@ -31,7 +33,8 @@ class Turns:
         self._folder = Path(tempfile.gettempdir(), f"pytest-llmmem-{user}")
         self._claims: dict[str, dict[str, Claim]] = {}
         self._place: Place | None = None
-        self._notes: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
+        """What the reader should know of the waiting."""
         shares_host = hasattr(config, "workerinput")
         for item, one in isolated.items():
             claims = self._claims.setdefault(_key(item, one), {})
@@ -41,7 +44,7 @@ class Turns:
 
     def begin(self, item: pytest.Item, isolated: Isolated) -> None:
         """Wait until what the test, or its group, may use is free of other tests; at once when it is in already."""
-        self._notes = ()
+        self.notes = ()
         claims = self._claims[_key(item, isolated)]
         if not claims or self._place is not None:
             return
@@ -49,22 +52,18 @@ class Turns:
         try:
             self._place = Place(self._folder, tuple(claims.values()))
             self._place.wait()
-        except (OSError, ValueError) as error:  # no room for the folder, or a file there that is none of ours
-            self._notes = (f"it did not wait for other tests to leave room for its budgets: {error}",)
+        except _UNUSABLE as error:
+            self.notes += (f"it did not wait for other tests to leave room for its budgets: {error}",)
         if (waited_s := time.monotonic() - began) > _WORTH_SAYING_S:
-            self._notes = (f"it waited {waited_s:.1f} s until other tests had left room for its budgets",)
+            self.notes += (f"it waited {waited_s:.1f} s until other tests had left room for its budgets",)
 
     def end(self) -> None:
         """The worker is gone, and with it what it held."""
         if self._place is not None:
             # the folder may be gone, with all places in it: someone has tidied up
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(*_UNUSABLE):
                 self._place.leave()
         self._place = None
-
-    def notes(self) -> tuple[str, ...]:
-        """What the reader should know of the waiting."""
-        return self._notes
 
 
 def claims_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Claim, ...]:

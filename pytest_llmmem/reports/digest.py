@@ -11,6 +11,8 @@ FAILURES: Final = frozenset({"failed", "error"})
 """Outcomes that fail the session."""
 
 _WORST: Final = {"failed": 0, "error": 0, "xfailed": 1, "xpassed": 1, "passed": 2, "skipped": 3}
+_ELSEWHERE: Final = {"max_vram": " VRAM", "max_disk": " disk"}
+"""Budgets of something else than the host's memory."""
 _ORDINARY: Final = frozenset({"completed", "raised"})
 """Endings that the outcome already tells."""
 
@@ -97,6 +99,16 @@ def ending_words(test: TestRecord) -> str:
     code = f"code {ending.exit_code}" if ending.exit_code is not None else None
     words = (ending.kind.replace("_", " "), ending.signal or code, f"in {ending.phase}" if ending.phase else None)
     return " ".join(word for word in words if word)
+
+
+def limit_words(budget: BudgetRecord) -> str:
+    """``"4.00 GB"``; of what is no host memory with the word for it, ``"4.00 GB VRAM"``."""
+    return format_size(budget.limit_bytes, unit_of(budget.limit)) + _ELSEWHERE.get(budget.kind, "")
+
+
+def unit_beside(budget: BudgetRecord | None) -> str | None:
+    """The unit to print host memory in beside a budget: its own, if it is one of host memory."""
+    return unit_of(budget.limit) if budget and budget.kind not in _ELSEWHERE else None
 
 
 def vram_words(vram: VramRecord) -> str:

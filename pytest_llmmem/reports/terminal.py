@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
-from pytest_llmmem.core.sizes import format_size, unit_of
-from pytest_llmmem.reports.digest import ending_words, tightest, vram_words, worst_first
+from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.reports.digest import ending_words, limit_words, tightest, unit_beside, vram_words, worst_first
 
 _SHORT: Final = 10
 """Rows without ``-v``."""
-_ELSEWHERE: Final = {"max_vram": " VRAM", "max_disk": " disk"}
-"""Budgets of something else than the memory beside them in the table."""
 
 
 def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
@@ -73,9 +71,9 @@ def _row(test: TestRecord) -> tuple[str, str, str, str, str]:
     assert test.ram is not None, "only measured tests have a row"
     budget = tightest(test.budgets)
     limit, used = "", ""
-    unit = unit_of(budget.limit) if budget and budget.kind not in _ELSEWHERE else None
+    unit = unit_beside(budget)
     if budget:
-        limit = format_size(budget.limit_bytes, unit_of(budget.limit)) + _ELSEWHERE.get(budget.kind, "")
+        limit = limit_words(budget)
         used = f"{budget.actual_bytes / budget.limit_bytes:.0%}" if budget.limit_bytes else ""
     note = "" if test.ending.kind in {"completed", "raised"} else f"  [{ending_words(test)}]"
     peak, files = format_size(test.ram.peak_bytes, unit), format_size(test.ram.peak_file_bytes, unit)

@@ -320,3 +320,11 @@ def test_a_cap_that_cannot_be_set_fails_its_test_alone(run: Callable[..., Run], 
 
     ran.result.assert_outcomes(passed=2, errors=1)
     ran.result.stdout.fnmatch_lines(["E  *RuntimeError: CUDA driver error: unknown"])
+
+
+def test_without_a_budget_nobody_is_asked_for_devices(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("from pytest_llmmem.probes import devices\ndevices.find = None")
+
+    ran = run("import pytest\n@pytest.mark.max_ram('1GB')\ndef test_it(): pass", "--llm-require-gpu")
+
+    ran.result.assert_outcomes(passed=1)
