@@ -116,7 +116,7 @@ class Allocator:
         self.peak_reserved = max(self.peak_reserved, self.reserved)
 
     def _refusal(self, size):
-        """As torch 2.13 words it, c10/cuda/CUDACachingAllocator.cpp."""
+        """As torch words it, in c10/cuda/CUDACachingAllocator.cpp."""
         allowed = f"{gib(self.allowed)} allowed; " if self.allowed < self.total else ""
         return (
             f"CUDA out of memory. Tried to allocate {gib(size)}. GPU 0 has a total capacity of {gib(self.total)} of which "

@@ -21,10 +21,18 @@ OLD = (
 )
 
 
-@pytest.mark.parametrize("capacity", ["capacity", "capacty"])
-def test_the_numbers_of_a_new_message_are_read(capacity: str) -> None:
+@pytest.mark.parametrize(
+    ("was", "wording"),
+    [
+        ("capacity", "capacity"),
+        ("capacity", "capacty"),
+        ("CUDA out of memory", "Out of memory"),
+        ("by PyTorch, and", "by PyTorch, with 2.00 GiB allocated in private pools (e.g., CUDA Graphs), and"),
+    ],
+)
+def test_the_numbers_of_a_new_message_are_read(was: str, wording: str) -> None:
     found = CudaOutOfMemory.parse(
-        NEW.replace("capacity", capacity).format(
+        NEW.replace(was, wording).format(
             asked="20.00 MiB", free="512 bytes", process="12.00 GiB", unallocated="1.50 KiB"
         )
     )

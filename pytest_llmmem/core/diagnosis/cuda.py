@@ -23,7 +23,10 @@ _SAYS: Final = {
     "reserved_bytes": rf"{_SIZE} reserved in total by PyTorch",
     "allowed_bytes": rf"{_SIZE} allowed;",
 }
-"""What the message says from torch 1.4 on; "capacty" was torch 2.1's."""
+"""What the message says from torch 1.4 on; "capacty" was torch 2.1's.
+
+Of the allocator that torch's newer backends share it begins with "Out of memory"; some versions do not print what is allowed.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ class CudaOutOfMemory:
         """The numbers of a message; ``None`` when it is not of this kind."""
         found = {name: _size(pattern, text) for name, pattern in _SAYS.items()}
         asked, reserved, allocated = found["asked_bytes"], found["reserved_bytes"], found["allocated_bytes"]
-        if "out of memory" not in text or asked is None:
+        if "out of memory" not in text.lower() or asked is None:
             return None
         unallocated = found["unallocated_bytes"]
         if unallocated is None and reserved is not None and allocated is not None:
