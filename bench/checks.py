@@ -5,12 +5,13 @@ python bench/checks.py [--model synthetic:polyglot-ko-1.3b]
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from _run import table, verdict
+from _run import interleave, table, verdict
 
 from pytest_llmmem.models.cache import cache_folder
 from pytest_llmmem.models.sources import parse_source, resolve
@@ -34,12 +35,18 @@ print(time.perf_counter() - began)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="synthetic:polyglot-ko-1.3b")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     folder = resolve(parse_source(options.model, base=Path.cwd()), cache=cache_folder())
     rows = []
     for load in ("default", "bfloat16"):
-        checked_s, loads = check(options.model, load)
-        bare_s = bare(folder, load, loads)
+        _, loads = check(options.model, load)
+        variants = {
+            "check": lambda load=load: check(options.model, load)[0],
+            "bare": lambda load=load, loads=loads: bare(folder, load, loads),
+        }
+        seconds = interleave(variants, options.rounds)
+        checked_s, bare_s = (statistics.median(seconds[name]) for name in variants)
         ratio = checked_s / bare_s
         rows.append(
             (load, loads, f"{checked_s:.1f}", f"{bare_s:.1f}", f"{ratio:.2f}", f"<= {GOAL}", verdict(ratio <= GOAL))

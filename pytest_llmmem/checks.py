@@ -4,6 +4,7 @@ The part of a test's name after ``test_`` is the check's id: for ``-k``, for ``-
 ``docs/checks.md``, which says where each number comes from.
 """
 
+import gc
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
@@ -15,12 +16,13 @@ from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.models.conversions import is_linear
 from pytest_llmmem.models.inspect import findings
 from pytest_llmmem.models.loaded import LoadedModel
+from pytest_llmmem.models.residency import trim
 from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.plugin.loads import Load, load, scratch_folder
 from pytest_llmmem.plugin.state import SETTINGS
 
 SLACK: Final = 200 * 10**6
-"""Bytes that a load may take beside its weights: imports of the first use, the allocator's own, measured up to 110 MB."""
+"""Bytes that a load may take beside its weights, for imports and the allocator: ``docs/checks.md`` has what was measured."""
 DISK_SLACK: Final = 20 * 10**6
 QUANTIZED: Final = 0.8
 """Of the parameters that a quantiser is meant for."""
@@ -33,6 +35,13 @@ def _asked_for(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> N
     check = request.function.__name__.removeprefix("test_")
     if check in pytestconfig.stash[SETTINGS].skip_check:
         pytest.skip(f"llm_skip_check has {check!r}")
+
+
+@pytest.fixture
+def _repeats(llm_load: Load, pytestconfig: pytest.Config) -> None:
+    """Passes over what would be chance: glibc keeps what quantising frees, or gives it back, as it happens."""
+    if _is_quantized(llm_load) and pytestconfig.stash[SETTINGS].malloc == "default":
+        pytest.skip(f"what {llm_load.strategy!r} needs repeats only with --llm-malloc=steady")
 
 
 @pytest.fixture
@@ -54,12 +63,14 @@ def test_duplicates(model_checkpoint: Checkpoint) -> None:
     _report(finding for finding in findings(model_checkpoint) if finding.id == "duplicates")
 
 
+@pytest.mark.usefixtures("_repeats")
 def test_load(loaded_model: LoadedModel) -> None:
     """The load needs what it keeps and one shard: no memory that the kernel cannot take back beyond that."""
     peak = _peak(loaded_model).peak_bytes
     _within("the load", peak, _promise(loaded_model), "the model, its largest shard and 200 MB", loaded_model)
 
 
+@pytest.mark.usefixtures("_repeats")
 def test_resident(loaded_model: LoadedModel) -> None:
     """The same for all resident memory: shards that stay mapped to the end are in it."""
     peak = _peak(loaded_model).peak_resident_bytes
@@ -72,6 +83,7 @@ def test_resident(loaded_model: LoadedModel) -> None:
     )
 
 
+@pytest.mark.usefixtures("_repeats")
 def test_second_copy(loaded_model: LoadedModel) -> None:
     """At no time are two whole copies in memory."""
     limit = loaded_model.nbytes * 3 // 2 + SLACK
@@ -128,13 +140,12 @@ def test_quantization(loaded_model: LoadedModel, llm_load: Load) -> None:
         )
 
 
-def test_max_memory(loaded_model: LoadedModel, llm_load: Load) -> None:
+def test_max_memory(loaded_model: LoadedModel) -> None:
     """Every device holds what it was allowed, and the processor no more than this machine or container has."""
-    caps = {str(device): cap for device, cap in (llm_load.options.get("max_memory") or {}).items()}
     host = probes.host_memory()
     for device in set(loaded_model.device_map.values()) - {"disk", "meta"}:
         name = f"cuda:{device}" if isinstance(device, int) else str(device)
-        held, cap = loaded_model.nbytes_on(name), _cap_bytes(caps.get(str(device)))
+        held, cap = loaded_model.nbytes_on(name), loaded_model.max_memory.get(str(device))
         if cap is not None and held > cap:
             pytest.fail(f"{name} holds {format_size(held)}, its max_memory is {format_size(cap)}", pytrace=False)
         if name == "cpu" and held > host.total_bytes:
@@ -145,15 +156,26 @@ def test_max_memory(loaded_model: LoadedModel, llm_load: Load) -> None:
             )
 
 
+@pytest.mark.usefixtures("_repeats")
 def test_release(load_anew: Callable[[], LoadedModel]) -> None:
     """Once the model is gone, so is its memory."""
     before = _unreclaimable_bytes()
-    load_anew().release()
+    loaded = load_anew()
+    del loaded
+    gc.collect()
     kept = _unreclaimable_bytes() - before
     if kept > SLACK:
-        pytest.fail(f"{format_size(kept)} were not given back after the model was released", pytrace=False)
+        trim()
+        freed = before + kept - _unreclaimable_bytes()
+        pytest.fail(
+            f"{format_size(kept)} were not given back after the model was gone, {format_size(max(0, freed))} of them only "
+            "because the C library keeps what was freed: call malloc_trim(0), or set MALLOC_MMAP_THRESHOLD_=131072 "
+            "(here: --llm-malloc=steady)",
+            pytrace=False,
+        )
 
 
+@pytest.mark.usefixtures("_repeats")
 def test_second_load(load_anew: Callable[[], LoadedModel]) -> None:
     """Loading again, after a release, costs no more than the first time."""
     first = load_anew()
@@ -212,12 +234,6 @@ def _within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel)
 
 def _is_quantized(chosen: Load) -> bool:
     return chosen.asked_bits is not None or "quantization_config" in chosen.options
-
-
-def _cap_bytes(cap: object) -> int | None:
-    from pytest_llmmem.core.sizes import parse_size
-
-    return cap if isinstance(cap, int) or cap is None else parse_size(str(cap))
 
 
 def _unreclaimable_bytes() -> int:

@@ -8,9 +8,10 @@ from typing import Any, Final, Protocol
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Limit
-from pytest_llmmem.core.guard import Guarded, Machine, is_near, why_stop
+from pytest_llmmem.core.guard import Guarded, Machine, why_stop
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, Evidence, StopReason, judge_ending
+from pytest_llmmem.core.pace import Look, Pace
 from pytest_llmmem.core.places import describe_place
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import parse_stack
@@ -21,15 +22,6 @@ from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
 from pytest_llmmem.workers.wire import Boundary, Finished, Said
 
-_SLOW_S: Final = 0.05
-"""How often the dearer looks come: descendants, the machine's memory."""
-_FULL_TICKS: Final = 5
-"""Every so many ticks (10 ms) a reading is complete; between them a glance sees growth."""
-_NEAR_PACE: Final = 10
-"""How much faster the ticks are when a limit is near."""
-_IDLE_PACE: Final = 0.2
-"""How much slower they are while memory does not change and no limit is within ``_AMPLE_BYTES``."""
-_AMPLE_BYTES: Final = 256 * 2**20
 _TAIL_BYTES: Final = 4096
 _UNSEEN_VRAM: Final = (
     "GPU memory was read when the last phase or block began: "
@@ -59,7 +51,7 @@ class Listener(Protocol):
         """The body said something."""
 
     def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
-        """Called every 50 ms."""
+        """Called at each survey."""
 
 
 def measure(worker: Worker, job: Any, *, last: bool, plan: LoadPlan, listener: Listener) -> Measured:
@@ -96,13 +88,11 @@ class _Supervision:
     _breach_place: str | None = None
     _strike_at: float = 0.0
     _last_reading: Reading | None = None
-    _room_bytes: int | None = None
-    _pace: float = 1
-    _near: bool = False
-    """Whether a limit may be crossed within the next ticks."""
+    _pace: Pace = field(init=False)
     _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
 
     def __post_init__(self) -> None:
+        self._pace = Pace(probes.INTERVAL_S, self._started)
         timeline = Timeline() if self.plan.draws_timeline else None
         self._ledger = Ledger(self.plan.budgets, self.plan.resolve, timeline=timeline)
         self._family = Family(self.worker)
@@ -114,26 +104,22 @@ class _Supervision:
             self.notes += [complaint] if complaint else []
 
     def watch(self) -> None:
-        """Until the job is done or the worker is gone: messages as they come, a sample every tick."""
-        deadline = next_slow = time.monotonic()
-        ticks = 0
+        """Until the job is done or the worker is gone: messages as they come, between them a look at each tick."""
+        due = time.monotonic()
         with contextlib.closing(probes.open_memory(self.worker.pid)) as memory:
             while not self.finished:
-                message = self.worker.poll(max(0.0, deadline - time.monotonic()))
+                message = self.worker.poll(max(0.0, due - time.monotonic()))
                 if isinstance(message, EOFError):
                     self._bury()
                     return
                 if message is not None:
                     self._hear(message)
-                elif (now := time.monotonic()) >= deadline:
-                    ticks += 1
-                    slow = now >= next_slow
-                    full = slow or self._near or ticks % _FULL_TICKS == 0
-                    self._tick(memory.read() if full else memory.glance(), slow=slow)
-                    next_slow = now + _SLOW_S if slow else next_slow
-                    deadline = time.monotonic() + probes.INTERVAL_S / self._pace
+                elif (now := time.monotonic()) >= due:
+                    look = self._pace.look(now)
+                    self._tick(memory.glance() if look == "glance" else memory.read(), look, now)
+                    due = time.monotonic() + self._pace.wait_s(now)
 
-    def _tick(self, reading: Reading | None, *, slow: bool) -> None:
+    def _tick(self, reading: Reading | None, look: Look, now: float) -> None:
         """Take a sample, and see whether the test must be ended."""
         if self.stopped is not None:
             if reading is not None and self._ledger.whole is not None:
@@ -143,14 +129,17 @@ class _Supervision:
         elif reading is None or self._ledger.whole is None:
             if self._timed_out():
                 self._stop("timed_out")
-        elif not slow and reading is self._last_reading:
-            self._pace = _IDLE_PACE if self._room_bytes is None or self._room_bytes > _AMPLE_BYTES else 1
-        else:
+        elif look == "survey" or reading != self._last_reading:
+            surveys = look == "survey" and not self._pace.near
+            if surveys:
+                self._look_around()
+            if reading != self._last_reading or self._family.seen:
+                self._pace.changed(now)
             self._last_reading = reading
             self._ledger.sample(reading)
             if self.plan.draws_timeline:
                 self._where()
-            self._guard(reading, slow=slow and not self._near)
+            self._guard(reading, now, surveys=surveys)
 
     @property
     def is_small(self) -> bool:
@@ -177,18 +166,19 @@ class _Supervision:
             case Finished():
                 self.finished = True
 
-    def _guard(self, reading: Reading, *, slow: bool) -> None:
+    def _guard(self, reading: Reading, now: float, *, surveys: bool) -> None:
         assert self._ledger.whole is not None
         machine = None
-        if slow:
-            self._look_around()
+        elapsed_s = now - self._started
+        if surveys:
             growth = self._ledger.whole.peak.peak_bytes
-            machine = Machine(
-                available_bytes=probes.host_memory().available_bytes,
-                reserve_bytes=self.plan.reserve_bytes,
-                growth_bytes=growth,
-            )
-            self.listener.progress(self.worker.pid, time.monotonic() - self._started, reading, growth)
+            self.listener.progress(self.worker.pid, elapsed_s, reading, growth)
+            if not self._pace.idle(now):
+                machine = Machine(
+                    available_bytes=probes.host_memory().available_bytes,
+                    reserve_bytes=self.plan.reserve_bytes,
+                    growth_bytes=growth,
+                )
         guarded = tuple(
             Guarded(
                 used_bytes=self._ledger.used_bytes(window, budget),
@@ -198,13 +188,9 @@ class _Supervision:
             for window, budget in self._ledger.standing()
             if budget.kind != "max_vram"  # only the worker knows, and tells when a phase has ended
         )
-        room = min((budget.room_bytes for budget in guarded), default=None)
-        self._near = room is not None and is_near(room, self._room_bytes)
-        self._room_bytes = room
-        self._pace = _NEAR_PACE if self._near else 1
+        self._pace.room(min((budget.room_bytes for budget in guarded), default=None))
         if self.fence.name != "watch" and guarded:
             self.fence.tick(guarded[0].used_bytes, reading)
-        elapsed_s = time.monotonic() - self._started
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)
         if reason is not None:
             self._stop(reason)
@@ -220,7 +206,7 @@ class _Supervision:
 
     def _stop(self, reason: StopReason) -> None:
         self.stopped = reason
-        self._pace = 1
+        self._pace.room(None)
         self._strike_at = time.monotonic() + self.worker.ask_to_die()
 
     def _where(self) -> str | None:

@@ -1,12 +1,16 @@
 """The processes that a worker has started: found every 50 ms, measured together, and rank by rank."""
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.core.records import RankRecord
 from pytest_llmmem.workers.handle import Worker
+
+_ATTEMPTS: Final = 3
 
 
 @dataclass(slots=True)
@@ -22,13 +26,21 @@ class Family:
 
     def sample(self) -> Tree | None:
         """What the worker and its descendants hold together, shared pages once; ``None`` when it is alone."""
+        trees: list[Tree] = []
         children = probes.descendants(self.worker.pid)
-        if not children:
-            return None
-        self.seen = True
+        for _ in range(_ATTEMPTS):
+            if not children:
+                return None
+            self.seen = True
+            living = self._living(children)
+            trees.append(self.worker.shared_with(children))
+            children = probes.descendants(self.worker.pid)
+            if self._living(children) == living:
+                trees = trees[-1:]
+                break  # else one came or went meanwhile, and pages that it shared were counted too often, or not at all
         for pid in children:
             self._sample_rank(pid)
-        return self.worker.shared_with(children)
+        return min(trees, key=lambda tree: tree.unreclaimable_bytes)
 
     def written_bytes(self) -> int | None:
         """What the worker and its descendants wrote to storage since they began; ``None`` where that is unknown."""
@@ -39,6 +51,10 @@ class Family:
     def ranks(self) -> tuple[RankRecord, ...]:
         """What each rank of a distributed launch held, in order."""
         return tuple(self._peaks[rank] for rank in sorted(self._peaks))
+
+    def _living(self, children: Iterable[int]) -> list[int]:
+        """Who may share pages with the worker, and has not given them up yet."""
+        return [pid for pid in (*children, *self.worker.siblings()) if probes.has_memory(pid)]
 
     def _sample_rank(self, pid: int) -> None:
         if pid not in self._ranks:

@@ -39,7 +39,12 @@ class Run:
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Write a test file, run it in a process of its own, and read the JSON report."""
-    for name in ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):  # pytest and the plugin print more there
+    for name in (
+        "CI",
+        "BUILD_NUMBER",
+        "GITHUB_ACTIONS",
+        "GITHUB_STEP_SUMMARY",
+    ):  # pytest and the plugin print more there
         monkeypatch.delenv(name, raising=False)
 
     def run_(source: str, *arguments: str, timeout_s: float = 60) -> Run:

@@ -1,25 +1,12 @@
 """One number before and after, and whether its change counts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from pytest_llmmem.baselines.tolerance import Tolerance
 from pytest_llmmem.baselines.values import Baseline
 from pytest_llmmem.core.sizes import format_size
-
-MEASURES: Final = ("unreclaimable", "resident", "file", "vram")
-DECIDING: Final = ("unreclaimable", "vram")
-"""Mapped files come and go with what else the machine does: they explain a change, and decide only when asked to."""
-
-
-def parse_only(value: object) -> tuple[str, ...]:
-    """The measures that decide, as a marker gives them. Raises ``ValueError`` with what is accepted."""
-    names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, Sequence) or not names or not all(name in MEASURES for name in names):
-        msg = f"only={value!r} is not a list of measures: write some of {', '.join(MEASURES)}"
-        raise ValueError(msg)
-    return tuple(names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +14,7 @@ class Change:
     """One measure before and after, in bytes."""
 
     measure: str
-    """One of ``MEASURES``; of VRAM with the device, ``"vram cuda:0"``."""
+    """One of ``measures.MEASURES``; of VRAM with the device, ``"vram cuda:0"``."""
     before_bytes: int
     after_bytes: int
     error_bytes: int

@@ -47,11 +47,6 @@ class Machine:
         )
 
 
-def is_near(room_bytes: int, room_before_bytes: int | None) -> bool:
-    """Whether a limit may be crossed within the next ticks, at the pace of the last one."""
-    return room_before_bytes is not None and room_bytes < 4 * (room_before_bytes - room_bytes)
-
-
 def default_reserve_bytes(total_bytes: int) -> int:
     """The larger of 512 MiB and 5 % of the machine."""
     return max(512 * 2**20, total_bytes // 20)

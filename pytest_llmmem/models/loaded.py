@@ -5,7 +5,7 @@ from typing import Any
 
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.models import residency, storage
-from pytest_llmmem.models.offload import written_bytes
+from pytest_llmmem.models.offload import as_bytes, written_bytes
 from pytest_llmmem.models.request import LoadRequest
 from pytest_llmmem.models.tensors import DTYPES
 
@@ -28,6 +28,10 @@ class LoadedModel:
         """How long the load took."""
         self.peak = peak
         """What the load needed; ``None`` outside a worker, where nothing is measured."""
+        self.max_memory = {
+            str(device): as_bytes(cap) for device, cap in (request.passed.get("max_memory") or {}).items()
+        }
+        """What each device was allowed to hold, as the load's own call has it; empty when it says nothing."""
         self.disk_bytes = written_bytes(request.offload_folder)
         """What the load left in its offload folder. 0 where offloaded weights are read from the checkpoint itself."""
         self.mapped_after_load_bytes = self.mapped_nbytes

@@ -48,10 +48,15 @@ def bytes_to_write(request: LoadRequest, max_memory: Mapping[Any, Any] | None) -
     """What a load within ``max_memory`` writes to its folder, about. Weights in safetensors are read from where they are."""
     if max_memory is None or (request.checkpoint.format == "safetensors" and not _merges_weights(request)):
         return 0
-    in_memory = sum(parse_size(size) if isinstance(size, str) else int(size) for size in max_memory.values())
+    in_memory = sum(map(as_bytes, max_memory.values()))
     if in_memory >= request.loaded_bytes:
         return 0
     return min(request.loaded_bytes, request.loaded_bytes - in_memory + _largest_layer_bytes(request))
+
+
+def as_bytes(cap: str | int) -> int:
+    """A value of ``max_memory``, which may be written as ``"10GiB"``."""
+    return parse_size(cap) if isinstance(cap, str) else int(cap)
 
 
 def written_bytes(folder: Path) -> int:

@@ -28,6 +28,9 @@ class LoadRequest:
     host_available_bytes: int | None = None
     """Memory that is left on the host, or in the container if its limit is nearer; ``None`` when unknown."""
 
+    passed: dict[str, Any] = field(default_factory=dict, init=False)
+    """What ``from_pretrained`` was given, once it was called."""
+
     @property
     def model_class(self) -> Any:
         """The class that the config names, ``AutoModel`` when it names none, ``AutoModelFor...`` for a checkpoint's own code.
@@ -61,7 +64,8 @@ class LoadRequest:
 
     def from_pretrained(self, **arguments: Any) -> Any:
         """The model that ``from_pretrained`` makes with these arguments; the test's own options win."""
-        return self.model_class.from_pretrained(self.checkpoint.path, **self._keywords(arguments))
+        self.passed.update(self._keywords(arguments))
+        return self.model_class.from_pretrained(self.checkpoint.path, **self.passed)
 
     def written(self, **arguments: Any) -> str:
         """``from_pretrained(**arguments)`` as a user would write it."""

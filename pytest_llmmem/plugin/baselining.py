@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.baselines import store
-from pytest_llmmem.baselines.changes import DECIDING, is_changed
+from pytest_llmmem.baselines.changes import is_changed
 from pytest_llmmem.baselines.compare import Comparison, compare
 from pytest_llmmem.baselines.keys import machine_key, nearest
+from pytest_llmmem.baselines.measures import DECIDING
 from pytest_llmmem.baselines.moves import moves, without_test
 from pytest_llmmem.baselines.values import Baseline, finished, runs_of
 from pytest_llmmem.core.records import BaselineRecord, SessionRecord, TestRecord

@@ -81,9 +81,9 @@ class Isolation:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         aborted = None
         if isolated.why_skipped:
-            reports = bridge.skipped_reports(item, isolated.why_skipped)
+            reports = _not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
         elif isolated.plan is None:
-            reports = bridge.complaint_reports(item, isolated.complaint)
+            reports = _complaint(item, isolated.complaint)
         else:
             reports, aborted = self._run_in_turn(item, nextitem, isolated)
         for report in reports:
@@ -142,7 +142,7 @@ class Isolation:
         worker, self._group = self._group, None
         worker = worker or self._take()
         if worker is None:
-            return _Ran(bridge.complaint_reports(item, f"no worker could be made: {self._startup()}"))
+            return _Ran(_complaint(item, f"no worker could be made: {self._startup()}"))
         hearing = Hearing(item, Progress.of(self._config, item, self._find))
         plan = self._plan(item, isolated)
         job = Job(
@@ -267,6 +267,15 @@ class _Ran:
     def can_be_repeated(self) -> bool:
         """Whether it went as it should."""
         return self.record is not None and self.record.outcome in {"passed", "xfailed"} and self.aborted is None
+
+
+def _complaint(item: pytest.Item, message: str) -> list[pytest.TestReport]:
+    return _not_run(item, bridge.complaint_reports(item, message), message)
+
+
+def _not_run(item: pytest.Item, reports: list[pytest.TestReport], reason: str) -> list[pytest.TestReport]:
+    recording.attach(reports, recording.record_without_run(item, reports, reason))
+    return reports
 
 
 def _abort(session: pytest.Session, aborted: Aborted) -> None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, cast
 
 import pytest
 
-from pytest_llmmem.baselines.changes import parse_only
+from pytest_llmmem.baselines.measures import parse_only
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Count, Enforce, Limit, OnBreach, parse_limit
 from pytest_llmmem.core.errors import MarkerError

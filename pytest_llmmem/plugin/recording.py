@@ -94,7 +94,21 @@ def record_of(
         diagnosis=diagnosis,
         ranks=measured.ranks,
         disk_written_bytes=measured.written_bytes,
-        location=f"{item.location[0]}:{(item.location[1] or 0) + 1}",
+        location=_location(item),
+    )
+
+
+def record_without_run(item: pytest.Item, reports: Sequence[pytest.TestReport], reason: str) -> TestRecord:
+    """Of a test that could not be run at all, or is not for this machine."""
+    outcome = outcome_of(reports)
+    failed = EndingRecord(kind="raised", phase="call", error=f"Failed: {reason}")
+    return TestRecord(
+        nodeid=item.nodeid,
+        outcome=outcome,
+        duration_s=0.0,
+        ending=EndingRecord(kind="completed", note=reason) if outcome == "skipped" else failed,
+        ram=None,
+        location=_location(item),
     )
 
 
@@ -111,6 +125,11 @@ def outcome_of(reports: Sequence[pytest.TestReport]) -> Outcome:
         if expected and report.when == "call":
             return "xpassed"
     return "passed"
+
+
+def _location(item: pytest.Item) -> str:
+    path, line, _ = item.location
+    return f"{path}:{(line or 0) + 1}"
 
 
 def attach(reports: Sequence[pytest.TestReport], record: TestRecord) -> None:

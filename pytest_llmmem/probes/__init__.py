@@ -7,6 +7,7 @@ This is the one platform switch for measuring: every platform's file offers the 
     private_bytes(pid) -> int       anonymous pages that no other process shares; ``None`` where that cannot be told
     shared_once(pids) -> Tree       several processes, every shared page counted once
     descendants(pid) -> tuple       process ids below a process
+    has_memory(pid) -> bool         whether a process lives and has not given up its memory
     mark_error_bytes() -> int       how far the high-water mark can be off on this machine
     host_memory() -> HostMemory     what is there and what is left, containers included
     evidence() -> Evidence          the kernel's counters of OOM kills, now
@@ -22,6 +23,7 @@ if sys.platform == "linux":
         faults,
         gpu_files_open,
         gpu_files_there,
+        has_memory,
         host_memory,
         mark_error_bytes,
         oom_kills_on_host,
@@ -40,6 +42,7 @@ else:
         faults,
         gpu_files_open,
         gpu_files_there,
+        has_memory,
         host_memory,
         mark_error_bytes,
         oom_kills_on_host,
@@ -62,6 +65,7 @@ __all__ = [
     "faults",
     "gpu_files_open",
     "gpu_files_there",
+    "has_memory",
     "host_memory",
     "mark_error_bytes",
     "oom_kills_on_host",

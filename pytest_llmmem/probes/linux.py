@@ -89,6 +89,15 @@ def open_memory(pid: int) -> Memory | Gone:
         return Gone()
 
 
+def has_memory(pid: int) -> bool:
+    """Whether a process has any: one that ends gives up all of it first, and is a zombie until it is waited for."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return not file.read().startswith(b"0 ")
+    except OSError:
+        return False
+
+
 def reset_mark() -> bool:
     """Reset our own ``VmHWM`` to what is resident now (``clear_refs(5)``, proc_pid_clear_refs(5)).
 

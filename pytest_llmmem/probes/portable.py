@@ -77,6 +77,11 @@ def descendants(pid: int) -> tuple[int, ...]:
         return ()
 
 
+def has_memory(pid: int) -> bool:
+    """Whether a process lives."""
+    return psutil.pid_exists(pid)
+
+
 def faults() -> int:
     """Only asked of forked workers, of which there are none here."""
     return 0

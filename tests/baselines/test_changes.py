@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.baselines.changes import Change, changes_between, is_changed, parse_only
+from pytest_llmmem.baselines.changes import Change, changes_between, is_changed
+from pytest_llmmem.baselines.measures import parse_only
 from pytest_llmmem.baselines.tolerance import parse_tolerance
 from tests.baselines.records import MB, baseline, singles
 

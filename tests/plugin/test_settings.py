@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 
 import pytest
 
@@ -92,6 +93,9 @@ def test_a_mistake_in_a_marker_fails_that_test_and_no_other(
 
     ran.result.assert_outcomes(failed=1, passed=1)
     ran.result.stdout.fnmatch_lines([complaint])
+    record = ran["test_it"]
+    assert (record.outcome, record.ending.kind, record.ram) == ("failed", "raised", None)
+    assert fnmatch(str(record.ending.error), f"Failed: {complaint.rstrip('*')}*")
 
 
 def test_ini_values_are_honoured_and_the_command_line_wins(run: Callable[..., Run], pytester: pytest.Pytester) -> None:

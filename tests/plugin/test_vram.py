@@ -207,6 +207,9 @@ def test_without_a_gpu_a_test_is_skipped_with_one_sentence(run: Callable[..., Ru
     ran.result.stdout.fnmatch_lines(["llmmem: 1 isolated in workers by *"])
     ran.result.stdout.fnmatch_lines(["SKIPPED * test_without*.py:2: max_vram needs a GPU: torch 2.13.0+cpu finds none"])
     assert ran["test_other"].budgets == ()
+    skipped = ran["test_marked"]
+    assert (skipped.outcome, skipped.ram) == ("skipped", None)
+    assert skipped.ending.note == "max_vram needs a GPU: torch 2.13.0+cpu finds none"
 
 
 def test_without_a_gpu_it_fails_where_one_is_required(run: Callable[..., Run], pytester: pytest.Pytester) -> None:

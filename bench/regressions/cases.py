@@ -1,0 +1,189 @@
+"""Memory regressions that transformers has shipped, each with a version that has it and one that has not."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+NEOX: Final[Mapping[str, Any]] = {
+    "architectures": ["GPTNeoXForCausalLM"],
+    "model_type": "gpt_neox",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "vocab_size": 50304,
+    "max_position_embeddings": 2048,
+    "rotary_pct": 0.25,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+MIXTRAL: Final[Mapping[str, Any]] = {
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "hidden_size": 512,
+    "intermediate_size": 1792,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "vocab_size": 8192,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-05,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+LLAMA: Final[Mapping[str, Any]] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 20,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "vocab_size": 32000,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-05,
+    "tie_word_embeddings": False,
+    "torch_dtype": "float16",
+}
+BERT: Final[Mapping[str, Any]] = {
+    "architectures": ["BertForMaskedLM"],
+    "model_type": "bert",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "vocab_size": 30522,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A synthetic checkpoint."""
+
+    name: str
+    config: Mapping[str, Any]
+    dtype: str = "bfloat16"
+    shard: str = "200MB"
+    """The largest file, as ``llmmem synth --shard`` takes it."""
+    format: Literal["safetensors", "bin"] = "safetensors"
+    gguf: bool = False
+    """Whether there is a GGUF file, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regression:
+    """One regression, and the check that is to see it."""
+
+    reference: str
+    what: str
+    model: Model
+    load: str
+    check: str
+    bad: str
+    """The version of transformers that has it."""
+    good: str
+
+
+ENVIRONMENTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "4.18.0": ("numpy<2", "setuptools<81"),
+    "4.19.4": ("numpy<2", "setuptools<81"),
+    "4.27.2": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
+    "4.27.3": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
+    "4.57.6": ("accelerate==1.10.1", "bitsandbytes==0.50.2"),
+    "5.5.4": ("accelerate==1.15.0", "gguf==0.19.0"),
+    "5.6.2": ("accelerate==1.15.0", "gguf==0.19.0"),
+    "5.23.0": ("accelerate==1.15.0", "bitsandbytes==0.50.2"),
+}
+"""By the version of transformers: what its environment needs beside it. torch is that of the project's own."""
+
+WITHOUT_TOKENIZERS: Final = frozenset({"4.18.0", "4.19.4"})
+"""Versions that want a release of tokenizers which no Python of today can install; they load models without it."""
+
+REGRESSIONS: Final[Sequence[Regression]] = (
+    Regression(
+        reference="transformers#16844",
+        what="a sharded load holds the last shard while it reads the next",
+        model=Model(name="bert", config=BERT, dtype="float32", shard="400MB", format="bin"),
+        load="default",
+        check="load",
+        bad="4.18.0",
+        good="4.19.4",
+    ),
+    Regression(
+        reference="transformers#22311",
+        what="max_memory is dropped",
+        model=Model(name="neox-bin", config=NEOX, format="bin"),
+        load="offload",
+        check="max_memory",
+        bad="4.27.2",
+        good="4.27.3",
+    ),
+    Regression(
+        reference="transformers#34743",
+        what="a bfloat16 checkpoint becomes a float32 model",
+        model=Model(name="neox", config=NEOX),
+        load="default",
+        check="dtype",
+        bad="4.57.6",
+        good="5.23.0",
+    ),
+    Regression(
+        reference="transformers#25730",
+        what="memory is not given back after the model is gone",
+        model=Model(name="neox", config=NEOX),
+        load="float32",
+        check="release",
+        bad="4.57.6",
+        good="5.23.0",
+    ),
+    Regression(
+        reference="transformers#45386",
+        what="a GGUF file becomes float32 as a whole before it is cast",
+        model=Model(name="llama-gguf", config=LLAMA, dtype="float16", gguf=True),
+        load="gguf",
+        check="second_copy",
+        bad="5.5.4",
+        good="5.6.2",
+    ),
+    Regression(
+        reference="dense cast, 5.0",
+        what="a load that casts keeps every shard mapped until it ends",
+        model=Model(name="neox", config=NEOX),
+        load="float32",
+        check="resident",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+    Regression(
+        reference="experts merged, 5.0",
+        what="a mixture's experts are copied into new tensors while the checkpoint stays mapped",
+        model=Model(name="mixtral", config=MIXTRAL),
+        load="bfloat16",
+        check="resident",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+    Regression(
+        reference="bitsandbytes#1849, int8",
+        what="8 bits leave a mixture's experts as they are",
+        model=Model(name="mixtral", config=MIXTRAL),
+        load="int8",
+        check="quantization",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+    Regression(
+        reference="bitsandbytes#1849, nf4",
+        what="4 bits leave a mixture's experts as they are",
+        model=Model(name="mixtral", config=MIXTRAL),
+        load="nf4",
+        check="quantization",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+)
