@@ -9,10 +9,15 @@ from tests.card import GB, plug_in
 from tests.conftest import Run
 
 
-@pytest.fixture
-def card(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One card of 24 GB in every worker, which no other session waits for."""
+@pytest.fixture(autouse=True)
+def queue(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that no other session waits in."""
     monkeypatch.setenv("TMPDIR", str(pytester.path))
+
+
+@pytest.fixture
+def card(pytester: pytest.Pytester) -> None:
+    """One card of 24 GB in every worker."""
     plug_in(pytester, 24 * GB)
 
 
