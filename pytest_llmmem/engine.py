@@ -23,6 +23,10 @@ from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
 from pytest_llmmem.workers.wire import Boundary, Finished, Said
 
 _TAIL_BYTES: Final = 4096
+_UNSEEN_VRAM: Final = (
+    "GPU memory was read when the last phase or block began: "
+    "what the worker used of it between then and its death is unknown"
+)
 _SMALL_BYTES: Final = 64 * 2**20
 
 
@@ -141,7 +145,9 @@ class _Supervision:
     def is_small(self) -> bool:
         """Whether so little was used that the next test need not wait until it is back."""
         peak = self._ledger.whole.peak if self._ledger.whole else None
-        return peak is not None and peak.peak_bytes + peak.peak_file_bytes < _SMALL_BYTES
+        if peak is None or self._ledger.vram.peaks:  # a device's memory is back when the process is gone
+            return False
+        return peak.peak_bytes + peak.peak_file_bytes < _SMALL_BYTES
 
     def _bury(self) -> None:
         """Wait for the end, and take the kernel's mark: what it grew by after the last sample is in there."""
@@ -180,6 +186,7 @@ class _Supervision:
                 stops_at_limit=budget.on_breach == "stop" or self.fence.name == "cgroup",
             )
             for window, budget in self._ledger.standing()
+            if budget.kind != "max_vram"  # only the worker knows, and tells when a phase has ended
         )
         self._pace.room(min((budget.room_bytes for budget in guarded), default=None))
         if self.fence.name != "watch" and guarded:
@@ -232,6 +239,9 @@ class _Supervision:
             self._ledger.mark("death", ending.signal or ending.kind)
         if ending.kind == "out_of_memory" and self.fence.oom_kills():
             ending = Ending(kind="over_budget", phase=ending.phase, signal="SIGKILL", note=ending.note)
+        vram = self._ledger.vram.peaks
+        if ending.died and (vram or any(budget.kind == "max_vram" for budget in self.plan.budgets)):
+            self.notes.append(_UNSEEN_VRAM)
         # a dump may come after its time: when the system call ends that the main thread was in
         dump = self.breach_dump or (self.worker.traces.stacks_text() if self.breached or not self.finished else "")
         return Measured(
@@ -245,6 +255,7 @@ class _Supervision:
             stack_at="the crossing" if self.breach_dump or (self.breached and self.finished) else "the end",
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=tuple(self.notes),
+            vram=vram,
             written_bytes=self._ledger.written_bytes,
             timeline=self._ledger.timeline.record() if self._ledger.timeline else None,
             ranks=self._family.ranks(),

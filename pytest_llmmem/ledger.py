@@ -12,6 +12,7 @@ from pytest_llmmem.core.outcomes import PhaseName
 from pytest_llmmem.core.readings import Meter, Reading, Tree, Window
 from pytest_llmmem.core.records import MarkRecord
 from pytest_llmmem.core.timeline import Point, Timeline
+from pytest_llmmem.core.vram import VramWindow
 from pytest_llmmem.workers.wire import Accepted, Boundary, Opening, Spent
 
 WHOLE: Final = "test"
@@ -30,6 +31,8 @@ class Ledger:
     meter: Meter = field(default_factory=lambda: Meter(probes.mark_error_bytes()))
     whole: Window | None = None
     """``None`` until the job has begun."""
+    vram: VramWindow = field(default_factory=lambda: VramWindow({}))
+    """Of the whole job."""
     phase: PhaseName | None = None
     """The phase that is running."""
     timeline: Timeline | None = None
@@ -42,7 +45,7 @@ class Ledger:
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
     _verdicts: list[Verdict] = field(default_factory=list)
     _phases: list[Phase] = field(default_factory=list)
-    _opened: list[float] = field(default_factory=list)
+    _opened: list["_Opened"] = field(default_factory=list)
 
     def cross(self, boundary: Boundary, family: Tree) -> list[Accepted | Spent]:
         """Close and open windows; returns what the worker waits to hear. ``family`` is its tree's baseline now."""
@@ -51,20 +54,22 @@ class Ledger:
             boundary.reading, copied_bytes=boundary.copied_bytes, uncertain_bytes=boundary.uncertain_bytes
         )
         self._draw(boundary.reading)
+        for opened in self._opened:
+            opened.vram.add(boundary.vram)
         now = time.monotonic()
         closed: list[Accepted | Spent] = [
             self._close(self.meter.close(), self._opened.pop(), now) for _ in range(boundary.closes)
         ]
         answers = closed if boundary.wants_peak else []
         for opening in boundary.opens:
-            self._opened.append(now)
+            self._opened.append(_Opened(now, VramWindow.opened(boundary.vram)))
             answers += self._open(opening, boundary.reading, family)
         return answers
 
     def _open(self, opening: Opening, reading: Reading, family: Tree) -> list[Accepted]:
         window = self.meter.open(opening.name, reading, family)
         if opening.name == WHOLE and self.whole is None:
-            self.whole, self._began = window, time.monotonic()
+            self.whole, self._began, self.vram = window, time.monotonic(), self._opened[-1].vram
         elif opening.name in PHASES:
             self.phase = PHASES[opening.name]
         if opening.limit is None:
@@ -78,7 +83,7 @@ class Ledger:
         )
         return [Accepted(None)]
 
-    def _close(self, window: Window, opened: float, now: float) -> Spent:
+    def _close(self, window: Window, opened: "_Opened", now: float) -> Spent:
         budget = self._blocks.pop(id(window), None)
         verdict = Verdict(budget=budget, actual_bytes=self.used_bytes(window, budget)) if budget else None
         if verdict is not None:
@@ -131,9 +136,14 @@ class Ledger:
         return [(self.whole, budget) for budget in self.budgets] + blocks
 
     def verdicts(self, *, at_least_bytes: int) -> tuple[Verdict, ...]:
-        """Every budget beside what was used; ``at_least_bytes`` is what a hard limit has seen."""
+        """Every budget beside what was used; ``at_least_bytes`` is what a hard limit on RAM has seen."""
         standing = [
-            Verdict(budget=budget, actual_bytes=max(self.used_bytes(window, budget), at_least_bytes))
+            Verdict(
+                budget=budget,
+                actual_bytes=max(
+                    self.used_bytes(window, budget), 0 if budget.kind in {"max_vram", "max_disk"} else at_least_bytes
+                ),
+            )
             for window, budget in self.standing()
         ]
         return (*standing, *self._verdicts)
@@ -148,16 +158,32 @@ class Ledger:
         ]
         return tuple(sorted(self._phases + unfinished, key=lambda phase: phase.started_s))
 
-    def _phase(self, window: Window, opened: float, now: float) -> Phase:
-        return Phase(name=window.name, peak=window.peak, seconds=now - opened, started_s=max(0.0, opened - self._began))
+    def _phase(self, window: Window, opened: "_Opened", now: float) -> Phase:
+        return Phase(
+            name=window.name,
+            peak=window.peak,
+            seconds=now - opened.at,
+            started_s=max(0.0, opened.at - self._began),
+            vram=opened.vram.peaks,
+        )
 
     def used_bytes(self, window: Window, budget: Budget) -> int:
         """What a budget compares: growth, or the absolute peak for a share of the machine."""
         peak = window.peak
         if budget.kind == "max_disk":
             return self._written_bytes
+        if budget.kind == "max_vram":
+            return self.vram.used_bytes(budget)
         if budget.count == "resident":
             return peak.absolute_peak_bytes if budget.limit.is_share else peak.peak_resident_bytes
         if budget.limit.is_share:
             return peak.peak_bytes + window.base.unreclaimable_bytes
         return peak.peak_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What is kept of an open window, beside the meter's own account."""
+
+    at: float
+    vram: VramWindow

@@ -14,9 +14,9 @@ from typing import Final, Literal
 
 from pytest_llmmem.core.sizes import format_size, split_size, unit_of
 
-Count = Literal["unreclaimable", "resident", "written"]
+Count = Literal["unreclaimable", "resident", "written", "reserved", "allocated"]
 OnBreach = Literal["finish", "stop"]
-Enforce = Literal["watch", "rlimit", "cgroup"]
+Enforce = Literal["watch", "rlimit", "cgroup", "cap"]
 
 DTYPE_BITS: Final = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,
@@ -24,7 +24,7 @@ DTYPE_BITS: Final = {
 MODEL_TERMS: Final = ("weights", "shard", "largest_layer")
 SHARES: Final = ("host", "device")
 ACCEPTED: Final = (
-    "a size ('8GB', '7.5GiB'), a share ('50% host'), or sums and products of numbers, sizes and the checkpoint's "
+    "a size ('8GB', '7.5GiB'), a share ('50% host', '80% device'), or sums and products of numbers, sizes and the checkpoint's "
     "terms: weights, shard, largest_layer, params@float16"
 )
 
@@ -168,7 +168,7 @@ def _unreadable(text: str, what: str) -> ValueError:
 class Budget:
     """What one test, or one ``memory_budget`` block, may use."""
 
-    kind: Literal["max_ram", "max_disk", "memory_budget"]
+    kind: Literal["max_ram", "max_vram", "max_disk", "memory_budget"]
     limit: Limit
     limit_bytes: int
     count: Count = "unreclaimable"
@@ -176,6 +176,8 @@ class Budget:
     enforce: Enforce = "watch"
     name: str | None = None
     """The block's name; ``None`` for the whole test."""
+    device: str | None = None
+    """Of ``max_vram``: ``"cuda:0"``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +197,7 @@ class Verdict:
         unit = budget.limit.unit
         limit = format_size(budget.limit_bytes, unit)
         expression = f" ({budget.limit.text})" if budget.limit.terms else ""
-        where = f" in {budget.name!r}" if budget.name else ""
+        where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
         over = format_size(self.actual_bytes - budget.limit_bytes, unit)
         if not any(digit in over for digit in "123456789"):  # less than the unit shows
             over = format_size(self.actual_bytes - budget.limit_bytes)

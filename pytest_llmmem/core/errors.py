@@ -5,6 +5,7 @@ Each message says where, what was given, what is accepted and how to fix it; non
     LlmmemError
     ├── SettingError      an option or an ini value
     ├── MarkerError       a marker on one test
+    ├── DeviceError       a GPU that a test needs, and that is not here
     ├── SourceError       a ``--llm-model`` value that cannot become a folder
     ├── CheckpointError   a folder that is not a (whole) checkpoint
     ├── BaselineError     a file of baselines, or a report to compare with, that cannot be used
@@ -23,6 +24,10 @@ class SettingError(LlmmemError):
 
 class MarkerError(LlmmemError):
     """A marker that cannot be used; it fails the test that carries it."""
+
+
+class DeviceError(LlmmemError):
+    """A GPU that a test needs is not here; skips the test, or fails it with ``--llm-require-gpu``."""
 
 
 class SourceError(LlmmemError):

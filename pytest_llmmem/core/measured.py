@@ -6,7 +6,7 @@ from typing import Literal
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import RankRecord, TimelineRecord
+from pytest_llmmem.core.records import RankRecord, TimelineRecord, VramRecord
 from pytest_llmmem.core.stacks import Frame
 
 
@@ -19,6 +19,8 @@ class Phase:
     seconds: float
     started_s: float
     """After the job's beginning."""
+    vram: tuple[VramRecord, ...] = ()
+    """Of each device that was used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +41,8 @@ class Measured:
     output: tuple[str, str] = ("", "")
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()
+    vram: tuple[VramRecord, ...] = ()
+    """Of each device that was used, up to the worker's last boundary."""
     written_bytes: int | None = None
     """What the job wrote to storage; ``None`` where that is unknown."""
     timeline: TimelineRecord | None = None

@@ -48,12 +48,34 @@ class RamRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VramRecord:
-    """One device's memory, in bytes."""
+    """One device's memory, in bytes above what the worker held there when the stretch began."""
 
     device: str
     peak_allocated_bytes: int
     peak_reserved_bytes: int
     peak_device_bytes: int | None = None
+    """By the driver, the context included; ``None`` where it was not asked."""
+    baseline_bytes: int = 0
+    """Reserved when the stretch began: what earlier tests have left in a shared worker."""
+    method: Literal["allocator"] = "allocator"
+    """Where the peaks are from: torch's own counters, exact for what torch allocates."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VramRefusedRecord:
+    """Memory of a GPU that was asked for and refused, by torch's own message, in bytes; ``None`` where it is silent."""
+
+    device: str | None
+    """``"GPU 0"``."""
+    asked_bytes: int
+    free_bytes: int | None
+    total_bytes: int | None
+    reserved_unused_bytes: int | None
+    """Reserved by torch's allocator, and held by no tensor."""
+    allowed_bytes: int | None
+    """The most that the allocator may reserve; ``None`` when it may take all."""
+    expandable_segments_would_help: bool
+    """Whether what was asked for lay reserved already, in pieces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +88,7 @@ class PhaseRecord:
     started_s: float = 0.0
     """After the test's beginning."""
     peak_resident_bytes: int | None = None
+    vram: tuple[VramRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +161,8 @@ class BudgetRecord:
     held: bool
     name: str | None = None
     count: str = "unreclaimable"
+    device: str | None = None
+    """Of ``max_vram``: ``"cuda:0"``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +202,8 @@ class TestRecord:
     ending: EndingRecord
     ram: RamRecord | None
     vram: tuple[VramRecord, ...] = ()
+    vram_refused: VramRefusedRecord | None = None
+    """Of the exception that ended the test; ``None`` when it was another, or none."""
     phases: tuple[PhaseRecord, ...] = ()
     budgets: tuple[BudgetRecord, ...] = ()
     model: ModelRecord | None = None

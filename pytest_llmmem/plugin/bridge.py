@@ -100,6 +100,14 @@ def complaint_reports(item: pytest.Item, message: str) -> list[pytest.TestReport
     ]
 
 
+def skipped_reports(item: pytest.Item, reason: str) -> list[pytest.TestReport]:
+    """The reports of a test that is not for this machine."""
+    file, line, _ = item.location
+    skipped = passed_report(item, "setup")
+    skipped.outcome, skipped.longrepr = "skipped", (file, (line or 0) + 1, f"Skipped: {reason}")
+    return [skipped, passed_report(item, "teardown")]
+
+
 def _phase_of_death(reports: Sequence[pytest.TestReport], running: PhaseName | None) -> PhaseName:
     """The phase that was running, or, when its report is out already, the one that would have followed."""
     done = {report.when: report for report in reports}

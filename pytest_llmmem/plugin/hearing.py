@@ -77,7 +77,9 @@ class Hearing:
             weights_bytes=model.weights_bytes if model else None,
             still_mapped_bytes=self.still_mapped_bytes,
         )
-        return (*lazy, *(self.loaded.hints if self.loaded else ()))
+        refused = self.raised.out_of_vram if self.raised else None
+        hints = self.loaded.hints if self.loaded else ()
+        return (*lazy, *hints, *([refused.sentence()] if refused else []))
 
     def _warn(self, warned: Warned) -> None:
         category = getattr(builtins, warned.category, None) or type(warned.category, (Warning,), {})

@@ -27,6 +27,8 @@ from pytest_llmmem.plugin.selection import is_isolated
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS
 from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
+from pytest_llmmem.plugin.turns import Turns
+from pytest_llmmem.plugin.vram import caps_of
 from pytest_llmmem.workers.handle import Worker
 
 TIMEOUT: Final = pytest.StashKey[float]()
@@ -46,23 +48,28 @@ class Isolation:
         self.isolated = {item: plan_item(item, settings, find) for item in items if is_isolated(item, settings)}
         path = baselining.baselines_path(config, settings)
         self._judge = baselining.Judge(path, settings) if path else None
+        self._turns = Turns(config, self.isolated)
         self._group: Worker | None = None
         """The worker that the next test of the same group goes on in."""
         make_base_temp(config)
         self._pool: Pool = open_pool(
-            config, settings, items, jobs=len(self.isolated), model_types=sorted(self._model_types())
+            config, settings, items, jobs=len(self._planned()), model_types=sorted(self._model_types())
         )
+
+    def _planned(self) -> list[pytest.Item]:
+        """The tests that will run; the others are skipped, or have a marker that cannot be used."""
+        return [item for item, isolated in self.isolated.items() if isolated.plan]
 
     def _model_types(self) -> set[str]:
         """Architectures that isolated tests will load, by themselves or through ``loaded_model``."""
-        checkpoints = [self._find(item) for item in self.isolated]
+        checkpoints = [self._find(item) for item in self._planned()]
         return {checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint}
 
     def describe(self) -> str:
         """One line: how many tests are isolated, and how."""
         reason = f" ({self._pool.reason})" if self._pool.reason else ""
         malloc = ", malloc steady" if self._settings.malloc == "steady" else ""
-        return f"llmmem: {len(self.isolated)} isolated in workers by {self._pool.kind}{reason}{malloc}"
+        return f"llmmem: {len(self._planned())} isolated in workers by {self._pool.kind}{reason}{malloc}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
@@ -73,10 +80,12 @@ class Isolation:
         faulthandler.cancel_dump_traceback_later()
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         aborted = None
-        if isolated.plan is None:
+        if isolated.why_skipped:
+            reports = _not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
+        elif isolated.plan is None:
             reports = _complaint(item, isolated.complaint)
         else:
-            reports, aborted = self._run(item, nextitem, isolated)
+            reports, aborted = self._run_in_turn(item, nextitem, isolated)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -84,6 +93,17 @@ class Isolation:
         if aborted is not None:
             _abort(item.session, aborted)
         return True
+
+    def _run_in_turn(
+        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
+    ) -> tuple[list[pytest.TestReport], Aborted | None]:
+        """Run a test when what it may use is free."""
+        try:
+            self._turns.begin(item, isolated)
+            return self._run(item, nextitem, isolated)
+        finally:
+            if self._group is None:
+                self._turns.end()
 
     def _run(
         self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
@@ -124,11 +144,14 @@ class Isolation:
         if worker is None:
             return _Ran(_complaint(item, f"no worker could be made: {self._startup()}"))
         hearing = Hearing(item, Progress.of(self._config, item, self._find))
-        job = Job(self._keys[item], self._keys[nextitem] if goes_on and nextitem else None, trials)
+        plan = self._plan(item, isolated)
+        job = Job(
+            self._keys[item], self._keys[nextitem] if goes_on and nextitem else None, trials, caps_of(plan.budgets)
+        )
         if nextitem is not None and not goes_on:
             self._pool.source.prepare()
         try:
-            measured = measure(worker, job, last=not goes_on, plan=self._plan(item, isolated), listener=hearing)
+            measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing)
         finally:
             hearing.progress_line.erase()
             if worker.exit is not None:
@@ -140,7 +163,9 @@ class Isolation:
             worker.kill()
             worker.close()
         model = hearing.model(self._find(item))
-        measured = dataclasses.replace(measured, notes=(*measured.notes, *hearing.notes(measured, model)))
+        measured = dataclasses.replace(
+            measured, notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes)
+        )
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
         diagnosis = explain(reports, measured, ending, hearing, self._find(item))
         record = recording.record_of(
@@ -225,6 +250,7 @@ class Isolation:
         if self._group is not None:
             self._group.kill()
             self._group.close()
+        self._turns.end()
         self._pool.close()
 
 
@@ -244,8 +270,11 @@ class _Ran:
 
 
 def _complaint(item: pytest.Item, message: str) -> list[pytest.TestReport]:
-    reports = bridge.complaint_reports(item, message)
-    recording.attach(reports, recording.record_of_complaint(item, reports, message))
+    return _not_run(item, bridge.complaint_reports(item, message), message)
+
+
+def _not_run(item: pytest.Item, reports: list[pytest.TestReport], reason: str) -> list[pytest.TestReport]:
+    recording.attach(reports, recording.record_without_run(item, reports, reason))
     return reports
 
 

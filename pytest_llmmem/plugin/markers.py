@@ -1,6 +1,7 @@
 """Our markers. Each is a class: its signature is the parser, its docstring the line of ``pytest --markers``."""
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
@@ -81,6 +82,41 @@ class MaxRam(Marker):
 
 
 @dataclass(frozen=True, slots=True)
+class MaxVram(Marker):
+    """run the test in a measured worker and fail it when it uses more GPU memory than limit; skip it without a GPU."""
+
+    name: ClassVar[str] = "max_vram"
+
+    limit: Limit
+    device: str | None
+    """``None``: every device, each by itself."""
+    count: Count
+    enforce: Enforce
+
+    @classmethod
+    def parse(  # type: ignore[override]  # the signature is the marker's own
+        cls,
+        limit: object,
+        *,
+        device: str | None = None,
+        count: str = "reserved",
+        on_breach: str | None = None,
+        enforce: str | None = None,
+    ) -> Self:
+        _one_of("on_breach", on_breach, "finish", "stop", None)
+        _one_of("enforce", enforce, "watch", "cap", None)
+        if on_breach == "stop" and enforce != "cap":
+            msg = "on_breach='stop' needs enforce='cap': GPU memory is else judged when a phase has ended"
+            raise ValueError(msg)
+        return cls(
+            parse_limit(limit),
+            None if device is None else _parse_device(device),
+            cast("Count", _one_of("count", count, "reserved", "allocated")),
+            cast("Enforce", enforce or "watch"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class MaxDisk(Marker):
     """run the test in a measured worker and fail it when it writes more than limit to disk."""
 
@@ -153,7 +189,7 @@ class InWorker(Marker):
         )
 
 
-MARKERS: tuple[type[Marker], ...] = (MaxRam, MaxDisk, LlmLoad, LlmBaseline, InWorker)
+MARKERS: tuple[type[Marker], ...] = (MaxRam, MaxVram, MaxDisk, LlmLoad, LlmBaseline, InWorker)
 
 
 def _one_of(what: str, value: object, *accepted: object) -> object:
@@ -162,3 +198,10 @@ def _one_of(what: str, value: object, *accepted: object) -> object:
         msg = f"{what}={value!r} is not one of {named}"
         raise ValueError(msg)
     return value
+
+
+def _parse_device(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"(cuda|xpu)(:\d+)?", value):
+        msg = f"device={value!r} is not a device: write it as torch does, 'cuda:0' or 'xpu:1'"
+        raise ValueError(msg)
+    return value if ":" in value else f"{value}:0"

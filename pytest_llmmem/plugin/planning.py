@@ -9,7 +9,7 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Limit, terms_of
-from pytest_llmmem.core.errors import LlmmemError, MarkerError
+from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError
 from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.engine import LoadPlan
 from pytest_llmmem.models.checkpoint import Checkpoint
@@ -18,6 +18,7 @@ from pytest_llmmem.plugin.markers import InWorker, LlmLoad, MaxDisk, MaxRam
 from pytest_llmmem.plugin.models import source_of
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.trials import FITTING
+from pytest_llmmem.plugin.vram import vram_budgets
 
 FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
 
@@ -31,6 +32,8 @@ class Isolated:
     """Why there is no plan; fails the test."""
     group: str | None
     """Tests of the same group, one after the other, share a worker."""
+    why_skipped: str = ""
+    """What the test needs and this machine has not; there is no plan then."""
 
 
 def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckpoint) -> Isolated:
@@ -38,10 +41,16 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     try:
         in_worker = InWorker.of(item)
         resolve = partial(_resolve, item=item, find_checkpoint=find_checkpoint)
-        budgets = (*_ram_budget(item, settings, resolve), *_disk_budget(item, settings, resolve))
+        budgets = (
+            *_ram_budget(item, settings, resolve),
+            *_disk_budget(item, settings, resolve),
+            *vram_budgets(item, settings, resolve),
+        )
         _check_load(item, budgets)
     except MarkerError as error:
         return Isolated(None, str(error), None)
+    except DeviceError as error:
+        return Isolated(None, str(error), None, "" if settings.require_gpu else str(error))
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
     reserve_bytes = settings.reserve_bytes
     if reserve_bytes is None:
@@ -124,10 +133,17 @@ def _limit_bytes(limit: Limit, where: str, item: pytest.Item, resolve: Callable[
         raise MarkerError(msg) from None
 
 
-def _resolve(limit: Limit, *, item: pytest.Item, find_checkpoint: FindCheckpoint) -> int:
-    """Bytes of a limit. Raises ``ValueError`` with the fix when one of its terms is not known here."""
+def _resolve(
+    limit: Limit, *, item: pytest.Item, find_checkpoint: FindCheckpoint, device_bytes: int | None = None
+) -> int:
+    """Bytes of a limit; ``device_bytes`` is ``None`` when it is none of a GPU's memory.
+
+    Raises ``ValueError`` with the fix when one of its terms is not known here.
+    """
     terms: dict[str, int] = {}
-    if "device" in limit.terms:
+    if device_bytes is not None:
+        terms["device"] = device_bytes
+    elif "device" in limit.terms:
         msg = f"{limit.text!r} is a share of a GPU: for memory of the host write '% host'"
         raise ValueError(msg)
     if "host" in limit.terms:

@@ -41,6 +41,7 @@ def record_of(
     """All of it as one record."""
     peak = measured.peak
     outcome = outcome_of(reports)
+    refused = raised.out_of_vram if raised else None
     skipped = raised.text if raised and outcome == "skipped" else ""
     return TestRecord(
         nodeid=item.nodeid,
@@ -58,6 +59,8 @@ def record_of(
         ram=None
         if peak is None
         else RamRecord(**dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)),
+        vram=measured.vram,
+        vram_refused=refused.record() if refused else None,
         phases=tuple(
             PhaseRecord(
                 name=phase.name,
@@ -65,6 +68,7 @@ def record_of(
                 seconds=phase.seconds,
                 started_s=phase.started_s,
                 peak_resident_bytes=phase.peak.peak_resident_bytes,
+                vram=phase.vram,
             )
             for phase in measured.phases
         ),
@@ -77,6 +81,7 @@ def record_of(
                 held=verdict.held,
                 name=verdict.budget.name,
                 count=verdict.budget.count,
+                device=verdict.budget.device,
             )
             for verdict in measured.verdicts
         ),
@@ -93,13 +98,15 @@ def record_of(
     )
 
 
-def record_of_complaint(item: pytest.Item, reports: Sequence[pytest.TestReport], complaint: str) -> TestRecord:
-    """Of a test that could not be run at all."""
+def record_without_run(item: pytest.Item, reports: Sequence[pytest.TestReport], reason: str) -> TestRecord:
+    """Of a test that could not be run at all, or is not for this machine."""
+    outcome = outcome_of(reports)
+    failed = EndingRecord(kind="raised", phase="call", error=f"Failed: {reason}")
     return TestRecord(
         nodeid=item.nodeid,
-        outcome=outcome_of(reports),
+        outcome=outcome,
         duration_s=0.0,
-        ending=EndingRecord(kind="raised", phase="call", error=f"Failed: {complaint}"),
+        ending=EndingRecord(kind="completed", note=reason) if outcome == "skipped" else failed,
         ram=None,
         location=_location(item),
     )

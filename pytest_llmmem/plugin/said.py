@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_llmmem.core.diagnosis import frames_of
+from pytest_llmmem.core.diagnosis.cuda import CudaOutOfMemory
 from pytest_llmmem.core.records import TrialRecord
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.plugin.loads import Load
@@ -19,6 +20,8 @@ class Job:
     item: ItemKey
     following: ItemKey | None
     trials: tuple[TrialRecord, ...] = ()
+    caps: tuple[tuple[str, int], ...] = ()
+    """Devices whose allocator is to refuse what goes beyond so many bytes."""
     """What ``first_load_that_fits`` has tried before."""
 
 
@@ -75,6 +78,11 @@ class Raised:
         plain = kind.__module__ in {"builtins", "__main__", "_pytest.outcomes", "pytest_llmmem"}
         module = "" if plain else f"{kind.__module__}."
         return cls(f"{module}{kind.__qualname__}", str(error)[:4000], frames_of(error))
+
+    @property
+    def out_of_vram(self) -> CudaOutOfMemory | None:
+        """The numbers, when it is memory of a GPU that was refused."""
+        return CudaOutOfMemory.of_error(self.type, self.text)
 
     @property
     def line(self) -> str:

@@ -65,6 +65,9 @@ OPTIONS: Final = (
     Option("worker", "how a worker is made", choices=("auto", "fork", "spawn"), default="auto"),
     Option("timeout", "end an isolated test from outside after so many seconds", metavar="SECONDS"),
     Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
+    Option("max_vram", "budget of every isolated test without a max_vram marker on each GPU, where there is one",
+           metavar="LIMIT"),
+    Option("require_gpu", "a test with max_vram fails where there is no GPU, instead of being skipped", is_switch=True),
     Option("max_disk", "what every isolated test without a max_disk marker may write to disk", metavar="LIMIT"),
     Option("on_breach", "a test over its budget may finish (until twice the budget), or is stopped at once",
            choices=("finish", "stop"), default="finish"),
@@ -101,6 +104,8 @@ class Settings:
     worker: WorkerKind
     timeout_s: float | None
     max_ram: Limit | None
+    max_vram: Limit | None
+    require_gpu: bool
     max_disk: Limit | None
     on_breach: Literal["finish", "stop"]
     enforce: Literal["watch", "rlimit", "cgroup"]
@@ -164,6 +169,8 @@ def resolve_settings(config: pytest.Config) -> Settings:
         worker=values["worker"],
         timeout_s=_parsed(given["timeout"], parse_seconds),
         max_ram=_parsed(given["max_ram"], parse_limit),
+        max_vram=_parsed(given["max_vram"], parse_limit),
+        require_gpu=values["require_gpu"],
         max_disk=_parsed(given["max_disk"], parse_limit),
         on_breach=values["on_breach"],
         enforce=values["enforce"],

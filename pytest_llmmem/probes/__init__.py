@@ -20,28 +20,27 @@ from typing import Final
 if sys.platform == "linux":
     from pytest_llmmem.probes.linux import (
         METHOD,
-        descendants,
         faults,
         gpu_files_open,
-        has_memory,
+        gpu_files_there,
         host_memory,
         mark_error_bytes,
         oom_kills_on_host,
         open_memory,
         private_bytes,
         private_maps,
-        rank,
         reset_mark,
         shared_once,
-        shares_memory,
         written_bytes,
     )
+    from pytest_llmmem.probes.linux_processes import descendants, has_memory, rank, shares_memory
 else:
     from pytest_llmmem.probes.portable import (
         METHOD,
         descendants,
         faults,
         gpu_files_open,
+        gpu_files_there,
         has_memory,
         host_memory,
         mark_error_bytes,
@@ -65,6 +64,7 @@ __all__ = [
     "descendants",
     "faults",
     "gpu_files_open",
+    "gpu_files_there",
     "has_memory",
     "host_memory",
     "mark_error_bytes",

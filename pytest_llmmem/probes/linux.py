@@ -1,10 +1,9 @@
 """Linux: ``/proc``. Costs and traps of each file are in ``docs/numbers.md``."""
 
 import contextlib
-import ctypes
 import dataclasses
+import glob
 import os
-import platform
 import re
 import sys
 from collections.abc import Iterable
@@ -25,10 +24,7 @@ _STATUS: Final = re.compile(
     rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+\d+ kB\nRssAnon:\s+(\d+) kB\nRssFile:\s+(\d+) kB\nRssShmem:\s+(\d+) kB\n"
     rb"(?:.*\n)*?VmSwap:\s+(\d+) kB\n(?:HugetlbPages:\s+(\d+) kB)?"  # a kernel may be built without huge pages
 )
-_KCMP: Final = {"x86_64": 312, "aarch64": 272}
-"""The call's number by architecture."""
-_KCMP_VM: Final = 1
-_GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu")
+_GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu", "/dev/dxg")
 
 
 class Memory:
@@ -91,26 +87,6 @@ def open_memory(pid: int) -> Memory | Gone:
         return Memory(pid)
     except OSError:
         return Gone()
-
-
-def has_memory(pid: int) -> bool:
-    """Whether a process has any: one that ends gives up all of it first, and is a zombie until it is waited for."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return not file.read().startswith(b"0 ")
-    except OSError:
-        return False
-
-
-def shares_memory(pid: int, other: int) -> bool:
-    """Whether two processes are one in memory: a child between ``vfork`` and ``exec`` is its parent's (``kcmp(2)``).
-
-    ``False`` where the kernel does not tell: it was built without ``CONFIG_KCMP``, or a container forbids the call.
-    """
-    number = _KCMP.get(platform.machine())
-    if number is None:
-        return False
-    return bool(ctypes.CDLL(None).syscall(number, pid, other, _KCMP_VM, 0, 0) == 0)
 
 
 def reset_mark() -> bool:
@@ -185,26 +161,6 @@ def private_maps() -> list[tuple[int, int]]:
     ]
 
 
-def descendants(pid: int) -> tuple[int, ...]:
-    """Every process below this one, parents before children; a child that its own parent left is not among them."""
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        children = _children(waiting.pop())
-        found += children
-        waiting += children
-    return tuple(found)
-
-
-def _children(pid: int) -> list[int]:
-    children: list[int] = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                children += [int(child) for child in file.read().split()]
-    return children
-
-
 def faults() -> int:
     """Minor page faults of this process so far: each copies at most one inherited page."""
     import resource
@@ -220,16 +176,6 @@ def written_bytes(pid: int | Literal["self"] = "self") -> int | None:
     try:
         with open(f"/proc/{pid}/io", "rb") as file:
             match = _WRITTEN.search(file.read())
-    except OSError:
-        return None
-    return int(match[1]) if match else None
-
-
-def rank(pid: int) -> int | None:
-    """``RANK`` in the environment that a process was started with, as ``torchrun`` sets it; ``None`` without one."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            match = re.search(rb"(?:^|\0)RANK=(\d+)\0", file.read())
     except OSError:
         return None
     return int(match[1]) if match else None
@@ -268,6 +214,11 @@ def oom_kills_on_host() -> int | None:
     except OSError:
         return None
     return int(match[1]) if match else None
+
+
+def gpu_files_there() -> bool:
+    """Whether the machine, or the container, has a device file of a GPU: without one no driver can be reached."""
+    return any(glob.glob(f"{start}*") for start in _GPU_FILES)
 
 
 def gpu_files_open() -> str | None:

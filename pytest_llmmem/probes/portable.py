@@ -122,6 +122,11 @@ def oom_kills_on_host() -> int | None:
     return None
 
 
+def gpu_files_there() -> bool:
+    """Not told by files here: torch has to be asked."""
+    return True
+
+
 def gpu_files_open() -> str | None:
     """Workers are spawned here in any case."""
     return None

@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, VramRecord
 from pytest_llmmem.core.sizes import format_size, parse_size, unit_of
 
 FAILURES: Final = frozenset({"failed", "error"})
 """Outcomes that fail the session."""
 
 _WORST: Final = {"failed": 0, "error": 0, "xfailed": 1, "xpassed": 1, "passed": 2, "skipped": 3}
+_ELSEWHERE: Final = {"max_vram": " VRAM", "max_disk": " disk"}
+"""Budgets of something else than the host's memory."""
 _ORDINARY: Final = frozenset({"completed", "raised"})
 """Endings that the outcome already tells."""
 
@@ -60,7 +62,7 @@ def _sentence(budget: BudgetRecord) -> str:
     limit, actual = format_size(budget.limit_bytes, unit), format_size(budget.actual_bytes, unit)
     expression = "" if _is_size(budget.limit) else f" ({budget.limit})"
     used = f"wrote {actual}" if budget.kind == "max_disk" else f"used {actual} {budget.count}"
-    where = f" in {budget.name!r}" if budget.name else ""
+    where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
     over = format_size(budget.actual_bytes - budget.limit_bytes, unit)
     return f"{budget.kind} is {limit}{expression}, {used}{where}: {over} over"
 
@@ -97,6 +99,23 @@ def ending_words(test: TestRecord) -> str:
     code = f"code {ending.exit_code}" if ending.exit_code is not None else None
     words = (ending.kind.replace("_", " "), ending.signal or code, f"in {ending.phase}" if ending.phase else None)
     return " ".join(word for word in words if word)
+
+
+def limit_words(budget: BudgetRecord) -> str:
+    """``"4.00 GB"``; of what is no host memory with the word for it, ``"4.00 GB VRAM"``."""
+    return format_size(budget.limit_bytes, unit_of(budget.limit)) + _ELSEWHERE.get(budget.kind, "")
+
+
+def unit_beside(budget: BudgetRecord | None) -> str | None:
+    """The unit to print host memory in beside a budget: its own, if it is one of host memory."""
+    return unit_of(budget.limit) if budget and budget.kind not in _ELSEWHERE else None
+
+
+def vram_words(vram: VramRecord) -> str:
+    """``"cuda:0 3.38 GB reserved, 3.12 GB allocated"``."""
+    device = "" if vram.peak_device_bytes is None else f", {format_size(vram.peak_device_bytes)} by the driver"
+    reserved, allocated = format_size(vram.peak_reserved_bytes), format_size(vram.peak_allocated_bytes)
+    return f"{vram.device} {reserved} reserved, {allocated} allocated{device}"
 
 
 def tightest(budgets: Sequence[BudgetRecord]) -> BudgetRecord | None:

@@ -5,8 +5,10 @@ from typing import Final
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import VramRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.stacks import users_first
+from pytest_llmmem.reports.digest import vram_words
 
 _FRAMES: Final = 8
 _ROUND_UP: Final = 1.01
@@ -58,6 +60,7 @@ def details(measured: Measured, *, root: str) -> str:
             f"{phase.name} {format_size(phase.peak.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases
         )
         lines.append("phases    " + ", ".join(phases))
+    lines += [f"vram      {_vram_line(vram, measured)}" for vram in measured.vram]
     if measured.ranks:
         ranks = (f"{rank.rank}: {format_size(rank.peak_bytes)}" for rank in measured.ranks)
         lines.append("ranks     " + ", ".join(ranks))
@@ -78,12 +81,24 @@ def details(measured: Measured, *, root: str) -> str:
     return "\n".join(lines)
 
 
+def _vram_line(vram: VramRecord, measured: Measured) -> str:
+    """One device: its peaks, and what each phase has reserved there."""
+    phases = ", ".join(
+        f"{phase.name} {format_size(one.peak_reserved_bytes)}"
+        for phase in measured.phases
+        for one in phase.vram
+        if one.device == vram.device
+    )
+    return f"{vram_words(vram)}: {phases}"
+
+
 def _line(verdict: Verdict) -> str:
     unit = verdict.budget.limit.unit
-    name = f" {verdict.budget.name!r}" if verdict.budget.name else ""
+    budget = verdict.budget
+    name = f" {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
     held = "held" if verdict.held else "broken"
-    limit, actual = format_size(verdict.budget.limit_bytes, unit), format_size(verdict.actual_bytes, unit)
-    return f"{verdict.budget.kind}{name} {limit}: {actual} {verdict.budget.count}, {held}"
+    limit, actual = format_size(budget.limit_bytes, unit), format_size(verdict.actual_bytes, unit)
+    return f"{budget.kind}{name} {limit}: {actual} {budget.count}, {held}"
 
 
 def _broken(measured: Measured) -> Verdict | None:

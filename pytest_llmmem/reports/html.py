@@ -19,8 +19,8 @@ from string import Template
 from typing import Any, Final
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
-from pytest_llmmem.core.sizes import UNITS, unit_of
-from pytest_llmmem.reports.digest import circumstances, headline, reasons, state, tightest, worst_first
+from pytest_llmmem.core.sizes import UNITS
+from pytest_llmmem.reports.digest import circumstances, headline, reasons, state, tightest, unit_beside, worst_first
 
 _ASSETS: Final = Path(__file__).parent / "assets"
 _FINEST_S: Final = 1e-4
@@ -59,7 +59,7 @@ def _test(test: TestRecord) -> dict[str, Any]:
         "state": state(test),
         "reasons": reasons(test),
         "tightest": test.budgets.index(budget) if budget else None,
-        "unit": unit_of(budget.limit) if budget else None,
+        "unit": unit_beside(budget),
         "timeline": _packed(test.timeline) if test.timeline and len(test.timeline.seconds) > 1 else None,
     }
 

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
-from pytest_llmmem.core.sizes import format_size, unit_of
+from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.reports.digest import (
     FAILURES,
     circumstances,
     encodable,
     headline,
+    limit_words,
     reasons,
     state,
     tightest,
+    unit_beside,
     worst_first,
 )
 
@@ -48,10 +50,10 @@ def table(tests: Sequence[TestRecord]) -> str:
 
 def _cells(test: TestRecord) -> tuple[str, ...]:
     budget = tightest(test.budgets)
-    unit = unit_of(budget.limit) if budget else None
+    unit = unit_beside(budget)
     peak = format_size(test.ram.peak_bytes, unit) if test.ram else ""
     files = format_size(test.ram.peak_file_bytes, unit) if test.ram else ""
-    limit = format_size(budget.limit_bytes, unit) if budget else ""
+    limit = limit_words(budget) if budget else ""
     used = _share(budget) if budget else ""
     name = code(test.nodeid).replace("|", "\\|")
     return prose(state(test)), name, peak, files, limit, used, f"{test.duration_s:.1f} s"

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
-from pytest_llmmem.core.sizes import format_size, unit_of
-from pytest_llmmem.reports.digest import ending_words, tightest, worst_first
+from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.reports.digest import ending_words, limit_words, tightest, unit_beside, vram_words, worst_first
 
 _SHORT: Final = 10
 """Rows without ``-v``."""
@@ -71,9 +71,9 @@ def _row(test: TestRecord) -> tuple[str, str, str, str, str]:
     assert test.ram is not None, "only measured tests have a row"
     budget = tightest(test.budgets)
     limit, used = "", ""
-    unit = unit_of(budget.limit) if budget else None
+    unit = unit_beside(budget)
     if budget:
-        limit = format_size(budget.limit_bytes, unit)
+        limit = limit_words(budget)
         used = f"{budget.actual_bytes / budget.limit_bytes:.0%}" if budget.limit_bytes else ""
     note = "" if test.ending.kind in {"completed", "raised"} else f"  [{ending_words(test)}]"
     peak, files = format_size(test.ram.peak_bytes, unit), format_size(test.ram.peak_file_bytes, unit)
@@ -93,11 +93,13 @@ def _full(test: TestRecord) -> Iterator[str]:
     for phase in test.phases:
         yield f"  {phase.name}: {format_size(phase.peak_bytes)} in {phase.seconds:.2f} s"
     for budget in test.budgets:
-        name = f" {budget.name!r}" if budget.name else ""
+        name = f" {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
         yield (
             f"  {budget.kind}{name} {budget.limit} = {format_size(budget.limit_bytes)}: "
             f"{format_size(budget.actual_bytes)} {budget.count}, {'held' if budget.held else 'broken'}"
         )
+    for vram in test.vram:
+        yield f"  vram {vram_words(vram)} ({vram.method})"
     for rank in test.ranks:
         yield f"  rank {rank.rank}: {format_size(rank.peak_bytes)}, resident {format_size(rank.peak_resident_bytes)}"
     if test.model:

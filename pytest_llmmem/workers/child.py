@@ -14,6 +14,7 @@ from typing import Any, Final
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.probes import torch_memory
 from pytest_llmmem.workers.handle import FATAL_DUMP, HOLD, LIVE_DUMP
 from pytest_llmmem.workers.wire import (
     Accepted,
@@ -116,7 +117,8 @@ class Voice:
         copied, uncertain = self._copied(reading)
         probes.reset_mark()
         written = probes.written_bytes()
-        self.channel.send(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak))
+        vram = torch_memory.read()
+        self.channel.send(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak, vram))
 
     def _copied(self, reading: Reading) -> tuple[int, int]:
         """Inherited pages copied since the last boundary: known, and merely possible."""

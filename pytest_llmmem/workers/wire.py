@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Peak, Reading
+from pytest_llmmem.core.vram import VramReading
 
 if sys.platform == "win32":
     from multiprocessing.connection import PipeConnection as Channel
@@ -72,6 +73,8 @@ class Boundary:
     """What the worker and the children that it has waited for wrote to storage, since it began."""
     wants_peak: bool = False
     """Whether the worker waits for the closed window's peak (``Spent``)."""
+    vram: tuple[VramReading, ...] = ()
+    """Of each device that the worker uses, its peaks since the last boundary."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,18 @@ OLD = (
 )
 
 
-@pytest.mark.parametrize("capacity", ["capacity", "capacty"])
-def test_the_numbers_of_a_new_message_are_read(capacity: str) -> None:
+@pytest.mark.parametrize(
+    ("was", "wording"),
+    [
+        ("capacity", "capacity"),
+        ("capacity", "capacty"),
+        ("CUDA out of memory", "Out of memory"),
+        ("by PyTorch, and", "by PyTorch, with 2.00 GiB allocated in private pools (e.g., CUDA Graphs), and"),
+    ],
+)
+def test_the_numbers_of_a_new_message_are_read(was: str, wording: str) -> None:
     found = CudaOutOfMemory.parse(
-        NEW.replace("capacity", capacity).format(
+        NEW.replace(was, wording).format(
             asked="20.00 MiB", free="512 bytes", process="12.00 GiB", unallocated="1.50 KiB"
         )
     )
@@ -56,6 +64,23 @@ def test_what_a_message_does_not_say_is_unknown() -> None:
     assert (found.device, found.total_bytes, found.unallocated_bytes, found.others_bytes) == (None, None, None, None)
     assert not found.expandable_segments_would_help
     assert id_of(failed("torch.OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB.")) == "cuda-full"
+
+
+def test_a_limit_of_the_allocators_own_is_named_where_it_was_in_the_way() -> None:
+    capped = NEW.replace("Of the allocated", "{allowed} allowed; Of the allocated")
+    sizes = {"asked": "2.00 GiB", "free": "11.00 GiB", "process": "12.00 GiB", "unallocated": "1.00 GiB"}
+
+    found = CudaOutOfMemory.parse(capped.format(allowed="14.00 GiB", **sizes))
+    roomy = CudaOutOfMemory.parse(capped.format(allowed="23.68 GiB", **sizes))
+
+    assert found is not None
+    assert roomy is not None
+    assert (found.allowed_bytes, found.is_capped, roomy.is_capped) == (14 * 2**30, True, False)
+    assert found.sentence() == (
+        "GPU 1 refused 2.00 GiB: 11.0 GiB of 23.7 GiB were free (14.0 GiB allowed), 1.00 GiB were reserved and unused; "
+        "expandable_segments:True would not have helped"
+    )
+    assert id_of(failed("torch.OutOfMemoryError", capped.format(allowed="14.00 GiB", **sizes))) == "cuda-capped"
 
 
 @given(st.integers(1, 10_000), st.integers(0, 10_000))

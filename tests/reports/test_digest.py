@@ -12,12 +12,20 @@ from tests.reports.records import sample
 
 @pytest.mark.parametrize(
     ("kind", "limit", "count", "name"),
-    [("max_ram", "100MB", "unreclaimable", None), ("max_ram", "1.2 * weights + 200MB", "resident", None), ("memory_budget", "50 MB", "unreclaimable", "decode"), ("max_disk", "1GB", "written", None)],
+    [("max_ram", "100MB", "unreclaimable", None), ("max_ram", "1.2 * weights + 200MB", "resident", None), ("memory_budget", "50 MB", "unreclaimable", "decode"), ("max_disk", "1GB", "written", None), ("max_vram", "80% device", "reserved", None)],
 )  # fmt: skip
 def test_a_broken_budget_reads_as_the_failure_did(kind, limit, count, name) -> None:
-    budget = Budget(kind=kind, limit=parse_limit(limit), limit_bytes=100_000_000, count=count, name=name)
+    device = "cuda:0" if kind == "max_vram" else None
+    budget = Budget(kind=kind, limit=parse_limit(limit), limit_bytes=100_000_000, count=count, name=name, device=device)
     record = BudgetRecord(
-        kind=kind, limit=limit, limit_bytes=100_000_000, actual_bytes=250_000_000, held=False, count=count, name=name
+        kind=kind,
+        limit=limit,
+        limit_bytes=100_000_000,
+        actual_bytes=250_000_000,
+        held=False,
+        count=count,
+        name=name,
+        device=device,
     )
     test = replace(sample().tests[0], budgets=(record,))
 

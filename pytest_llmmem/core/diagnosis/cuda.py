@@ -8,6 +8,7 @@ from typing import Final
 
 from pytest_llmmem.core.diagnosis.rows import Row, When, Words
 from pytest_llmmem.core.diagnosis.symptoms import Symptom
+from pytest_llmmem.core.records import VramRefusedRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 
 _SIZE: Final = r"(\d+(?:\.\d+)?) (bytes|[KMG]iB)"
@@ -20,8 +21,12 @@ _SAYS: Final = {
     "allocated_bytes": rf"{_SIZE} is allocated by PyTorch|{_SIZE} already allocated",
     "unallocated_bytes": rf"{_SIZE} is reserved by PyTorch but unallocated",
     "reserved_bytes": rf"{_SIZE} reserved in total by PyTorch",
+    "allowed_bytes": rf"{_SIZE} allowed;",
 }
-"""What the message says from torch 1.4 on; "capacty" was torch 2.1's."""
+"""What the message says from torch 1.4 on; "capacty" was torch 2.1's.
+
+Of the allocator that torch's newer backends share it begins with "Out of memory"; some versions do not print what is allowed.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +44,20 @@ class CudaOutOfMemory:
     """Held by tensors."""
     unallocated_bytes: int | None
     """Reserved by torch's allocator and held by no tensor."""
+    allowed_bytes: int | None = None
+    """The most that the allocator may reserve (``set_per_process_memory_fraction``); ``None`` when it may take all."""
 
     @property
     def expandable_segments_would_help(self) -> bool:
         """Whether what was asked for lay reserved already, in pieces."""
         return self.unallocated_bytes is not None and self.unallocated_bytes >= self.asked_bytes
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether it was the allocator's own limit that was in the way."""
+        if self.allowed_bytes is None or self.allocated_bytes is None or self.unallocated_bytes is None:
+            return False
+        return self.allocated_bytes + self.unallocated_bytes + self.asked_bytes > self.allowed_bytes
 
     @property
     def others_bytes(self) -> int | None:
@@ -57,7 +71,7 @@ class CudaOutOfMemory:
         """The numbers of a message; ``None`` when it is not of this kind."""
         found = {name: _size(pattern, text) for name, pattern in _SAYS.items()}
         asked, reserved, allocated = found["asked_bytes"], found["reserved_bytes"], found["allocated_bytes"]
-        if "out of memory" not in text or asked is None:
+        if "out of memory" not in text.lower() or asked is None:
             return None
         unallocated = found["unallocated_bytes"]
         if unallocated is None and reserved is not None and allocated is not None:
@@ -71,6 +85,34 @@ class CudaOutOfMemory:
             process_bytes=found["process_bytes"],
             allocated_bytes=allocated,
             unallocated_bytes=unallocated,
+            allowed_bytes=found["allowed_bytes"],
+        )
+
+    @classmethod
+    def of_error(cls, error_type: str, text: str) -> "CudaOutOfMemory | None":
+        """The numbers of an exception; ``None`` when it is not of this kind."""
+        return cls.parse(text) if error_type.rpartition(".")[2] in {"OutOfMemoryError", "RuntimeError"} else None
+
+    def record(self) -> VramRefusedRecord:
+        """What is kept of it."""
+        return VramRefusedRecord(
+            device=None if self.device is None else f"GPU {self.device}",
+            asked_bytes=self.asked_bytes,
+            free_bytes=self.free_bytes,
+            total_bytes=self.total_bytes,
+            reserved_unused_bytes=self.unallocated_bytes,
+            allowed_bytes=self.allowed_bytes,
+            expandable_segments_would_help=self.expandable_segments_would_help,
+        )
+
+    def sentence(self) -> str:
+        """All that its reader wants to know, in one line."""
+        words = _words(self)
+        capped = f" ({words['allowed']} allowed)" if self.is_capped else ""
+        would = "would" if self.expandable_segments_would_help else "would not"
+        return (
+            f"{words['device']} refused {words['asked']}: {words['free']} of {words['total']} were free{capped}, "
+            f"{words['unallocated']} were reserved and unused; expandable_segments:True {would} have helped"
         )
 
 
@@ -83,9 +125,7 @@ def _size(pattern: str, text: str) -> int | None:
 
 
 def _out_of_memory(symptom: Symptom) -> CudaOutOfMemory | None:
-    if symptom.error_name not in {"OutOfMemoryError", "RuntimeError"}:
-        return None
-    return CudaOutOfMemory.parse(symptom.error_text)
+    return CudaOutOfMemory.of_error(symptom.error_type or "", symptom.error_text)
 
 
 def _words(found: CudaOutOfMemory) -> Words:
@@ -97,6 +137,7 @@ def _words(found: CudaOutOfMemory) -> Words:
         "allocated": found.allocated_bytes,
         "unallocated": found.unallocated_bytes,
         "others": found.others_bytes,
+        "allowed": found.allowed_bytes,
     }
     return {"device": device} | {name: _in_words(size) for name, size in sizes.items()}
 
@@ -133,6 +174,16 @@ ROWS: Final = (
         happened="{asked} were asked for at once{at}, and all of {device} is {total}.",
         why="No freeing makes room for that: one tensor is larger than the device.",
         next=("Make it smaller: a shorter sequence, a smaller batch, a smaller dtype.",),
+    ),
+    Row(
+        id="cuda-capped",
+        when=_when(lambda found: found.is_capped),
+        happened="{device} refused {asked}{at}: torch may reserve {allowed} of it here, and tensors hold {allocated}.",
+        why="The limit is max_vram's with enforce='cap', or one that set_per_process_memory_fraction has set.",
+        next=(
+            "Load fewer bytes: dtype='auto' keeps the checkpoint's dtype; --llm-load=int8 or nf4 quantises.",
+            "Or raise the limit: without enforce='cap' the report says how much the test needs.",
+        ),
     ),
     Row(
         id="cuda-shared",

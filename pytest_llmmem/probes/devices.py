@@ -1,0 +1,83 @@
+"""Which accelerators torch can use here, asked once in a process of its own.
+
+The process that workers are forked from must open no driver: a GPU context survives no fork. Run as a program, this module
+imports torch, asks, and prints the answer as JSON.
+"""
+
+import dataclasses
+import functools
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_llmmem import probes
+from pytest_llmmem.probes.torch_memory import KINDS
+
+_TIMEOUT_S: Final = 120
+"""An import of torch from a cold disk, and a driver that wakes up, take tens of seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One accelerator."""
+
+    name: str
+    """As torch names it in this session: ``"cuda:0"``."""
+    total_bytes: int
+    card: str
+    """The card's own id, the same for every process whatever ``CUDA_VISIBLE_DEVICES`` says; its name where it has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What there is."""
+
+    devices: tuple[Device, ...] = ()
+    why_none: str = ""
+    """``"torch 2.13.0+cpu finds none"``."""
+
+
+@functools.cache
+def find() -> Found:
+    """The accelerators of this session; nothing is started where the machine has no device file of one."""
+    if not probes.gpu_files_there():
+        return Found(why_none="this machine has no device file of one")
+    command = [sys.executable, "-m", "pytest_llmmem.probes.devices"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
+        return Found(why_none=f"torch could not be asked: {said}")
+    except subprocess.TimeoutExpired:
+        return Found(why_none=f"torch did not answer within {_TIMEOUT_S} s")
+    answer = json.loads(asked.stdout.splitlines()[-1])
+    return Found(devices=tuple(Device(**device) for device in answer["devices"]), why_none=answer["why_none"])
+
+
+def ask_torch() -> Found:
+    """Import torch and ask it, which may open the driver: not for a process that others are forked from."""
+    try:
+        import torch
+    except ImportError:
+        return Found(why_none="torch is not installed")
+    for kind in KINDS:
+        backend = getattr(torch, kind, None)
+        if backend is not None and backend.is_available():
+            properties = [backend.get_device_properties(index) for index in range(backend.device_count())]
+            return Found(
+                devices=tuple(
+                    Device(
+                        name=f"{kind}:{index}",
+                        total_bytes=each.total_memory,
+                        card=str(getattr(each, "uuid", f"{kind}:{index}")),
+                    )
+                    for index, each in enumerate(properties)
+                )
+            )
+    return Found(why_none=f"torch {torch.__version__} finds none")
+
+
+if __name__ == "__main__":
+    print(json.dumps(dataclasses.asdict(ask_torch())))

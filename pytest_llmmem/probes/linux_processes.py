@@ -1,0 +1,65 @@
+"""Linux: which processes there are below another, and how they are related."""
+
+import contextlib
+import ctypes
+import os
+import platform
+import re
+import sys
+from typing import Final
+
+assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+
+_KCMP: Final = {"x86_64": 312, "aarch64": 272}
+"""The call's number by architecture."""
+_KCMP_VM: Final = 1
+
+
+def descendants(pid: int) -> tuple[int, ...]:
+    """Every process below this one, parents before children; a child that its own parent left is not among them."""
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        children = _children(waiting.pop())
+        found += children
+        waiting += children
+    return tuple(found)
+
+
+def _children(pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                children += [int(child) for child in file.read().split()]
+    return children
+
+
+def has_memory(pid: int) -> bool:
+    """Whether a process has any: one that ends gives up all of it first, and is a zombie until it is waited for."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return not file.read().startswith(b"0 ")
+    except OSError:
+        return False
+
+
+def shares_memory(pid: int, other: int) -> bool:
+    """Whether two processes are one in memory: a child between ``vfork`` and ``exec`` is its parent's (``kcmp(2)``).
+
+    ``False`` where the kernel does not tell: it was built without ``CONFIG_KCMP``, or a container forbids the call.
+    """
+    number = _KCMP.get(platform.machine())
+    if number is None:
+        return False
+    return bool(ctypes.CDLL(None).syscall(number, pid, other, _KCMP_VM, 0, 0) == 0)
+
+
+def rank(pid: int) -> int | None:
+    """``RANK`` in the environment that a process was started with, as ``torchrun`` sets it; ``None`` without one."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            match = re.search(rb"(?:^|\0)RANK=(\d+)\0", file.read())
+    except OSError:
+        return None
+    return int(match[1]) if match else None

@@ -1,0 +1,140 @@
+"""Who may run now, among processes that share a GPU or the host's memory and know nothing else of each other.
+
+A folder is the waiting room. One file lists the tickets in the order of their arrival, and a lock guards it. The owner of a
+ticket holds a lock of its own for as long as it waits or runs; the kernel takes that away with the process, however it
+ends. A ticket whose lock can be had is nobody's, and is struck off.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+_LOOK_S: Final = 0.05
+"""Between two looks of one who waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """So many bytes of one thing that others want too."""
+
+    resource: str
+    size_bytes: int
+    capacity_bytes: int
+    """All that there is of it. A claim of as much, or more, is one to have it alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticket:
+    """A place in the queue, or, once admitted, inside."""
+
+    number: int
+    claims: dict[str, int]
+    """Bytes of each resource."""
+    admitted: bool = False
+
+
+def may_enter(number: int, claims: Sequence[Claim], tickets: Sequence[Ticket]) -> bool:
+    """Whether what is claimed fits beside those inside, and nobody who came earlier waits for a part of it.
+
+    Nobody overtakes for the same thing, so no large claim waits for ever; and all is claimed at once, so no two wait for
+    each other.
+    """
+    for claim in claims:
+        others = [ticket for ticket in tickets if ticket.number != number and claim.resource in ticket.claims]
+        if any(not ticket.admitted and ticket.number < number for ticket in others):
+            return False
+        inside = [ticket.claims[claim.resource] for ticket in others if ticket.admitted]
+        if inside and sum(inside) + claim.size_bytes > claim.capacity_bytes:
+            return False
+    return True
+
+
+class Place:
+    """A ticket that this process holds."""
+
+    def __init__(self, folder: Path, claims: Sequence[Claim]) -> None:
+        """Queue up, and go in at once if there is room. Raises ``OSError`` where the folder cannot be used."""
+        self._folder, self._claims = folder, claims
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if sys.platform != "win32" and folder.stat().st_uid != os.getuid():
+            msg = f"{folder} belongs to another user"
+            raise PermissionError(msg)
+        with self._tickets() as tickets:
+            self._number = max((ticket.number for ticket in tickets), default=0) + 1
+            self._lock = _lock_of(folder, self._number)
+            self._lock.acquire(timeout=0)
+            tickets.append(Ticket(number=self._number, claims={claim.resource: claim.size_bytes for claim in claims}))
+            self.admitted = self._admit(tickets)
+
+    def wait(self) -> None:
+        """Until there is room; first come, first served."""
+        while not self.admitted:
+            time.sleep(_LOOK_S)
+            with self._tickets() as tickets:
+                self.admitted = self._admit(tickets)
+
+    def leave(self) -> None:
+        """Make room for others, or stop waiting."""
+        with self._tickets() as tickets:
+            tickets[:] = [ticket for ticket in tickets if ticket.number != self._number]
+            _let_go(self._lock)
+
+    def _admit(self, tickets: list[Ticket]) -> bool:
+        tickets[:] = [ticket for ticket in tickets if ticket.number == self._number or not self._is_orphan(ticket)]
+        admitted = may_enter(self._number, self._claims, tickets)
+        if admitted:
+            tickets[:] = [
+                Ticket(number=ticket.number, claims=ticket.claims, admitted=True)
+                if ticket.number == self._number
+                else ticket
+                for ticket in tickets
+            ]
+        return admitted
+
+    def _is_orphan(self, ticket: Ticket) -> bool:
+        from filelock import Timeout
+
+        lock = _lock_of(self._folder, ticket.number)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        _let_go(lock)
+        return True
+
+    @contextlib.contextmanager
+    def _tickets(self) -> Iterator[list[Ticket]]:
+        """The list, for as long as nobody else can change it; written back whole, or not at all."""
+        from filelock import FileLock
+
+        path = self._folder / "tickets.json"
+        with FileLock(self._folder / "tickets.lock"):
+            before: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+            tickets = [Ticket(**ticket) for ticket in before]
+            yield tickets
+            after = [asdict(ticket) for ticket in tickets]
+            if after != before:
+                new = path.with_suffix(".new")
+                new.write_text(json.dumps(after), encoding="utf-8")
+                os.replace(new, path)
+
+
+def _lock_of(folder: Path, number: int) -> "FileLock":
+    from filelock import FileLock
+
+    return FileLock(folder / f"ticket-{number}.lock")
+
+
+def _let_go(lock: "FileLock") -> None:
+    lock.release()
+    with contextlib.suppress(OSError):  # Windows keeps a file that another process looks at
+        os.unlink(lock.lock_file)

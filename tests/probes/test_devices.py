@@ -1,0 +1,53 @@
+"""What torch is asked about devices, in a process of its own, and what is said where it cannot be."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.probes import devices
+from tests.card import GB, Torch
+from tests.conftest import needs
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> None:
+    devices.find.cache_clear()
+
+
+def test_devices_are_named_as_torch_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", Torch(24 * GB, 48 * GB))
+
+    found = devices.ask_torch()
+
+    assert [(each.name, each.total_bytes, each.card) for each in found.devices] == [
+        ("cuda:0", 24 * GB, "card-0"),
+        ("cuda:1", 48 * GB, "card-1"),
+    ]
+
+
+def test_nothing_is_started_where_no_device_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "gpu_files_there", lambda: False)
+    monkeypatch.setattr(subprocess, "run", None)
+
+    assert devices.find() == devices.Found(why_none="this machine has no device file of one")
+
+
+@needs("torch")
+def test_a_torch_that_finds_none_says_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "gpu_files_there", lambda: True)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+    found = devices.find()
+
+    assert found.devices == ()
+    assert found.why_none.startswith("torch 2")
+    assert found.why_none.endswith(" finds none")
+
+
+def test_a_torch_that_cannot_be_imported_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    monkeypatch.setattr(probes, "gpu_files_there", lambda: True)
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+
+    assert devices.find() == devices.Found(why_none="torch could not be asked: exit status 1")
