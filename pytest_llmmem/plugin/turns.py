@@ -29,8 +29,7 @@ class Turns:
     """The place in the queue of the test that runs, or of its group: they hold their memory until the last one ends."""
 
     def __init__(self, config: pytest.Config, isolated: Mapping[pytest.Item, Isolated]) -> None:
-        user = getpass.getuser() if sys.platform == "win32" else os.getuid()
-        self._folder = Path(tempfile.gettempdir(), f"pytest-llmmem-{user}")
+        self._folder = Path(tempfile.gettempdir(), f"pytest-llmmem-{_user()}")
         self._claims: dict[str, dict[str, Claim]] = {}
         self._place: Place | None = None
         self.notes: tuple[str, ...] = ()
@@ -83,6 +82,12 @@ def claims_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Claim, .
             total_bytes = probes.host_memory().total_bytes
             claims.append(Claim(resource="host", size_bytes=budget.limit_bytes, capacity_bytes=total_bytes))
     return tuple(claims)
+
+
+def _user() -> str:
+    if sys.platform == "win32":
+        return getpass.getuser()
+    return str(os.getuid())  # there, where a container's user has no name
 
 
 def _key(item: pytest.Item, isolated: Isolated) -> str:
