@@ -8,7 +8,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Final
+from importlib.metadata import version
+from typing import Annotated, Final
 
 import typer
 
@@ -33,12 +34,29 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
 }
 
 app = typer.Typer(
-    help="What language models need to load: told from their headers, or measured.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pytest-llmmem {version('pytest-llmmem')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What language models need to load: told from their headers, or measured."""
+
+
 for name, command in COMMANDS.items():
     app.command(name)(command)
 

@@ -64,13 +64,19 @@ def _described(test: "TestRecord") -> dict[str, Any]:
 
 
 def _row(each: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    peak = "" if each["peak_bytes"] is None else format_size(each["peak_bytes"])
+    # a check that only looks at the load that the first one made needs next to nothing itself
+    peak = format_size(each["peak_bytes"]) if (each["peak_bytes"] or 0) >= 10**6 else ""
     return each["id"], each["load"] or "", each["outcome"], f"{each['seconds']:.1f}", peak
 
 
 def _reasons(checks: list[dict[str, Any]]) -> Iterator[str]:
+    """Each reason once, below the names of those that have it."""
+    by_reason: dict[tuple[str, ...], list[str]] = {}
     for each in checks:
         if each["reasons"]:
-            yield ""
-            yield f"{each['id']} {each['outcome']} ({each['load']}): {each['reasons'][0]}"
-            yield from (f"  {line}" for line in each["reasons"][1:])
+            load = f" ({each['load']})" if each["load"] else ""
+            by_reason.setdefault(tuple(each["reasons"]), []).append(f"{each['id']} {each['outcome']}{load}")
+    for (first, *others), names in by_reason.items():
+        yield ""
+        yield f"{', '.join(names)}: {first.removeprefix('Failed: ')}"
+        yield from (f"  {line}" for line in others)

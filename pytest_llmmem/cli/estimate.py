@@ -40,7 +40,7 @@ def estimate(
     except ValueError as error:
         raise SettingError(str(error)) from None
     if against is not None:
-        document |= _beside(checkpoint, against, dtype=dtype)
+        document |= _beside(checkpoint, against, dtype=dtype, found=document["findings"])
     if json:
         print_json(document)
     else:
@@ -54,6 +54,7 @@ def describe(
 ) -> dict[str, Any]:
     """The JSON document of the command. Raises ``ValueError`` as ``Checkpoint.estimate``."""
     from pytest_llmmem.models.estimate import LOADS
+    from pytest_llmmem.models.inspect import findings
     from pytest_llmmem.models.training import PRECISIONS, estimate_training
 
     estimates = [checkpoint.estimate(load=load, dtype=dtype, transformers=transformers) for load in loads or LOADS]
@@ -79,11 +80,15 @@ def describe(
         "training": [dataclasses.asdict(each) | {"total_bytes": each.total_bytes} for each in training],
         "incomplete": [*checkpoint.missing, *checkpoint.truncated],
         "measured": [],
-        "findings": [],
+        "findings": [
+            {"id": finding.id, "text": f"not counted: {finding.text}"}
+            for finding in findings(checkpoint)
+            if finding.id in {"missing", "truncated"}
+        ],
     }
 
 
-def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dict[str, Any]:
+def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None, found: Sequence[Any]) -> dict[str, Any]:
     """What the document says of a report. Raises ``BaselineError`` for what is none, ``SettingError`` for another model's."""
     from pytest_llmmem.baselines.reading import read_report
     from pytest_llmmem.cli.against import compare, explain
@@ -101,7 +106,7 @@ def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dic
     # of a load with two peaks above, the unreclaimable one tells the story
     above = {(row.nodeid, row.load): row for row in reversed(rows) if not row.held}
     findings = [{"id": "above", "text": explain(row, checkpoint, session)} for row in reversed(above.values())]
-    return {"measured": measured, "findings": findings}
+    return {"measured": measured, "findings": [*found, *findings]}
 
 
 def _print(document: Mapping[str, Any]) -> None:
@@ -124,8 +129,6 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "largest layer", format_size(document["largest_layer_bytes"])
     yield "loader", f"transformers {document['transformers']}, without an accelerator"
     yield "training", "Adam, without activations"
-    if document["incomplete"]:
-        yield "not included", f"{len(document['incomplete'])} shards that are not whole: see llmmem inspect"
 
 
 def _load_row(load: Mapping[str, Any]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,10 +27,27 @@ def run_pytest(module: str, *options: str) -> SessionRecord:
         settings.write_text("[pytest]\n", encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "--pyargs", module, f"--rootdir={package}", f"-c{settings}"]
         ours = ["-p", "no:cacheprovider", "-p", "no:randomly", f"--llm-report={report}"]
-        done = subprocess.run([*command, *ours, *options], capture_output=True, text=True, check=False)
-        if done.returncode == _WRONG_USAGE or not report.exists():
-            raise SourceError(_complaint(done.stderr, done.stdout))
+        code, stdout, stderr = _run([*command, *ours, *options])
+        if code == _WRONG_USAGE or not report.exists():
+            raise SourceError(_complaint(stderr, stdout))
         return SessionRecord.from_json(json.loads(report.read_text(encoding="utf-8")))
+
+
+def _run(command: Sequence[str]) -> tuple[int, str, str]:
+    """Exit status and outputs. Interrupted, it lets pytest end its workers and remove what they have left on disk."""
+    # in a group of its own, or Ctrl-C would reach pytest twice
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        stdout, stderr = process.communicate()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        sys.stderr.write("llmmem: interrupted\n")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return process.returncode, stdout, stderr
 
 
 def load_options(loads: Sequence[str]) -> list[str]:

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from pytest_llmmem.cli.arguments import Json, Loads, Model, TrustRemoteCode
+from pytest_llmmem.cli.arguments import Json, Loads, Model, TrustRemoteCode, open_checkpoint
 from pytest_llmmem.cli.output import print_json
+from pytest_llmmem.core.errors import CheckpointError
 
 MaxRam = Annotated[str, typer.Option("--max-ram", metavar="LIMIT", help="What a load may use: 8GB, or '50% host'.")]
 
@@ -21,9 +22,13 @@ def try_(
 ) -> None:
     """Try ways to load a model, each in a worker that is stopped at the limit, until one fits; print the call to use."""
     from pytest_llmmem.cli.session import load_options, run_pytest
+    from pytest_llmmem.models.inspect import findings
     from pytest_llmmem.reports.digest import reasons
     from pytest_llmmem.reports.terminal import trial_table
 
+    broken = [finding for finding in findings(open_checkpoint(model)) if finding.id in {"missing", "truncated"}]
+    if broken:
+        raise CheckpointError("; ".join(finding.text for finding in broken))
     options = [f"--llm-model={model}", f"--llm-max-ram={max_ram}", *load_options(load or ())]
     session = run_pytest("pytest_llmmem.fit", *options, *(["--llm-trust-remote-code"] if trust_remote_code else []))
     (test,) = session.tests

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -48,9 +49,19 @@ class Pool:
     source: Source
     folder: "tempfile.TemporaryDirectory[str]"
     traces: Traces
+    _ends_on_sigterm: bool = False
+
+    def __post_init__(self) -> None:
+        # what SIGTERM ends, as a CI does with a cancelled job, would leave processes and offloaded weights behind
+        in_main = threading.current_thread() is threading.main_thread()
+        self._ends_on_sigterm = in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if self._ends_on_sigterm:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def close(self) -> None:
         """End every process and remove every file of ours."""
+        if self._ends_on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.source.close()
         self.traces.close()
         self.folder.cleanup()

@@ -1,10 +1,16 @@
 """``llmmem check`` and ``llmmem try``: what they print, and their exit status."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
+
+from pytest_llmmem.probes import descendants, has_memory
 from tests.cli.conftest import Llmmem
 from tests.conftest import needs
 
@@ -39,6 +45,64 @@ def test_a_broken_checkpoint_is_a_finding_with_its_reason(llmmem: Llmmem) -> Non
     assert "total_size" in done.out
     assert "duplicates failed" in done.out
     assert "pytorch_model.bin" in done.out
+
+
+def test_one_reason_for_many_checks_is_told_once(llmmem: Llmmem) -> None:
+    Path("empty").mkdir()
+
+    done = llmmem("check", "empty", "--skip=disk")
+
+    assert done.code == 1
+    assert done.out.count("is empty: a checkpoint has") == 1
+    assert "integrity error, duplicates error, load error" in done.out
+    assert "None" not in done.out
+
+
+def test_a_check_that_there_is_not_is_wrong_usage(llmmem: Llmmem) -> None:
+    done = llmmem("check", "synthetic:tiny-llama", "--skip", "dtyp")
+
+    assert done.code == 2
+    assert "'dtyp' is not a check: write some of integrity, duplicates, load" in done.err
+
+
+def test_a_checkpoint_that_is_not_whole_is_not_tried(llmmem: Llmmem) -> None:
+    assert llmmem("synth", "tiny-neox", "broken", "--shard", "100kB").code == 0
+    gone = min(Path("broken").glob("*.safetensors"))
+    gone.unlink()
+
+    done = llmmem("try", "broken", "--max-ram", "8GB")
+
+    assert done.code == 1
+    assert f"{gone.name} is not there, and the index names it" in done.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest_llmmem",
+        "try",
+        "synthetic:bert-base?format=bin",
+        "--max-ram=8GB",
+        "--load=offload",
+    ]
+    process = subprocess.Popen(
+        command, env=os.environ | {"TMPDIR": str(tmp_path)}, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- no threads here
+    )  # fmt: skip
+    while not list(tmp_path.glob("llmmem-*/scratch/*")):
+        time.sleep(0.01)
+    family = descendants(process.pid)
+
+    process.send_signal(how)
+
+    _, told = process.communicate(timeout=60)
+    assert "llmmem: interrupted" in told
+    assert not list(tmp_path.glob("llmmem-*"))
+    assert family
+    assert not [pid for pid in family if has_memory(pid)]
 
 
 SLOW = ("resident", "second_copy", "forward", "dtype", "meta", "max_memory", "release", "second_load", "disk")

@@ -275,8 +275,8 @@ def test_setup_show_and_live_output_work(run: Callable[..., Run]) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_session_leaves_no_process(pytester: pytest.Pytester, how: signal.Signals) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_session_leaves_nothing(pytester: pytest.Pytester, how: signal.Signals) -> None:
     pytester.makepyfile(
         """
         import pathlib, subprocess, time
@@ -286,9 +286,10 @@ def test_an_interrupted_session_leaves_no_process(pytester: pytest.Pytester, how
             time.sleep(1000)
         """
     )
+    temporary = pytester.mkdir("temporary")
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "--llm-isolate=all", "-p", "no:randomly"],
-        cwd=pytester.path, stdout=subprocess.DEVNULL,
+        cwd=pytester.path, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(temporary)},
         # a shell that runs us in the background has us ignore Ctrl-C, and that is inherited
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- no threads here
     )  # fmt: skip
@@ -298,7 +299,13 @@ def test_an_interrupted_session_leaves_no_process(pytester: pytest.Pytester, how
 
     process.send_signal(how)
 
-    assert process.wait(20) == (2 if how is signal.SIGINT else -9)
+    output, _ = process.communicate(timeout=20)
+    if how is signal.SIGKILL:
+        assert process.returncode == -9
+    else:
+        assert process.returncode == 2
+        assert "KeyboardInterrupt: while test_an_interrupted_session_leaves_nothing.py::test_waits ran" in output
+        assert not list(temporary.glob("llmmem-*"))
     assert len(family) >= 3  # zygote, worker, and what the test started
     deadline = time.monotonic() + 10
     left = set(family)
