@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pytest_llmmem.baselines.tolerance import DEFAULT, Tolerance, parse_tolerance
@@ -41,10 +41,17 @@ class Spread:
     low_bytes: int
     median_bytes: int
     high_bytes: int
+    error_bytes: int = 0
+    """How far one run can be off."""
 
     @property
     def bytes(self) -> int:
         return self.high_bytes - self.low_bytes
+
+    @property
+    def needed_bytes(self) -> int:
+        """What a tolerance must cover: more than the spread, and the errors of two runs, so that twice as much is certain."""
+        return max(_SAFETY * self.bytes, 2 * self.error_bytes)
 
     @property
     def is_random(self) -> bool:
@@ -79,7 +86,7 @@ class Suggestion:
         option = f'--llm-tolerance="{self.tolerance.text}"'
         if self.measured:
             others = "every test but those below" if any(map(_is_random, self.tests)) else "every test"
-            yield f"{option} covers twice the spread of {others}"
+            yield f"{option} covers twice the spread, and the errors, of {others}"
         else:
             yield f"{option} is the default: no test has a spread to go by; run with --llm-repeat=3"
         for noise in self.tests:
@@ -112,12 +119,12 @@ def noise_of(runs: Sequence[TestRecord]) -> Noise | None:
     if not runs:
         return None
     each = [Baseline.of([run]) for run in runs]
-    spreads = {"unreclaimable": _spread([one.peak_bytes for one in each])}
+    error = max(one.error_bytes for one in each)
+    spreads = {"unreclaimable": replace(_spread([one.peak_bytes for one in each]), error_bytes=error)}
     for device in each[0].peak_reserved_bytes:
         if all(device in one.peak_reserved_bytes for one in each):
             spreads[f"vram {device}"] = _spread([one.peak_reserved_bytes[device] for one in each])
     record = median_run(runs)
-    error = max(one.error_bytes for one in each)
     return Noise(nodeid=record.nodeid, runs=len(runs), spreads=spreads, error_bytes=error, model=record.model)
 
 
@@ -131,14 +138,14 @@ def suggest(tests: Iterable[Noise]) -> Suggestion:
 
 
 def tightest(spreads: Sequence[Spread]) -> Tolerance:
-    """Of the tolerances that cover twice the spread of every test, the one that allows least over all of them.
+    """Of the tolerances that cover what every test needs, the one that allows least over all of them.
 
     At least ``"1% + 4MB"``: what a few runs on one machine show is not all there is.
     """
-    most = math.ceil(max(_SAFETY * spread.bytes for spread in spreads) / UNITS["MB"])
+    most = math.ceil(max(spread.needed_bytes for spread in spreads) / UNITS["MB"])
     candidates = []
     for extra in (*_LADDER_MB, max(most, _LADDER_MB[0])):
-        left = [(_SAFETY * spread.bytes - extra * UNITS["MB"], spread.median_bytes) for spread in spreads]
+        left = [(spread.needed_bytes - extra * UNITS["MB"], spread.median_bytes) for spread in spreads]
         if all(median or rest <= 0 for rest, median in left):
             percent = max([1, *(math.ceil(100 * rest / median) for rest, median in left if median)])
             if percent <= _MAX_PERCENT:

@@ -45,7 +45,15 @@ def test_the_tolerance_is_the_one_that_allows_least(runs, text):
     suggestion = suggest(noise(str(n), *peaks) for n, peaks in enumerate(runs))
 
     assert suggestion.tolerance.text == text
-    assert next(suggestion.lines()) == f'--llm-tolerance="{text}" covers twice the spread of every test'
+    assert (
+        next(suggestion.lines()) == f'--llm-tolerance="{text}" covers twice the spread, and the errors, of every test'
+    )
+
+
+def test_twice_the_tolerance_is_more_than_it_and_the_errors_of_two_runs():
+    suggestion = suggest([noise("a", 100, 100, error=11)])
+
+    assert 22 * MB <= suggestion.tolerance.bytes(100 * MB) <= 24 * MB
 
 
 def test_one_run_has_no_spread_and_the_default_is_named_as_such():
@@ -64,7 +72,7 @@ def test_a_random_test_does_not_spoil_the_tolerance_of_the_others():
 
     assert suggestion.tolerance.text == "1% + 4MB"
     assert list(suggestion.lines()) == [
-        '--llm-tolerance="1% + 4MB" covers twice the spread of every test but those below',
+        '--llm-tolerance="1% + 4MB" covers twice the spread, and the errors, of every test but those below',
         'random used 318 MB to 627 MB unreclaimable: try --llm-malloc=steady, or @pytest.mark.llm_baseline(tolerance="620MB")',
     ]
     assert [dict(zip(HEADER, row, strict=True))["budget"] for row in suggestion.rows()] == [
