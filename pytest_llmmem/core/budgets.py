@@ -150,7 +150,7 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
         return Product(Decimal(1), f"params@{match['dtype']}")
     if match["name"]:
         if match["name"] not in MODEL_TERMS:
-            raise _unreadable(text, repr(match["name"]))
+            raise _unreadable(text, _name(match["name"]))
         return Product(Decimal(1), match["name"])
     if match["unit"]:
         try:
@@ -158,6 +158,13 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
         except ValueError:
             raise _unreadable(text, repr(match["number"] + match["unit"])) from None
     return Product(Decimal(match["number"].replace("_", "")), "")
+
+
+def _name(unknown: str) -> str:
+    import difflib  # a mistake may cost its time
+
+    near = difflib.get_close_matches(unknown, MODEL_TERMS, n=1)
+    return f"{unknown!r}: did you mean {near[0]!r}?" if near else repr(unknown)
 
 
 def _unreadable(text: str, what: str) -> ValueError:

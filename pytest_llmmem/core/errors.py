@@ -9,6 +9,7 @@ Each message says where, what was given, what is accepted and how to fix it; non
     ├── SourceError       a ``--llm-model`` value that cannot become a folder
     ├── CheckpointError   a folder that is not a (whole) checkpoint
     ├── BaselineError     a file of baselines, or a report to compare with, that cannot be used
+    ├── BaselineExceeded  a test used more than its baseline allows
     ├── BudgetExceeded    ``memory_budget`` used more than its limit
     └── WorkerCrashed     the worker died: for ``xfail(raises=WorkerCrashed)``
 """
@@ -40,6 +41,10 @@ class CheckpointError(LlmmemError):
 
 class BaselineError(LlmmemError):
     """A file of baselines, or a report to compare with, that cannot be read, believed or written."""
+
+
+class BaselineExceeded(LlmmemError):  # noqa: N818 -- as below
+    """A test used more than its baseline and the tolerance allow."""
 
 
 class BudgetExceeded(LlmmemError):  # noqa: N818 -- reads as the sentence it is in a traceback

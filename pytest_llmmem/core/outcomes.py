@@ -139,7 +139,7 @@ def _killed(phase: PhaseName | None, evidence: Evidence) -> Ending:
         note = f"the kernel's OOM killer was at work (oom_kill +{evidence.oom_kills_on_host} in /proc/vmstat)"
         return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)
     if evidence.oom_kills_readable:
-        note = "not by us, and the kernel counted no OOM kill: another process sent it"
+        note = "not by us, and the kernel counted no OOM kill: the test sent it, or another process"
     else:
         note = "not by us; an OOM kill can be neither shown nor ruled out here"
     return Ending(kind="crashed", phase=phase, signal="SIGKILL", note=note)

@@ -215,6 +215,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _no_weights(path: Path) -> CheckpointError:
-    found = ", ".join(sorted(_names_in(path))[:10]) or "nothing"
+    found = ", ".join(sorted(_names_in(path))[:10])
     accepted = " or ".join(f"{name} (or its index and shards)" for name in WEIGHT_NAMES.values())
-    return CheckpointError(f"{path} holds no weights but {found}: a checkpoint has {accepted}")
+    what = f"holds {found}, and no weights" if found else "is empty"
+    return CheckpointError(f"{path} {what}: a checkpoint has {accepted}")

@@ -25,6 +25,8 @@ def findings(checkpoint: Checkpoint) -> tuple[Finding, ...]:
 
 
 def _of_files(checkpoint: Checkpoint) -> Iterator[Finding]:
+    if not (checkpoint.path / "config.json").exists():
+        yield Finding("config", "config.json is not there, and no load knows the model's class without it: fetch it")
     for name in checkpoint.missing:
         yield Finding("missing", f"{name} is not there, and the index names it: fetch it")
     for shard in checkpoint.shards:

@@ -64,6 +64,7 @@ class LoadRequest:
 
     def from_pretrained(self, **arguments: Any) -> Any:
         """The model that ``from_pretrained`` makes with these arguments; the test's own options win."""
+        __tracebackhide__ = True
         self.passed.update(self._keywords(arguments))
         return self.model_class.from_pretrained(self.checkpoint.path, **self.passed)
 

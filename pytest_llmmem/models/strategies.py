@@ -80,6 +80,7 @@ def load_model(
     What it gives has a ``peak`` after it has ended, ``None`` where nothing is measured.
     Raises ``CheckpointError`` for what cannot be loaded at all, and otherwise whatever the libraries raise.
     """
+    __tracebackhide__ = True
     for module in (request.model_class.__module__, *strategy.libraries):
         importlib.import_module(module)
     with measured() as spent:

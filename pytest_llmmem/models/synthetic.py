@@ -10,7 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -66,7 +66,8 @@ def write_synthetic(spec: SyntheticSpec, folder: Path) -> None:
     """
     config, tensors = _described(spec)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{spec.name}-"))
+    unfinished = folder.parent / f".{spec.name}-{uuid.uuid4().hex[:8]}"
+    unfinished.mkdir()
     try:
         (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
         _write_weights(spec, tensors, unfinished)

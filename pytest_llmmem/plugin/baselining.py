@@ -81,7 +81,7 @@ def write(path: Path, session: SessionRecord, settings: Settings, collected: Ite
         gone = without_test(known, collected, lambda file: (root / file).is_file())
         store.update(path, key, changed, gone=gone)
         kept = len(tests) - len(changed)
-        counts = f"{len(changed)} written, {kept} kept as they were, {len(gone)} of tests that are no more removed"
+        counts = f"{len(changed)} written, {kept} kept as they were, {len(gone)} removed with their tests"
         told.append(f"{path.name}: {key}: {counts}")
     return told or [f"{path.name}: no isolated test ran to its end, so nothing was written"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from pytest_llmmem.baselines.compare import Comparison
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.errors import BudgetExceeded, WorkerCrashed
+from pytest_llmmem.core.errors import BaselineExceeded, BudgetExceeded, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, PhaseName
 from pytest_llmmem.ledger import PHASES
@@ -35,6 +35,14 @@ class _OverBudget(BudgetExceeded, _Failed):
 
     __module__ = "builtins"
     __qualname__ = BudgetExceeded.__qualname__
+    __init__ = _Failed.__init__
+
+
+class _Grown(BaselineExceeded, _Failed):
+    """What ``xfail(raises=BaselineExceeded)`` matches."""
+
+    __module__ = "builtins"
+    __qualname__ = BaselineExceeded.__qualname__
     __init__ = _Failed.__init__
 
 
@@ -167,7 +175,7 @@ def with_comparison(
     replaced = []
     for report in reports:
         if report.when == "call" and report.passed:
-            grown = failed_report(item, "call", _OverBudget(comparison.sentence()), report.duration)
+            grown = failed_report(item, "call", _Grown(comparison.sentence()), report.duration)
             grown.sections = [*report.sections, section]
             grown.user_properties = report.user_properties
             replaced.append(grown)

@@ -152,6 +152,9 @@ class Isolation:
             self._pool.source.prepare()
         try:
             measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing)
+        except KeyboardInterrupt:
+            msg = f"while {item.nodeid} ran"
+            raise KeyboardInterrupt(msg) from None
         finally:
             hearing.progress_line.erase()
             if worker.exit is not None:

@@ -160,6 +160,9 @@ def _resolve(
                 "model_checkpoint and pass --llm-model, or write a size like '8GB'"
             )
             raise ValueError(msg)
+        if checkpoint.missing:
+            msg = f"{limit.text!r} is in terms of a checkpoint that lacks {', '.join(checkpoint.missing)}: fetch it"
+            raise ValueError(msg)
         terms |= terms_of(
             weights=checkpoint.weights_bytes,
             shard=checkpoint.largest_shard_bytes,

@@ -54,6 +54,12 @@ class Option:
         return ([] if self.repeatable else False if self.is_switch else self.default), "default"
 
 
+CHECKS: Final = (
+    "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
+    "release", "second_load", "disk",
+)  # fmt: skip
+"""The ids of the ready-made checks, in the order of ``pytest_llmmem.checks``."""
+
 OPTIONS: Final = (
     Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
@@ -181,7 +187,7 @@ def resolve_settings(config: pytest.Config) -> Settings:
         baseline_update=values["baseline_update"],
         tolerance=_checked(given["tolerance"], parse_tolerance),
         repeat=_checked(given["repeat"], parse_count),
-        skip_check=tuple(values["skip_check"]),
+        skip_check=_checked(given["skip_check"], parse_checks),
         report=tuple(_report_path(config, path, given["report"][1]) for path in values["report"]),
         why_none=why_none,
     )
@@ -205,6 +211,15 @@ def parse_count(value: object) -> int:
         msg = f"{value!r} is not a number of runs: write 1 or more"
         raise ValueError(msg)
     return int(str(value))
+
+
+def parse_checks(value: Any) -> tuple[str, ...]:
+    """Ids of ready-made checks. Raises ``ValueError`` with those that there are."""
+    for name in value:
+        if name not in CHECKS:
+            msg = f"{name!r} is not a check: write some of {', '.join(CHECKS)}"
+            raise ValueError(msg)
+    return tuple(value)
 
 
 def _parsed(given: tuple[Any, str], parse: Callable[[Any], T]) -> T | None:

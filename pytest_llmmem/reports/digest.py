@@ -102,8 +102,10 @@ def ending_words(test: TestRecord) -> str:
 
 
 def limit_words(budget: BudgetRecord) -> str:
-    """``"4.00 GB"``; of what is no host memory with the word for it, ``"4.00 GB VRAM"``."""
-    return format_size(budget.limit_bytes, unit_of(budget.limit)) + _ELSEWHERE.get(budget.kind, "")
+    """``"4.00 GB"``; with what it counts where that is something else, ``"4.00 GB VRAM"``, and a block's name."""
+    counted = " resident" if budget.count == "resident" else ""
+    where = f" in {budget.name!r}" if budget.name else ""
+    return f"{format_size(budget.limit_bytes, unit_of(budget.limit))}{_ELSEWHERE.get(budget.kind, '')}{counted}{where}"
 
 
 def unit_beside(budget: BudgetRecord | None) -> str | None:

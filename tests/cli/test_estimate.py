@@ -98,7 +98,8 @@ def test_a_shard_that_is_not_there_is_said_to_be_left_out(llmmem: Llmmem) -> Non
 
     done = llmmem("estimate", "made")
 
-    assert "1 shards that are not whole: see llmmem inspect" in done.out
+    assert done.code == 1
+    assert "found: not counted: model-00002-of-00002.safetensors is not there" in done.out
 
 
 def test_a_measured_load_that_needed_as_much_as_predicted_holds(llmmem: Llmmem) -> None:

@@ -135,7 +135,7 @@ def test_what_is_no_checkpoint_is_a_finding_in_one_line(llmmem: Llmmem) -> None:
 
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("llmmem: ")
-    assert "holds no weights but nothing" in done.err
+    assert "is empty: a checkpoint has" in done.err
     assert done.err.count("\n") == 1
 
 

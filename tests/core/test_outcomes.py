@@ -68,7 +68,7 @@ KILLED = Exit(signal="SIGKILL", signal_number=9)
     [
         (Evidence(oom_kills_in_group=1), "out_of_memory", "its own memory cgroup"),
         (Evidence(oom_kills_on_host=1, oom_kills_readable=True), "out_of_memory", "/proc/vmstat"),
-        (Evidence(oom_kills_readable=True), "crashed", "another process sent it"),
+        (Evidence(oom_kills_readable=True), "crashed", "the test sent it, or another process"),
         (Evidence(), "crashed", "neither shown nor ruled out"),
     ],
 )

@@ -50,6 +50,25 @@ def test_growth_beyond_the_tolerance_fails_and_names_both_numbers(
     )
 
 
+def test_growth_is_no_broken_budget_for_xfail(run: Callable[..., Run]) -> None:
+    source = """
+        import pytest
+        from pytest_llmmem import BaselineExceeded, BudgetExceeded
+        @pytest.mark.max_ram("1GB")
+        @pytest.mark.xfail(raises=BudgetExceeded)
+        def test_budget(): held = bytearray({grows})
+        @pytest.mark.max_ram("1GB")
+        @pytest.mark.xfail(raises=BaselineExceeded)
+        def test_baseline(): held = bytearray({grows})
+    """
+    run(source.format(grows=100_000_000), "--llm-baseline-update")
+
+    grown = run(source.format(grows=200_000_000))
+
+    grown.result.assert_outcomes(failed=1, xfailed=1)
+    assert grown["test_budget"].outcome == "failed"
+
+
 def test_a_test_without_a_baseline_is_a_message(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
     run("import pytest\n@pytest.mark.in_worker\ndef test_a(): pass", "--llm-baseline-update")
     ran = run("import pytest\n@pytest.mark.in_worker\ndef test_b(): pass")

@@ -1,11 +1,16 @@
 """``--llm-model`` and the fixtures that use it."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from pytest_llmmem import checks
 from pytest_llmmem.models.safetensors_file import write_holes
+from pytest_llmmem.models.sources import parse_source
+from pytest_llmmem.models.synthetic import SyntheticSpec, write_synthetic
 from pytest_llmmem.models.tensors import tensor
+from pytest_llmmem.plugin.settings import CHECKS
 from tests.conftest import Run, needs
 
 pytestmark = needs("torch", "transformers")
@@ -88,7 +93,7 @@ def test_a_broken_checkpoint_fails_its_tests_with_the_reason(run: Callable[..., 
     ran = run("def test_it(loaded_model): pass", f"--llm-model={folder}")
 
     ran.result.assert_outcomes(errors=1)
-    ran.result.stdout.fnmatch_lines(["*holds no weights but nothing: a checkpoint has *"])
+    ran.result.stdout.fnmatch_lines(["*is empty: a checkpoint has *"])
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_one_sentence_without_a_traceback(
@@ -104,9 +109,43 @@ def test_a_checkpoint_that_cannot_be_loaded_is_one_sentence_without_a_traceback(
     ran.result.assert_outcomes(errors=2)
     ran.result.stdout.fnmatch_lines([
         "*ERROR at setup of test_it[[]empty[]]*",
-        "*empty holds no weights but nothing: a checkpoint has *",
+        "*empty is empty: a checkpoint has *",
         "*ERROR at setup of test_it[[]foreign[]]*",
         "--llm-model=foreign: X is code that comes with the checkpoint: read it, and pass --llm-trust-remote-code *",
     ])  # fmt: skip
     assert "Traceback" not in ran.text
-    assert ran.text.count("holds no weights but nothing: a checkpoint has") == 1
+    assert ran.text.count("is empty: a checkpoint has") == 1
+
+
+def test_the_ready_made_checks_are_of_a_model(run: Callable[..., Run]) -> None:
+    ran = run("", "--pyargs", "pytest_llmmem.checks")
+
+    ran.result.assert_outcomes(errors=1)
+    ran.result.stdout.fnmatch_lines(["the ready-made checks are of a model: pass --llm-model=SOURCE, *"])
+
+
+def test_the_ids_of_the_checks_are_known_to_the_settings() -> None:
+    assert [name.removeprefix("test_") for name in vars(checks) if name.startswith("test_")] == list(CHECKS)
+
+
+def test_a_budget_in_terms_of_a_checkpoint_that_lacks_a_shard_says_so(
+    run: Callable[..., Run], pytester: pytest.Pytester
+) -> None:
+    folder = Path(pytester.path, "broken")
+    spec = parse_source("synthetic:tiny-neox?shard=100kB", base=folder).target
+    assert isinstance(spec, SyntheticSpec)
+    write_synthetic(spec, folder)
+    gone = min(folder.glob("*.safetensors"))
+    gone.unlink()
+
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.max_ram("2 * weights")
+        def test_it(model_checkpoint): pass
+        """,
+        "--llm-model=broken",
+    )
+
+    ran.result.assert_outcomes(failed=1)
+    ran.result.stdout.fnmatch_lines([f"*'2 [*] weights' is in terms of a checkpoint that lacks {gone.name}: fetch it"])
