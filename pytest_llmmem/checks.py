@@ -87,8 +87,8 @@ def test_resident(loaded_model: LoadedModel) -> None:
         _promise(loaded_model),
         "the model, its largest shard and 200 MB",
         loaded_model,
-        advice=". transformers 5 keeps every shard mapped until a load that casts ends: load the checkpoint's own dtype, "
-        "or leave this check out with --llm-skip-check=resident",
+        advice=". Shards stay mapped until the load ends, as transformers 5 has it when it casts: load the checkpoint's own "
+        "dtype, or leave the check 'resident' out",
     )
 
 
