@@ -41,7 +41,7 @@ def render(record: SessionRecord) -> str:
         style=_asset("uPlot.min.css") + _asset("page.css"),
         licence=_asset("uPlot.LICENSE"),
         library=_asset("uPlot.iife.min.js"),
-        script="".join(map(_asset, ("chart.js", "detail.js", "page.js"))),
+        script="".join(map(_asset, ("chart.js", "detail.js", "frame.js", "page.js"))),
         # "<" is the only character that could end a script element
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     )
