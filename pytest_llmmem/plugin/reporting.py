@@ -52,7 +52,7 @@ class Reporting:
             if verbosity >= 0:
                 terminalreporter.write_line(f"llmmem: wrote {path}")
         if on_github:
-            _tell_github(record, terminalreporter)
+            _tell_github(record, terminalreporter, _in_repository(config.rootpath))
 
     def _baselines(self, record: "SessionRecord", config: pytest.Config) -> list[str]:
         from pytest_llmmem.plugin import baselining
@@ -81,12 +81,18 @@ def _renderer(path: Path) -> "Callable[[SessionRecord], str]":
     return renderers[next(ending for ending in REPORT_ENDINGS if path.name.endswith(ending))]
 
 
-def _tell_github(record: "SessionRecord", terminalreporter: Any) -> None:
+def _tell_github(record: "SessionRecord", terminalreporter: Any, folder: str) -> None:
     """The step summary, and an annotation at each test that failed."""
     from pytest_llmmem.reports import github
 
-    for line in github.annotations(record):
+    for line in github.annotations(record, folder=folder):
         terminalreporter.write_line(line)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:
             file.write(github.summary(record))
+
+
+def _in_repository(root: Path) -> str:
+    """Pytest's root as the repository names it; ``""`` for the repository itself, or outside of it."""
+    checkout = Path(os.environ.get("GITHUB_WORKSPACE") or root).resolve()
+    return root.relative_to(checkout).as_posix() if checkout in root.parents else ""

@@ -3,6 +3,7 @@
 Both are text; writing it to ``$GITHUB_STEP_SUMMARY`` and printing it is the caller's.
 """
 
+import posixpath
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -67,12 +68,15 @@ def _label(test: TestRecord) -> str:
     return name if len(name) <= _LABEL else f"{name[:_LABEL]}…"
 
 
-def annotations(record: SessionRecord) -> Iterator[str]:
-    """Workflow commands, one for each failed test, the worst first, as many as GitHub shows."""
+def annotations(record: SessionRecord, *, folder: str = "") -> Iterator[str]:
+    """Workflow commands, one for each failed test, the worst first, as many as GitHub shows.
+
+    ``folder`` is pytest's root within the repository, ``""`` where it is the repository's.
+    """
     failed = [test for test in worst_first(record.tests) if test.outcome in FAILURES]
     for test in failed[:_ANNOTATIONS]:
         file, _, line = (test.location or "").rpartition(":")
-        place = {"file": file, "line": line} if file else {}
+        place = {"file": posixpath.join(folder, file), "line": line} if file else {}
         properties = {**place, "title": f"{test.nodeid}: {state(test)}"}
         shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
         yield f"::error {shown}::{_data(_message(test))}"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
+from pathlib import Path
 
 import pytest
 
@@ -138,3 +139,18 @@ def test_a_session_without_isolated_tests_imports_nothing_of_the_machinery(pytes
     )
 
     pytester.runpytest_subprocess("-p", "no:xdist", "-p", "no:cov").assert_outcomes(passed=1)
+
+
+def test_github_is_told_files_as_the_repository_names_them(
+    run: Callable[..., Run], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(pytester.path.parent))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+    ran = run("import pytest\n@pytest.mark.in_worker\ndef test_it(): assert False")
+
+    assert (
+        f"::error file={pytester.path.name}/{Path(ran.record.tests[0].nodeid).name.partition('::')[0]},line=2,"
+        in ran.text
+    )
