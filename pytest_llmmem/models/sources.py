@@ -69,10 +69,13 @@ def parse_source(text: str, *, base: Path) -> Source:
         except ValueError as error:
             msg = f"--llm-model={text}: {error}"
             raise SourceError(msg) from error
+    if not text:
+        msg = f"--llm-model= is empty, as from a variable that is not set: {_ACCEPTED}"
+        raise SourceError(msg)
     folder = _path(text, base)
-    if text and folder.is_dir():
+    if folder.is_dir():
         return Source(text=text, label=Path(os.path.abspath(folder)).name, target=folder.resolve())
-    if text and folder.exists():
+    if folder.exists():
         msg = f"--llm-model={text}: this is a file: name the folder of the checkpoint, {folder.parent}"
         raise SourceError(msg)
     if match := _HUB_ID.fullmatch(text):

@@ -64,13 +64,20 @@ def test_an_owner_and_a_name_are_a_hub_id(tmp_path: Path, text: str, repo: str, 
 
 @pytest.mark.parametrize(
     "text",
-    ["./x", "../x", "/x/y", "~/not-there", "~no-such-user/x", "x", "a/b/c", "org/name@", "", "x\\y", "C:\\models\\x"],
+    ["./x", "../x", "/x/y", "~/not-there", "~no-such-user/x", "x", "a/b/c", "org/name@", "x\\y", "C:\\models\\x"],
 )
 def test_what_is_neither_is_refused_with_what_is_accepted(tmp_path: Path, text: str) -> None:
     with pytest.raises(
         SourceError, match=r"^--llm-model=.*: there is no folder .* no Hub id: write a folder, a Hub id like"
     ):
         parse_source(text, base=tmp_path / "base")
+
+
+def test_nothing_is_not_the_folder_that_one_is_in(tmp_path: Path) -> None:
+    with pytest.raises(
+        SourceError, match=r"^--llm-model= is empty, as from a variable that is not set: write a folder"
+    ):
+        parse_source("", base=tmp_path)
 
 
 def test_the_name_of_a_preset_alone_is_answered_with_how_to_write_it(tmp_path: Path) -> None:
