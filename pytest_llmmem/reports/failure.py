@@ -13,6 +13,8 @@ from pytest_llmmem.reports.digest import vram_words
 _FRAMES: Final = 8
 _ROUND_UP: Final = 1.01
 """A number with three digits must not be rounded below what was used."""
+_ORDINARY_ERROR_BYTES: Final = 8 * 2**20
+"""Errors up to this are of the kernel's counters and of copied pages, and say nothing of mapped files."""
 
 
 def death_sentence(measured: Measured) -> str:
@@ -69,6 +71,10 @@ def details(measured: Measured, *, root: str) -> str:
         lines.append(
             f"passes    with {format_size(verdict.actual_bytes * _ROUND_UP, verdict.budget.limit.unit)} or more"
         )
+    if verdict and _is_uncertain(verdict, measured):
+        lines.append(
+            "uncertain the error of measuring is larger than what is over: files were mapped and unmapped between two looks"
+        )
     if measured.place:
         lines.append(f"place     {measured.place}")
     frames = users_first(measured.stack)
@@ -79,6 +85,13 @@ def details(measured: Measured, *, root: str) -> str:
             lines.append(f"  and {len(frames) - _FRAMES} more")
     lines += [f"note      {note}" for note in measured.notes]
     return "\n".join(lines)
+
+
+def _is_uncertain(verdict: Verdict, measured: Measured) -> bool:
+    """Whether the test may have held its budget: its memory may have been mapped files."""
+    counted = verdict.budget.kind in {"max_ram", "memory_budget"} and verdict.budget.count == "unreclaimable"
+    over_bytes = verdict.actual_bytes - verdict.budget.limit_bytes
+    return counted and measured.peak is not None and over_bytes < measured.peak.error_bytes - _ORDINARY_ERROR_BYTES
 
 
 def _vram_line(vram: VramRecord, measured: Measured) -> str:
