@@ -1,6 +1,7 @@
 """Runs pytest over one of our own modules, and gives what was measured."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,7 +18,9 @@ _WRONG_USAGE = 4
 
 
 def run_pytest(module: str, *options: str) -> SessionRecord:
-    """The record of a session over ``module`` alone, without the settings of the project around.
+    """The record of a session over ``module`` alone, without the settings and plugins of the project around.
+
+    Other installed plugins can cost seconds. ``PYTEST_PLUGINS`` still names some, for strategies of a team's own.
 
     Raises ``SourceError`` when pytest refuses the options: a model that is none, a strategy that there is not.
     """
@@ -26,7 +29,7 @@ def run_pytest(module: str, *options: str) -> SessionRecord:
         report, settings = Path(folder, "report.json"), Path(folder, "pytest.ini")
         settings.write_text("[pytest]\n", encoding="utf-8")
         command = [sys.executable, "-m", "pytest", "--pyargs", module, f"--rootdir={package}", f"-c{settings}"]
-        ours = ["-p", "no:cacheprovider", "-p", "no:randomly", f"--llm-report={report}"]
+        ours = ["-p", "no:cacheprovider", "-p", "llmmem", f"--llm-report={report}"]
         code, stdout, stderr = _run([*command, *ours, *options])
         if code == _WRONG_USAGE or not report.exists():
             raise SourceError(_complaint(stderr, stdout))
@@ -35,8 +38,12 @@ def run_pytest(module: str, *options: str) -> SessionRecord:
 
 def _run(command: Sequence[str]) -> tuple[int, str, str]:
     """Exit status and outputs. Interrupted, it lets pytest end its workers and remove what they have left on disk."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     # in a group of its own, or Ctrl-C would reach pytest twice
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0, env=environment
+    )
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         stdout, stderr = process.communicate()
