@@ -7,7 +7,7 @@ MINILM := $(VENV)/all-minilm-l6-v2
 .PHONY: demo test lint unit fidelity bench clean
 
 demo: $(VENV)/ready  ## the example suite against a 1.3B checkpoint and a small real model
-	$(RUN) -m pytest examples -p no:randomly -rx -v --llm-model=synthetic:polyglot-ko-1.3b --llm-model=$(MINILM)
+	$(RUN) -m pytest examples --ignore=examples/gpu -p no:randomly -rx -v --llm-model=synthetic:polyglot-ko-1.3b --llm-model=$(MINILM)
 
 test: lint versions fidelity unit  ## everything the project checks itself with
 
