@@ -11,6 +11,9 @@ PROJECT = Path(__file__).parents[2]
 SITE = Path(str(distribution("torch").locate_file("")))
 SHARED = ("torch", "torchgen", "functorch", f"torch-{distribution('torch').version}.dist-info")
 
+BESIDE_TOKENIZERS = ("filelock", "huggingface_hub<0.24", "packaging", "regex", "requests", "sacremoses", "tqdm")
+"""What transformers 4.18 and 4.19 need otherwise."""
+
 
 def environment(version: str, folder: Path) -> Path:
     """The interpreter that has this version of transformers; its environment is made once."""
@@ -23,18 +26,7 @@ def environment(version: str, folder: Path) -> Path:
     share_torch(made)
     others = ENVIRONMENTS[version]
     if version in WITHOUT_TOKENIZERS:
-        install(
-            python,
-            PROJECT,
-            *others,
-            "filelock",
-            "huggingface_hub<0.24",
-            "packaging",
-            "regex",
-            "requests",
-            "sacremoses",
-            "tqdm",
-        )
+        install(python, "-e", PROJECT, *others, *BESIDE_TOKENIZERS)
         install(python, "--no-deps", f"transformers=={version}")
     else:
         install(python, "-e", PROJECT, *others, f"transformers=={version}")

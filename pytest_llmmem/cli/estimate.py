@@ -40,7 +40,8 @@ def estimate(
     except ValueError as error:
         raise SettingError(str(error)) from None
     if against is not None:
-        document |= _beside(checkpoint, against, dtype=dtype, found=document["findings"])
+        beside = _beside(checkpoint, against, dtype=dtype)
+        document |= beside | {"findings": [*document["findings"], *beside["findings"]]}
     if json:
         print_json(document)
     else:
@@ -88,7 +89,7 @@ def describe(
     }
 
 
-def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None, found: Sequence[Any]) -> dict[str, Any]:
+def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dict[str, Any]:
     """What the document says of a report. Raises ``BaselineError`` for what is none, ``SettingError`` for another model's."""
     from pytest_llmmem.baselines.reading import read_report
     from pytest_llmmem.cli.against import compare, explain
@@ -106,7 +107,7 @@ def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None, found:
     # of a load with two peaks above, the unreclaimable one tells the story
     above = {(row.nodeid, row.load): row for row in reversed(rows) if not row.held}
     findings = [{"id": "above", "text": explain(row, checkpoint, session)} for row in reversed(above.values())]
-    return {"measured": measured, "findings": [*found, *findings]}
+    return {"measured": measured, "findings": findings}
 
 
 def _print(document: Mapping[str, Any]) -> None:

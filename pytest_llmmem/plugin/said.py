@@ -20,9 +20,9 @@ class Job:
     item: ItemKey
     following: ItemKey | None
     trials: tuple[TrialRecord, ...] = ()
+    """What ``first_load_that_fits`` has tried before."""
     caps: tuple[tuple[str, int], ...] = ()
     """Devices whose allocator is to refuse what goes beyond so many bytes."""
-    """What ``first_load_that_fits`` has tried before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ def details(measured: Measured, *, root: str) -> str:
 
 def _is_uncertain(verdict: Verdict, measured: Measured) -> bool:
     """Whether the test may have held its budget: its memory may have been mapped files."""
-    counted = verdict.budget.kind in {"max_ram", "memory_budget"} and verdict.budget.count == "unreclaimable"
+    counted = verdict.budget.kind == "max_ram" and verdict.budget.count == "unreclaimable"
     over_bytes = verdict.actual_bytes - verdict.budget.limit_bytes
     return counted and measured.peak is not None and over_bytes < measured.peak.error_bytes - _ORDINARY_ERROR_BYTES
 
