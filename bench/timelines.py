@@ -2,7 +2,8 @@
 
     python bench/timelines.py
 
-Each round has two sessions without: the ratio of the two says how far the other ratio can be trusted on this machine.
+A timeline is collected by pytest's own process; the worker does nothing for it. So what it costs is the processor time
+that this process needs more, as a share of the time that the load takes.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import subprocess
 import sys
 from functools import partial
 
-from _run import Session, interleave, session, table, verdict
+from _run import Middle, Session, interleave, session, table
 
 MODEL = "synthetic:polyglot-ko-1.3b"
 LOADS = 3
@@ -42,7 +43,7 @@ WATCH = """
             print(time.process_time() - began[-1], file=file)
 """
 """Processor time of pytest's own process, which looks at the worker, during each test."""
-GOAL = 1.01
+GOAL = 0.01
 
 
 def main() -> None:
@@ -52,23 +53,20 @@ def main() -> None:
     with session(TESTS.format(loads=LOADS)) as tests:
         tests.write("watch.py", WATCH)
         run(tests)  # makes the checkpoint and reads its files once
-        variants = {
-            "without": partial(run, tests),
-            "with": partial(run, tests, "--llm-report=report.json"),
-            "without again": partial(run, tests),
-        }
+        variants = {"without": partial(run, tests), "with": partial(run, tests, "--llm-report=report.json")}
         results = interleave(variants, options.rounds)
-    load_s = {name: statistics.median(load for loads, _ in runs for load in loads) for name, runs in results.items()}
-    watch_s = {
-        name: statistics.median(watch for _, watches in runs for watch in watches) for name, runs in results.items()
-    }
-    ratio = load_s["with"] / load_s["without"]
+    shares = [
+        (watched - unwatched) / load_s
+        for (_, there), (loads, not_there) in zip(results["with"], results["without"], strict=True)
+        for watched, unwatched, load_s in zip(there, not_there, loads, strict=True)
+    ]
+    share = Middle.of(shares)
     table(
         ("a timeline", "measured", "goal", "met"),
-        ("time of a load, with / without", f"{ratio:.3f}", f"<= {GOAL}", verdict(ratio <= GOAL)),
-        ("time of a load, without / without", f"{load_s['without again'] / load_s['without']:.3f}", "", ""),
+        ("processor time more, of a load's time", f"{share:.2%}", f"<= {GOAL:.0%}", share.at_most(GOAL)),
     )
-    for what, seconds in (("seconds of a load", load_s), ("of processor time to look at a test", watch_s)):
+    for what, index in (("seconds of a load", 0), ("of processor time to look at a test", 1)):
+        seconds = {name: statistics.median(s for each in runs for s in each[index]) for name, runs in results.items()}
         print(f"\n{what}: " + ", ".join(f"{name} {value:.3f}" for name, value in seconds.items()))
 
 
