@@ -104,6 +104,7 @@ LOAD = """
     import pytest
 
 
+    @pytest.mark.max_vram("100% device")
     @pytest.mark.llm_load("float16", device_map="cuda:0")
     def test_load(loaded_model):
         assert loaded_model.nbytes_on("cuda:0") == loaded_model.nbytes
@@ -179,6 +180,12 @@ def straight_to_the_card(model: str) -> None:
     (vram,) = test["vram"]
     print(f"\n{model} to the card: allocated {vram['peak_allocated_bytes'] / weights:.3f} of its weights, "
           f"host {host / MB:.0f} MB unreclaimable: {verdict(host < 500 * MB)}")  # fmt: skip
+    held = vram["peak_device_bytes"]
+    print(
+        "the driver was not asked"
+        if held is None
+        else f"the driver says {(held - vram['peak_reserved_bytes']) / MB:.0f} MB beside what is reserved, by {vram['device_method']}"
+    )
 
 
 def wall_s(tests: Session, workers: str) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pytest_llmmem import probes
+from pytest_llmmem.cards import Cards
 from pytest_llmmem.core.budgets import Budget, Limit
 from pytest_llmmem.core.guard import Guarded, Machine, why_stop
 from pytest_llmmem.core.measured import Measured
@@ -18,14 +19,15 @@ from pytest_llmmem.core.stacks import parse_stack
 from pytest_llmmem.core.timeline import Timeline
 from pytest_llmmem.family import Family
 from pytest_llmmem.ledger import Ledger
+from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
 from pytest_llmmem.workers.wire import Boundary, Finished, Said
 
 _TAIL_BYTES: Final = 4096
 _UNSEEN_VRAM: Final = (
-    "GPU memory was read when the last phase or block began: "
-    "what the worker used of it between then and its death is unknown"
+    "torch's account of GPU memory was read when the last phase or block began: "
+    "what it had of it between then and the worker's death is unknown"
 )
 _SMALL_BYTES: Final = 64 * 2**20
 
@@ -54,14 +56,16 @@ class Listener(Protocol):
         """Called at each survey."""
 
 
-def measure(worker: Worker, job: Any, *, last: bool, plan: LoadPlan, listener: Listener) -> Measured:
+def measure(worker: Worker, job: Any, *, last: bool, plan: LoadPlan, listener: Listener, driver: Driver) -> Measured:
     """Run one job in a worker, guard it, and judge how it ended."""
-    supervision = _Supervision(worker, plan, listener)
+    supervision = _Supervision(worker, plan, listener, driver)
     try:
         worker.run(job, last=last)
         supervision.watch()
         if last and supervision.finished:
             worker.finish(small=supervision.is_small)
+        if last or not supervision.finished:
+            supervision.wait_for_cards()
         return supervision.result()
     except KeyboardInterrupt:
         worker.kill()
@@ -75,6 +79,7 @@ class _Supervision:
     worker: Worker
     plan: LoadPlan
     listener: Listener
+    driver: Driver
     finished: bool = False
     stopped: StopReason | None = None
     breach_dump: str = ""
@@ -84,6 +89,7 @@ class _Supervision:
     _started: float = field(default_factory=time.monotonic)
     _ledger: Ledger = field(init=False)
     _family: Family = field(init=False)
+    _cards: Cards = field(init=False)
     _shard: str | None = None
     _breach_place: str | None = None
     _strike_at: float = 0.0
@@ -96,6 +102,7 @@ class _Supervision:
         timeline = Timeline() if self.plan.draws_timeline else None
         self._ledger = Ledger(self.plan.budgets, self.plan.resolve, timeline=timeline)
         self._family = Family(self.worker)
+        self._cards = Cards(self.driver, self.worker.pid)
         of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
         if of_memory:
             enforce = next((budget.enforce for budget in of_memory if budget.enforce != "watch"), "watch")
@@ -159,6 +166,7 @@ class _Supervision:
     def _hear(self, message: Any) -> None:
         match message:
             case Boundary():
+                self._cards.look(self._ledger)
                 for answer in self._ledger.cross(message, self.worker.family_with(message.reading)):
                     self.worker.reply(answer)
             case Said(what):
@@ -181,12 +189,12 @@ class _Supervision:
                 )
         guarded = tuple(
             Guarded(
-                used_bytes=self._ledger.used_bytes(window, budget),
+                used_bytes=self._ledger.seen_bytes(window, budget),
                 limit_bytes=budget.limit_bytes,
-                stops_at_limit=budget.on_breach == "stop" or self.fence.name == "cgroup",
+                stops_at_limit=budget.on_breach == "stop"
+                or (self.fence.name == "cgroup" and budget.kind != "max_vram"),
             )
             for window, budget in self._ledger.standing()
-            if budget.kind != "max_vram"  # only the worker knows, and tells when a phase has ended
         )
         self._pace.room(min((budget.room_bytes for budget in guarded), default=None))
         if self.fence.name != "watch" and guarded:
@@ -197,8 +205,8 @@ class _Supervision:
         elif not self.breached and any(budget.breached for budget in guarded):
             self.breached = True
             self._breach_place = self._where()
-            crossed = next(verdict for verdict in self._ledger.verdicts(at_least_bytes=0) if not verdict.held)
-            self._ledger.mark("breach", crossed.sentence())
+            verdicts = self._ledger.verdicts(at_least_bytes=0, unfinished=True)
+            self._ledger.mark("breach", next(verdict.sentence() for verdict in verdicts if not verdict.held))
             self.breach_dump = self.worker.dump_stacks()
 
     def _timed_out(self) -> bool:
@@ -225,6 +233,12 @@ class _Supervision:
             self._ledger.meter.sample_tree(tree)
         if any(budget.kind == "max_disk" for budget in self.plan.budgets):
             self._ledger.wrote(self._family.written_bytes())
+        self._cards.look(self._ledger)
+
+    def wait_for_cards(self) -> None:
+        """Until the GPU memory of the worker, which has ended, is back for the next test."""
+        if complaint := self._cards.wait_back(self._ledger.vram):
+            self.notes.append(complaint)
 
     def result(self) -> Measured:
         """Judge what was seen."""
@@ -248,7 +262,7 @@ class _Supervision:
             ending=ending,
             peak=self._ledger.whole.peak if self._ledger.whole else None,
             phases=self._ledger.phases(),
-            verdicts=self._ledger.verdicts(at_least_bytes=self.fence.killed_at_bytes()),
+            verdicts=self._ledger.verdicts(at_least_bytes=self.fence.killed_at_bytes(), unfinished=not self.finished),
             method="sampled" if self._family.seen else probes.METHOD,
             seconds=time.monotonic() - self._started,
             stack=parse_stack(dump),
@@ -256,6 +270,7 @@ class _Supervision:
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=tuple(self.notes),
             vram=vram,
+            pinned_bytes=self._ledger.pinned_bytes,
             written_bytes=self._ledger.written_bytes,
             timeline=self._ledger.timeline.record() if self._ledger.timeline else None,
             ranks=self._family.ranks(),

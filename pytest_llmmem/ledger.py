@@ -12,7 +12,7 @@ from pytest_llmmem.core.outcomes import PhaseName
 from pytest_llmmem.core.readings import Meter, Reading, Tree, Window
 from pytest_llmmem.core.records import MarkRecord
 from pytest_llmmem.core.timeline import Point, Timeline
-from pytest_llmmem.core.vram import VramWindow
+from pytest_llmmem.core.vram import DriverReading, VramWindow
 from pytest_llmmem.workers.wire import Accepted, Boundary, Opening, Spent
 
 WHOLE: Final = "test"
@@ -37,6 +37,11 @@ class Ledger:
     """The phase that is running."""
     timeline: Timeline | None = None
     """``None`` when nobody will look at it."""
+    pinned_bytes: int | None = None
+    """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
+    _driver: tuple[DriverReading, ...] = ()
+    """What the driver said last."""
+    _vram_held_bytes: int = 0
     _written_before_bytes: int | None = None
     _written_bytes: int = 0
     _drawn_peak_bytes: int = 0
@@ -56,13 +61,15 @@ class Ledger:
         self._draw(boundary.reading)
         for opened in self._opened:
             opened.vram.add(boundary.vram)
+        if self.whole is not None and boundary.pinned_bytes is not None:
+            self.pinned_bytes = max(self.pinned_bytes or 0, boundary.pinned_bytes)
         now = time.monotonic()
         closed: list[Accepted | Spent] = [
             self._close(self.meter.close(), self._opened.pop(), now) for _ in range(boundary.closes)
         ]
         answers = closed if boundary.wants_peak else []
         for opening in boundary.opens:
-            self._opened.append(_Opened(now, VramWindow.opened(boundary.vram)))
+            self._opened.append(_Opened(now, VramWindow.opened(boundary.vram, self._driver)))
             answers += self._open(opening, boundary.reading, family)
         return answers
 
@@ -100,6 +107,21 @@ class Ledger:
         self.meter.sample(reading)
         self._draw(reading)
 
+    def drove(self, readings: tuple[DriverReading, ...], *, in_use: bool) -> None:
+        """Take in what the driver says of each device, and whether the worker has anything to do with them."""
+        if not readings:
+            return  # there was no answer in time
+        self._driver = readings
+        ours = [reading for reading in readings if in_use or reading.own_bytes is not None]
+        for opened in self._opened:
+            opened.vram.add_driver(ours)
+        self._vram_held_bytes = self.vram.held_bytes(ours)
+
+    @property
+    def vram_held_bytes(self) -> int:
+        """What the job holds on all devices together, by the driver, as far as it was asked."""
+        return self._vram_held_bytes
+
     def wrote(self, written_bytes: int | None) -> None:
         """Take in what the worker has written to storage since it began; ``None`` when that is unknown."""
         if written_bytes is None:
@@ -126,7 +148,8 @@ class Ledger:
         if peak > self._drawn_peak_bytes:  # the kernel's mark, or a tree, may know of more than the sample
             held = self._drawn_peak_bytes = peak
         file = reading.file_bytes - self.whole.base.file_bytes
-        self.timeline.add(Point(time.monotonic() - self._began, max(0, held), max(0, file)))
+        seconds = time.monotonic() - self._began
+        self.timeline.add(Point(seconds, max(0, held), max(0, file), self._vram_held_bytes))
 
     def standing(self) -> list[tuple[Window, Budget]]:
         """The budgets that can still be broken: the job's own, and those of open blocks."""
@@ -135,17 +158,19 @@ class Ledger:
         blocks = [(window, self._blocks[id(window)]) for window in self.meter.windows if id(window) in self._blocks]
         return [(self.whole, budget) for budget in self.budgets] + blocks
 
-    def verdicts(self, *, at_least_bytes: int) -> tuple[Verdict, ...]:
-        """Every budget beside what was used; ``at_least_bytes`` is what a hard limit on RAM has seen."""
-        standing = [
-            Verdict(
-                budget=budget,
-                actual_bytes=max(
-                    self.used_bytes(window, budget), 0 if budget.kind in {"max_vram", "max_disk"} else at_least_bytes
-                ),
-            )
-            for window, budget in self.standing()
-        ]
+    def verdicts(self, *, at_least_bytes: int, unfinished: bool) -> tuple[Verdict, ...]:
+        """Every budget beside what was used; ``at_least_bytes`` is what a hard limit on RAM has seen.
+
+        What an ``unfinished`` test used is what was seen of it from outside.
+        """
+        standing = []
+        for window, budget in self.standing():
+            actual_bytes = self.used_bytes(window, budget)
+            if unfinished:
+                actual_bytes = max(actual_bytes, self.seen_bytes(window, budget))
+            if budget.kind not in {"max_vram", "max_disk"}:
+                actual_bytes = max(actual_bytes, at_least_bytes)
+            standing.append(Verdict(budget=budget, actual_bytes=actual_bytes))
         return (*standing, *self._verdicts)
 
     def phases(self) -> tuple[Phase, ...]:
@@ -166,6 +191,10 @@ class Ledger:
             started_s=max(0.0, opened.at - self._began),
             vram=opened.vram.peaks,
         )
+
+    def seen_bytes(self, window: Window, budget: Budget) -> int:
+        """What of a budget can be seen from outside while the test runs."""
+        return self.vram.seen_bytes(budget) if budget.kind == "max_vram" else self.used_bytes(window, budget)
 
     def used_bytes(self, window: Window, budget: Budget) -> int:
         """What a budget compares: growth, or the absolute peak for a share of the machine."""

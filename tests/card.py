@@ -3,6 +3,9 @@
 It stands in for the driver alone. ``plug_in`` gives it to every worker of a pytest run, under torch's name.
 """
 
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,9 +29,16 @@ def card():
 """
 
 
-def plug_in(pytester, *totals):
-    """Cards of so many bytes in every worker; a test reaches them by the fixture ``card``."""
+def plug_in(pytester, *totals, driver=None):
+    """Cards of so many bytes in every worker; a test reaches them by the fixture ``card``.
+
+    ``driver`` is what it does with processes, as ``nvml.set_up`` takes it; without it there is none to be asked.
+    """
     pytester.makepyfile(card=Path(__file__).read_text())
+    pytester.makepyfile(pynvml=Path(__file__).with_name("nvml.py").read_text())
+    if driver is not None:
+        script = f"import pynvml; pynvml.set_up({totals!r}, **{driver!r})"
+        subprocess.run([sys.executable, "-c", script], cwd=pytester.path, check=True)
     found = [
         {"name": f"cuda:{index}", "total_bytes": total, "card": f"card-{index}"} for index, total in enumerate(totals)
     ]
@@ -49,17 +59,46 @@ class Torch:
         self.cuda = Cuda(totals)
 
 
+class History:
+    """``torch.cuda.memory``: a history is there from the moment that it is asked for."""
+
+    def __init__(self):
+        self._entries = None
+
+    def _record_memory_history(self, enabled="all", **_):
+        self._entries = [] if enabled else None
+
+    def add(self, entry):
+        if self._entries is not None:
+            self._entries.append(entry)
+
+    def _dump_snapshot(self, filename):
+        with open(filename, "wb") as file:
+            pickle.dump(self._entries, file)
+
+
 class Cuda:
     """``torch.cuda``: nothing is initialized before the first allocation, as there."""
 
     def __init__(self, totals):
+        self.memory = History()
         self._devices = [Allocator(total) for total in totals]
         self._initialized = False
+        self._pinned = 0
 
     def allocate(self, size, index=0):
         """What a tensor of so many bytes does to the device."""
         self._initialized = True
+        self.memory.add(size)
         self._devices[index].allocate(size)
+        self._tell_driver(index)
+
+    def _tell_driver(self, index):
+        """The driver knows what is reserved, and the context beside it."""
+        import pynvml
+
+        if pynvml.read()["cards"]:
+            pynvml.hold(index, self._devices[index].reserved)
 
     def free(self, size, index=0):
         """What the end of such a tensor does: its memory stays reserved."""
@@ -67,8 +106,9 @@ class Cuda:
 
     def empty_cache(self):
         """Give back what is reserved and held by no tensor."""
-        for device in self._devices:
+        for index, device in enumerate(self._devices):
             device.reserved = device.allocated
+            self._tell_driver(index)
 
     def is_initialized(self):
         return self._initialized
@@ -83,6 +123,17 @@ class Cuda:
 
     def is_available(self):
         return True
+
+    def pin(self, size):
+        """What a page-locked tensor of so many bytes does; its end leaves it with the allocator."""
+        self._initialized = True
+        self._pinned = max(self._pinned, size)
+
+    def host_memory_stats(self):
+        return {"allocated_bytes.peak": self._pinned}
+
+    def reset_peak_host_memory_stats(self):
+        pass
 
     def get_device_properties(self, device):
         return SimpleNamespace(total_memory=self._devices[device].total, uuid=f"card-{device}")

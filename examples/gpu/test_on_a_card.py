@@ -1,5 +1,5 @@
-"""Loads on a GPU: ``pytest examples/gpu --llm-model=SOURCE --llm-require-gpu``. Without the last option, and without a GPU,
-they are skipped.
+"""Loads on a GPU: ``pytest examples/gpu --llm-model=SOURCE --llm-device=cuda:0 --llm-require-gpu``. Without the last option,
+and without a GPU, they are skipped.
 
 The last two fail on purpose and are marked as expected: they show a broken budget, and a line that a cap has stopped.
 """
@@ -9,17 +9,15 @@ import torch
 
 from pytest_llmmem import BudgetExceeded
 
-GPU = {"device_map": "cuda:0"}
 
-
-@pytest.mark.llm_load("float16", **GPU)
+@pytest.mark.llm_load("float16")
 @pytest.mark.max_vram("weights + 500MB", device="cuda:0")
 @pytest.mark.max_ram("2GB")
 def test_goes_straight_to_the_card(loaded_model):
     assert loaded_model.nbytes_on("cuda:0") == loaded_model.nbytes
 
 
-@pytest.mark.llm_load("float16", **GPU)
+@pytest.mark.llm_load("float16")
 @pytest.mark.max_vram("80% device", device="cuda:0")
 def test_leaves_room_for_others(loaded_model):
     tokens = torch.arange(8, device="cuda:0").unsqueeze(0)
@@ -27,7 +25,7 @@ def test_leaves_room_for_others(loaded_model):
         loaded_model.model(tokens)
 
 
-@pytest.mark.llm_load("float16", **GPU)
+@pytest.mark.llm_load("float16")
 @pytest.mark.max_vram("1.1 * weights + 500MB", device="cuda:0", count="allocated")
 def test_the_first_forward_keeps_little(loaded_model):
     tokens = torch.arange(8, device="cuda:0").unsqueeze(0)
@@ -35,8 +33,14 @@ def test_the_first_forward_keeps_little(loaded_model):
         loaded_model.model(tokens)
 
 
+@pytest.mark.max_vram("weights + 1.5GB", device="cuda:0", count="device")
+@pytest.mark.llm_load("float16")
+def test_with_the_driver_s_context(loaded_model):
+    assert loaded_model.nbytes_on("cuda:0") == loaded_model.nbytes
+
+
 @pytest.mark.xfail(raises=BudgetExceeded, strict=True, reason="a second copy breaks the budget, on purpose")
-@pytest.mark.llm_load("float16", **GPU)
+@pytest.mark.llm_load("float16")
 @pytest.mark.max_vram("1.5 * weights", device="cuda:0")
 def test_a_second_copy_is_seen(loaded_model):
     copy = {name: tensor.clone() for name, tensor in loaded_model.model.state_dict().items()}

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from pytest_llmmem.core.sizes import format_size, split_size, unit_of
 
-Count = Literal["unreclaimable", "resident", "written", "reserved", "allocated"]
+Count = Literal["unreclaimable", "resident", "written", "reserved", "allocated", "device"]
 OnBreach = Literal["finish", "stop"]
 Enforce = Literal["watch", "rlimit", "cgroup", "cap"]
 
@@ -171,6 +171,11 @@ def _unreadable(text: str, what: str) -> ValueError:
     return ValueError(f"{text!r} is not a limit (cannot read {what}): write {ACCEPTED}")
 
 
+def counted(count: str) -> str:
+    """What was counted, as a word behind a size."""
+    return "by the driver" if count == "device" else count
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What one test, or one ``memory_budget`` block, may use."""
@@ -209,5 +214,5 @@ class Verdict:
         if not any(digit in over for digit in "123456789"):  # less than the unit shows
             over = format_size(self.actual_bytes - budget.limit_bytes)
         used = format_size(self.actual_bytes, unit)
-        actual = f"wrote {used}" if budget.kind == "max_disk" else f"used {used} {budget.count}"
+        actual = f"wrote {used}" if budget.kind == "max_disk" else f"used {used} {counted(budget.count)}"
         return f"{budget.kind} is {limit}{expression}, {actual}{where}: {over} over"

@@ -43,6 +43,8 @@ class Measured:
     notes: tuple[str, ...] = ()
     vram: tuple[VramRecord, ...] = ()
     """Of each device that was used, up to the worker's last boundary."""
+    pinned_bytes: int | None = None
+    """Page-locked host memory that torch held at most, up to the last boundary; ``None`` where that is unknown."""
     written_bytes: int | None = None
     """What the job wrote to storage; ``None`` where that is unknown."""
     timeline: TimelineRecord | None = None

@@ -14,6 +14,9 @@ from pytest_llmmem.core.outcomes import EndingKind
 
 SCHEMA: Final = 1
 
+DeviceMethod = Literal["process", "device"]
+"""By the driver: what the worker's processes hold, or, where it does not list them, how the whole device's use grew."""
+
 Outcome = Literal["passed", "failed", "skipped", "error", "xfailed", "xpassed"]
 
 
@@ -54,11 +57,13 @@ class VramRecord:
     peak_allocated_bytes: int
     peak_reserved_bytes: int
     peak_device_bytes: int | None = None
-    """By the driver, the context included; ``None`` where it was not asked."""
+    """By the driver, sampled, the context included; ``None`` where it was not asked."""
     baseline_bytes: int = 0
     """Reserved when the stretch began: what earlier tests have left in a shared worker."""
     method: Literal["allocator"] = "allocator"
-    """Where the peaks are from: torch's own counters, exact for what torch allocates."""
+    """Where the other peaks are from: torch's own counters, exact for what torch allocates."""
+    device_method: DeviceMethod | None = None
+    """What ``peak_device_bytes`` is of; ``None`` where the driver was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +226,9 @@ class TestRecord:
     run_peaks_bytes: tuple[int, ...] = ()
     """With ``--llm-repeat``: the unreclaimable peak of every run; the record is that of the median."""
     baseline: BaselineRecord | None = None
+    pinned_bytes: int | None = None
+    """Page-locked host memory that torch held at most, for transfers to a GPU: a part of the unreclaimable one, not above a
+    baseline. ``None`` where no GPU was used, or torch does not count it."""
     disk_written_bytes: int | None = None
     """What the test wrote to storage, by the kernel's account; ``None`` where that is unknown."""
     location: str | None = None

@@ -1,6 +1,6 @@
 """A test over time, at a bounded size whatever its length."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pytest_llmmem.core.records import MarkRecord, TimelineRecord
@@ -16,6 +16,7 @@ class Point:
     seconds: float
     unreclaimable_bytes: int
     file_bytes: int
+    vram_bytes: int = 0
 
     def joined(self, later: "Point") -> "Point":
         """One point for two: the later time, and the higher numbers, so that no peak is thinned away."""
@@ -23,10 +24,11 @@ class Point:
             later.seconds,
             max(self.unreclaimable_bytes, later.unreclaimable_bytes),
             max(self.file_bytes, later.file_bytes),
+            max(self.vram_bytes, later.vram_bytes),
         )
 
     def is_level_with(self, other: "Point") -> bool:
-        return (self.unreclaimable_bytes, self.file_bytes) == (other.unreclaimable_bytes, other.file_bytes)
+        return replace(self, seconds=other.seconds) == other
 
 
 @dataclass(slots=True)
@@ -60,8 +62,13 @@ class Timeline:
             seconds=tuple(round(point.seconds, 4) for point in self._points),
             unreclaimable_bytes=tuple(point.unreclaimable_bytes for point in self._points),
             file_bytes=tuple(point.file_bytes for point in self._points),
+            vram_bytes=tuple(point.vram_bytes for point in self._points) if self._has_vram else (),
             marks=tuple(self.marks),
         )
+
+    @property
+    def _has_vram(self) -> bool:
+        return any(point.vram_bytes for point in self._points)
 
     def _halve(self) -> None:
         *points, newest = self._points  # an even number, and one that has just begun

@@ -16,7 +16,7 @@ def load_naive(request: LoadRequest) -> Any:
     names = places(request.checkpoint, model)
     state = {name: tensor for path in files(request.checkpoint) for name, tensor in _read(path).items()}
     _copy(model, state, names)
-    return model.eval()
+    return _placed(request, model)
 
 
 def load_sharded(request: LoadRequest) -> Any:
@@ -25,7 +25,7 @@ def load_sharded(request: LoadRequest) -> Any:
     names = places(request.checkpoint, model)
     for path in files(request.checkpoint):
         _copy(model, _read(path), names)
-    return model.eval()
+    return _placed(request, model)
 
 
 def load_empty(request: LoadRequest) -> Any:
@@ -44,14 +44,19 @@ def load_empty(request: LoadRequest) -> Any:
     names = places(checkpoint, model)
     single = files(checkpoint)[0]
     # without a device map accelerate asks for a process group, and older versions leave everything on meta
-    load_checkpoint_in_model(model, str(checkpoint.index or single), device_map={"": "cpu"})
+    device = request.device or "cpu"
+    load_checkpoint_in_model(model, str(checkpoint.index or single), device_map={"": device})
     for path, renamed in _renamed(checkpoint, names):
         state = _read(path)
         for name in renamed:
-            set_module_tensor_to_device(model, names[name], "cpu", value=state[name])
+            set_module_tensor_to_device(model, names[name], device, value=state[name])
     model.tie_weights()
     _require_numbers(checkpoint, model)
-    return model.eval()
+    return _placed(request, model)  # its buffers
+
+
+def _placed(request: LoadRequest, model: Any) -> Any:
+    return (model.to(request.device) if request.device else model).eval()
 
 
 def files(checkpoint: Checkpoint) -> tuple[Path, ...]:

@@ -25,6 +25,9 @@ class LoadRequest:
     offload_folder: Path
     """There, empty, to be filled; whoever made it removes it."""
 
+    device: str | None = None
+    """Where the model is to go: ``"cuda:0"``; ``None`` leaves it where it is made, on the processor."""
+
     host_available_bytes: int | None = None
     """Memory that is left on the host, or in the container if its limit is nearer; ``None`` when unknown."""
 
@@ -65,12 +68,12 @@ class LoadRequest:
     def from_pretrained(self, **arguments: Any) -> Any:
         """The model that ``from_pretrained`` makes with these arguments; the test's own options win."""
         __tracebackhide__ = True
-        self.passed.update(self._keywords(arguments))
+        self.passed.update(self._keywords(self._placed(arguments)))
         return self.model_class.from_pretrained(self.checkpoint.path, **self.passed)
 
     def written(self, **arguments: Any) -> str:
         """``from_pretrained(**arguments)`` as a user would write it."""
-        given = (f"{name}={value!r}" for name, value in self._keywords(arguments).items())
+        given = (f"{name}={value!r}" for name, value in self._keywords(self._placed(arguments)).items())
         return f"{self.model_class.__name__}.from_pretrained({', '.join((repr(str(self.checkpoint.path)), *given))})"
 
     def initialised(self) -> Any:
@@ -92,6 +95,11 @@ class LoadRequest:
         if dtype in {None, "auto"}:
             return self.checkpoint.weights_bytes
         return self.checkpoint.nbytes_in(str(dtype).removeprefix("torch."))
+
+    def _placed(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the device, unless the strategy says by itself where what goes."""
+        own = not {"device_map", "tp_plan"}.isdisjoint(arguments)
+        return arguments if own or self.device is None else {**arguments, "device_map": self.device}
 
     def _options(self) -> dict[str, Any]:
         options = dict(self.options)

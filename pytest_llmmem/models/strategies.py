@@ -178,7 +178,8 @@ _BUILT_IN: Final = (
         summary="a model without memory, filled by load_checkpoint_in_model",
         load=load_empty,
         call=lambda request: (
-            f"load_checkpoint_in_model(model, {str(request.checkpoint.path)!r}, device_map={{'': 'cpu'}})"
+            f"load_checkpoint_in_model(model, {str(request.checkpoint.path)!r}, "
+            f"device_map={{'': {request.device or 'cpu'!r}}})"
         ),
         libraries=("accelerate",),
         unavailable=needs("accelerate"),

@@ -14,7 +14,7 @@ from pytest_llmmem.plugin.compat import silence_log_hooks
 from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned
 from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
 from pytest_llmmem.plugin.trials import try_load
-from pytest_llmmem.plugin.vram import Caps
+from pytest_llmmem.plugin.vram import Allocator
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.child import Voice
 from pytest_llmmem.workers.traces import Traces
@@ -50,7 +50,7 @@ class Inside:
     traces: Traces
     parent_pid: int
     _hooks: "Hooks | None" = None
-    _caps: Caps = field(default_factory=Caps)
+    _allocator: Allocator = field(default_factory=Allocator)
 
     def settle(self) -> None:
         """Take over the hooks, in a process that will never report by itself."""
@@ -58,7 +58,7 @@ class Inside:
         manager = self.config.pluginmanager
         manager.unregister(name="llmmem-isolation")
         manager.register(hooks, "llmmem-inside")
-        manager.register(self._caps, "llmmem-caps")
+        manager.register(self._allocator, "llmmem-allocator")
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(hooks), "llmmem-output")
         silence_log_hooks(self.config, hooks, LOG_HOOKS)
@@ -81,7 +81,7 @@ class Inside:
             try_load(item, job.load, voice)
             return
         self.config.stash[TRIALS] = job.trials
-        self._caps.set(job.caps)
+        self._allocator.begin(job.caps, job.vram_history)
         nextitem = self.items[job.following] if job.following else None
         try:
             item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
@@ -93,7 +93,7 @@ class Inside:
             if reason:
                 voice.say(Aborted("stop", str(reason)))
         hooks.end()
-        self._caps.lift()
+        self._allocator.end()
 
 
 class Hooks:

@@ -28,7 +28,8 @@ from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS
 from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
 from pytest_llmmem.plugin.turns import Turns
-from pytest_llmmem.plugin.vram import caps_of
+from pytest_llmmem.plugin.vram import caps_of, history_file, history_notes, spread_workers
+from pytest_llmmem.probes import driver
 from pytest_llmmem.workers.handle import Worker
 
 TIMEOUT: Final = pytest.StashKey[float]()
@@ -41,6 +42,7 @@ class Isolation:
     def __init__(self, config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> None:
         self._config = config
         self._settings = settings
+        spread_workers(config, settings, items)
         models = config.stash[MODELS]
         find = models.checkpoint_of if models else lambda _: None
         self._find_checkpoint = find
@@ -49,12 +51,19 @@ class Isolation:
         path = baselining.baselines_path(config, settings)
         self._judge = baselining.Judge(path, settings) if path else None
         self._turns = Turns(config, self.isolated)
+        self._driver = self._find_driver()
         self._group: Worker | None = None
         """The worker that the next test of the same group goes on in."""
         make_base_temp(config)
         self._pool: Pool = open_pool(
             config, settings, items, jobs=len(self._planned()), model_types=sorted(self._model_types())
         )
+
+    def _find_driver(self) -> driver.Driver:
+        """Who is asked about GPUs: nobody, unless a test has a budget of their memory, or its model goes there."""
+        plans = [isolated.plan for isolated in self.isolated.values() if isolated.plan]
+        wanted = self._settings.device or any(budget.kind == "max_vram" for plan in plans for budget in plan.budgets)
+        return driver.find() if wanted else driver.NoDriver("no test needs a GPU")
 
     def _planned(self) -> list[pytest.Item]:
         """The tests that will run; the others are skipped, or have a marker that cannot be used."""
@@ -145,13 +154,13 @@ class Isolation:
             return _Ran(_complaint(item, f"no worker could be made: {self._startup()}"))
         hearing = Hearing(item, Progress.of(self._config, item, self._find))
         plan = self._plan(item, isolated)
-        job = Job(
-            self._keys[item], self._keys[nextitem] if goes_on and nextitem else None, trials, caps_of(plan.budgets)
-        )
+        history = history_file(item, plan.budgets, self._settings)
+        following = self._keys[nextitem] if goes_on and nextitem else None
+        job = Job(self._keys[item], following, trials, caps_of(plan.budgets), history)
         if nextitem is not None and not goes_on:
             self._pool.source.prepare()
         try:
-            measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing)
+            measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing, driver=self._driver)
         except KeyboardInterrupt:
             msg = f"while {item.nodeid} ran"
             raise KeyboardInterrupt(msg) from None
@@ -167,7 +176,8 @@ class Isolation:
             worker.close()
         model = hearing.model(self._find(item))
         measured = dataclasses.replace(
-            measured, notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes)
+            measured,
+            notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes, *history_notes(history)),
         )
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
         diagnosis = explain(reports, measured, ending, hearing, self._find(item))
@@ -191,7 +201,8 @@ class Isolation:
                 break
             self._pool.source.prepare()
             hearing = TrialHearing()
-            measured = measure(worker, Trial(self._keys[item], load), last=True, plan=plan, listener=hearing)
+            trial = Trial(self._keys[item], load)
+            measured = measure(worker, trial, last=True, plan=plan, listener=hearing, driver=self._driver)
             self._pool.traces.sweep()
             trials.append(hearing.record(load, measured))
             if trials[-1].fits:
@@ -255,6 +266,7 @@ class Isolation:
             self._group.close()
         self._turns.end()
         self._pool.close()
+        driver.close()
 
 
 @dataclass(frozen=True, slots=True)

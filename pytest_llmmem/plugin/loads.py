@@ -131,6 +131,7 @@ def _request(config: pytest.Config, checkpoint: "Checkpoint", chosen: Load, fold
         checkpoint=checkpoint,
         options=trust | dict(chosen.options),
         offload_folder=folder,
+        device=config.stash[SETTINGS].device,
         host_available_bytes=probes.host_memory().available_bytes,
     )
 

@@ -1,7 +1,6 @@
 """Our markers. Each is a class: its signature is the parser, its docstring the line of ``pytest --markers``."""
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
@@ -12,6 +11,7 @@ from pytest_llmmem.baselines.measures import parse_only
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Count, Enforce, Limit, OnBreach, parse_limit
 from pytest_llmmem.core.errors import MarkerError
+from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.plugin.settings import Scope, parse_seconds
 
 
@@ -91,6 +91,7 @@ class MaxVram(Marker):
     device: str | None
     """``None``: every device, each by itself."""
     count: Count
+    on_breach: OnBreach
     enforce: Enforce
 
     @classmethod
@@ -105,13 +106,18 @@ class MaxVram(Marker):
     ) -> Self:
         _one_of("on_breach", on_breach, "finish", "stop", None)
         _one_of("enforce", enforce, "watch", "cap", None)
-        if on_breach == "stop" and enforce != "cap":
-            msg = "on_breach='stop' needs enforce='cap': GPU memory is else judged when a phase has ended"
+        _one_of("count", count, "reserved", "allocated", "device")
+        if on_breach == "stop" and enforce != "cap" and count != "device":
+            msg = (
+                "on_breach='stop' needs count='device', which is watched from outside, or enforce='cap': "
+                "torch's own counters are read when a phase has ended"
+            )
             raise ValueError(msg)
         return cls(
             parse_limit(limit),
-            None if device is None else _parse_device(device),
-            cast("Count", _one_of("count", count, "reserved", "allocated")),
+            None if device is None else parse_device(device),
+            cast("Count", count),
+            cast("OnBreach", on_breach or "finish"),
             cast("Enforce", enforce or "watch"),
         )
 
@@ -198,10 +204,3 @@ def _one_of(what: str, value: object, *accepted: object) -> object:
         msg = f"{what}={value!r} is not one of {named}"
         raise ValueError(msg)
     return value
-
-
-def _parse_device(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"(cuda|xpu)(:\d+)?", value):
-        msg = f"device={value!r} is not a device: write it as torch does, 'cuda:0' or 'xpu:1'"
-        raise ValueError(msg)
-    return value if ":" in value else f"{value}:0"

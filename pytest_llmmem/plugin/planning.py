@@ -18,7 +18,7 @@ from pytest_llmmem.plugin.markers import InWorker, LlmLoad, MaxDisk, MaxRam
 from pytest_llmmem.plugin.models import source_of
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.trials import FITTING
-from pytest_llmmem.plugin.vram import vram_budgets
+from pytest_llmmem.plugin.vram import check_device, vram_budgets
 
 FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
 
@@ -47,6 +47,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
             *vram_budgets(item, settings, resolve),
         )
         _check_load(item, budgets)
+        check_device(item, settings)
     except MarkerError as error:
         return Isolated(None, str(error), None)
     except DeviceError as error:

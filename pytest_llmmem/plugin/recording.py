@@ -93,6 +93,7 @@ def record_of(
         trials=trials,
         diagnosis=diagnosis,
         ranks=measured.ranks,
+        pinned_bytes=measured.pinned_bytes,
         disk_written_bytes=measured.written_bytes,
         location=_location(item),
     )

@@ -23,6 +23,8 @@ class Job:
     """What ``first_load_that_fits`` has tried before."""
     caps: tuple[tuple[str, int], ...] = ()
     """Devices whose allocator is to refuse what goes beyond so many bytes."""
+    vram_history: str | None = None
+    """The file that torch's history of GPU memory is to be written to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast
 
@@ -12,6 +13,7 @@ from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Limit, parse_limit
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import parse_size
+from pytest_llmmem.core.vram import parse_device
 
 T = TypeVar("T")
 Isolate = Literal["marked", "all", "none"]
@@ -65,6 +67,8 @@ OPTIONS: Final = (
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
     Option("load", "how the checkpoint becomes a model: a strategy such as default, float16, int8 or offload; repeat for "
            "several, each test with loaded_model runs with each", metavar="STRATEGY", repeatable=True),
+    Option("device", "where loaded_model puts the model, such as cuda:0 (default: where the strategy leaves it)",
+           metavar="DEVICE"),
     Option("trust_remote_code", "run the code that a checkpoint brings along", is_switch=True),
     Option("isolate", "which tests run in a worker: those with our markers or fixtures, all, or none",
            choices=("marked", "all", "none"), default="marked"),
@@ -73,7 +77,9 @@ OPTIONS: Final = (
     Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
     Option("max_vram", "budget of every isolated test without a max_vram marker on each GPU, where there is one",
            metavar="LIMIT"),
-    Option("require_gpu", "a test with max_vram fails where there is no GPU, instead of being skipped", is_switch=True),
+    Option("require_gpu", "a test that needs a GPU fails where there is none, instead of being skipped", is_switch=True),
+    Option("vram_snapshot", "write torch's history of GPU memory, for pytorch.org/memory_viz, of each test that needs a GPU",
+           metavar="FOLDER"),
     Option("max_disk", "what every isolated test without a max_disk marker may write to disk", metavar="LIMIT"),
     Option("on_breach", "a test over its budget may finish (until twice the budget), or is stopped at once",
            choices=("finish", "stop"), default="finish"),
@@ -105,6 +111,8 @@ class Settings:
     model: tuple[str, ...]
     load: tuple[str, ...]
     """Names of strategies; none: each test's own, or ``default``."""
+    device: str | None
+    """Of ``loaded_model``: ``"cuda:0"``; ``None``: where the strategy leaves it."""
     trust_remote_code: bool
     isolate: Isolate
     worker: WorkerKind
@@ -112,6 +120,7 @@ class Settings:
     max_ram: Limit | None
     max_vram: Limit | None
     require_gpu: bool
+    vram_snapshot: Path | None
     max_disk: Limit | None
     on_breach: Literal["finish", "stop"]
     enforce: Literal["watch", "rlimit", "cgroup"]
@@ -170,6 +179,7 @@ def resolve_settings(config: pytest.Config) -> Settings:
     return Settings(
         model=tuple(values["model"]),
         load=tuple(dict.fromkeys(values["load"])),
+        device=_parsed(given["device"], parse_device),
         trust_remote_code=values["trust_remote_code"],
         isolate="none" if why_none else cast("Isolate", values["isolate"]),
         worker=values["worker"],
@@ -177,6 +187,7 @@ def resolve_settings(config: pytest.Config) -> Settings:
         max_ram=_parsed(given["max_ram"], parse_limit),
         max_vram=_parsed(given["max_vram"], parse_limit),
         require_gpu=values["require_gpu"],
+        vram_snapshot=_parsed(given["vram_snapshot"], partial(_folder, config)),
         max_disk=_parsed(given["max_disk"], parse_limit),
         on_breach=values["on_breach"],
         enforce=values["enforce"],
@@ -240,6 +251,17 @@ def _why_none(config: pytest.Config) -> str | None:
         if config.getoption(option, False):
             return f"--{option.removeprefix('use')}"
     return None
+
+
+def _folder(config: pytest.Config, text: str) -> Path:
+    """A folder, made if need be. Raises ``ValueError`` when it cannot be."""
+    path = Path(config.invocation_params.dir, text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"{text!r} cannot be made a folder: {error.strerror}"
+        raise ValueError(msg) from None
+    return path
 
 
 def _report_path(config: pytest.Config, text: str, where: str) -> Path:

@@ -14,12 +14,11 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.vram import CONTEXT_BYTES
 from pytest_llmmem.plugin.planning import Isolated
 from pytest_llmmem.probes import devices
 from pytest_llmmem.workers.admission import Claim, Place
 
-CONTEXT_BYTES: Final = 512 * 2**20
-"""What a process takes of a device beside what torch reserves: the driver's context and workspaces, some hundred MB."""
 _WORTH_SAYING_S: Final = 1.0
 _UNUSABLE: Final = (OSError, ValueError, TypeError)
 """What a folder, or a list in it, raises that cannot be written or is none of ours."""
@@ -74,7 +73,7 @@ def claims_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Claim, .
             claims.append(
                 Claim(
                     resource=card.card,
-                    size_bytes=budget.limit_bytes + CONTEXT_BYTES,
+                    size_bytes=budget.limit_bytes + (0 if budget.count == "device" else CONTEXT_BYTES),
                     capacity_bytes=card.total_bytes,
                 )
             )

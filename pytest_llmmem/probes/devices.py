@@ -6,7 +6,9 @@ imports torch, asks, and prints the answer as JSON.
 
 import dataclasses
 import functools
+import glob
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Final
 from pytest_llmmem import probes
 from pytest_llmmem.probes.torch_memory import KINDS
 
+VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _TIMEOUT_S: Final = 120
 """An import of torch from a cold disk, and a driver that wakes up, take tens of seconds."""
 
@@ -37,6 +40,17 @@ class Found:
     devices: tuple[Device, ...] = ()
     why_none: str = ""
     """``"torch 2.13.0+cpu finds none"``."""
+
+
+def visible_cards() -> tuple[str, ...]:
+    """NVIDIA's cards, as ``CUDA_VISIBLE_DEVICES`` names them, in the order in which CUDA numbers them here.
+
+    Without the variable they are counted by their device files, which opens no driver.
+    """
+    chosen = os.environ.get(VISIBLE)
+    if chosen is not None:
+        return tuple(name.strip() for name in chosen.split(",") if name.strip())
+    return tuple(str(index) for index in range(len(glob.glob("/dev/nvidia[0-9]*"))))
 
 
 @functools.cache

@@ -221,11 +221,13 @@ def gpu_files_there() -> bool:
     return any(glob.glob(f"{start}*") for start in _GPU_FILES)
 
 
-def gpu_files_open() -> str | None:
-    """The first GPU device file that this process holds open: a sign of a driver context that no fork survives."""
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/self/fd/{name}")
-            if target.startswith(_GPU_FILES):
-                return target
+def gpu_files_open(pid: int | None = None) -> str | None:
+    """The first GPU device file that a process holds open, which has a driver context then; our own without a pid."""
+    folder = f"/proc/{pid or 'self'}/fd"
+    with contextlib.suppress(OSError):  # it is gone, or another user's
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"{folder}/{name}")
+                if target.startswith(_GPU_FILES):
+                    return target
     return None

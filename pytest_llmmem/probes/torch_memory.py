@@ -13,6 +13,8 @@ from pytest_llmmem.core.vram import VramReading
 
 KINDS: Final = ("cuda", "xpu")
 """Kinds of devices, each the name of a module of torch and of its devices."""
+_HISTORY: Final = 100_000
+"""Entries that torch keeps, the latest ones; each is some kB, its stack included."""
 
 
 def read() -> tuple[VramReading, ...]:
@@ -44,6 +46,19 @@ def _read(backend: Any, kind: str, index: int) -> VramReading | None:
     )
 
 
+def read_pinned() -> int | None:
+    """Page-locked memory of the host that torch held at most since the last call, for transfers to and from a GPU, in bytes.
+
+    ``None`` where no GPU of NVIDIA or AMD is in use, and where torch does not count it (before 2.7).
+    """
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
+    if getattr(cuda, "is_initialized", bool)() is not True or not hasattr(cuda, "host_memory_stats"):
+        return None
+    peak_bytes: int | None = cuda.host_memory_stats().get("allocated_bytes.peak")
+    cuda.reset_peak_host_memory_stats()
+    return peak_bytes
+
+
 def cap(device: str, room_bytes: int) -> None:
     """Let torch refuse what goes beyond so many bytes more than it has reserved on a device now.
 
@@ -63,6 +78,24 @@ def uncap(device: str) -> None:
 
     backend, index = _backend(torch, device)
     backend.set_per_process_memory_fraction(1.0, index)
+
+
+def record_history() -> None:
+    """Let torch remember every allocation on NVIDIA's and AMD's devices from now on, and where in the code it was made.
+
+    This imports torch, and creates the driver's context.
+    """
+    import torch
+
+    torch.cuda.memory._record_memory_history(max_entries=_HISTORY)  # noqa: SLF001 -- so torch documents it
+
+
+def write_history(path: str) -> None:
+    """Write what torch remembers, as pytorch.org/memory_viz reads it, and forget it. Raises ``OSError``."""
+    import torch
+
+    torch.cuda.memory._dump_snapshot(path)  # noqa: SLF001 -- so torch documents it
+    torch.cuda.memory._record_memory_history(None)  # noqa: SLF001 -- so torch documents it
 
 
 def _backend(torch: Any, device: str) -> tuple[Any, int]:

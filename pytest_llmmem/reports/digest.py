@@ -113,9 +113,17 @@ def unit_beside(budget: BudgetRecord | None) -> str | None:
     return unit_of(budget.limit) if budget and budget.kind not in _ELSEWHERE else None
 
 
+def pinned_words(pinned_bytes: int) -> str:
+    """``"1.20 GB of host memory were page-locked"``."""
+    return f"{format_size(pinned_bytes)} of host memory were page-locked for transfers to a GPU"
+
+
 def vram_words(vram: VramRecord) -> str:
-    """``"cuda:0 3.38 GB reserved, 3.12 GB allocated"``."""
-    device = "" if vram.peak_device_bytes is None else f", {format_size(vram.peak_device_bytes)} by the driver"
+    """``"cuda:0 3.38 GB reserved, 3.12 GB allocated"``, and what the driver says, where it was asked."""
+    device = ""
+    if vram.peak_device_bytes is not None:
+        of = " for all processes" if vram.device_method == "device" else ""
+        device = f", {format_size(vram.peak_device_bytes)} by the driver{of}"
     reserved, allocated = format_size(vram.peak_reserved_bytes), format_size(vram.peak_allocated_bytes)
     return f"{vram.device} {reserved} reserved, {allocated} allocated{device}"
 

@@ -2,13 +2,13 @@
 
 from typing import Final
 
-from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.budgets import Verdict, counted
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import VramRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.stacks import users_first
-from pytest_llmmem.reports.digest import vram_words
+from pytest_llmmem.reports.digest import pinned_words, vram_words
 
 _FRAMES: Final = 8
 _ROUND_UP: Final = 1.01
@@ -63,6 +63,8 @@ def details(measured: Measured, *, root: str) -> str:
         )
         lines.append("phases    " + ", ".join(phases))
     lines += [f"vram      {_vram_line(vram, measured)}" for vram in measured.vram]
+    if measured.pinned_bytes:
+        lines.append(f"pinned    {pinned_words(measured.pinned_bytes)}")
     if measured.ranks:
         ranks = (f"{rank.rank}: {format_size(rank.peak_bytes)}" for rank in measured.ranks)
         lines.append("ranks     " + ", ".join(ranks))
@@ -111,7 +113,7 @@ def _line(verdict: Verdict) -> str:
     name = f" {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
     held = "held" if verdict.held else "broken"
     limit, actual = format_size(budget.limit_bytes, unit), format_size(verdict.actual_bytes, unit)
-    return f"{budget.kind}{name} {limit}: {actual} {budget.count}, {held}"
+    return f"{budget.kind}{name} {limit}: {actual} {counted(budget.count)}, {held}"
 
 
 def _broken(measured: Measured) -> Verdict | None:

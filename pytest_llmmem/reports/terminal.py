@@ -3,9 +3,18 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from pytest_llmmem.core.budgets import counted
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size
-from pytest_llmmem.reports.digest import ending_words, limit_words, tightest, unit_beside, vram_words, worst_first
+from pytest_llmmem.reports.digest import (
+    ending_words,
+    limit_words,
+    pinned_words,
+    tightest,
+    unit_beside,
+    vram_words,
+    worst_first,
+)
 
 _SHORT: Final = 10
 """Rows without ``-v``."""
@@ -96,10 +105,12 @@ def _full(test: TestRecord) -> Iterator[str]:
         name = f" {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
         yield (
             f"  {budget.kind}{name} {budget.limit} = {format_size(budget.limit_bytes)}: "
-            f"{format_size(budget.actual_bytes)} {budget.count}, {'held' if budget.held else 'broken'}"
+            f"{format_size(budget.actual_bytes)} {counted(budget.count)}, {'held' if budget.held else 'broken'}"
         )
     for vram in test.vram:
         yield f"  vram {vram_words(vram)} ({vram.method})"
+    if test.pinned_bytes:
+        yield f"  {pinned_words(test.pinned_bytes)}"
     for rank in test.ranks:
         yield f"  rank {rank.rank}: {format_size(rank.peak_bytes)}, resident {format_size(rank.peak_resident_bytes)}"
     if test.model:

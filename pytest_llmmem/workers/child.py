@@ -117,8 +117,8 @@ class Voice:
         copied, uncertain = self._copied(reading)
         probes.reset_mark()
         written = probes.written_bytes()
-        vram = torch_memory.read()
-        self.channel.send(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak, vram))
+        vram, pinned = torch_memory.read(), torch_memory.read_pinned()
+        self.channel.send(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak, vram, pinned))
 
     def _copied(self, reading: Reading) -> tuple[int, int]:
         """Inherited pages copied since the last boundary: known, and merely possible."""

@@ -75,6 +75,8 @@ class Boundary:
     """Whether the worker waits for the closed window's peak (``Spent``)."""
     vram: tuple[VramReading, ...] = ()
     """Of each device that the worker uses, its peaks since the last boundary."""
+    pinned_bytes: int | None = None
+    """Page-locked host memory that torch held at most since the last boundary."""
 
 
 @dataclass(frozen=True, slots=True)

