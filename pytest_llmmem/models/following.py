@@ -118,6 +118,8 @@ def _file_name(path: Any) -> str:
 class _File:
     """An open safetensors file that says what is read from it."""
 
+    __slots__ = ("_file", "_gave_tensors", "_progress", "_shard")
+
     def __init__(self, file: Any, shard: str, progress: _Progress) -> None:
         self._file = file
         self._shard = shard
@@ -153,6 +155,8 @@ class _File:
 
 class _Slice:
     """A tensor that is read when it is indexed."""
+
+    __slots__ = ("_name", "_part", "_progress", "_shard")
 
     def __init__(self, part: Any, shard: str, name: str, progress: _Progress) -> None:
         self._part = part

@@ -6,9 +6,7 @@ both have mapped costs a copy of the two names, and stays as the worker's last w
 
 import itertools
 import mmap
-import struct
 import time
-import zlib
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,11 +14,8 @@ from pytest_llmmem.core.places import Place
 
 __all__ = ["Place", "PlaceFile"]
 
-_NAME_BYTES: Final = 400
-"""What is kept of a name, in UTF-8."""
-_CHECK: Final = struct.Struct("<I")
-_HEAD: Final = struct.Struct("<QHH")
-"""Serial number, bytes of the shard's name, bytes of the tensor's name; the names follow."""
+_NAME_LENGTH: Final = 100
+"""Characters that are kept of a name, where the two are too long for a slot."""
 _SLOT_BYTES: Final = 1024
 _PAGE_BYTES: Final = 4096
 
@@ -28,8 +23,8 @@ _PAGE_BYTES: Final = 4096
 class PlaceFile:
     """A note of one place: a worker writes it, its parent reads it.
 
-    Two slots are written in turn and each carries a checksum. A note that is being written, or was cut short by the
-    worker's death, is told from a whole one, and the one before it is still there.
+    Two slots are written in turn. A note begins and ends with its number, and is whole when it reads the same twice: one
+    that is being written, or was cut short by the worker's death, is told from it, and the one before is still there.
     """
 
     def __init__(self, path: Path, page: mmap.mmap) -> None:
@@ -59,10 +54,10 @@ class PlaceFile:
 
     def write(self, shard: str, tensor: str) -> None:
         """Note what is being read; two empty names when nothing is. Of threads that write at once the last one wins."""
-        shard_name, tensor_name = _cut(shard), _cut(tensor)
         serial = next(self._serials)
-        note = _HEAD.pack(serial, len(shard_name), len(tensor_name)) + shard_name + tensor_name
-        note = _CHECK.pack(zlib.crc32(note)) + note
+        note = _note(serial, shard, tensor)
+        if len(note) > _SLOT_BYTES:
+            note = _note(serial, shard[:_NAME_LENGTH], tensor[:_NAME_LENGTH])
         start = serial % 2 * _SLOT_BYTES
         self._page[start : start + len(note)] = note
 
@@ -86,25 +81,18 @@ class PlaceFile:
 
     def _whole_note(self, slot: int) -> Place | None:
         data = self._page[slot : slot + _SLOT_BYTES]
-        (check,) = _CHECK.unpack_from(data)
-        serial, shard_bytes, tensor_bytes = _HEAD.unpack_from(data, _CHECK.size)
-        names = _CHECK.size + _HEAD.size
-        middle, end = names + shard_bytes, names + shard_bytes + tensor_bytes
-        if zlib.crc32(data[_CHECK.size : end]) != check:
+        serial, *names, check = data.split(b"\0", 4)[:4]
+        if not serial or serial != check or data != self._page[slot : slot + _SLOT_BYTES]:
             return None
-        return Place(_text(data[names:middle]), _text(data[middle:end]), serial)
+        shard, tensor = (name.decode() for name in names)
+        return Place(shard, tensor, int(serial))
+
+
+def _note(serial: int, shard: str, tensor: str) -> bytes:
+    # no name of a file has a zero; one that is no UTF-8 has surrogates, which cannot be encoded
+    return f"{serial}\0{shard}\0{tensor}\0{serial}\0".encode("utf-8", "replace")
 
 
 def _mapped(descriptor: int) -> mmap.mmap:
     # ACCESS_WRITE is a shared map on every platform
     return mmap.mmap(descriptor, _PAGE_BYTES, access=mmap.ACCESS_WRITE)
-
-
-def _cut(name: str) -> bytes:
-    # a file name that is no UTF-8 has surrogates in it, which cannot be encoded
-    return name.encode(errors="replace")[:_NAME_BYTES]
-
-
-def _text(name: bytes) -> str:
-    # the cut may have gone through a character
-    return name.decode(errors="ignore")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pytest_llmmem.core.places import Place
 from pytest_llmmem.workers.place import PlaceFile
 
-NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=600)
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=600)
 reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -44,12 +44,12 @@ def test_nothing_is_being_read_before_the_first_note_and_after_an_empty_one(plac
 @reused
 @given(shard=NAMES.filter(bool), tensor=NAMES)
 @example(shard="a" + "\N{LATIN SMALL LETTER E WITH ACUTE}" * 300, tensor="")
-def test_names_come_back_as_they_were_or_cut_between_two_characters(place: PlaceFile, shard: str, tensor: str) -> None:
+def test_names_come_back_as_they_were_or_their_first_hundred_characters(place: PlaceFile, shard: str, tensor: str) -> None:
     place.write(shard, tensor)
 
     for name, back in zip((shard, tensor), noted(place) or (), strict=True):
-        assert name.startswith(back)
-        assert len(name.encode()) == len(back.encode()) or 397 <= len(back.encode()) <= 400
+        assert back in {name, name[:100]}
+        assert back == name or len((shard + tensor).encode()) > 900
 
 
 def test_a_file_name_that_is_no_text_can_be_noted(place: PlaceFile) -> None:
