@@ -131,21 +131,27 @@ class _Supervision:
         if self.stopped is not None:
             if reading is not None and self._ledger.whole is not None:
                 self._ledger.sample(reading)
+                self._ledger.draw(reading)
             if time.monotonic() > self._strike_at:
                 self.worker.strike()
         elif reading is None or self._ledger.whole is None:
             if self._timed_out():
                 self._stop("timed_out")
         elif look == "survey" or reading != self._last_reading:
-            surveys = look == "survey" and not self._pace.near
-            if surveys:
-                self._look_around()
-            if reading != self._last_reading or self._family.seen:
-                self._pace.changed(now)
-            self._last_reading = reading
-            self._ledger.sample(reading)
+            self._take_in(reading, look, now)
+
+    def _take_in(self, reading: Reading, look: Look, now: float) -> None:
+        surveys = look == "survey" and not self._pace.near
+        if surveys:
+            self._look_around()
+        if reading != self._last_reading or self._family.seen:
+            self._pace.changed(now)
+        self._last_reading = reading
+        self._ledger.sample(reading)
+        if look != "glance" or self._pace.is_judged_now(reading.used_bytes):
             if self.plan.draws_timeline:
                 self._where()
+                self._ledger.draw(reading)
             self._guard(reading, now, surveys=surveys)
 
     @property
@@ -179,7 +185,7 @@ class _Supervision:
         machine = None
         elapsed_s = now - self._started
         if surveys:
-            growth = self._ledger.whole.peak.peak_bytes
+            growth = self._ledger.whole.peak_bytes
             self.listener.progress(self.worker.pid, elapsed_s, reading, growth)
             if not self._pace.idle(now):
                 machine = Machine(
@@ -196,7 +202,7 @@ class _Supervision:
             )
             for window, budget in self._ledger.standing()
         )
-        self._pace.room(min((budget.room_bytes for budget in guarded), default=None))
+        self._pace.room(min((budget.room_bytes for budget in guarded), default=None), reading.used_bytes)
         if self.fence.name != "watch" and guarded:
             self.fence.tick(guarded[0].used_bytes, reading)
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)
@@ -214,7 +220,7 @@ class _Supervision:
 
     def _stop(self, reason: StopReason) -> None:
         self.stopped = reason
-        self._pace.room(None)
+        self._pace.room(None, 0)
         self._strike_at = time.monotonic() + self.worker.ask_to_die()
 
     def _where(self) -> str | None:

@@ -58,7 +58,7 @@ class Ledger:
         self.meter.boundary(
             boundary.reading, copied_bytes=boundary.copied_bytes, uncertain_bytes=boundary.uncertain_bytes
         )
-        self._draw(boundary.reading)
+        self.draw(boundary.reading)
         for opened in self._opened:
             opened.vram.add(boundary.vram)
         if self.whole is not None and boundary.pinned_bytes is not None:
@@ -105,7 +105,6 @@ class Ledger:
     def sample(self, reading: Reading) -> None:
         """Take in what the worker holds now."""
         self.meter.sample(reading)
-        self._draw(reading)
 
     def drove(self, readings: tuple[DriverReading, ...], *, in_use: bool) -> None:
         """Take in what the driver says of each device, and whether the worker has anything to do with them."""
@@ -140,11 +139,12 @@ class Ledger:
         if self.timeline is not None:
             self.timeline.mark(MarkRecord(seconds=round(time.monotonic() - self._began, 4), kind=kind, text=text))
 
-    def _draw(self, reading: Reading) -> None:
+    def draw(self, reading: Reading) -> None:
+        """Put on the timeline what is held now, or, where the peak has risen since the last point, that."""
         if self.timeline is None or self.whole is None:
             return
         held = reading.unreclaimable_bytes - self.whole.base.unreclaimable_bytes
-        peak = self.whole.peak.peak_bytes
+        peak = self.whole.peak_bytes
         if peak > self._drawn_peak_bytes:  # the kernel's mark, or a tree, may know of more than the sample
             held = self._drawn_peak_bytes = peak
         file = reading.file_bytes - self.whole.base.file_bytes
@@ -198,16 +198,15 @@ class Ledger:
 
     def used_bytes(self, window: Window, budget: Budget) -> int:
         """What a budget compares: growth, or the absolute peak for a share of the machine."""
-        peak = window.peak
         if budget.kind == "max_disk":
             return self._written_bytes
         if budget.kind == "max_vram":
             return self.vram.used_bytes(budget)
         if budget.count == "resident":
-            return peak.absolute_peak_bytes if budget.limit.is_share else peak.peak_resident_bytes
+            return window.peak.absolute_peak_bytes if budget.limit.is_share else window.peak.peak_resident_bytes
         if budget.limit.is_share:
-            return peak.peak_bytes + window.base.unreclaimable_bytes
-        return peak.peak_bytes
+            return window.peak_bytes + window.base.unreclaimable_bytes
+        return window.peak_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,8 @@ _NEAR: Final = 0.1
 _IDLE: Final = 10.0
 """What a look is waited for, in intervals."""
 _READING_EVERY: Final = 5
+_AHEAD: Final = 4
+"""A limit is near when what was added since it was looked at last would reach it within so many times as much."""
 _SURVEY_S: Final = 0.05
 
 
@@ -24,7 +26,8 @@ class Pace:
     started_s: float
     near: bool = False
     """Whether a limit may be crossed within the next looks, at the pace of the last one."""
-    _room_bytes: int | None = None
+    _room_bytes: int | None = 0
+    _used_bytes: int = 0
     _changed_s: float = field(init=False)
     _survey_s: float = field(init=False)
     _looks: int = 0
@@ -53,8 +56,12 @@ class Pace:
         """Something was seen to change."""
         self._changed_s = now_s
 
-    def room(self, room_bytes: int | None) -> None:
-        """What may still be used before the test is stopped; ``None`` without a limit."""
+    def room(self, room_bytes: int | None, used_bytes: int) -> None:
+        """What may still be used before the test is stopped, ``None`` without a limit; and what is used now."""
         before = self._room_bytes
-        self.near = room_bytes is not None and before is not None and room_bytes < 4 * (before - room_bytes)
-        self._room_bytes = room_bytes
+        self.near = room_bytes is not None and before is not None and room_bytes < _AHEAD * (before - room_bytes)
+        self._room_bytes, self._used_bytes = room_bytes, used_bytes
+
+    def is_judged_now(self, used_bytes: int) -> bool:
+        """Whether a glance has seen so much that a limit may be crossed before the next full reading."""
+        return self._room_bytes is not None and _AHEAD * (used_bytes - self._used_bytes) > self._room_bytes

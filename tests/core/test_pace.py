@@ -26,6 +26,7 @@ def test_a_busy_test_is_looked_at_every_interval_and_surveyed_every_50_ms() -> N
 
 def test_what_has_not_changed_for_half_a_second_is_looked_at_a_tenth_as_often() -> None:
     pace = Pace(INTERVAL_S, 0)
+    pace.room(None, 0)
 
     assert pace.wait_s(0.49) == INTERVAL_S
     assert pace.wait_s(0.51) == 10 * INTERVAL_S
@@ -37,9 +38,9 @@ def test_what_has_not_changed_for_half_a_second_is_looked_at_a_tenth_as_often() 
 def test_nobody_is_idle_near_a_limit() -> None:
     pace = Pace(INTERVAL_S, 0)
 
-    pace.room(AMPLE_BYTES + 1)
+    pace.room(AMPLE_BYTES + 1, 0)
     assert pace.idle(1)
-    pace.room(AMPLE_BYTES)
+    pace.room(AMPLE_BYTES, 0)
     assert not pace.idle(1)
 
 
@@ -47,12 +48,23 @@ def test_a_limit_that_the_next_looks_may_cross_makes_each_one_full_and_ten_times
     pace = Pace(INTERVAL_S, 0)
     pace.look(0)
 
-    pace.room(1000)
-    pace.room(790)
+    pace.room(1000, 0)
+    pace.room(790, 0)
     assert pace.near  # four more steps like the last would cross it
     assert pace.wait_s(0) == INTERVAL_S / 10
     assert {pace.look(0) for _ in range(10)} == {"reading"}
-    pace.room(789)
+    pace.room(789, 0)
     assert not pace.near
-    pace.room(None)
+    pace.room(None, 0)
     assert not pace.near
+
+
+def test_a_glance_is_judged_when_it_has_seen_a_quarter_of_the_room() -> None:
+    pace = Pace(INTERVAL_S, 0)
+    assert pace.is_judged_now(1)  # nothing is known of the room yet
+
+    pace.room(1000, 5000)
+    assert not pace.is_judged_now(5250)
+    assert pace.is_judged_now(5251)
+    pace.room(None, 0)
+    assert not pace.is_judged_now(10**12)

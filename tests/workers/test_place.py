@@ -44,7 +44,9 @@ def test_nothing_is_being_read_before_the_first_note_and_after_an_empty_one(plac
 @reused
 @given(shard=NAMES.filter(bool), tensor=NAMES)
 @example(shard="a" + "\N{LATIN SMALL LETTER E WITH ACUTE}" * 300, tensor="")
-def test_names_come_back_as_they_were_or_their_first_hundred_characters(place: PlaceFile, shard: str, tensor: str) -> None:
+def test_names_come_back_as_they_were_or_their_first_hundred_characters(
+    place: PlaceFile, shard: str, tensor: str
+) -> None:
     place.write(shard, tensor)
 
     for name, back in zip((shard, tensor), noted(place) or (), strict=True):
