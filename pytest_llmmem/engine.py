@@ -137,10 +137,15 @@ class _Supervision:
         elif reading is None or self._ledger.whole is None:
             if self._timed_out():
                 self._stop("timed_out")
-        elif look == "survey" or reading != self._last_reading:
+        elif look == "survey" or (reading is not self._last_reading and reading != self._last_reading):
             self._take_in(reading, look, now)
 
     def _take_in(self, reading: Reading, look: Look, now: float) -> None:
+        if look == "glance" and not self._pace.is_judged_now(reading.used_bytes, now):
+            self._pace.changed(now)
+            self._last_reading = reading
+            self._ledger.meter.glimpse(reading)
+            return
         surveys = look == "survey" and not self._pace.near
         if surveys:
             self._look_around()
@@ -148,11 +153,10 @@ class _Supervision:
             self._pace.changed(now)
         self._last_reading = reading
         self._ledger.sample(reading)
-        if look != "glance" or self._pace.is_judged_now(reading.used_bytes):
-            if self.plan.draws_timeline:
-                self._where()
-                self._ledger.draw(reading)
-            self._guard(reading, now, surveys=surveys)
+        if self.plan.draws_timeline:
+            self._where()
+            self._ledger.draw(reading)
+        self._guard(reading, now, surveys=surveys)
 
     @property
     def is_small(self) -> bool:
@@ -202,7 +206,7 @@ class _Supervision:
             )
             for window, budget in self._ledger.standing()
         )
-        self._pace.room(min((budget.room_bytes for budget in guarded), default=None), reading.used_bytes)
+        self._pace.room(min((budget.room_bytes for budget in guarded), default=None), reading.used_bytes, now)
         if self.fence.name != "watch" and guarded:
             self.fence.tick(guarded[0].used_bytes, reading)
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)
@@ -220,7 +224,7 @@ class _Supervision:
 
     def _stop(self, reason: StopReason) -> None:
         self.stopped = reason
-        self._pace.room(None, 0)
+        self._pace.room(None, 0, time.monotonic())
         self._strike_at = time.monotonic() + self.worker.ask_to_die()
 
     def _where(self) -> str | None:

@@ -13,8 +13,10 @@ _NEAR: Final = 0.1
 _IDLE: Final = 10.0
 """What a look is waited for, in intervals."""
 _READING_EVERY: Final = 5
-_AHEAD: Final = 4
-"""A limit is near when what was added since it was looked at last would reach it within so many times as much."""
+_AHEAD_S: Final = 0.008
+"""A limit is near that would be reached so soon."""
+_FADING: Final = 0.5
+"""What is left of a pace at the next look, at least: memory comes in pieces of 2 MB, and a look may fall between two."""
 _SURVEY_S: Final = 0.05
 
 
@@ -25,9 +27,12 @@ class Pace:
     interval_s: float
     started_s: float
     near: bool = False
-    """Whether a limit may be crossed within the next looks, at the pace of the last one."""
+    """Whether a limit would be reached before long, at the pace at which memory grows."""
     _room_bytes: int | None = 0
     _used_bytes: int = 0
+    _used_s: float = 0.0
+    _pace: float = 0.0
+    """Bytes a second."""
     _changed_s: float = field(init=False)
     _survey_s: float = field(init=False)
     _looks: int = 0
@@ -56,12 +61,20 @@ class Pace:
         """Something was seen to change."""
         self._changed_s = now_s
 
-    def room(self, room_bytes: int | None, used_bytes: int) -> None:
+    def room(self, room_bytes: int | None, used_bytes: int, now_s: float) -> None:
         """What may still be used before the test is stopped, ``None`` without a limit; and what is used now."""
-        before = self._room_bytes
-        self.near = room_bytes is not None and before is not None and room_bytes < _AHEAD * (before - room_bytes)
-        self._room_bytes, self._used_bytes = room_bytes, used_bytes
+        self._pace = self._pace_of(used_bytes, now_s)
+        self._room_bytes, self._used_bytes, self._used_s = room_bytes, used_bytes, now_s
+        self.near = room_bytes is not None and room_bytes < self._pace * _AHEAD_S
 
-    def is_judged_now(self, used_bytes: int) -> bool:
+    def is_judged_now(self, used_bytes: int, now_s: float) -> bool:
         """Whether a glance has seen so much that a limit may be crossed before the next full reading."""
-        return self._room_bytes is not None and _AHEAD * (used_bytes - self._used_bytes) > self._room_bytes
+        if self._room_bytes is None:
+            return False
+        room_bytes = self._room_bytes - (used_bytes - self._used_bytes)
+        return room_bytes < self._pace_of(used_bytes, now_s) * _AHEAD_S
+
+    def _pace_of(self, used_bytes: int, now_s: float) -> float:
+        """Bytes a second since the room was told."""
+        passed_s = max(now_s - self._used_s, 1e-6)
+        return max((used_bytes - self._used_bytes) / passed_s, self._pace * _FADING)

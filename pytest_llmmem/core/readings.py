@@ -73,10 +73,11 @@ class Segment:
     mark_bytes: int = 0
 
     def add(self, reading: Reading) -> None:
-        self.resident_bytes = max(self.resident_bytes, reading.resident_bytes)
+        resident_bytes = reading.resident_bytes
+        self.resident_bytes = max(self.resident_bytes, resident_bytes)
         self.unreclaimable_bytes = max(self.unreclaimable_bytes, reading.unreclaimable_bytes)
         self.file_bytes = max(self.file_bytes, reading.file_bytes)
-        self.mark_bytes = max(self.mark_bytes, reading.resident_bytes, reading.mark_bytes or 0)
+        self.mark_bytes = max(self.mark_bytes, resident_bytes, reading.mark_bytes or 0)
 
     @property
     def unexplained_bytes(self) -> int:
@@ -148,6 +149,10 @@ class Meter:
     mark_error_bytes: int = 0
     windows: list[Window] = field(default_factory=list)
     _segment: Segment = field(default_factory=Segment)
+
+    def glimpse(self, reading: Reading) -> None:
+        """Take in what the process holds now; open windows know it with the next sample or boundary."""
+        self._segment.add(reading)
 
     def sample(self, reading: Reading) -> None:
         """Take in what the process holds now; open windows know it at once."""

@@ -1,7 +1,6 @@
 """Linux: ``/proc``. Costs and traps of each file are in ``docs/numbers.md``."""
 
 import contextlib
-import dataclasses
 import glob
 import os
 import re
@@ -51,7 +50,14 @@ class Memory:
         resident, shared = (int(field) * _PAGE for field in text.split(maxsplit=3)[1:3])
         if shared != self._last.file_bytes + self._last.shmem_bytes:
             return self.read()  # of a mapped file or of shared memory? only the full reading tells
-        self._last = dataclasses.replace(self._last, anonymous_bytes=resident - shared, mark_bytes=None)
+        last = self._last
+        self._last = Reading(
+            anonymous_bytes=resident - shared,
+            file_bytes=last.file_bytes,
+            shmem_bytes=last.shmem_bytes,
+            swap_bytes=last.swap_bytes,
+            huge_bytes=last.huge_bytes,
+        )
         return self._last
 
     def read(self) -> Reading | None:

@@ -111,7 +111,7 @@ class Worker:
         # multiprocessing's own wait builds a selector at each call, and poll(2) counts in milliseconds
         if sys.platform == "win32":
             return self.connection.poll(timeout_s)
-        signs = [self.connection.fileno()] + ([] if self.end_sign is None else [self.end_sign])
+        signs = (self.connection.fileno(),) if self.end_sign is None else (self.connection.fileno(), self.end_sign)
         if max(signs) >= _SELECTABLE:
             return bool(wait(signs, timeout_s))
         return bool(select.select(signs, (), (), timeout_s)[0])
