@@ -106,7 +106,7 @@ def test_forward(loaded_model: LoadedModel, memory_budget: Window) -> None:
     model = loaded_model.model
     inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long, device=model.device)}
     if model.main_input_name != "input_ids":
-        inputs = model.dummy_inputs
+        inputs = {name: tensor.to(model.device) for name, tensor in model.dummy_inputs.items()}
     with memory_budget("2 * largest_layer + 200MB", name="forward"), torch.inference_mode():
         model(**inputs)
 

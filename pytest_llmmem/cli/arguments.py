@@ -19,6 +19,9 @@ Loads = Annotated[
     list[str] | None,
     typer.Option("--load", metavar="STRATEGY", help="How to load it, as --llm-load takes it; repeat for several."),
 ]
+Device = Annotated[
+    str | None, typer.Option("--device", metavar="DEVICE", help="Where to load it, as --llm-device takes it: cuda:0.")
+]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that the checkpoint brings along.")
 ]

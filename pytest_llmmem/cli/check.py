@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pytest_llmmem.cli.arguments import Json, Loads, Model, TrustRemoteCode
+from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteCode
 from pytest_llmmem.cli.output import print_json, print_table
 from pytest_llmmem.core.sizes import format_size
 
@@ -22,6 +22,7 @@ def check(
     model: Model,
     *,
     load: Loads = None,
+    device: Device = None,
     skip: Skip = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
@@ -33,10 +34,10 @@ def check(
     options = [
         "--llm-scope=module",
         f"--llm-model={model}",
-        *load_options(load or ()),
+        *load_options(load or (), device, trust_remote_code=trust_remote_code),
         *(f"--llm-skip-check={each}" for each in skip or ()),
     ]
-    session = run_pytest("pytest_llmmem.checks", *options, *(["--llm-trust-remote-code"] if trust_remote_code else []))
+    session = run_pytest("pytest_llmmem.checks", *options)
     checks = [_described(test) for test in session.tests]
     held = not any(each["outcome"] in _FAILED for each in checks)
     if json:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pytest_llmmem.cli.arguments import Json, Loads, Model, TrustRemoteCode, open_checkpoint
+from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteCode, open_checkpoint
 from pytest_llmmem.cli.output import print_json
 from pytest_llmmem.core.errors import CheckpointError
 
@@ -17,6 +17,7 @@ def try_(
     *,
     max_ram: MaxRam,
     load: Loads = None,
+    device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
@@ -29,8 +30,8 @@ def try_(
     broken = [finding for finding in findings(open_checkpoint(model)) if finding.id in {"missing", "truncated"}]
     if broken:
         raise CheckpointError("; ".join(finding.text for finding in broken))
-    options = [f"--llm-model={model}", f"--llm-max-ram={max_ram}", *load_options(load or ())]
-    session = run_pytest("pytest_llmmem.fit", *options, *(["--llm-trust-remote-code"] if trust_remote_code else []))
+    how = load_options(load or (), device, trust_remote_code=trust_remote_code)
+    session = run_pytest("pytest_llmmem.fit", f"--llm-model={model}", f"--llm-max-ram={max_ram}", *how)
     (test,) = session.tests
     fits = next((trial for trial in test.trials if trial.fits), None)
     if json:
@@ -38,9 +39,9 @@ def try_(
         document = {"schema": 1, "source": model, "max_ram": max_ram, "fits": fits.load if fits else None}
         print_json({**document, "call": fits.call if fits else None, "loads": trials})
     else:
-        for line in trial_table(test.trials) or reasons(test):
-            typer.echo(line)
-        if not fits:
+        for line in trial_table(test.trials) if test.trials else reasons(test):
+            typer.echo(line.removeprefix("Failed: "))
+        if test.trials and not fits:
             typer.echo(f"no load of {model} fits {max_ram}")
     if not fits:
         raise typer.Exit(1)

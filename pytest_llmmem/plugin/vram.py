@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 import pytest
 
@@ -11,7 +12,11 @@ from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, MarkerError
 from pytest_llmmem.plugin.markers import MaxVram
 from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.trials import FITTING
 from pytest_llmmem.probes import devices, driver, torch_memory
+
+_LOADING: Final = frozenset({"llm_load", FITTING})
+"""Fixtures that all of ours stand on which load."""
 
 
 def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., int]) -> tuple[Budget, ...]:
@@ -64,7 +69,7 @@ def check_device(item: pytest.Item, settings: Settings) -> None:
 
 
 def _goes_to_device(item: pytest.Item, settings: Settings) -> bool:
-    return settings.device is not None and "loaded_model" in getattr(item, "fixturenames", ())
+    return settings.device is not None and not _LOADING.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 def _found(name: str | None) -> list[devices.Device]:

@@ -158,3 +158,14 @@ def test_the_command_is_installed() -> None:
     )
 
     assert all(name in done.stdout for name in ("check", "try", "estimate", "inspect", "synth", "compare", "history"))
+
+
+@pytest.mark.parametrize("command", [("check",), ("try", "--max-ram", "1GB")])
+def test_a_device_that_is_not_there_is_the_one_reason(llmmem: Llmmem, command: tuple[str, ...]) -> None:
+    name, *options = command
+
+    done = llmmem(name, "synthetic:tiny-llama", *options, "--device", "xpu:7")
+
+    assert done.code == 1
+    assert done.out.splitlines()[-1].endswith("--llm-device=xpu:7: this machine has no device file of one")
+    assert llmmem(name, "synthetic:tiny-llama", *options, "--device", "gpu").code == 2
