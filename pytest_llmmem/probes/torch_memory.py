@@ -49,7 +49,7 @@ def _read(backend: Any, kind: str, index: int) -> VramReading | None:
 def read_pinned() -> int | None:
     """Page-locked memory of the host that torch held at most since the last call, for transfers to and from a GPU, in bytes.
 
-    ``None`` where no GPU of NVIDIA or AMD is in use, and where torch does not count it (before 2.7).
+    ``None`` where no GPU of NVIDIA or AMD is in use, and where an older torch does not count it.
     """
     cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
     if getattr(cuda, "is_initialized", bool)() is not True or not hasattr(cuda, "host_memory_stats"):

@@ -122,8 +122,9 @@ def vram_words(vram: VramRecord) -> str:
     """``"cuda:0 3.38 GB reserved, 3.12 GB allocated"``, and what the driver says, where it was asked."""
     device = ""
     if vram.peak_device_bytes is not None:
-        of = " for all processes" if vram.device_method == "device" else ""
-        device = f", {format_size(vram.peak_device_bytes)} by the driver{of}"
+        beside = format_size(max(0, vram.peak_device_bytes - vram.peak_reserved_bytes))
+        of = "all processes" if vram.device_method == "device" else f"{beside} beside torch"
+        device = f", {format_size(vram.peak_device_bytes)} by the driver ({of})"
     reserved, allocated = format_size(vram.peak_reserved_bytes), format_size(vram.peak_allocated_bytes)
     return f"{vram.device} {reserved} reserved, {allocated} allocated{device}"
 
