@@ -1,10 +1,12 @@
 """What a worker and its children hold on GPUs, by the driver: asked while it runs, and waited for when it is gone."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.vram import VramWindow
 from pytest_llmmem.ledger import Ledger
@@ -30,6 +32,12 @@ class Cards:
         pids = (self.pid, *probes.descendants(self.pid))
         in_use = any(probes.gpu_files_open(pid) for pid in pids)
         ledger.drove(self.driver.ask(pids), in_use=in_use)
+
+    def complaint(self, budgets: Iterable[Budget]) -> str:
+        """What to say of a budget that needs the driver, when that has gone silent meanwhile."""
+        if self.driver.why_none and any(budget.count == "device" for budget in budgets):
+            return f"max_vram was not judged to the end: the driver could not be asked: {self.driver.why_none}"
+        return ""
 
     def wait_back(self, window: VramWindow) -> str:
         """Wait until the driver has back what the dead worker held in its window; returns what to say if it has not."""

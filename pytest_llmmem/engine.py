@@ -22,7 +22,7 @@ from pytest_llmmem.ledger import Ledger
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
-from pytest_llmmem.workers.wire import Boundary, Finished, Said
+from pytest_llmmem.workers.wire import Boundary, Finished, Looked, Said
 
 _TAIL_BYTES: Final = 4096
 _UNSEEN_VRAM: Final = (
@@ -60,7 +60,7 @@ def measure(worker: Worker, job: Any, *, last: bool, plan: LoadPlan, listener: L
     """Run one job in a worker, guard it, and judge how it ended."""
     supervision = _Supervision(worker, plan, listener, driver)
     try:
-        worker.run(job, last=last)
+        worker.run(job, last=last, waits=supervision.looks_at_boundaries)
         supervision.watch()
         if last and supervision.finished:
             worker.finish(small=supervision.is_small)
@@ -88,6 +88,8 @@ class _Supervision:
     fence: Fence = field(default_factory=NoFence)
     _started: float = field(default_factory=time.monotonic)
     _ledger: Ledger = field(init=False)
+    looks_at_boundaries: bool = field(init=False)
+    """Whether the worker waits there: what a driver says is of the moment in which it is asked."""
     _family: Family = field(init=False)
     _cards: Cards = field(init=False)
     _shard: str | None = None
@@ -103,6 +105,7 @@ class _Supervision:
         self._ledger = Ledger(self.plan.budgets, self.plan.resolve, timeline=timeline)
         self._family = Family(self.worker)
         self._cards = Cards(self.driver, self.worker.pid)
+        self.looks_at_boundaries = not self.driver.why_none
         of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
         if of_memory:
             enforce = next((budget.enforce for budget in of_memory if budget.enforce != "watch"), "watch")
@@ -177,7 +180,8 @@ class _Supervision:
         match message:
             case Boundary():
                 self._cards.look(self._ledger)
-                for answer in self._ledger.cross(message, self.worker.family_with(message.reading)):
+                answers = self._ledger.cross(message, self.worker.family_with(message.reading))
+                for answer in [Looked(), *answers] if self.looks_at_boundaries else answers:
                     self.worker.reply(answer)
             case Said(what):
                 self.listener.said(what)
@@ -247,8 +251,8 @@ class _Supervision:
 
     def wait_for_cards(self) -> None:
         """Until the GPU memory of the worker, which has ended, is back for the next test."""
-        if complaint := self._cards.wait_back(self._ledger.vram):
-            self.notes.append(complaint)
+        complaints = (self._cards.wait_back(self._ledger.vram), self._cards.complaint(self.plan.budgets))
+        self.notes += [complaint for complaint in complaints if complaint]
 
     def result(self) -> Measured:
         """Judge what was seen."""

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
+from pytest_llmmem.core.budgets import counted
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, VramRecord
 from pytest_llmmem.core.sizes import format_size, parse_size, unit_of
 
@@ -61,7 +62,7 @@ def _sentence(budget: BudgetRecord) -> str:
     unit = unit_of(budget.limit)
     limit, actual = format_size(budget.limit_bytes, unit), format_size(budget.actual_bytes, unit)
     expression = "" if _is_size(budget.limit) else f" ({budget.limit})"
-    used = f"wrote {actual}" if budget.kind == "max_disk" else f"used {actual} {budget.count}"
+    used = f"wrote {actual}" if budget.kind == "max_disk" else f"used {actual} {counted(budget.count)}"
     where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
     over = format_size(budget.actual_bytes - budget.limit_bytes, unit)
     return f"{budget.kind} is {limit}{expression}, {used}{where}: {over} over"
@@ -103,9 +104,9 @@ def ending_words(test: TestRecord) -> str:
 
 def limit_words(budget: BudgetRecord) -> str:
     """``"4.00 GB"``; with what it counts where that is something else, ``"4.00 GB VRAM"``, and a block's name."""
-    counted = " resident" if budget.count == "resident" else ""
+    resident = " resident" if budget.count == "resident" else ""
     where = f" in {budget.name!r}" if budget.name else ""
-    return f"{format_size(budget.limit_bytes, unit_of(budget.limit))}{_ELSEWHERE.get(budget.kind, '')}{counted}{where}"
+    return f"{format_size(budget.limit_bytes, unit_of(budget.limit))}{_ELSEWHERE.get(budget.kind, '')}{resident}{where}"
 
 
 def unit_beside(budget: BudgetRecord | None) -> str | None:

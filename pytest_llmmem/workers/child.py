@@ -53,6 +53,7 @@ def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, pa
             run: Run = channel.recv()
         except (EOFError, OSError):
             return
+        voice.waits = run.waits
         run_job(run.job, voice)
         voice.finish()
         if run.last:
@@ -66,6 +67,8 @@ class Voice:
     channel: Channel
     parent_pid: int
     """Whom descriptors are passed to."""
+    waits: bool = False
+    """Whether the parent is waited for at each boundary."""
     _memory: Any = None
     _private_bytes: int = 0
     _anonymous_bytes: int = 0
@@ -119,6 +122,8 @@ class Voice:
         written = probes.written_bytes()
         vram, pinned = torch_memory.read(), torch_memory.read_pinned()
         self.channel.send(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak, vram, pinned))
+        if self.waits:
+            self.channel.recv()
 
     def _copied(self, reading: Reading) -> tuple[int, int]:
         """Inherited pages copied since the last boundary: known, and merely possible."""

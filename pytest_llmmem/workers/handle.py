@@ -88,11 +88,11 @@ class Worker:
             resident_bytes=self.family.resident_bytes + own_resident + reading.resident_bytes - since.resident_bytes,
         )
 
-    def run(self, job: Any, *, last: bool) -> None:
+    def run(self, job: Any, *, last: bool, waits: bool) -> None:
         """Hand over a job. A worker that is gone says so through ``poll``."""
         self.traces.begin()
         with contextlib.suppress(OSError):
-            self.connection.send(Run(job, last))
+            self.connection.send(Run(job, last, waits))
 
     def reply(self, message: Any) -> None:
         with contextlib.suppress(OSError):

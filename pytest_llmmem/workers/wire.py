@@ -22,6 +22,7 @@ __all__ = [
     "Boundary",
     "Channel",
     "Finished",
+    "Looked",
     "Message",
     "Opening",
     "Ready",
@@ -47,6 +48,8 @@ class Run:
 
     job: Any
     last: bool
+    waits: bool
+    """Whether it waits at each boundary until the parent has looked (``Looked``): at what only the parent can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,11 @@ class Boundary:
     """Of each device that the worker uses, its peaks since the last boundary."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the last boundary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Parent to worker: go on beyond the boundary."""
 
 
 @dataclass(frozen=True, slots=True)
