@@ -46,6 +46,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
         "GITHUB_STEP_SUMMARY",
     ):  # pytest and the plugin print more there
         monkeypatch.delenv(name, raising=False)
+    # a file that is written anew within a second, at the same size, would be taken for what was compiled before
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
     def run_(source: str, *arguments: str, timeout_s: float = 60) -> Run:
         pytester.makepyfile(source)

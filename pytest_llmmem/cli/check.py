@@ -39,7 +39,8 @@ def check(
     ]
     session = run_pytest("pytest_llmmem.checks", *options)
     checks = [_described(test) for test in session.tests]
-    held = not any(each["outcome"] in _FAILED for each in checks)
+    unusable = any(reason.startswith("llm_load ") for each in checks for reason in each["reasons"])
+    held = not unusable and not any(each["outcome"] in _FAILED for each in checks)
     if json:
         print_json({"schema": 1, "source": model, "held": held, "checks": checks})
     else:

@@ -72,5 +72,6 @@ def _complaint(*outputs: str) -> str:
     told = next((line for line in lines if line.startswith("--llm-")), None)
     if told:
         # the option that pytest knows, under the name that it has here
+        told = told.replace("--llm-skip-check", "--llm-skip", 1)
         return re.sub(r"^--llm-(?:model=(\S+))?", lambda match: f"MODEL {match[1]}" if match[1] else "--", told)
     return "\n".join(lines[-10:]) or "pytest said nothing"

@@ -29,6 +29,7 @@ class Spending:
     """
 
     def __init__(self, voice: "Voice | None", name: str, limit: object) -> None:
+        __tracebackhide__ = True
         try:
             self._limit = None if limit is None else parse_limit(limit)
         except ValueError as error:
@@ -178,6 +179,7 @@ def memory_window(pytestconfig: pytest.Config) -> Window:
     """The measuring part of ``memory_budget``, for fixtures of any scope."""
 
     def measure(limit: object = None, *, name: str = "memory_budget") -> Spending:
+        __tracebackhide__ = True
         return Spending(pytestconfig.stash.get(VOICE, None), name, limit)
 
     return measure

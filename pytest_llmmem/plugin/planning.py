@@ -14,7 +14,7 @@ from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.engine import LoadPlan
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin.loads import find_strategy, load_of
-from pytest_llmmem.plugin.markers import InWorker, LlmLoad, MaxDisk, MaxRam
+from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
 from pytest_llmmem.plugin.models import source_of
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.trials import FITTING
@@ -46,6 +46,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
             *_disk_budget(item, settings, resolve),
             *vram_budgets(item, settings, resolve),
         )
+        LlmBaseline.of(item)
         _check_load(item, budgets)
         check_device(item, settings)
     except MarkerError as error:

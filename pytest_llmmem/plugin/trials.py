@@ -1,5 +1,7 @@
 """``first_load_that_fits``: strategies are tried in order, each in a worker of its own, before the test itself runs."""
 
+import contextlib
+import io
 from dataclasses import replace
 from typing import Any, Final
 
@@ -32,8 +34,6 @@ def loads_to_try(config: pytest.Config) -> list[Load]:
 
 def try_load(item: pytest.Item, chosen: Load, voice: Voice) -> None:
     """In the worker: load, make the weights resident, and say what was found."""
-    from contextlib import nullcontext
-
     from pytest_llmmem.plugin.models import source_of
 
     config = item.config
@@ -41,18 +41,26 @@ def try_load(item: pytest.Item, chosen: Load, voice: Voice) -> None:
     assert models is not None, "a test with a source has models"
     assert source is not None, "only a test with a model tries loads"
     voice.switch(opens=(Opening("test"), Opening("load")))
+    # no test runs, and so nothing is captured: progress bars would land in the middle of pytest's line
+    output = contextlib.ExitStack()
+    if config.getoption("capture") != "no":
+        output.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        output.enter_context(contextlib.redirect_stderr(io.StringIO()))
     try:
         if reason := find_strategy(config, chosen.strategy).unavailable():
             voice.say(Unusable(reason))
             return
         with scratch_folder(config) as folder:
-            loaded = load(config, models.checkpoint(source), chosen, lambda: nullcontext(_Unmeasured()), folder)
+            loaded = load(
+                config, models.checkpoint(source), chosen, lambda: contextlib.nullcontext(_Unmeasured()), folder
+            )
             voice.switch(closes=1, opens=(Opening("touch"),))
             loaded.touch()
             voice.say(loaded_message(loaded))
     except Exception as error:  # noqa: BLE001 -- whatever a load raises is this trial's result
         voice.say(Raised.of(error))
     finally:
+        output.close()
         voice.switch(closes=2)
 
 
@@ -113,7 +121,7 @@ class TrialHearing:
         ending = "unavailable" if self.unusable else "raised" if self.raised else measured.ending.kind
         return TrialRecord(
             load=chosen.strategy,
-            ending=ending if held or measured.ending.died else "over_budget",
+            ending=ending if held or self.unusable or measured.ending.died else "over_budget",
             fits=not why,
             peak_bytes=peak.peak_bytes if peak else None,
             peak_resident_bytes=peak.peak_resident_bytes if peak else None,

@@ -57,7 +57,7 @@ def visible_cards() -> tuple[str, ...]:
 def find() -> Found:
     """The accelerators of this session; nothing is started where the machine has no device file of one."""
     if not probes.gpu_files_there():
-        return Found(why_none="this machine has no device file of one")
+        return Found(why_none="this machine has no device file of a GPU")
     command = [sys.executable, "-m", "pytest_llmmem.probes.devices"]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)

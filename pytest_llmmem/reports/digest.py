@@ -30,13 +30,13 @@ def _badness(test: TestRecord) -> tuple[int, float, int]:
 
 
 def headline(record: SessionRecord) -> str:
-    """``"3 tests in workers: 2 failed, 1 passed; 1 over budget, 1 crashed"``."""
+    """``"3 isolated tests: 2 failed, 1 passed; 1 over budget, 1 crashed"``."""
     if not record.tests:
         return "No test ran in a worker"
     outcomes = _counted(test.outcome for test in worst_first(record.tests))
     endings = _counted(test.ending.kind.replace("_", " ") for test in record.tests if test.ending.kind not in _ORDINARY)
     count = len(record.tests)
-    return f"{count} test{'s' if count > 1 else ''} in workers: {'; '.join(filter(None, (outcomes, endings)))}"
+    return f"{count} isolated test{'s' if count > 1 else ''}: {'; '.join(filter(None, (outcomes, endings)))}"
 
 
 def _counted(words: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -167,5 +168,20 @@ def test_a_device_that_is_not_there_is_the_one_reason(llmmem: Llmmem, command: t
     done = llmmem(name, "synthetic:tiny-llama", *options, "--device", "xpu:7")
 
     assert done.code == 1
-    assert done.out.splitlines()[-1].endswith("--llm-device=xpu:7: this machine has no device file of one")
+    assert done.out.splitlines()[-1].endswith("--llm-device=xpu:7: this machine has no device file of a GPU")
     assert llmmem(name, "synthetic:tiny-llama", *options, "--device", "gpu").code == 2
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="needs a library that is missing")
+def test_a_load_that_cannot_be_used_does_not_hold(llmmem: Llmmem) -> None:
+    done = llmmem("check", "synthetic:tiny-llama", "--load", "int8")
+
+    assert done.code == 1
+    assert "needs bitsandbytes" in done.out
+
+
+def test_a_check_that_there_is_not_is_refused_by_the_option_s_own_name(llmmem: Llmmem) -> None:
+    done = llmmem("check", "synthetic:tiny-llama", "--skip", "nope")
+
+    assert done.code == 2
+    assert done.err.startswith("llmmem: --skip: 'nope' is not a check")

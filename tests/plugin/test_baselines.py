@@ -133,3 +133,26 @@ def test_an_unusable_file_stops_the_run_before_any_test(
     assert ran.result.ret == pytest.ExitCode.USAGE_ERROR
     ran.result.stderr.fnmatch_lines([complaint])
     assert "it ran" not in ran.text
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["with baselines", "without"])
+def test_a_marker_that_cannot_be_used_fails_its_test_alone(
+    run: Callable[..., Run], pytester: pytest.Pytester, *, there: bool
+) -> None:
+    if there:
+        run("import pytest\n@pytest.mark.in_worker\ndef test_a(): pass", "--llm-baseline-update")
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.in_worker
+        @pytest.mark.llm_baseline(tolerance="x")
+        def test_bad(): pass
+        @pytest.mark.llm_baseline(only=["x"])
+        def test_worse(): pass
+        @pytest.mark.in_worker
+        def test_good(): pass
+        """
+    )
+
+    ran.result.assert_outcomes(passed=1, failed=2)
+    ran.result.stdout.fnmatch_lines(["llm_baseline on *::test_bad: 'x' is not a tolerance*"])

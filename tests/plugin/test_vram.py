@@ -366,7 +366,7 @@ def test_a_model_for_a_device_that_is_not_there_is_not_loaded(run: Callable[...,
     source = "def test_it(loaded_model): assert False, 'not to be run'"
     arguments = ("--llm-model=synthetic:tiny-llama", "--llm-device=cuda:1", "-rs")
 
-    assert "--llm-device=cuda:1: this machine has no device file of one" in run(source, *arguments).text
+    assert "--llm-device=cuda:1: this machine has no device file of a GPU" in run(source, *arguments).text
     run(source, *arguments, "--llm-require-gpu").result.assert_outcomes(failed=1)
 
 

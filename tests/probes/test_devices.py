@@ -31,7 +31,7 @@ def test_nothing_is_started_where_no_device_file_is(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(probes, "gpu_files_there", lambda: False)
     monkeypatch.setattr(subprocess, "run", None)
 
-    assert devices.find() == devices.Found(why_none="this machine has no device file of one")
+    assert devices.find() == devices.Found(why_none="this machine has no device file of a GPU")
 
 
 @needs("torch")

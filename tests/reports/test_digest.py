@@ -34,10 +34,10 @@ def test_a_broken_budget_reads_as_the_failure_did(kind, limit, count, name) -> N
 
 def test_the_headline_counts_outcomes_and_unusual_endings() -> None:
     assert headline(sample()) == (
-        "11 tests in workers: 4 failed, 1 error, 1 xfailed, 4 passed, 1 skipped; "
+        "11 isolated tests: 4 failed, 1 error, 1 xfailed, 4 passed, 1 skipped; "
         "1 over budget, 1 out of memory, 1 crashed, 1 timed out, 1 exited"
     )
-    assert headline(replace(sample(), tests=sample().tests[:1])) == "1 test in workers: 1 passed"
+    assert headline(replace(sample(), tests=sample().tests[:1])) == "1 isolated test: 1 passed"
 
 
 def test_failures_come_first_then_what_is_nearest_to_its_budget() -> None:
