@@ -9,6 +9,8 @@ from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteC
 from pytest_llmmem.cli.output import print_json
 from pytest_llmmem.core.errors import CheckpointError
 
+_FATAL = ("missing", "truncated", "config")
+"""Findings with which no load can succeed."""
 MaxRam = Annotated[str, typer.Option("--max-ram", metavar="LIMIT", help="What a load may use: 8GB, or '50% host'.")]
 
 
@@ -27,7 +29,7 @@ def try_(
     from pytest_llmmem.reports.digest import reasons
     from pytest_llmmem.reports.terminal import trial_table
 
-    broken = [finding for finding in findings(open_checkpoint(model)) if finding.id in {"missing", "truncated"}]
+    broken = [finding for finding in findings(open_checkpoint(model)) if finding.id in _FATAL]
     if broken:
         raise CheckpointError("; ".join(finding.text for finding in broken))
     how = load_options(load or (), device, trust_remote_code=trust_remote_code)

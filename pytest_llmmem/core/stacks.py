@@ -8,7 +8,7 @@ from typing import Final
 
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
 _MACHINERY: Final = re.compile(
-    r"/(_pytest|pluggy|pytest_llmmem|execnet|xdist)/|/pytest/__main__\.py$|/bin/(pytest|py\.test)$|<frozen runpy>"
+    r"/(_pytest|pluggy|pytest_llmmem|execnet|xdist)/|/pytest/__main__\.py$|/bin/(pytest|py\.test)$|<frozen runpy>|^<string>$"
     r"|-packages/pytest_\w+(/|\.py$)"
 )
 _LIBRARY: Final = ("/site-packages/", "/dist-packages/", "/lib/python3", "\\lib\\")

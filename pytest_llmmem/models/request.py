@@ -66,8 +66,12 @@ class LoadRequest:
         return transformers.AutoModel
 
     def from_pretrained(self, **arguments: Any) -> Any:
-        """The model that ``from_pretrained`` makes with these arguments; the test's own options win."""
+        """The model that ``from_pretrained`` makes with these arguments; the test's own options win.
+
+        Raises ``CheckpointError`` without a ``config.json``.
+        """
         __tracebackhide__ = True
+        self._require_config()
         self.passed.update(self._keywords(self._placed(arguments)))
         return self.model_class.from_pretrained(self.checkpoint.path, **self.passed)
 
@@ -78,6 +82,7 @@ class LoadRequest:
 
     def initialised(self) -> Any:
         """A model with random weights, built from the config alone, in the dtype that the installed version gives it."""
+        self._require_config()
         keywords = self._keywords({})
         trust = {"trust_remote_code": True} if "trust_remote_code" in keywords else {}
         config = self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **trust)
@@ -117,6 +122,14 @@ class LoadRequest:
         if trusted and hasattr(self.model_class, "from_config"):  # classes of transformers itself warn about it
             keywords["trust_remote_code"] = True
         return keywords
+
+    def _require_config(self) -> None:
+        if not (self.checkpoint.path / "config.json").exists():
+            msg = (
+                f"--llm-model={self.checkpoint.source}: config.json is not there, and no load knows the model's class "
+                "without it: fetch it"
+            )
+            raise CheckpointError(msg)
 
     def _config(self) -> dict[str, Any]:
         path = self.checkpoint.path / "config.json"

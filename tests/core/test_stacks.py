@@ -10,6 +10,8 @@ Thread 0x2 (most recent call first):
   File "/venv/lib/python3.11/site-packages/torch/nn/functional.py", line 9 in linear
   File "/home/me/repo/tests/test_x.py", line 12 in test_load
   File "/venv/lib/python3.11/site-packages/_pytest/python.py", line 1 in runtest
+  File "/venv/lib/python3.11/site-packages/execnet/gateway_base.py", line 2 in executetask
+  File "<string>", line 8 in <module>
 """
 
 

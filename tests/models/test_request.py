@@ -29,6 +29,15 @@ def test_without_architectures_it_is_the_base_model(tmp_path: Path) -> None:
     assert asked.model_class.__name__ == "AutoModel"
 
 
+@pytest.mark.parametrize("name", ["default", "naive"])
+def test_a_checkpoint_without_a_config_is_told_so(tmp_path: Path, name: str) -> None:
+    checkpoint = written(tmp_path, LLAMA)
+    (checkpoint.path / "config.json").unlink()
+
+    with pytest.raises(CheckpointError, match=r"^--llm-model=synthetic:made: config\.json is not there"):
+        load(request(checkpoint, tmp_path), name)
+
+
 def test_an_architecture_that_is_not_there_is_named(tmp_path: Path) -> None:
     asked = with_config(tmp_path, architectures=["MadeUpForCausalLM"])
 
