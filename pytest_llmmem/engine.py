@@ -2,18 +2,17 @@
 
 import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pytest_llmmem import probes
 from pytest_llmmem.cards import Cards
-from pytest_llmmem.core.budgets import Budget, Limit
 from pytest_llmmem.core.guard import Guarded, Machine, why_stop
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, Evidence, StopReason, judge_ending
 from pytest_llmmem.core.pace import Look, Pace
 from pytest_llmmem.core.places import describe_place
+from pytest_llmmem.core.plan import LoadPlan
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import parse_stack
 from pytest_llmmem.core.timeline import Timeline
@@ -30,20 +29,6 @@ _UNSEEN_VRAM: Final = (
     "what it had of it between then and the worker's death is unknown"
 )
 _SMALL_BYTES: Final = 64 * 2**20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadPlan:
-    """What is known of a test before it runs."""
-
-    budgets: tuple[Budget, ...] = ()
-    timeout_s: float | None = None
-    reserve_bytes: int = 0
-    resolve: Callable[[Limit], int]
-    """Bytes of a limit that only the test itself names (``memory_budget``); ``ValueError`` if it cannot be known."""
-    shards: tuple[str, ...] = ()
-    """Files of the checkpoint that may be loaded, in order."""
-    draws_timeline: bool = False
 
 
 class Listener(Protocol):
@@ -140,7 +125,7 @@ class _Supervision:
         elif reading is None or self._ledger.whole is None:
             if self._timed_out():
                 self._stop("timed_out")
-        elif look == "survey" or (reading is not self._last_reading and reading != self._last_reading):
+        elif look == "survey" or reading != self._last_reading:
             self._take_in(reading, look, now)
 
     def _take_in(self, reading: Reading, look: Look, now: float) -> None:
@@ -210,7 +195,7 @@ class _Supervision:
             )
             for window, budget in self._ledger.standing()
         )
-        self._pace.room(min((budget.room_bytes for budget in guarded), default=None), reading.used_bytes, now)
+        self._pace.room(min((budget.ahead_bytes for budget in guarded), default=None), reading.used_bytes, now)
         if self.fence.name != "watch" and guarded:
             self.fence.tick(guarded[0].used_bytes, reading)
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)

@@ -42,6 +42,7 @@ class Ledger:
     _driver: tuple[DriverReading, ...] = ()
     """What the driver said last."""
     _vram_held_bytes: int = 0
+    """On all devices together, as of then."""
     _written_before_bytes: int | None = None
     _written_bytes: int = 0
     _drawn_peak_bytes: int = 0
@@ -115,11 +116,6 @@ class Ledger:
         for opened in self._opened:
             opened.vram.add_driver(ours)
         self._vram_held_bytes = self.vram.held_bytes(ours)
-
-    @property
-    def vram_held_bytes(self) -> int:
-        """What the job holds on all devices together, by the driver, as far as it was asked."""
-        return self._vram_held_bytes
 
     def wrote(self, written_bytes: int | None) -> None:
         """Take in what the worker has written to storage since it began; ``None`` when that is unknown."""

@@ -23,6 +23,11 @@ class Guarded:
         return self.limit_bytes * (1 if self.stops_at_limit else FINISH_FACTOR) - self.used_bytes
 
     @property
+    def ahead_bytes(self) -> int:
+        """What may still be used before something is to be done: at the limit a stack is taken, beyond it the test is stopped."""
+        return self.room_bytes if self.breached else self.limit_bytes - self.used_bytes
+
+    @property
     def breached(self) -> bool:
         return self.used_bytes > self.limit_bytes
 

@@ -62,7 +62,7 @@ class Pace:
         self._changed_s = now_s
 
     def room(self, room_bytes: int | None, used_bytes: int, now_s: float) -> None:
-        """What may still be used before the test is stopped, ``None`` without a limit; and what is used now."""
+        """What may still be used before something is to be done, ``None`` without a limit; and what is used now."""
         self._pace = self._pace_of(used_bytes, now_s)
         self._room_bytes, self._used_bytes, self._used_s = room_bytes, used_bytes, now_s
         self.near = room_bytes is not None and room_bytes < self._pace * _AHEAD_S

@@ -11,8 +11,9 @@ import pytest
 
 from pytest_llmmem.baselines.values import median_run
 from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.core.plan import LoadPlan
 from pytest_llmmem.core.records import TestRecord, TrialRecord
-from pytest_llmmem.engine import LoadPlan, measure
+from pytest_llmmem.engine import measure
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin import baselining, bridge, recording
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
@@ -28,7 +29,7 @@ from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS
 from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
 from pytest_llmmem.plugin.turns import Turns
-from pytest_llmmem.plugin.vram import caps_of, history_file, history_notes, spread_workers
+from pytest_llmmem.plugin.vram import caps_of, find_driver, history_file, history_notes, spread_workers
 from pytest_llmmem.probes import driver
 from pytest_llmmem.workers.handle import Worker
 
@@ -51,19 +52,14 @@ class Isolation:
         path = baselining.baselines_path(config, settings)
         self._judge = baselining.Judge(path, settings) if path else None
         self._turns = Turns(config, self.isolated)
-        self._driver = self._find_driver()
+        plans = [isolated.plan for isolated in self.isolated.values() if isolated.plan]
+        self._driver = find_driver(plans, settings)
         self._group: Worker | None = None
         """The worker that the next test of the same group goes on in."""
         make_base_temp(config)
         self._pool: Pool = open_pool(
             config, settings, items, jobs=len(self._planned()), model_types=sorted(self._model_types())
         )
-
-    def _find_driver(self) -> driver.Driver:
-        """Who is asked about GPUs: nobody, unless a test has a budget of their memory, or its model goes there."""
-        plans = [isolated.plan for isolated in self.isolated.values() if isolated.plan]
-        wanted = self._settings.device or any(budget.kind == "max_vram" for plan in plans for budget in plan.budgets)
-        return driver.find() if wanted else driver.NoDriver("no test needs a GPU")
 
     def _planned(self) -> list[pytest.Item]:
         """The tests that will run; the others are skipped, or have a marker that cannot be used."""

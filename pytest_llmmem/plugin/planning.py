@@ -11,7 +11,7 @@ from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Limit, terms_of
 from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError
 from pytest_llmmem.core.guard import default_reserve_bytes
-from pytest_llmmem.engine import LoadPlan
+from pytest_llmmem.core.plan import LoadPlan
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin.loads import find_strategy, load_of
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam

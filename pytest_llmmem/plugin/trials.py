@@ -8,9 +8,9 @@ from typing import Any, Final
 import pytest
 
 from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.plan import LoadPlan
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.records import TrialRecord
-from pytest_llmmem.engine import LoadPlan
 from pytest_llmmem.plugin.loads import Load, find_strategy, load, own_strategies, scratch_folder
 from pytest_llmmem.plugin.said import Loaded, Raised, Unusable
 from pytest_llmmem.plugin.state import MODELS, SETTINGS

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, MarkerError
+from pytest_llmmem.core.plan import LoadPlan
 from pytest_llmmem.plugin.markers import MaxVram
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.trials import FITTING
@@ -116,6 +117,12 @@ def spread_workers(config: pytest.Config, settings: Settings, items: Iterable[py
         os.environ[devices.VISIBLE] = ",".join((*cards[first:], *cards[:first]))
 
 
+def find_driver(plans: Iterable[LoadPlan], settings: Settings) -> driver.Driver:
+    """Who is asked about GPUs: nobody, unless a test has a budget of their memory, or its model goes there."""
+    wanted = settings.device or any(budget.kind == "max_vram" for plan in plans for budget in plan.budgets)
+    return driver.find() if wanted else driver.NoDriver("no test needs a GPU")
+
+
 class Allocator:
     """In the worker: torch's allocator of the running test; an error of it is the test's own."""
 
@@ -147,6 +154,8 @@ class Allocator:
         while self._capped:
             torch_memory.uncap(self._capped.pop())
         if self._history_file:
-            with contextlib.suppress(OSError):  # the parent says that it is not there
+            with contextlib.suppress(
+                Exception
+            ):  # whatever torch or a disk raises: the parent says that it is not there
                 torch_memory.write_history(self._history_file)
         self._history_file = None

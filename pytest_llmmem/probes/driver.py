@@ -12,7 +12,6 @@ from typing import Any, Final, Protocol
 from pytest_llmmem.core.vram import DriverReading
 from pytest_llmmem.probes import devices
 from pytest_llmmem.probes.devices import Device
-from pytest_llmmem.probes.nvml_sampler import Usage
 
 _START_S: Final = 30.0
 _ANSWER_S: Final = 2.0
@@ -70,16 +69,8 @@ class Nvml:
         if self.why_none:
             return ()
         said = self._hear(0.0) if self._owes else self._question(pids)
-        usages = {card: Usage(**usage) for card, usage in said.items() if card in self._names}
         return tuple(
-            DriverReading(
-                device=self._names[card],
-                used_bytes=usage.used_bytes,
-                peak_used_bytes=usage.peak_used_bytes,
-                own_bytes=usage.own_bytes,
-                peak_own_bytes=usage.peak_own_bytes,
-            )
-            for card, usage in usages.items()
+            DriverReading(device=self._names[card], **usage) for card, usage in said.items() if card in self._names
         )
 
     def close(self) -> None:

@@ -18,10 +18,11 @@ _INTERVAL_S: Final = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """One card's memory in bytes; ``own`` is what the processes asked about hold, ``None`` where none of them is listed.
+    """One card's memory in bytes, under the names of ``DriverReading``.
 
-    A driver lists no process, or others than ours, inside containers whose process ids are not the host's; and it lists
-    them without sizes under Windows' own driver model.
+    ``own`` is what the processes asked about hold, ``None`` where none of them is listed. A driver lists no process, or
+    others than ours, inside containers whose process ids are not the host's; and it lists them without sizes under
+    Windows' own driver model.
     """
 
     used_bytes: int

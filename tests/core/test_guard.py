@@ -13,6 +13,11 @@ def test_a_test_over_its_budget_may_finish_until_twice_the_budget() -> None:
     assert why_stop((guarded(201),), None, elapsed_s=1, timeout_s=None) == "over_budget"
 
 
+def test_what_lies_ahead_is_the_limit_and_beyond_it_the_stop() -> None:
+    assert [guarded(used).ahead_bytes for used in (60, 100, 101, 150)] == [40, 0, 99, 50]
+    assert [guarded(used, stops=True).ahead_bytes for used in (60, 101)] == [40, -1]
+
+
 def test_a_test_that_stops_does_so_right_over_its_budget() -> None:
     assert why_stop((guarded(100, stops=True),), None, elapsed_s=1, timeout_s=None) is None
     assert why_stop((guarded(101, stops=True),), None, elapsed_s=1, timeout_s=None) == "over_budget"
