@@ -84,6 +84,9 @@ def parse_limit(value: object) -> Limit:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         msg = f"{value!r} is not a limit: write {ACCEPTED}"
         raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad limit, whatever is wrong with it
+    if isinstance(value, float) and value % 1 > 0:
+        msg = f"{value!r} is not a limit: a number without a unit is bytes; write '{value:g}GB', say"
+        raise ValueError(msg)
     text = value if isinstance(value, str) else f"{value:.0f}B"
     limit = Limit(text=text.strip() if isinstance(value, str) else format_size(value), products=_parse(text))
     if not limit.terms and limit.bytes({}) <= 0:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Self
 
 import pytest
@@ -15,6 +15,7 @@ from pytest_llmmem.plugin.state import MODELS, SETTINGS, TRIALS, VOICE
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.readings import Peak
+    from pytest_llmmem.core.records import TrialRecord
     from pytest_llmmem.models.checkpoint import Checkpoint
     from pytest_llmmem.models.loaded import LoadedModel
     from pytest_llmmem.models.sources import Source
@@ -125,12 +126,17 @@ def first_load_that_fits(
     trials = pytestconfig.stash.get(TRIALS, None)
     if trials is None:
         pytest.skip("first_load_that_fits tries loads in workers, and nothing is isolated here")
-    fitting = next((trial for trial in trials if trial.fits), None)
-    if fitting is None:
-        from pytest_llmmem.reports.terminal import trial_table
+    yield from _load(model_checkpoint, Load(_fitting(trials)), memory_window, pytestconfig)
 
-        pytest.fail("\n".join(("no load fits:", *trial_table(trials))), pytrace=False)
-    yield from _load(model_checkpoint, Load(fitting.load), memory_window, pytestconfig)
+
+def _fitting(trials: "Sequence[TrialRecord]") -> str:
+    """The name of the first load that fits."""
+    for trial in trials:
+        if trial.fits:
+            return trial.load
+    from pytest_llmmem.reports.terminal import trial_table
+
+    pytest.fail("\n".join(("no load fits:", *trial_table(trials))), pytrace=False)
 
 
 def _load(
@@ -155,7 +161,6 @@ def _load(
 @contextlib.contextmanager
 def _failing_plainly() -> Generator[None]:
     """An error of ours is a sentence that needs no traceback."""
-    __tracebackhide__ = True
     try:
         yield
     except LlmmemError as error:

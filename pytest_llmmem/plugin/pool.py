@@ -6,12 +6,10 @@ import os
 import select
 import signal
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol
 
 import pytest
@@ -21,6 +19,7 @@ from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.models.following import find_readers
 from pytest_llmmem.plugin.inside import Inside, item_keys
 from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.workers.folders import SessionFolder
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.spawned import Spawner
 from pytest_llmmem.workers.traces import Traces
@@ -47,7 +46,7 @@ class Pool:
     reason: str
     """Why it is not the kind that ``auto`` prefers; empty when it is."""
     source: Source
-    folder: "tempfile.TemporaryDirectory[str]"
+    folder: SessionFolder
     traces: Traces
     _ends_on_sigterm: bool = False
 
@@ -64,7 +63,7 @@ class Pool:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.source.close()
         self.traces.close()
-        self.folder.cleanup()
+        self.folder.remove()
 
 
 def open_pool(
@@ -75,8 +74,8 @@ def open_pool(
     if reason and settings.worker == "fork":
         msg = f"--llm-worker=fork: {reason}: use 'auto' or 'spawn'"
         raise SettingError(msg)
-    folder = tempfile.TemporaryDirectory(prefix="llmmem-")
-    traces = Traces.create(Path(folder.name))
+    folder = SessionFolder()
+    traces = Traces.create(folder.path)
     if sys.platform == "linux" and not reason and settings.worker != "spawn":
         from pytest_llmmem.workers.forked import Forker
 

@@ -35,7 +35,8 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
     if verbosity <= 1:
         yield from (f"note: {test.nodeid}: {note}" for test in shown for note in notes_of(test))
     for test in shown:
-        if test.trials:
+        # of a test for which none fits, its failure shows them
+        if any(trial.fits for trial in test.trials):
             yield f"loads tried for {test.nodeid}:"
             yield from trial_table(test.trials)
     if verbosity > 1:

@@ -104,6 +104,9 @@ def test_loads_are_tried_until_one_fits(run: Callable[..., Run]) -> None:
         "  naive  *over budget: max_ram is 15.0 MB, used *",
         "*first_load_that_fits on *test_without_a_limit*: fits into what? mark the test with max_ram*",
     ])  # fmt: skip
+    ran.result.stdout.fnmatch_lines(["loads tried for *test_fits*:"])
+    ran.result.stdout.no_fnmatch_line("loads tried for *test_none_fits*:")
+    ran.result.stdout.no_fnmatch_line("All traceback entries are hidden*")
 
 
 def test_a_death_says_where_in_the_load_it_was(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
