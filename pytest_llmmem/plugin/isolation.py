@@ -1,84 +1,45 @@
 """pytest in the parent: gives isolated tests to workers and replays what they report."""
 
-import contextlib
-import dataclasses
 import faulthandler
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
-from pytest_llmmem.baselines.values import median_run
-from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.core.plan import LoadPlan
-from pytest_llmmem.core.records import TestRecord, TrialRecord
-from pytest_llmmem.engine import measure
-from pytest_llmmem.models.checkpoint import Checkpoint
-from pytest_llmmem.plugin import baselining, bridge, recording
+from pytest_llmmem.plugin import bridge, recording
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
-from pytest_llmmem.plugin.explaining import explain
-from pytest_llmmem.plugin.hearing import Hearing
-from pytest_llmmem.plugin.inside import item_keys
-from pytest_llmmem.plugin.planning import Isolated, plan_item
-from pytest_llmmem.plugin.pool import Pool, open_pool
-from pytest_llmmem.plugin.progress import Progress
-from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Trial
+from pytest_llmmem.plugin.planning import plan_item
+from pytest_llmmem.plugin.running import TIMEOUT, Runner
+from pytest_llmmem.plugin.said import Aborted
 from pytest_llmmem.plugin.selection import is_isolated
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS
-from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
-from pytest_llmmem.plugin.turns import Turns
-from pytest_llmmem.plugin.vram import caps_of, find_driver, history_file, history_notes, spread_workers
-from pytest_llmmem.probes import driver
-from pytest_llmmem.workers.handle import Worker
-
-TIMEOUT: Final = pytest.StashKey[float]()
-"""The limit that pytest-timeout has worked out for an item."""
+from pytest_llmmem.plugin.vram import spread_workers
 
 
 class Isolation:
     """The parent's role; registered only when there is something to isolate."""
 
     def __init__(self, config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> None:
-        self._config = config
         self._settings = settings
         spread_workers(config, settings, items)
         models = config.stash[MODELS]
         find = models.checkpoint_of if models else lambda _: None
-        self._find_checkpoint = find
-        self._keys: dict[pytest.Item, ItemKey] = {item: key for key, item in item_keys(items).items()}
-        self.isolated = {item: plan_item(item, settings, find) for item in items if is_isolated(item, settings)}
-        path = baselining.baselines_path(config, settings)
-        self._judge = baselining.Judge(path, settings) if path else None
-        self._turns = Turns(config, self.isolated)
-        plans = [isolated.plan for isolated in self.isolated.values() if isolated.plan]
-        self._driver = find_driver(plans, settings)
-        self._group: Worker | None = None
-        """The worker that the next test of the same group goes on in."""
+        self._isolated = {item: plan_item(item, settings, find) for item in items if is_isolated(item, settings)}
         make_base_temp(config)
-        self._pool: Pool = open_pool(
-            config, settings, items, jobs=len(self._planned()), model_types=sorted(self._model_types())
-        )
-
-    def _planned(self) -> list[pytest.Item]:
-        """The tests that will run; the others are skipped, or have a marker that cannot be used."""
-        return [item for item, isolated in self.isolated.items() if isolated.plan]
-
-    def _model_types(self) -> set[str]:
-        """Architectures that isolated tests will load, by themselves or through ``loaded_model``."""
-        checkpoints = [self._find(item) for item in self._planned()]
-        return {checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint}
+        self._runner = Runner(config, settings, items, self._isolated)
 
     def describe(self) -> str:
         """One line: how many tests are isolated, and how."""
-        reason = f" ({self._pool.reason})" if self._pool.reason else ""
+        pool = self._runner.pool
+        planned = sum(isolated.plan is not None for isolated in self._isolated.values())
+        reason = f" ({pool.reason})" if pool.reason else ""
         malloc = ", malloc steady" if self._settings.malloc == "steady" else ""
-        return f"llmmem: {len(self._planned())} isolated in workers by {self._pool.kind}{reason}{malloc}"
+        return f"llmmem: {planned} isolated in workers by {pool.kind}{reason}{malloc}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-        isolated = self.isolated.get(item)
+        isolated = self._isolated.get(item)
         if isolated is None:
             return None
         # pytest's faulthandler_timeout would dump, or even end, this process; it is armed in the worker as well
@@ -86,11 +47,11 @@ class Isolation:
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         aborted = None
         if isolated.why_skipped:
-            reports = _not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
+            reports = recording.not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
         elif isolated.plan is None:
-            reports = _complaint(item, isolated.complaint)
+            reports = recording.not_run(item, bridge.complaint_reports(item, isolated.complaint), isolated.complaint)
         else:
-            reports, aborted = self._run_in_turn(item, nextitem, isolated)
+            reports, aborted = self._runner.run(item, nextitem, isolated)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
@@ -98,135 +59,6 @@ class Isolation:
         if aborted is not None:
             _abort(item.session, aborted)
         return True
-
-    def _run_in_turn(
-        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
-    ) -> tuple[list[pytest.TestReport], Aborted | None]:
-        """Run a test when what it may use is free."""
-        try:
-            self._turns.begin(item, isolated)
-            return self._run(item, nextitem, isolated)
-        finally:
-            if self._group is None:
-                self._turns.end()
-
-    def _run(
-        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
-    ) -> tuple[list[pytest.TestReport], Aborted | None]:
-        """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
-        trials = self._try_loads(item, isolated) if is_asked_by(item) and self._find(item) else ()
-        runs = [self._run_once(item, nextitem, isolated, trials)]
-        while len(runs) < self._settings.repeat and runs[-1].can_be_repeated and isolated.group is None:
-            runs.append(self._run_once(item, nextitem, isolated, trials))
-        if runs[-1].record is None:
-            return runs[-1].reports, runs[-1].aborted
-        records = [run.record for run in runs if run.record]
-        chosen = runs[-1] if not runs[-1].can_be_repeated else runs[records.index(median_run(records))]
-        assert chosen.record is not None, "the others have left already"
-        record = chosen.record
-        if len(runs) > 1:
-            peaks = tuple(record.ram.peak_bytes for record in records if record.ram)
-            record = dataclasses.replace(record, run_peaks_bytes=peaks)
-        reports = chosen.reports
-        if self._judge is not None and (comparison := self._judge.judge(item, records)):
-            reports = bridge.with_comparison(item, reports, comparison)
-            record = dataclasses.replace(
-                record, outcome=recording.outcome_of(reports), baseline=baselining.record_of(comparison)
-            )
-        recording.attach(reports, record)
-        return reports, chosen.aborted
-
-    def _run_once(
-        self,
-        item: pytest.Item,
-        nextitem: pytest.Item | None,
-        isolated: Isolated,
-        trials: tuple[TrialRecord, ...],
-    ) -> "_Ran":
-        goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
-        worker, self._group = self._group, None
-        worker = worker or self._take()
-        if worker is None:
-            return _Ran(_complaint(item, f"no worker could be made: {self._startup()}"))
-        hearing = Hearing(item, Progress.of(self._config, item, self._find))
-        plan = self._plan(item, isolated)
-        history = history_file(item, plan.budgets, self._settings)
-        following = self._keys[nextitem] if goes_on and nextitem else None
-        job = Job(self._keys[item], following, trials, caps_of(plan.budgets), history)
-        if nextitem is not None and not goes_on:
-            self._pool.source.prepare()
-        try:
-            measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing, driver=self._driver)
-        except KeyboardInterrupt:
-            msg = f"while {item.nodeid} ran"
-            raise KeyboardInterrupt(msg) from None
-        finally:
-            hearing.progress_line.erase()
-            if worker.exit is not None:
-                self._pool.traces.sweep()
-        if goes_on and not worker.doomed and worker.exit is None:
-            self._group = worker
-        elif goes_on:
-            # its stop came too late for this test, and must not reach the next one
-            worker.kill()
-            worker.close()
-        model = hearing.model(self._find(item))
-        measured = dataclasses.replace(
-            measured,
-            notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes, *history_notes(history)),
-        )
-        reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
-        diagnosis = explain(reports, measured, ending, hearing, self._find(item))
-        record = recording.record_of(
-            item, reports, measured, ending, model, raised=hearing.raised, trials=trials, diagnosis=diagnosis
-        )
-        return _Ran(reports, record, hearing.aborted)
-
-    def _take(self) -> Worker | None:
-        with contextlib.suppress(EOFError, OSError):
-            return self._pool.source.take()
-        return None
-
-    def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
-        """Strategies in order, until one fits."""
-        trials: list[TrialRecord] = []
-        plan = trial_plan(self._plan(item, isolated))
-        for load in loads_to_try(self._config):
-            worker = self._take()
-            if worker is None:
-                break
-            self._pool.source.prepare()
-            hearing = TrialHearing()
-            trial = Trial(self._keys[item], load)
-            measured = measure(worker, trial, last=True, plan=plan, listener=hearing, driver=self._driver)
-            self._pool.traces.sweep()
-            trials.append(hearing.record(load, measured))
-            if trials[-1].fits:
-                break
-        return tuple(trials)
-
-    def _plan(self, item: pytest.Item, isolated: Isolated) -> LoadPlan:
-        assert isolated.plan is not None, "only planned tests run"
-        timeout_s = isolated.plan.timeout_s or item.stash.get(TIMEOUT, None)
-        return dataclasses.replace(isolated.plan, timeout_s=timeout_s)
-
-    def _group_of(self, item: pytest.Item | None) -> str | None:
-        isolated = self.isolated.get(item) if item is not None else None
-        return isolated.group if isolated else None
-
-    def _find(self, item: pytest.Item) -> Checkpoint | None:
-        try:
-            return self._find_checkpoint(item)
-        except LlmmemError:
-            return None  # the fixture raises it, inside the test
-
-    def _startup(self) -> str:
-        output = getattr(self._pool.source, "startup_output", None)
-        if output is None:
-            return "the process that makes them is gone"
-        output.seek(0)
-        tail: str = output.read()[-2000:].decode(errors="replace")
-        return f"pytest ended before it was ready:\n{tail}"
 
     def _tear_down(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         call = pytest.CallInfo.from_call(
@@ -241,52 +73,23 @@ class Isolation:
         try:
             return (yield)
         finally:
-            self._pool.source.drain()
+            self._runner.drain()
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
         """pytest-timeout's limit of an isolated test becomes the worker's: enforced from outside."""
-        if item not in self.isolated:
+        if item not in self._isolated:
             return None
         item.stash[TIMEOUT] = float(settings.timeout)
         return True
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_cancel_timer(self, item: pytest.Item) -> bool | None:
-        return True if item in self.isolated else None
+        return True if item in self._isolated else None
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        if self._group is not None:
-            self._group.kill()
-            self._group.close()
-        self._turns.end()
-        self._pool.close()
-        driver.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """One run of a test."""
-
-    reports: list[pytest.TestReport]
-    record: TestRecord | None = None
-    """``None`` when there was no worker for it."""
-    aborted: Aborted | None = None
-
-    @property
-    def can_be_repeated(self) -> bool:
-        """Whether it went as it should."""
-        return self.record is not None and self.record.outcome in {"passed", "xfailed"} and self.aborted is None
-
-
-def _complaint(item: pytest.Item, message: str) -> list[pytest.TestReport]:
-    return _not_run(item, bridge.complaint_reports(item, message), message)
-
-
-def _not_run(item: pytest.Item, reports: list[pytest.TestReport], reason: str) -> list[pytest.TestReport]:
-    recording.attach(reports, recording.record_without_run(item, reports, reason))
-    return reports
+        self._runner.close()
 
 
 def _abort(session: pytest.Session, aborted: Aborted) -> None:

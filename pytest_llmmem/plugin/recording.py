@@ -99,11 +99,11 @@ def record_of(
     )
 
 
-def record_without_run(item: pytest.Item, reports: Sequence[pytest.TestReport], reason: str) -> TestRecord:
-    """Of a test that could not be run at all, or is not for this machine."""
+def not_run(item: pytest.Item, reports: list[pytest.TestReport], reason: str) -> list[pytest.TestReport]:
+    """The reports, a record attached, of a test that could not be run at all, or is not for this machine."""
     outcome = outcome_of(reports)
     failed = EndingRecord(kind="raised", phase="call", error=f"Failed: {reason}")
-    return TestRecord(
+    record = TestRecord(
         nodeid=item.nodeid,
         outcome=outcome,
         duration_s=0.0,
@@ -111,6 +111,8 @@ def record_without_run(item: pytest.Item, reports: Sequence[pytest.TestReport], 
         ram=None,
         location=_location(item),
     )
+    attach(reports, record)
+    return reports
 
 
 def outcome_of(reports: Sequence[pytest.TestReport]) -> Outcome:

@@ -1,4 +1,4 @@
-"""A session's folder, for what its workers leave; and the folders of sessions that were killed, offloaded weights in them."""
+"""A session's folder for what its workers leave, and the folders of sessions that were killed, offloaded weights in them."""
 
 import contextlib
 import shutil

@@ -1,0 +1,220 @@
+"""Runs isolated tests: takes a worker for each, has it measured and judged, and completes its reports."""
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from pytest_llmmem.baselines.values import median_run
+from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.core.plan import LoadPlan
+from pytest_llmmem.core.records import TestRecord, TrialRecord
+from pytest_llmmem.engine import measure
+from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.plugin import baselining, bridge, recording
+from pytest_llmmem.plugin.explaining import explain
+from pytest_llmmem.plugin.hearing import Hearing
+from pytest_llmmem.plugin.inside import item_keys
+from pytest_llmmem.plugin.planning import Isolated
+from pytest_llmmem.plugin.pool import Pool, open_pool
+from pytest_llmmem.plugin.progress import Progress
+from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Trial
+from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.state import MODELS
+from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
+from pytest_llmmem.plugin.turns import Turns
+from pytest_llmmem.plugin.vram import caps_of, find_driver, history_file, history_notes
+from pytest_llmmem.probes import driver
+from pytest_llmmem.workers.handle import Worker
+
+TIMEOUT: Final = pytest.StashKey[float]()
+"""The limit that pytest-timeout has worked out for an item."""
+
+
+class Runner:
+    """The isolated tests of a session, one after the other: each in a worker of its own, a group's in one."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        items: list[pytest.Item],
+        isolated: Mapping[pytest.Item, Isolated],
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._isolated = isolated
+        self._keys: dict[pytest.Item, ItemKey] = {item: key for key, item in item_keys(items).items()}
+        path = baselining.baselines_path(config, settings)
+        self._judge = baselining.Judge(path, settings) if path else None
+        self._turns = Turns(config, isolated)
+        plans = {item: one.plan for item, one in isolated.items() if one.plan}
+        self._driver = find_driver(list(plans.values()), settings)
+        self._group: Worker | None = None
+        """The worker that the next test of the same group goes on in."""
+        # architectures that tests will load, by themselves or through ``loaded_model``
+        checkpoints = [self._find(item) for item in plans]
+        model_types = {checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint}
+        self.pool: Pool = open_pool(config, settings, items, jobs=len(plans), model_types=sorted(model_types))
+
+    def run(
+        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
+    ) -> tuple[list[pytest.TestReport], Aborted | None]:
+        """Run a test when what it may use is free. Returns its reports, and whether it asked to end the session."""
+        try:
+            self._turns.begin(item, isolated)
+            return self._run(item, nextitem, isolated)
+        finally:
+            if self._group is None:
+                self._turns.end()
+
+    def drain(self) -> None:
+        """Wait until every worker has left."""
+        self.pool.source.drain()
+
+    def close(self) -> None:
+        """End every process, and remove every file of ours."""
+        if self._group is not None:
+            self._group.kill()
+            self._group.close()
+        self._turns.end()
+        self.pool.close()
+        driver.close()
+
+    def _run(
+        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
+    ) -> tuple[list[pytest.TestReport], Aborted | None]:
+        """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
+        trials = self._try_loads(item, isolated) if is_asked_by(item) and self._find(item) else ()
+        runs = [self._run_once(item, nextitem, isolated, trials)]
+        while len(runs) < self._settings.repeat and runs[-1].can_be_repeated and isolated.group is None:
+            runs.append(self._run_once(item, nextitem, isolated, trials))
+        if runs[-1].record is None:
+            return runs[-1].reports, runs[-1].aborted
+        records = [run.record for run in runs if run.record]
+        chosen = runs[-1] if not runs[-1].can_be_repeated else runs[records.index(median_run(records))]
+        assert chosen.record is not None, "the others have left already"
+        record = chosen.record
+        if len(runs) > 1:
+            peaks = tuple(record.ram.peak_bytes for record in records if record.ram)
+            record = dataclasses.replace(record, run_peaks_bytes=peaks)
+        reports = chosen.reports
+        if self._judge is not None and (comparison := self._judge.judge(item, records)):
+            reports = bridge.with_comparison(item, reports, comparison)
+            record = dataclasses.replace(
+                record, outcome=recording.outcome_of(reports), baseline=baselining.record_of(comparison)
+            )
+        recording.attach(reports, record)
+        return reports, chosen.aborted
+
+    def _run_once(
+        self,
+        item: pytest.Item,
+        nextitem: pytest.Item | None,
+        isolated: Isolated,
+        trials: tuple[TrialRecord, ...],
+    ) -> "_Ran":
+        goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
+        worker, self._group = self._group, None
+        worker = worker or self._take()
+        if worker is None:
+            complaint = f"no worker could be made: {self._startup()}"
+            return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
+        hearing = Hearing(item, Progress.of(self._config, item, self._find))
+        plan = self._plan(item, isolated)
+        history = history_file(item, plan.budgets, self._settings)
+        following = self._keys[nextitem] if goes_on and nextitem else None
+        job = Job(self._keys[item], following, trials, caps_of(plan.budgets), history)
+        if nextitem is not None and not goes_on:
+            self.pool.source.prepare()
+        try:
+            measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing, driver=self._driver)
+        except KeyboardInterrupt:
+            msg = f"while {item.nodeid} ran"
+            raise KeyboardInterrupt(msg) from None
+        finally:
+            hearing.progress_line.erase()
+            if worker.exit is not None:
+                self.pool.traces.sweep()
+        if goes_on and not worker.doomed and worker.exit is None:
+            self._group = worker
+        elif goes_on:
+            # its stop came too late for this test, and must not reach the next one
+            worker.kill()
+            worker.close()
+        model = hearing.model(self._find(item))
+        measured = dataclasses.replace(
+            measured,
+            notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes, *history_notes(history)),
+        )
+        reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
+        diagnosis = explain(reports, measured, ending, hearing, self._find(item))
+        record = recording.record_of(
+            item, reports, measured, ending, model, raised=hearing.raised, trials=trials, diagnosis=diagnosis
+        )
+        return _Ran(reports, record, hearing.aborted)
+
+    def _take(self) -> Worker | None:
+        with contextlib.suppress(EOFError, OSError):
+            return self.pool.source.take()
+        return None
+
+    def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
+        """Strategies in order, until one fits."""
+        trials: list[TrialRecord] = []
+        plan = trial_plan(self._plan(item, isolated))
+        for load in loads_to_try(self._config):
+            worker = self._take()
+            if worker is None:
+                break
+            self.pool.source.prepare()
+            hearing = TrialHearing()
+            trial = Trial(self._keys[item], load)
+            measured = measure(worker, trial, last=True, plan=plan, listener=hearing, driver=self._driver)
+            self.pool.traces.sweep()
+            trials.append(hearing.record(load, measured))
+            if trials[-1].fits:
+                break
+        return tuple(trials)
+
+    def _plan(self, item: pytest.Item, isolated: Isolated) -> LoadPlan:
+        assert isolated.plan is not None, "only planned tests run"
+        timeout_s = isolated.plan.timeout_s or item.stash.get(TIMEOUT, None)
+        return dataclasses.replace(isolated.plan, timeout_s=timeout_s)
+
+    def _group_of(self, item: pytest.Item | None) -> str | None:
+        isolated = self._isolated.get(item) if item is not None else None
+        return isolated.group if isolated else None
+
+    def _find(self, item: pytest.Item) -> Checkpoint | None:
+        models = self._config.stash[MODELS]
+        try:
+            return models.checkpoint_of(item) if models else None
+        except LlmmemError:
+            return None  # the fixture raises it, inside the test
+
+    def _startup(self) -> str:
+        output = getattr(self.pool.source, "startup_output", None)
+        if output is None:
+            return "the process that makes them is gone"
+        output.seek(0)
+        tail: str = output.read()[-2000:].decode(errors="replace")
+        return f"pytest ended before it was ready:\n{tail}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """One run of a test."""
+
+    reports: list[pytest.TestReport]
+    record: TestRecord | None = None
+    """``None`` when there was no worker for it."""
+    aborted: Aborted | None = None
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether it went as it should."""
+        return self.record is not None and self.record.outcome in {"passed", "xfailed"} and self.aborted is None
