@@ -48,9 +48,7 @@ def _asked_for(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> N
 def _repeats(llm_load: Load, pytestconfig: pytest.Config) -> None:
     """Passes over what would be chance: glibc keeps what quantising frees, or gives it back, as it happens."""
     if _is_quantized(llm_load) and pytestconfig.stash[SETTINGS].malloc == "default":
-        pytest.skip(
-            f"what {llm_load.strategy!r} needs repeats only with pytest --pyargs pytest_llmmem.checks --llm-malloc=steady"
-        )
+        pytest.skip(f"what {llm_load.strategy!r} needs repeats only with --llm-malloc=steady")
 
 
 @pytest.fixture

@@ -30,9 +30,9 @@ def check(
     """Run the ready-made checks: does it load whole, within its weights and a shard, in its dtype, and go again?"""
     from pytest_llmmem.cli.session import load_options, run_pytest
 
-    # checks that only look share one load
     options = [
-        "--llm-scope=module",
+        "--llm-scope=module",  # checks that only look share one load
+        "--llm-malloc=steady",  # what a load needs, and gives back, repeats
         f"--llm-model={model}",
         *load_options(load or (), device, trust_remote_code=trust_remote_code),
         *(f"--llm-skip-check={each}" for each in skip or ()),
