@@ -247,6 +247,7 @@ class _Supervision:
             phase=self._ledger.phase,
             stopped=self.stopped,
             evidence=self._evidence(),
+            timeout_s=self.plan.timeout_s,
         )
         if ending.died:
             self._ledger.mark("death", ending.signal or ending.kind)

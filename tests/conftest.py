@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 
 pytest_plugins = ["pytester"]
+
+# how long an example takes is the machine's business
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def needs(*names: str) -> pytest.MarkDecorator:

@@ -74,7 +74,7 @@ class Comparison:
         """Before, then after, then the difference, in one unit."""
         match self.verdict:
             case "incomparable":
-                return f"not compared with its baseline: {self.why}"
+                return f"not compared with {'its' if self.before else 'a'} baseline: {self.why}"
             case "gone":
                 return "it has a baseline and is no more"
             case "new":

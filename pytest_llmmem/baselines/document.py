@@ -73,7 +73,7 @@ class _Reader:
         data = parse_json(self._text, where=self._where, fix=_FIX)
         if not isinstance(data, Pairs) or not {"schema", "machines"} <= {key for key, _ in data}:
             seems = what_it_seems(data)
-            msg = f"{self._where}: no baselines file, it seems to be {seems}: name another file with --llm-baseline"
+            msg = f"{self._where}: no baselines file, it seems to be {seems}: name another file"
             raise BaselineError(msg)
         top = self._object(data, ())
         schema = top["schema"]

@@ -88,7 +88,8 @@ def read_reports(folder: Path) -> tuple[tuple[str, SessionRecord], ...]:
     """
     paths = sorted(folder.glob("*.json"), key=lambda path: _natural(path.stem))
     if not paths:
-        msg = f"{folder}: no *.json in it: name a folder with reports of --llm-report"
+        what = "no *.json in it" if folder.is_dir() else "there is no such folder"
+        msg = f"{folder}: {what}: name a folder with reports of --llm-report"
         raise BaselineError(msg)
     return tuple((path.stem, read_report(path)) for path in paths)
 

@@ -48,8 +48,8 @@ def parse_json(text: str, *, where: Path, fix: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=Pairs)
     except json.JSONDecodeError as error:
-        what = "it is empty" if not text.strip() else f"half-written, or broken by hand ({error.msg})"
-        msg = f"{where} line {error.lineno}: {what}: {fix}"
+        half = f"{where} line {error.lineno}: half-written, or broken by hand ({error.msg})"
+        msg = f"{half if text.strip() else f'{where}: it is empty'}: {fix}"
         raise BaselineError(msg) from None
     except (ValueError, RecursionError) as error:
         msg = f"{where}: no file of ours ({type(error).__name__}): {fix}"
@@ -66,7 +66,7 @@ def plain(value: Any) -> Any:
 def what_it_seems(value: Any) -> str:
     """``"a report of coverage"``, to tell the user which file was taken for ours."""
     if not isinstance(value, Pairs):
-        return "not an object"
+        return "a bare list or value"
     keys = {key for key, _ in value}
     return next((name for name, signs in _SEEMS.items() if signs <= keys), "a file of something else")
 

@@ -73,8 +73,8 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "model", document["source"]
     yield "folder", document["path"]
     yield "architecture", document["architecture"] or document["model_type"] or "unknown: there is no config.json"
-    partial = any(shard["state"] != "ok" for shard in document["shards"])
-    yield "parameters", f"{document['parameters']:,}" + (", of the shards that are whole" if partial else "")
+    partial = any(shard["state"] == "missing" for shard in document["shards"])
+    yield "parameters", f"{document['parameters']:,}" + (", of the shards that are there" if partial else "")
     yield "weights", f"{format_size(document['weights_bytes'])} ({dtypes})"
     yield "largest shard", format_size(document["largest_shard_bytes"])
     yield "largest layer", format_size(document["largest_layer_bytes"])

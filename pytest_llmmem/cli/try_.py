@@ -44,6 +44,7 @@ def try_(
         for line in trial_table(test.trials) if test.trials else reasons(test):
             typer.echo(line.removeprefix("Failed: "))
         if test.trials and not fits:
-            typer.echo(f"no load of {model} fits {max_ram}")
+            tried = any(trial.ending != "unavailable" for trial in test.trials)
+            typer.echo(f"no load of {model} fits {max_ram}" if tried else "nothing could be tried")
     if not fits:
         raise typer.Exit(1)

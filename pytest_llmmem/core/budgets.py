@@ -28,6 +28,9 @@ ACCEPTED: Final = (
     "terms: weights, shard, largest_layer, params@float16"
 )
 
+_LEAST_BYTES: Final = 1000
+"""Whoever writes less has forgotten the unit."""
+
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<share>\d+(?:\.\d+)?)\s*%\s*(?P<of>[a-z]+)"
     r"|(?P<params>params)\s*@\s*(?P<dtype>\w+)"
@@ -84,13 +87,12 @@ def parse_limit(value: object) -> Limit:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         msg = f"{value!r} is not a limit: write {ACCEPTED}"
         raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad limit, whatever is wrong with it
-    if isinstance(value, float) and value % 1 > 0:
-        msg = f"{value!r} is not a limit: a number without a unit is bytes; write '{value:g}GB', say"
-        raise ValueError(msg)
     text = value if isinstance(value, str) else f"{value:.0f}B"
     limit = Limit(text=text.strip() if isinstance(value, str) else format_size(value), products=_parse(text))
-    if not limit.terms and limit.bytes({}) <= 0:
-        msg = f"{value!r} is not a limit that anything can hold: write a size above zero"
+    if not limit.terms and limit.bytes({}) < _LEAST_BYTES:
+        msg = (
+            f"{value!r} is not a limit that anything can hold: a number without a unit is bytes; write one, like '8GB'"
+        )
         raise ValueError(msg)
     return limit
 

@@ -104,7 +104,13 @@ class Ending:
 
 
 def judge_ending(
-    exit_: Exit | None, *, finished: bool, phase: PhaseName | None, stopped: StopReason | None, evidence: Evidence
+    exit_: Exit | None,
+    *,
+    finished: bool,
+    phase: PhaseName | None,
+    stopped: StopReason | None,
+    evidence: Evidence,
+    timeout_s: float | None = None,
 ) -> Ending:
     """Name an ending from the worker's last word, our own record, its exit status and the kernel's counters.
 
@@ -114,7 +120,8 @@ def judge_ending(
     if finished:
         return Ending(kind="completed")
     if stopped == "timed_out":
-        return Ending(kind="timed_out", phase=phase)
+        note = "" if timeout_s is None else f"its limit is {timeout_s:g} s"
+        return Ending(kind="timed_out", phase=phase, note=note)
     if stopped == "over_budget":
         return Ending(kind="over_budget", phase=phase)
     if stopped == "low_memory":

@@ -251,19 +251,23 @@ class SessionRecord:
 
     environment: Mapping[str, str | int | float | None]
     tests: tuple[TestRecord, ...]
+    interrupted: str | None = None
+    """Why the session ended before all of its tests had run: ``"while test_x.py::test_a ran"``; ``None``: it did not."""
     schema: int = SCHEMA
 
     def to_json(self) -> dict[str, Any]:
         return {
             "schema": self.schema,
             "environment": dict(self.environment),
+            "interrupted": self.interrupted,
             "tests": [test.to_json() for test in self.tests],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         tests = tuple(TestRecord.from_json(test) for test in data["tests"])
-        return cls(schema=data["schema"], environment=data["environment"], tests=tests)
+        interrupted = data.get("interrupted")
+        return cls(schema=data["schema"], environment=data["environment"], tests=tests, interrupted=interrupted)
 
 
 def _plain(value: Any) -> Any:

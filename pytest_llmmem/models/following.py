@@ -96,6 +96,7 @@ _looked_at = [0]
 def _opening(safe_open: Any, progress: _Progress) -> Any:
     @functools.wraps(safe_open, updated=())
     def followed(filename: Any, *arguments: Any, **options: Any) -> Any:
+        __tracebackhide__ = True
         return _File(safe_open(filename, *arguments, **options), _file_name(filename), progress)
 
     return followed
@@ -104,6 +105,7 @@ def _opening(safe_open: Any, progress: _Progress) -> Any:
 def _loading(load: Any, progress: _Progress) -> Any:
     @functools.wraps(load)
     def followed(f: Any, *arguments: Any, **options: Any) -> Any:
+        __tracebackhide__ = True
         if isinstance(f, str | os.PathLike):
             progress.note(_file_name(f), "")
         return load(f, *arguments, **options)
@@ -140,11 +142,13 @@ class _File:
         return self._file.__exit__(kind, error, trace)
 
     def get_tensor(self, name: str) -> Any:
+        __tracebackhide__ = True
         self._gave_tensors = True
         self._progress.note(self._shard, name)
         return self._file.get_tensor(name)
 
     def get_tensors(self) -> Any:
+        __tracebackhide__ = True
         self._gave_tensors = True
         self._progress.note(self._shard, "")
         return self._file.get_tensors()
@@ -168,5 +172,6 @@ class _Slice:
         return getattr(self._part, name)
 
     def __getitem__(self, index: Any) -> Any:
+        __tracebackhide__ = True
         self._progress.note(self._shard, self._name)
         return self._part[index]

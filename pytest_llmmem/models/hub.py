@@ -74,9 +74,12 @@ def fetch(model: HubModel) -> Path:
 
 
 def _unreachable(model: HubModel, error: Exception) -> SourceError:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    answer = "gives no such model" if isinstance(error, HfHubHTTPError) else "cannot be reached"
     why = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return SourceError(
-        f"--llm-model={model}: there is no such folder, and the Hub gives no such model ({why}): fetch it beforehand and set "
+        f"--llm-model={model}: there is no such folder, and the Hub {answer} ({why}): fetch it beforehand and set "
         "HF_HOME to that cache, or name a folder, or a stand-in that needs no network, such as 'synthetic:tiny-llama'"
     )
 

@@ -28,7 +28,9 @@ def _of_files(checkpoint: Checkpoint) -> Iterator[Finding]:
     if not (checkpoint.path / "config.json").exists():
         yield Finding("config", "config.json is not there, and no load knows the model's class without it: fetch it")
     for name in checkpoint.missing:
-        yield Finding("missing", f"{name} is not there, and the index names it: fetch it")
+        strangers = _strangers(checkpoint, Path(name).suffix)
+        renamed = f", or give {_some(strangers)}, which no index names, its name back" if strangers else ""
+        yield Finding("missing", f"{name} is not there, and the index names it: fetch it{renamed}")
     for shard in checkpoint.shards:
         if shard.truncated:
             is_ = f"is cut off after {shard.file_bytes} bytes, its header promises more"
@@ -40,6 +42,12 @@ def _of_files(checkpoint: Checkpoint) -> Iterator[Finding]:
             "duplicates",
             f"{names} ({format_size(wasted)}): no load reads it beside {checkpoint.format} files: remove it",
         )
+
+
+def _strangers(checkpoint: Checkpoint, suffix: str) -> list[str]:
+    """Files of a kind that belong to no load: a missing shard may be among them under another name."""
+    known = {*checkpoint.duplicates, *(shard.path.name for shard in checkpoint.shards)}
+    return sorted(path.name for path in checkpoint.path.glob(f"*{suffix}") if path.name not in known)
 
 
 def _of_index(checkpoint: Checkpoint) -> Iterator[Finding]:

@@ -39,6 +39,7 @@ class LoadedModel:
     @property
     def model(self) -> Any:
         """The model itself. Raises ``RuntimeError`` after ``release()``."""
+        __tracebackhide__ = True
         if self._model is None:
             msg = "this model was released: load it anew in another test, or do not call release() before using it"
             raise RuntimeError(msg)

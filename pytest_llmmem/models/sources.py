@@ -149,7 +149,7 @@ def _synthetic(text: str, *, base: Path) -> Source:
         format=cast("Format", chosen["format"]),
         fill=cast("Fill", chosen["fill"]),
     )
-    return Source(text=text, label="-".join((name, *options.values())), target=spec)
+    return Source(text=text, label=f"{name}?{query}" if query else name, target=spec)
 
 
 def _options(query: str) -> dict[str, str]:

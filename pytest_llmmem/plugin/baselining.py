@@ -14,6 +14,7 @@ from pytest_llmmem.baselines.keys import machine_key, nearest
 from pytest_llmmem.baselines.measures import DECIDING
 from pytest_llmmem.baselines.moves import moves, without_test
 from pytest_llmmem.baselines.values import Baseline, finished, runs_of
+from pytest_llmmem.core.errors import BaselineError
 from pytest_llmmem.core.records import BaselineRecord, SessionRecord, TestRecord
 from pytest_llmmem.plugin.environment import environment
 from pytest_llmmem.plugin.markers import LlmBaseline
@@ -30,7 +31,10 @@ class Judge:
     """Compares tests with the baselines that were there when the session began."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        """Raises ``BaselineError`` for a file that cannot be used."""
+        """Raises ``BaselineError`` for a file that cannot be used, or that was named and is not there."""
+        if not settings.baseline_update and not path.exists():
+            msg = f"--llm-baseline: there is no {path}: name the file that was committed, or write one with --llm-baseline-update"
+            raise BaselineError(msg)
         self._settings = settings
         self._known = store.check(path, writing=settings.baseline_update)
         self._environment = environment(settings)
@@ -83,6 +87,9 @@ def write(path: Path, session: SessionRecord, settings: Settings, collected: Ite
         kept = len(tests) - len(changed)
         counts = f"{len(changed)} written, {kept} kept as they were, {len(gone)} removed with their tests"
         told.append(f"{path.name}: {key}: {counts}")
+    cut_short = sum(not finished(test) and test.outcome != "skipped" for test in session.tests)
+    if told and cut_short:
+        told.append(f"{path.name}: {cut_short} did not run to the end, and nothing was written of them")
     return told or [f"{path.name}: no isolated test ran to its end, so nothing was written"]
 
 

@@ -31,10 +31,10 @@ class Marker:
             signature.bind(*mark.args, **mark.kwargs)
             return cls.parse(*mark.args, **mark.kwargs)
         except TypeError as error:
-            msg = f"{cls.name} on {item.nodeid}: {error}: write {cls.usage()}"
+            msg = f"{cls.name}: {error}: write {cls.usage()}"
             raise MarkerError(msg) from None
         except ValueError as error:
-            msg = f"{cls.name} on {item.nodeid}: {error}"
+            msg = f"{cls.name}: {error}"
             raise MarkerError(msg) from None
 
     @classmethod

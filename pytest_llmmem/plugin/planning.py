@@ -84,13 +84,14 @@ def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
         try:
             find_strategy(item.config, marker.strategy)
         except ValueError as error:
-            msg = f"llm_load on {item.nodeid}: {error}"
+            msg = f"llm_load: {error}"
             raise MarkerError(msg) from None
         if "loaded_model" not in names:
-            msg = f"llm_load on {item.nodeid}: this test loads nothing through us: let it use the fixture loaded_model"
+            why = f"{FITTING} chooses by itself" if FITTING in names else "this test loads nothing through us"
+            msg = f"llm_load: {why}: let it use the fixture loaded_model"
             raise MarkerError(msg)
     if FITTING in names and not any(budget.kind == "max_ram" for budget in budgets):
-        msg = f"{FITTING} on {item.nodeid}: fits into what? mark the test with max_ram, or pass --llm-max-ram"
+        msg = f"{FITTING}: fits into what? mark the test with max_ram, or pass --llm-max-ram"
         raise MarkerError(msg)
 
 
@@ -103,7 +104,7 @@ def _ram_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit]
         Budget(
             kind="max_ram",
             limit=limit,
-            limit_bytes=_limit_bytes(limit, "max_ram" if marker else "--llm-max-ram", item, resolve),
+            limit_bytes=_limit_bytes(limit, "max_ram" if marker else "--llm-max-ram", resolve),
             count=marker.count if marker else "unreclaimable",
             on_breach=(marker and marker.on_breach) or settings.on_breach,
             enforce=(marker and marker.enforce) or settings.enforce,
@@ -120,18 +121,18 @@ def _disk_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit
         Budget(
             kind="max_disk",
             limit=limit,
-            limit_bytes=_limit_bytes(limit, "max_disk" if marker else "--llm-max-disk", item, resolve),
+            limit_bytes=_limit_bytes(limit, "max_disk" if marker else "--llm-max-disk", resolve),
             count="written",
             on_breach=(marker and marker.on_breach) or settings.on_breach,
         ),
     )
 
 
-def _limit_bytes(limit: Limit, where: str, item: pytest.Item, resolve: Callable[[Limit], int]) -> int:
+def _limit_bytes(limit: Limit, where: str, resolve: Callable[[Limit], int]) -> int:
     try:
         return resolve(limit)
     except ValueError as error:
-        msg = f"{where} on {item.nodeid}: {error}"
+        msg = f"{where}: {error}"
         raise MarkerError(msg) from None
 
 
@@ -146,7 +147,7 @@ def _resolve(
     if device_bytes is not None:
         terms["device"] = device_bytes
     elif "device" in limit.terms:
-        msg = f"{limit.text!r} is a share of a GPU: for memory of the host write '% host'"
+        msg = f"{limit.text!r} is a share of a GPU: for memory of the host write '50% host'"
         raise ValueError(msg)
     if "host" in limit.terms:
         terms["host"] = probes.host_memory().total_bytes

@@ -21,6 +21,7 @@ class Reporting:
         self._settings = settings
         self._records: list[dict[str, Any]] = []
         self._collected: set[str] = set()
+        self._interrupted: str | None = None
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         self._collected.add(item.nodeid)
@@ -33,6 +34,10 @@ class Reporting:
         record = getattr(report, "llmmem", None)
         if record is not None:
             self._records.append(record)
+
+    def pytest_keyboard_interrupt(self, excinfo: "pytest.ExceptionInfo[BaseException]") -> None:
+        """Also of ``pytest.exit``."""
+        self._interrupted = str(excinfo.value) or "by hand"
 
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
         on_github = os.environ.get("GITHUB_ACTIONS") == "true"
@@ -71,7 +76,7 @@ class Reporting:
         from pytest_llmmem.plugin.environment import environment
 
         tests = tuple(TestRecord.from_json(record) for record in self._records)
-        return SessionRecord(environment=environment(self._settings), tests=tests)
+        return SessionRecord(environment=environment(self._settings), tests=tests, interrupted=self._interrupted)
 
 
 def _renderer(path: Path) -> "Callable[[SessionRecord], str]":

@@ -176,6 +176,9 @@ def resolve_settings(config: pytest.Config) -> Settings:
         raise SettingError(msg)
     why_none = _why_none(config)
     values = {name: value for name, (value, _) in given.items()}
+    if values["baseline_update"] and (why_none or values["isolate"] == "none"):
+        msg = f"{given['baseline_update'][1]}: nothing is measured with {why_none or '--llm-isolate=none'}: leave one of them out"
+        raise SettingError(msg)
     return Settings(
         model=tuple(values["model"]),
         load=tuple(dict.fromkeys(values["load"])),

@@ -107,7 +107,7 @@ class TrialHearing:
 
     def record(self, chosen: Load, measured: Measured) -> TrialRecord:
         """One row of the table."""
-        peak = measured.peak
+        peak = None if self.unusable else measured.peak
         held = all(verdict.held for verdict in measured.verdicts)
         why = ""
         if self.unusable:

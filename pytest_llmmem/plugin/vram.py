@@ -29,7 +29,7 @@ def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., i
     limit = marker.limit if marker else settings.max_vram
     if limit is None:
         return ()
-    where = f"{'max_vram' if marker else '--llm-max-vram'} on {item.nodeid}"
+    where = "max_vram" if marker else "--llm-max-vram"
     if "host" in limit.terms:
         msg = f"{where}: {limit.text!r} is a share of the host: for memory of a GPU write '% device'"
         raise MarkerError(msg)

@@ -30,9 +30,14 @@ def _badness(test: TestRecord) -> tuple[int, float, int]:
 
 
 def headline(record: SessionRecord) -> str:
-    """``"3 isolated tests: 2 failed, 1 passed; 1 over budget, 1 crashed"``."""
+    """``"3 isolated tests: 2 failed, 1 passed; 1 over budget, 1 crashed"``, and whether those are not all."""
+    interrupted = f". Interrupted, {record.interrupted}: the others did not run" if record.interrupted else ""
+    return f"{_outcomes(record)}{interrupted}"
+
+
+def _outcomes(record: SessionRecord) -> str:
     if not record.tests:
-        return "No test ran in a worker"
+        return "No test ran to its end" if record.interrupted else "No test ran in a worker"
     outcomes = _counted(test.outcome for test in worst_first(record.tests))
     endings = _counted(test.ending.kind.replace("_", " ") for test in record.tests if test.ending.kind not in _ORDINARY)
     count = len(record.tests)

@@ -3,6 +3,7 @@
 from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict, counted
+from pytest_llmmem.core.guard import FINISH_FACTOR
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import VramRecord
@@ -25,8 +26,14 @@ def death_sentence(measured: Measured) -> str:
     where = f"in {ending.phase} " if ending.phase else ""
     after = f"{where}after {measured.seconds:.1f} s{peak}"
     if ending.kind == "over_budget" and (verdict := _broken(measured)):
-        return f"{verdict.sentence()}; stopped {after}{_note(ending)}"
+        return f"{verdict.sentence()}; stopped {_at(verdict)}{where}after {measured.seconds:.1f} s{_note(ending)}"
     return f"{_what(ending)} {after}{_note(ending)}"
+
+
+def _at(verdict: Verdict) -> str:
+    """Where a budget that may be crossed ends all the same."""
+    factor = verdict.actual_bytes / verdict.budget.limit_bytes
+    return "at twice that " if verdict.budget.on_breach == "finish" and factor >= FINISH_FACTOR else ""
 
 
 def _what(ending: Ending) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 from pytest_llmmem.reports.digest import FAILURES, encodable, headline, reasons, state, tightest, worst_first
-from pytest_llmmem.reports.markdown import account, page, surroundings, table
+from pytest_llmmem.reports.markdown import account, page, prose, surroundings, table
 
 _ROWS: Final = 100
 """A step summary may have 1 MiB; a row has less than 600 bytes."""
@@ -29,7 +29,13 @@ def summary(record: SessionRecord) -> str:
     hidden = f"and {len(tests) - _ROWS} more" if len(tests) > _ROWS else ""
     rows = table(tests[:_ROWS])
     return page(
-        "## Memory of isolated tests", f"{headline(record)}.", _chart(tests), *worst, rows, hidden, surroundings(record)
+        "## Memory of isolated tests",
+        f"{prose(headline(record))}.",
+        _chart(tests),
+        *worst,
+        rows,
+        hidden,
+        surroundings(record),
     )
 
 

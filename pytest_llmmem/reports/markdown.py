@@ -32,7 +32,9 @@ def render(record: SessionRecord) -> str:
     """The whole session."""
     tests = worst_first(record.tests)
     failures = [account(test) for test in tests if test.outcome in FAILURES]
-    return page("# Memory of isolated tests", f"{headline(record)}.", table(tests), *failures, surroundings(record))
+    return page(
+        "# Memory of isolated tests", f"{prose(headline(record))}.", table(tests), *failures, surroundings(record)
+    )
 
 
 def page(*blocks: str) -> str:

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.reduction import send_handle
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ RunJob = Callable[[Any, "Voice"], None]
 
 _FEW_COPIES: Final = 4 * 2**20
 """Up to so many bytes of page faults are not worth a walk through the page tables: they are printed as the error."""
+
+_STRAY: Final = b"llmmem: a forked child of this test came back into pytest, and was ended: end it with os._exit()\n"
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
@@ -73,6 +75,7 @@ class Voice:
     _private_bytes: int = 0
     _anonymous_bytes: int = 0
     _faults: int = 0
+    _pid: int = field(default_factory=os.getpid)
 
     def ready(self) -> None:
         self._memory = probes.open_memory(os.getpid())
@@ -81,7 +84,7 @@ class Voice:
         # every fault since the fork copied a page or mapped one of a file: near enough, and no walk is needed
         self._private_bytes = self._faults * _PAGE
         self._anonymous_bytes = reading.anonymous_bytes
-        self.channel.send(Ready(reading, self._private_bytes))
+        self._tell(Ready(reading, self._private_bytes))
 
     def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:
         """End the innermost windows and begin others. The mark starts anew: no window sees another one's spike."""
@@ -89,6 +92,7 @@ class Voice:
 
     def open(self, name: str, limit: Limit | None) -> None:
         """Begin a window within the current one. Raises ``ValueError`` when its limit cannot be worked out."""
+        __tracebackhide__ = True
         self.switch(opens=(Opening(name, limit),))
         if limit is not None:
             answer: Accepted = self.channel.recv()
@@ -103,17 +107,24 @@ class Voice:
 
     def say(self, what: Any) -> None:
         """Pass something on to the body's owner."""
-        self.channel.send(Said(what))
+        self._tell(Said(what))
 
     def show_output(self) -> None:
         """Pass on descriptors of the files that standard output and error go to, so that they outlive this process."""
         if sys.platform != "win32":
-            self.channel.send(Streams(2))
+            self._tell(Streams(2))
             for descriptor in (1, 2):
                 send_handle(self.channel, descriptor, self.parent_pid)
 
     def finish(self) -> None:
-        self.channel.send(Finished())
+        self._tell(Finished())
+
+    def _tell(self, message: Any) -> None:
+        """Send, unless this is a child that the body has forked and that has come back out of it."""
+        if os.getpid() != self._pid:
+            os.write(2, _STRAY)
+            os._exit(1)
+        self.channel.send(message)
 
     def _send_boundary(self, closes: int, opens: tuple[Opening, ...], *, wants_peak: bool) -> None:
         reading = self._read()
@@ -121,7 +132,7 @@ class Voice:
         probes.reset_mark()
         written = probes.written_bytes()
         vram, pinned = torch_memory.read(), torch_memory.read_pinned()
-        self.channel.send(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak, vram, pinned))
+        self._tell(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak, vram, pinned))
         if self.waits:
             self.channel.recv()
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _PREFIX: Final = "llmmem-session-"
-_YOUNG_S: Final = 60.0
+_YOUNG_S: Final = 10.0
 """A folder that was made so lately may not have been locked by its owner yet."""
 
 

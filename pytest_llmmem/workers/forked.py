@@ -17,7 +17,7 @@ from typing import Final
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import Tree
-from pytest_llmmem.probes import descendants, open_memory
+from pytest_llmmem.probes import descendants
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.traces import Traces
 from pytest_llmmem.workers.zygote import Body, Fork, LetGo, leave, serve
@@ -45,8 +45,8 @@ class Forker:
         theirs.close()
         self._forked: list[int] = []
         self._alive: set[int] = set()
-        self._parent = open_memory(os.getpid())
         self._family: Tree | None = None
+        """What the zygote holds without any worker, as it stays: it never computes anything itself."""
         self._let_go_pids: set[int] = set()
         self._requested: Connection | None = None
 
@@ -62,30 +62,21 @@ class Forker:
             pid=pid,
             connection=ours,
             traces=self._traces,
-            relatives=(os.getpid(), self.pid),
-            siblings=lambda: tuple(self._alive - {pid}),
+            origin=self.pid,
+            siblings=lambda: (os.getpid(), *(self._alive - {pid})),
             reap=lambda timeout_s: self._reap(pid, timeout_s),
             end_sign=self._ours.fileno(),
             let_go=lambda: self._let_go(pid),
         )
         worker.wait_ready()
-        worker.family = self._family_without(worker)
-        return worker
-
-    def _family_without(self, worker: Worker) -> Tree:
-        """What the parent, the zygote and its other workers hold together: measured once, and the parent's growth."""
-        parent = self._parent.read()
-        assert parent is not None, "we are alive"
         if self._family is None:
             together = worker.shared_with(())
             self._family = Tree(
-                unreclaimable_bytes=together.unreclaimable_bytes - worker.private_bytes - parent.unreclaimable_bytes,
-                resident_bytes=together.resident_bytes - worker.private_bytes - parent.unreclaimable_bytes,
+                unreclaimable_bytes=together.unreclaimable_bytes - worker.private_bytes,
+                resident_bytes=together.resident_bytes - worker.private_bytes,
             )
-        return Tree(
-            unreclaimable_bytes=self._family.unreclaimable_bytes + parent.unreclaimable_bytes,
-            resident_bytes=self._family.resident_bytes + parent.unreclaimable_bytes,
-        )
+        worker.family = self._family
+        return worker
 
     def prepare(self) -> None:
         """Have the next worker made ahead, while the current one works."""
@@ -104,7 +95,6 @@ class Forker:
 
     def close(self) -> None:
         """End the zygote, and with it every worker."""
-        self._parent.close()
         self._ours.close()
         if self._requested is not None:
             self._requested.close()

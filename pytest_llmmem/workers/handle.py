@@ -43,17 +43,17 @@ class Worker:
     traces: Traces
     reap: Callable[[float], Exit | None]
     """Wait so many seconds for its end; ``None`` while it lives."""
-    relatives: tuple[int, ...] = ()
-    """The processes that it was forked from; none for a spawned worker."""
+    origin: int | None = None
+    """The process that it was forked from; ``None`` for a spawned worker."""
     siblings: Callable[[], tuple[int, ...]] = tuple
-    """Other workers of the same origin that live now."""
+    """Others that share pages with it and its origin, and write to their own copies of them as they run."""
     end_sign: int | None = None
     """A descriptor that becomes readable when it may have ended; ``None`` where only ``reap`` can tell."""
     let_go: Callable[[], bool] = lambda: False
     """Whether it may leave by itself, unobserved, after its last word."""
     can_dump: bool = hasattr(signal, "SIGRTMIN")
     family: Tree = NOTHING
-    """What its relatives hold together without it."""
+    """What its origin holds without it."""
     _ready: Ready | None = None
     exit: Exit | None = None
     doomed: bool = False
@@ -71,15 +71,16 @@ class Worker:
         return self._ready.private_bytes if self._ready else 0
 
     def shared_with(self, children: Iterable[int]) -> Tree:
-        """Itself, what it has started, and its relatives, now; shared pages once."""
-        return shared_once((self.pid, *children, *self.relatives), self.siblings())
+        """Itself, what it has started, and its origin, now; shared pages once."""
+        own = (self.pid, *children) if self.origin is None else (self.pid, *children, self.origin)
+        return shared_once(own, self.siblings())
 
     def family_with(self, reading: Reading) -> Tree:
-        """Its relatives and itself, shared pages once, when it holds what ``reading`` says."""
+        """Its origin and itself, shared pages once, when it holds what ``reading`` says."""
         assert self._ready is not None, "only a ready worker reads itself"
         since = self._ready.reading
-        own = self._ready.private_bytes if self.relatives else since.unreclaimable_bytes
-        own_resident = self._ready.private_bytes if self.relatives else since.resident_bytes
+        own = self._ready.private_bytes if self.origin else since.unreclaimable_bytes
+        own_resident = self._ready.private_bytes if self.origin else since.resident_bytes
         return Tree(
             unreclaimable_bytes=self.family.unreclaimable_bytes
             + own

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from pytest_llmmem.baselines.values import Baseline, Baselines
@@ -47,9 +46,6 @@ def baseline(peak: float = 0, **known: object) -> Baseline:
     kept = {name: known.pop(name) for name in ("commit", "date") if name in known}
     return Baseline.of([record(peak=peak, **known)], **kept)
 
-
-unhurried = settings(deadline=None)
-"""Whole files take their time to make on a busy machine."""
 
 sizes = st.integers(0, 2**60)
 names = st.sampled_from(["a", 'b"c', "d: e", "한", "\\n"])

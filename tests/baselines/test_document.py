@@ -9,7 +9,7 @@ from hypothesis import given
 from pytest_llmmem.baselines.document import parse, render
 from pytest_llmmem.baselines.values import Baselines
 from pytest_llmmem.core.errors import BaselineError
-from tests.baselines.records import baseline, files, unhurried
+from tests.baselines.records import baseline, files
 
 WHERE = Path("llm-baselines.json")
 KEY = "linux-x86_64 torch2.13 transformers5.23 cpu"
@@ -61,7 +61,6 @@ def test_it_is_sorted_with_a_line_for_each_number():
     assert render(FILE) == TEXT
 
 
-@unhurried
 @given(files)
 def test_what_is_written_reads_back(file):
     kept = Baselines(machines={key: known for key, known in file.machines.items() if known})
@@ -119,7 +118,7 @@ def test_what_is_wrong_is_said_with_its_line(old, new, complaint):
 @pytest.mark.parametrize("length", range(0, len(TEXT) - 2, 7))
 def test_a_file_cut_anywhere_is_half_written(length):
     with pytest.raises(
-        BaselineError, match=r"^llm-baselines.json line \d+: (half-written, or broken by hand|it is empty)"
+        BaselineError, match=r"^llm-baselines.json(: it is empty| line \d+: half-written, or broken by hand)"
     ):
         parse(TEXT[:length], where=WHERE)
 
@@ -132,13 +131,11 @@ def test_a_file_cut_anywhere_is_half_written(length):
         ('{"meta": {}, "files": {}, "totals": {}}', "a report of coverage"),
         ('{"metadata": {}, "weight_map": {}}', "the index of a checkpoint"),
         ("{}", "a file of something else"),
-        ("[1]", "not an object"),
+        ("[1]", "a bare list or value"),
     ],
 )
 def test_a_file_of_others_is_told_by_what_it_has(text, seems):
-    with pytest.raises(
-        BaselineError, match=f"no baselines file, it seems to be {seems}: name another file with --llm-baseline"
-    ):
+    with pytest.raises(BaselineError, match=f"no baselines file, it seems to be {seems}: name another file"):
         parse(text, where=WHERE)
 
 

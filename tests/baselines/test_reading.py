@@ -25,11 +25,11 @@ def test_a_report_reads_back(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "line 1: it is empty: name a JSON report of --llm-report"),
+        ("", ": it is empty: name a JSON report of --llm-report"),
         ('{"schema": 1,\n "tests"', "line 2: half-written, or broken by hand"),
         ("<testsuites/>", "line 1: half-written, or broken by hand (Expecting value)"),
         (render(Baselines()), "no report of ours, it seems to be a baselines file: name a JSON report"),
-        ("[]", "no report of ours, it seems to be not an object"),
+        ("[]", "no report of ours, it seems to be a bare list or value"),
         (json.dumps(DATA | {"environment": 5}), "no report of ours, it seems to be a report of --llm-report"),
         (json.dumps(DATA | {"schema": 2}), "schema 2, and this pytest-llmmem reads up to 1: upgrade it"),
         (json.dumps(DATA | {"tests": [{}]}), "a report of ours, broken by hand"),

@@ -3,29 +3,25 @@
 from hypothesis import given
 
 from pytest_llmmem.baselines.values import Baseline, Baselines, finished, median_run, runs_by_test
-from tests.baselines.records import MB, baseline, files, record, session, tests, unhurried
+from tests.baselines.records import MB, baseline, files, record, session, tests
 
 
-@unhurried
 @given(files, files)
 def test_it_does_not_matter_which_file_is_merged_into_which(one, other):
     assert one.merged(other) == other.merged(one)
 
 
-@unhurried
 @given(files, files, files)
 def test_three_files_may_be_merged_in_any_order(one, other, third):
     assert one.merged(other).merged(third) == one.merged(other.merged(third))
 
 
-@unhurried
 @given(files)
 def test_merging_adds_nothing_to_what_is_there(one):
     assert one.merged(one) == one
     assert one.merged(Baselines()) == one == Baselines().merged(one)
 
 
-@unhurried
 @given(files, files)
 def test_merging_loses_no_test(one, other):
     merged = one.merged(other)
@@ -43,7 +39,6 @@ def test_of_two_measurements_the_later_is_kept():
     assert one.merged(Baselines(machines={"m": {"t": baseline(5)}})).of("m")["t"] == old
 
 
-@unhurried
 @given(files, tests)
 def test_an_update_touches_its_own_machine_and_tests_only(file, measured):
     updated = file.updated("linux cpu", measured)

@@ -67,6 +67,17 @@ def test_a_missing_shard_is_found(llmmem: Llmmem, checkpoint: Path, json_: tuple
     assert f"{SHARDS[1]} is not there, and the index names it: fetch it" in done.out
 
 
+def test_a_shard_under_another_name_is_named_beside_the_missing_one(llmmem: Llmmem, checkpoint: Path) -> None:
+    (checkpoint / SHARDS[1]).rename(checkpoint / "renamed.safetensors")
+
+    done = llmmem("inspect", checkpoint)
+
+    assert done.code == 1
+    assert f"{SHARDS[1]} is not there, and the index names it" in done.out
+    assert "or give renamed.safetensors, which no index names, its name back" in done.out
+    assert "of the shards that are there" in done.out
+
+
 def test_a_shard_that_is_cut_off_is_found(llmmem: Llmmem, checkpoint: Path) -> None:
     with (checkpoint / SHARDS[0]).open("r+b") as file:
         file.truncate((checkpoint / SHARDS[0]).stat().st_size - 1)

@@ -41,7 +41,7 @@ def test_a_sum_is_the_sum_of_its_products_in_any_order(factors: list[tuple[int, 
 @pytest.mark.parametrize(
     "text",
     ["", "8GBB", "weight", "weights +", "+ weights", "weights shard", "weights * weights", "weights + 2", "0GB", "-1GB",
-     "50% moon", "params", "params@float17", "8GB;", True, None, [], float("nan"), float("inf"), 0, 1.5],
+     "50% moon", "params", "params@float17", "8GB;", True, None, [], float("nan"), float("inf"), 0, 1.5, "8", "2 * 3"],
 )  # fmt: skip
 def test_a_bad_limit_is_refused_with_what_was_given(text: object) -> None:
     with pytest.raises(ValueError, match="is not a limit"):

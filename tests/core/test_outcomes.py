@@ -82,9 +82,9 @@ def test_a_sigkill_is_an_oom_kill_only_where_a_counter_says_so(evidence: Evidenc
 def test_our_own_stop_is_never_blamed_on_the_kernel() -> None:
     evidence = Evidence(oom_kills_on_host=3, oom_kills_readable=True)
 
-    ending = judge_ending(KILLED, finished=False, phase="call", stopped="timed_out", evidence=evidence)
+    ending = judge_ending(KILLED, finished=False, phase="call", stopped="timed_out", evidence=evidence, timeout_s=1.5)
 
-    assert ending.kind == "timed_out"
+    assert (ending.kind, ending.note) == ("timed_out", "its limit is 1.5 s")
 
 
 def test_code_zero_without_a_last_word_is_a_death() -> None:

@@ -261,6 +261,33 @@ def test_forked_children_are_counted_once(run: Callable[..., Run]) -> None:
     assert 415 * MB <= ram.peak_bytes <= 500 * MB
 
 
+@linux
+def test_what_the_parent_copies_is_not_a_childs(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(
+        """
+        inherited = bytearray(b"x" * 100_000_000)
+
+        def pytest_runtest_logstart(nodeid):
+            if "test_child" in nodeid:
+                for i in range(0, len(inherited), 4096): inherited[i] = 1
+        """
+    )
+
+    ran = run(
+        """
+        import pytest, subprocess, sys
+        pytestmark = pytest.mark.in_worker
+        def test_first(): pass
+        def test_child():
+            subprocess.run([sys.executable, "-c", "import time; held = bytearray(50_000_000); time.sleep(0.3)"], check=True)
+        """
+    )
+
+    ram = ran["test_child"].ram
+    assert ram is not None
+    assert 50 * MB <= ram.peak_bytes <= 90 * MB
+
+
 def test_a_breach_in_a_group_that_is_stopped_too_late_loses_nothing(run: Callable[..., Run]) -> None:
     ran = run(
         """

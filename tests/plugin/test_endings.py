@@ -141,6 +141,30 @@ def test_the_stack_at_death_begins_with_the_users_line(run: Callable[..., Run]) 
         assert f"in {cause}" in ran[f"test_dies[{cause}-call]"].stack[0]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_that_comes_back_into_pytest_does_not_speak_for_its_test(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os, pytest
+        @pytest.mark.in_worker
+        def test_returns():
+            if os.fork() == 0: return
+            _, status = os.wait()
+            assert os.waitstatus_to_exitcode(status) == 1
+        @pytest.mark.in_worker
+        def test_fails():
+            if os.fork() == 0: raise ValueError("of the child")
+            os.wait()
+            assert False, "of the parent"
+        """
+    )
+
+    ran.result.assert_outcomes(passed=1, failed=1)
+    assert ran["test_returns"].ram.error_bytes >= 0
+    assert ran["test_fails"].ending.error == "AssertionError: of the parent"
+    ran.result.stderr.fnmatch_lines(["llmmem: a forked child of this test came back into pytest, and was ended: *"])
+
+
 def test_what_a_test_printed_before_its_death_is_in_its_report_and_in_no_other(run: Callable[..., Run]) -> None:
     ran = run(
         """

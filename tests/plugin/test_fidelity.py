@@ -288,7 +288,7 @@ def test_an_interrupted_session_leaves_nothing(pytester: pytest.Pytester, how: s
     )
     temporary = pytester.mkdir("temporary")
     process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--llm-isolate=all", "-p", "no:randomly"],
+        [sys.executable, "-m", "pytest", "--llm-isolate=all", "-p", "no:randomly", "--llm-report=report.md"],
         cwd=pytester.path, stdout=subprocess.PIPE, text=True, env=os.environ | {"TMPDIR": str(temporary)},
         # a shell that runs us in the background has us ignore Ctrl-C, and that is inherited
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- no threads here
@@ -306,6 +306,8 @@ def test_an_interrupted_session_leaves_nothing(pytester: pytest.Pytester, how: s
         assert process.returncode == 2
         assert "KeyboardInterrupt: while test_an_interrupted_session_leaves_nothing.py::test_waits ran" in output
         assert not list(temporary.glob("llmmem-*"))
+        report = pytester.path.joinpath("report.md").read_text(encoding="utf-8")
+        assert "No test ran to its end. Interrupted, while test\\_an\\_interrupted" in report
     assert len(family) >= 3  # zygote, worker, and what the test started
     deadline = time.monotonic() + 10
     left = set(family)

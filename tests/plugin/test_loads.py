@@ -61,8 +61,8 @@ def test_a_test_runs_once_for_each_load_or_as_its_marker_says(
     }
     assert any("low_cpu_mem_usage" in note for note in ran["test_own[tiny-neox-ours]"].notes)
     ran.result.stdout.fnmatch_lines([
-        "*llm_load on *test_unknown*'int9' is not a strategy: write one of default,*ours*",
-        "*llm_load on *test_without_a_model*: this test loads nothing through us: let it use the fixture loaded_model",
+        "*llm_load: 'int9' is not a strategy: write one of default,*ours*",
+        "*llm_load: this test loads nothing through us: let it use the fixture loaded_model",
     ])  # fmt: skip
 
 
@@ -102,7 +102,7 @@ def test_loads_are_tried_until_one_fits(run: Callable[..., Run]) -> None:
     ran.result.stdout.fnmatch_lines([
         "no load fits:",
         "  naive  *over budget: max_ram is 15.0 MB, used *",
-        "*first_load_that_fits on *test_without_a_limit*: fits into what? mark the test with max_ram*",
+        "*first_load_that_fits: fits into what? mark the test with max_ram*",
     ])  # fmt: skip
     ran.result.stdout.fnmatch_lines(["loads tried for *test_fits*:"])
     ran.result.stdout.no_fnmatch_line("loads tried for *test_none_fits*:")
@@ -133,7 +133,7 @@ def test_a_death_says_where_in_the_load_it_was(run: Callable[..., Run], pytester
         "--llm-model=synthetic:tiny-neox?shard=100kB", "--llm-load=dies", timeout_s=120,
     )  # fmt: skip
 
-    record = ran["test_it[tiny-neox-100kB-dies]"]
+    record = ran["test_it[tiny-neox?shard=100kB-dies]"]
     assert record.ending.signal == "SIGKILL"
     assert record.ending.place is not None
     assert record.ending.place.startswith("shard 2 of ")

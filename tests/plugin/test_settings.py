@@ -36,6 +36,18 @@ def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
         (["--llm-report=/proc/out.json"], "--llm-report: '/proc/out.json' cannot be written: *"),
         (["--llm-model=./nowhere"], "--llm-model=./nowhere: *"),
         (["--llm-model=synthetic:nothing"], "--llm-model=synthetic:nothing: there is no preset 'nothing' *"),
+        (
+            ["--llm-baseline=nofile.json", "--llm-isolate=all"],
+            "--llm-baseline: there is no *nofile.json: name the file *",
+        ),
+        (
+            ["--llm-baseline-update", "--llm-isolate=none"],
+            "--llm-baseline-update: nothing is measured with --llm-isolate=none: leave one of them out",
+        ),
+        (
+            ["--llm-baseline-update", "--pdb"],
+            "--llm-baseline-update: nothing is measured with --pdb: leave one of them out",
+        ),
         (["-o", "llm_isolate=some"], "ini llm_isolate: 'some' is not one of marked, all, none"),
     ],
 )
@@ -68,15 +80,15 @@ def test_a_hub_id_without_network_is_one_error_for_many_tests(
 @pytest.mark.parametrize(
     ("marker", "complaint"),
     [
-        ("max_ram('8GBB')", "max_ram on *::test_it: '8GBB' is not a limit *"),
-        ("max_ram()", "max_ram on *::test_it: missing a required argument: 'limit': write max_ram(limit, *"),
-        ("max_ram('1GB', kount=1)", "max_ram on *::test_it: got an unexpected keyword argument 'kount': write *"),
-        ("max_ram('1GB', count='all')", "max_ram on *: count='all' is not one of 'unreclaimable', 'resident'"),
-        ("max_ram('1GB', on_breach='die')", "max_ram on *: on_breach='die' is not one of 'finish', 'stop'"),
-        ("max_ram('weights')", "max_ram on *: 'weights' is in terms of a checkpoint, and this test has none: *"),
-        ("max_ram('50% device')", "max_ram on *: '50% device' is a share of a GPU: *"),
-        ("in_worker(timeout=-1)", "in_worker on *::test_it: -1 is not a timeout: *"),
-        ("in_worker(scope='world')", "in_worker on *: scope='world' is not one of *"),
+        ("max_ram('8GBB')", "max_ram: '8GBB' is not a limit *"),
+        ("max_ram()", "max_ram: missing a required argument: 'limit': write max_ram(limit, *"),
+        ("max_ram('1GB', kount=1)", "max_ram: got an unexpected keyword argument 'kount': write *"),
+        ("max_ram('1GB', count='all')", "max_ram: count='all' is not one of 'unreclaimable', 'resident'"),
+        ("max_ram('1GB', on_breach='die')", "max_ram: on_breach='die' is not one of 'finish', 'stop'"),
+        ("max_ram('weights')", "max_ram: 'weights' is in terms of a checkpoint, and this test has none: *"),
+        ("max_ram('50% device')", "max_ram: '50% device' is a share of a GPU: *"),
+        ("in_worker(timeout=-1)", "in_worker: -1 is not a timeout: *"),
+        ("in_worker(scope='world')", "in_worker: scope='world' is not one of *"),
     ],
 )
 def test_a_mistake_in_a_marker_fails_that_test_and_no_other(

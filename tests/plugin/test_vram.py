@@ -259,7 +259,7 @@ def test_a_mistake_in_the_marker_fails_that_test(
     ran = run(f"import pytest\n@pytest.mark.max_vram({arguments})\ndef test_it(): pass")
 
     ran.result.assert_outcomes(failed=1)
-    ran.result.stdout.fnmatch_lines([f"max_vram on *::test_it: {complaint}"])
+    ran.result.stdout.fnmatch_lines([f"max_vram: {complaint}"])
 
 
 def test_memory_that_was_refused_is_a_finding(run: Callable[..., Run], card: None) -> None:

@@ -37,7 +37,12 @@ def test_the_headline_counts_outcomes_and_unusual_endings() -> None:
         "11 isolated tests: 4 failed, 1 error, 1 xfailed, 4 passed, 1 skipped; "
         "1 over budget, 1 out of memory, 1 crashed, 1 timed out, 1 exited"
     )
-    assert headline(replace(sample(), tests=sample().tests[:1])) == "1 isolated test: 1 passed"
+    one = replace(sample(), tests=sample().tests[:1])
+    assert headline(one) == "1 isolated test: 1 passed"
+    interrupted = replace(one, interrupted="while test_x.py::test_a ran")
+    assert headline(interrupted) == (
+        "1 isolated test: 1 passed. Interrupted, while test_x.py::test_a ran: the others did not run"
+    )
 
 
 def test_failures_come_first_then_what_is_nearest_to_its_budget() -> None:
