@@ -9,9 +9,10 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Limit, terms_of
-from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError
+from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError, SettingError
 from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.core.plan import LoadPlan
+from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin.loads import find_strategy, load_of
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
@@ -54,18 +55,27 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     except DeviceError as error:
         return Isolated(None, str(error), None, "" if settings.require_gpu else str(error))
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
-    reserve_bytes = settings.reserve_bytes
-    if reserve_bytes is None:
-        reserve_bytes = default_reserve_bytes(probes.host_memory().total_bytes)
     plan = LoadPlan(
         budgets=budgets,
         timeout_s=timeout_s,
-        reserve_bytes=reserve_bytes,
+        reserve_bytes=_reserve_bytes(settings),
         resolve=resolve,
         shards=_shards(item, find_checkpoint),
         draws_timeline=bool(settings.report),
     )
     return Isolated(plan, "", _group(item, in_worker, settings))
+
+
+def _reserve_bytes(settings: Settings) -> int:
+    """Raises ``SettingError`` for a reserve that this machine can never have."""
+    total_bytes = probes.host_memory().total_bytes
+    if settings.reserve_bytes is None:
+        return default_reserve_bytes(total_bytes)
+    if settings.reserve_bytes >= total_bytes:
+        reserve, total = format_size(settings.reserve_bytes), format_size(total_bytes)
+        msg = f"--llm-reserve: {reserve} cannot stay free of the {total} that there are: write less"
+        raise SettingError(msg)
+    return settings.reserve_bytes
 
 
 def _shards(item: pytest.Item, find_checkpoint: FindCheckpoint) -> tuple[str, ...]:

@@ -41,6 +41,10 @@ def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
             "--llm-baseline: there is no *nofile.json: name the file *",
         ),
         (
+            ["--llm-reserve=100TB", "--llm-isolate=all"],
+            "--llm-reserve: 100 TB cannot stay free of the * that there are: *",
+        ),
+        (
             ["--llm-baseline-update", "--llm-isolate=none"],
             "--llm-baseline-update: nothing is measured with --llm-isolate=none: leave one of them out",
         ),
