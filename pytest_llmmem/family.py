@@ -29,10 +29,10 @@ class Family:
         trees: list[Tree] = []
         children = self._children()
         for _ in range(_ATTEMPTS):
-            if not children:
+            living = self._living(children)
+            if not children or self.worker.pid not in living:
                 return None
             self.seen = True
-            living = self._living(children)
             trees.append(self.worker.shared_with(children))
             children = self._children()
             if self._living(children) == living:
@@ -61,8 +61,8 @@ class Family:
         return tuple(found)
 
     def _living(self, children: Iterable[int]) -> list[int]:
-        """Who may share pages with the worker, and has not given them up yet."""
-        return [pid for pid in (*children, *self.worker.siblings()) if probes.has_memory(pid)]
+        """Who may share pages with others of them, the worker too, and has not given them up yet."""
+        return [pid for pid in (self.worker.pid, *children, *self.worker.siblings()) if probes.has_memory(pid)]
 
     def _sample_rank(self, pid: int) -> None:
         if pid not in self._ranks:
