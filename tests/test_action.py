@@ -223,7 +223,7 @@ class TestRun:
         result = runner.run("Run pytest")
 
         assert "test_it[tiny-llama] PASSED" in result.stdout
-        assert "test_it[tiny-neox-float32] PASSED" in result.stdout
+        assert "test_it[tiny-neox?dtype=float32] PASSED" in result.stdout
 
 
 class TestOwnGroup:
