@@ -27,7 +27,7 @@ TOO_LATE = Tree(unreclaimable_bytes=1000, resident_bytes=2000)
 
 @dataclass
 class Worker:
-    """What ``Family`` wants of one. It ends while it is read as often as it is told to."""
+    """What ``Family`` wants of one. It ends while it is read, once it has been read so often as ``lives`` says."""
 
     process: "subprocess.Popen[str]"
     lives: int

@@ -4,10 +4,12 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoint import Checkpoint
+
+WITHOUT_CONFIG: Final = "config.json is not there, and no load knows the model's class without it: fetch it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ def findings(checkpoint: Checkpoint) -> tuple[Finding, ...]:
 
 def _of_files(checkpoint: Checkpoint) -> Iterator[Finding]:
     if not (checkpoint.path / "config.json").exists():
-        yield Finding("config", "config.json is not there, and no load knows the model's class without it: fetch it")
+        yield Finding("config", WITHOUT_CONFIG)
     for name in checkpoint.missing:
         strangers = _strangers(checkpoint, Path(name).suffix)
         renamed = f", or give {_some(strangers)}, which no index names, its name back" if strangers else ""

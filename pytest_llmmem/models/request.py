@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.models.inspect import WITHOUT_CONFIG
 from pytest_llmmem.models.tensors import DTYPES
 
 
@@ -125,10 +126,7 @@ class LoadRequest:
 
     def _require_config(self) -> None:
         if not (self.checkpoint.path / "config.json").exists():
-            msg = (
-                f"--llm-model={self.checkpoint.source}: config.json is not there, and no load knows the model's class "
-                "without it: fetch it"
-            )
+            msg = f"--llm-model={self.checkpoint.source}: {WITHOUT_CONFIG}"
             raise CheckpointError(msg)
 
     def _config(self) -> dict[str, Any]:

@@ -277,9 +277,10 @@ def test_what_the_parent_copies_is_not_a_childs(run: Callable[..., Run], pyteste
         """
         import pytest, subprocess, sys
         pytestmark = pytest.mark.in_worker
+        # long enough to be looked at many times, on a busy machine too
+        CHILD = "import time; held = bytearray(50_000_000); time.sleep(1.5)"
         def test_first(): pass
-        def test_child():
-            subprocess.run([sys.executable, "-c", "import time; held = bytearray(50_000_000); time.sleep(0.3)"], check=True)
+        def test_child(): subprocess.run([sys.executable, "-c", CHILD], check=True)
         """
     )
 

@@ -1,4 +1,4 @@
-"""What killed sessions left is removed by the next one; what living ones use is not."""
+"""What killed sessions left is removed by a later one; what living ones use is not."""
 
 import os
 import subprocess
