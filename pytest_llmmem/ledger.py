@@ -77,7 +77,7 @@ class Ledger:
     def _open(self, opening: Opening, reading: Reading, family: Tree) -> list[Accepted]:
         window = self.meter.open(opening.name, reading, family)
         if opening.name == WHOLE and self.whole is None:
-            self.whole, self._began, self.vram = window, time.monotonic(), self._opened[-1].vram
+            self.whole, self._began, self.vram = window, self._opened[-1].at, self._opened[-1].vram
         elif opening.name in PHASES:
             self.phase = PHASES[opening.name]
         if opening.limit is None:
@@ -184,7 +184,7 @@ class Ledger:
             name=window.name,
             peak=window.peak,
             seconds=now - opened.at,
-            started_s=max(0.0, opened.at - self._began),
+            started_s=opened.at - self._began,
             vram=opened.vram.peaks,
         )
 

@@ -82,7 +82,7 @@ class Reporting:
 def _renderer(path: Path) -> "Callable[[SessionRecord], str]":
     from pytest_llmmem.reports import html, json, markdown, trace
 
-    renderers = {".trace.json": trace.render, ".json": json.render, ".html": html.render, ".md": markdown.render}
+    renderers = {"trace.json": trace.render, ".json": json.render, ".html": html.render, ".md": markdown.render}
     return renderers[next(ending for ending in REPORT_ENDINGS if path.name.endswith(ending))]
 
 

@@ -20,7 +20,7 @@ Isolate = Literal["marked", "all", "none"]
 WorkerKind = Literal["auto", "fork", "spawn"]
 Scope = Literal["function", "class", "module", "session"]
 
-REPORT_ENDINGS: Final = (".trace.json", ".json", ".html", ".md")
+REPORT_ENDINGS: Final = ("trace.json", ".json", ".html", ".md")
 """What ``--llm-report`` writes, the first that fits."""
 
 

@@ -33,8 +33,9 @@ def _events(pid: int, test: TestRecord) -> Iterator[Event]:
     yield {"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}}
     yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": pid, "args": {"name": "phases"}}
     for phase in test.phases:
-        times = {"ts": _microseconds(phase.started_s), "dur": _microseconds(phase.seconds)}
-        yield {"ph": "X", "name": phase.name, "pid": pid, "tid": pid, **times, "args": {"peak_bytes": phase.peak_bytes}}
+        start, end = _microseconds(phase.started_s), _microseconds(phase.started_s + phase.seconds)
+        place = {"pid": pid, "tid": pid, "ts": start, "dur": end - start}
+        yield {"ph": "X", "name": phase.name, **place, "args": {"peak_bytes": phase.peak_bytes}}
     if test.timeline and test.timeline.seconds:
         yield from _samples(pid, test.timeline)
         yield from _marks(pid, test, test.timeline)

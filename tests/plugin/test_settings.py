@@ -31,7 +31,7 @@ def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
         (["--llm-reserve=much"], "--llm-reserve: 'much' is not a memory size: write a number and a unit, *"),
         (
             ["--llm-report=out.xyz"],
-            "--llm-report: 'out.xyz' has no ending that says what to write: use one of .trace.json, .json, .html, .md",
+            "--llm-report: 'out.xyz' has no ending that says what to write: use one of trace.json, .json, .html, .md",
         ),
         (["--llm-report=/proc/out.json"], "--llm-report: '/proc/out.json' cannot be written: *"),
         (["--llm-model=./nowhere"], "--llm-model=./nowhere: *"),
@@ -65,6 +65,24 @@ def test_a_mistake_in_the_configuration_stops_the_session_with_one_line(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {error}", "*"])
     assert "Traceback" not in result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("name", "beginning"),
+    [
+        ("trace.json", '{"displayTimeUnit":"ms",'),
+        ("load.trace.json", '{"displayTimeUnit":"ms",'),
+        ("report.json", '{\n "schema": 1,'),
+        ("report.html", "<!doctype html>"),
+        ("summary.md", "# Memory of isolated tests\n"),
+    ],
+)
+def test_the_ending_of_a_report_says_its_format(
+    run: Callable[..., Run], tmp_path: Path, name: str, beginning: str
+) -> None:
+    run("import pytest\n@pytest.mark.in_worker\ndef test_it(): pass", f"--llm-report={tmp_path / name}")
+
+    assert (tmp_path / name).read_text(encoding="utf-8").startswith(beginning)
 
 
 @needs("huggingface_hub")

@@ -1,11 +1,13 @@
 """The trace, read as its viewers read it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
 from pytest_llmmem.reports.trace import render
+from tests.conftest import Run
 from tests.reports.records import hostile, large, sample
 
 
@@ -68,6 +70,33 @@ def test_phases_are_spans_and_marks_are_moments_with_the_stack() -> None:
     ]
     assert (breach["name"], breach["ts"]) == ("breach", 4_110_000)
     assert breach["args"]["stack"].splitlines() == list(test.stack)
+
+
+def test_spans_follow_or_enclose_each_other(run: Callable[..., Run]) -> None:
+    """Perfetto drops a span that begins before another of its thread has ended, and ends after it."""
+    source = """
+        import pytest
+        @pytest.mark.in_worker
+        def test_it(memory_budget):
+            with memory_budget(name="outer"), memory_budget(name="inner"): pass
+    """
+    real = run(source).record.tests[0]
+    phases = (
+        replace(real.phases[0], started_s=6e-7, seconds=8e-7),
+        replace(real.phases[1], started_s=1.4e-6, seconds=1),
+    )
+
+    for test in (real, replace(real, phases=phases)):
+        assert_nested([event for event in events(test) if event["ph"] == "X"])
+    assert [phase.name for phase in real.phases] == ["setup", "call", "outer", "inner", "teardown"]
+
+
+def assert_nested(spans: list[dict[str, Any]]) -> None:
+    ends: list[int] = []
+    for start, end in ((span["ts"], span["ts"] + span["dur"]) for span in spans):
+        ends = [other for other in ends if other > start]
+        assert all(end <= other for other in ends)
+        ends.append(end)
 
 
 def test_each_test_is_a_process_with_its_name() -> None:
