@@ -227,9 +227,7 @@ class _Supervision:
         return describe_place(place.shard, place.tensor, self.plan.shards)
 
     def _look_around(self) -> None:
-        tree = self._family.sample()
-        if tree is not None:
-            self._ledger.meter.sample_tree(tree)
+        self._ledger.meter.sample_tree(self._family.sample())
         if any(budget.kind == "max_disk" for budget in self.plan.budgets):
             self._ledger.wrote(self._family.written_bytes())
         self._cards.look(self._ledger)

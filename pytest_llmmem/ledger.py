@@ -139,13 +139,13 @@ class Ledger:
         """Put on the timeline what is held now, or, where the peak has risen since the last point, that."""
         if self.timeline is None or self.whole is None:
             return
-        held = reading.unreclaimable_bytes - self.whole.base.unreclaimable_bytes
+        held = self.whole.held_bytes(reading, self.meter.tree)
         peak = self.whole.peak_bytes
         if peak > self._drawn_peak_bytes:  # the kernel's mark, or a tree, may know of more than the sample
             held = self._drawn_peak_bytes = peak
         file = reading.file_bytes - self.whole.base.file_bytes
         seconds = time.monotonic() - self._began
-        self.timeline.add(Point(seconds, max(0, held), max(0, file), self._vram_held_bytes))
+        self.timeline.add(Point(seconds, held, max(0, file), self._vram_held_bytes))
 
     def standing(self) -> list[tuple[Window, Budget]]:
         """The budgets that can still be broken: the job's own, and those of open blocks."""

@@ -127,6 +127,11 @@ class Window:
         own = self.closed_unreclaimable_bytes - self.base.unreclaimable_bytes + self.copied_bytes
         return max(0, own, self.tree_growth.unreclaimable_bytes)
 
+    def held_bytes(self, reading: Reading, tree: Tree) -> int:
+        """Unreclaimable, above the baseline, at this instant."""
+        own = reading.unreclaimable_bytes - self.base.unreclaimable_bytes + self.copied_bytes
+        return max(0, own, tree.unreclaimable_bytes - self.tree_base.unreclaimable_bytes)
+
     @property
     def peak(self) -> Peak:
         return Peak(
@@ -148,6 +153,8 @@ class Meter:
 
     mark_error_bytes: int = 0
     windows: list[Window] = field(default_factory=list)
+    tree: Tree = NOTHING
+    """As of the last look; nothing while the process is alone."""
     _segment: Segment = field(default_factory=Segment)
 
     def glimpse(self, reading: Reading) -> None:
@@ -166,9 +173,11 @@ class Meter:
         for window in self.windows:
             window.include(self._segment)
 
-    def sample_tree(self, tree: Tree) -> None:
+    def sample_tree(self, tree: Tree | None) -> None:
+        """Take in what the process and its descendants hold now; ``None`` when it is alone."""
+        self.tree = tree or NOTHING
         for window in self.windows:
-            window.include_tree(tree)
+            window.include_tree(self.tree)
 
     def boundary(self, reading: Reading, *, copied_bytes: int = 0, uncertain_bytes: int = 0) -> None:
         """End the segment with the reading that the worker took just before it reset its mark."""

@@ -1,0 +1,59 @@
+"""The timeline of a real test: a line that stays up as long as its memory is held."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import Run
+
+MB = 10**6
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+
+
+def assert_one_hill(ran: Run, height_bytes: int) -> None:
+    """What is held rises above the height once, and falls below it once."""
+    timeline = ran["test_it"].timeline
+    assert timeline is not None
+    above = [held > height_bytes for held in timeline.unreclaimable_bytes]
+    assert sum(now and not before for before, now in zip([False, *above], above, strict=False)) == 1
+
+
+def test_inherited_pages_that_were_copied_stay_on_the_line(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest, time
+        inherited = bytearray(b"x" * 60_000_000)
+        @pytest.mark.in_worker
+        def test_it(memory_budget):
+            with memory_budget():
+                inherited[::4096] = b"y" * len(inherited[::4096])
+            time.sleep(0.2)
+            keep = b"x" * 2_000_000
+            time.sleep(0.2)
+        """
+    )
+
+    assert_one_hill(ran, 55 * MB)
+
+
+def test_what_a_child_holds_stays_on_the_line(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os, pytest, time
+        @pytest.mark.in_worker
+        def test_it():
+            child = os.fork()
+            if not child:
+                keep = b"x" * 60_000_000
+                time.sleep(0.6)
+                os._exit(0)
+            for _ in range(10):
+                keep = b"x" * 1_000_000
+                time.sleep(0.03)
+            os.waitpid(child, 0)
+        """
+    )
+
+    assert_one_hill(ran, 55 * MB)
