@@ -72,7 +72,7 @@ class VramRefusedRecord:
 
     device: str | None
     """``"GPU 0"``."""
-    asked_bytes: int
+    asked_bytes: int | None
     free_bytes: int | None
     total_bytes: int | None
     reserved_unused_bytes: int | None
@@ -80,7 +80,7 @@ class VramRefusedRecord:
     allowed_bytes: int | None
     """The most that the allocator may reserve; ``None`` when it may take all."""
     expandable_segments_would_help: bool
-    """Whether what was asked for lay reserved already, in pieces."""
+    """Whether what was asked for was there, free or reserved, in pieces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
