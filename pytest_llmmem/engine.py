@@ -164,7 +164,7 @@ class _Supervision:
     def _hear(self, message: Any) -> None:
         match message:
             case Boundary():
-                self._cards.look(self._ledger)
+                self._cards.look(self._ledger, waits=True)
                 answers = self._ledger.cross(message, self.worker.family_with(message.reading))
                 for answer in [Looked(), *answers] if self.looks_at_boundaries else answers:
                     self.worker.reply(answer)

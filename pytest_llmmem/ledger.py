@@ -112,7 +112,7 @@ class Ledger:
         if not readings:
             return  # there was no answer in time
         self._driver = readings
-        ours = [reading for reading in readings if in_use or reading.own_bytes is not None]
+        ours = [each for each in readings if each.peak_own_bytes or (in_use and each.own_bytes is None)]
         for opened in self._opened:
             opened.vram.add_driver(ours)
         self._vram_held_bytes = self.vram.held_bytes(ours)

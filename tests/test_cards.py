@@ -18,8 +18,9 @@ class Answers:
 
     held_bytes: list[int]
     why_none: str = ""
+    devices: frozenset[str] = frozenset()
 
-    def ask(self, pids: object) -> tuple[DriverReading, ...]:
+    def ask(self, pids: object, *, patience_s: float) -> tuple[DriverReading, ...]:
         held = self.held_bytes.pop(0) if len(self.held_bytes) > 1 else self.held_bytes[0]
         return (reading(held),)
 

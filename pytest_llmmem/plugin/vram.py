@@ -33,6 +33,7 @@ def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., i
     if "host" in limit.terms:
         msg = f"{where}: {limit.text!r} is a share of the host: for memory of a GPU write '% device'"
         raise MarkerError(msg)
+    by_driver = marker is not None and marker.count == "device"
     asked = marker.device if marker else None
     chosen = _found(asked)
     if not chosen:
@@ -40,7 +41,9 @@ def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., i
             return ()  # a budget of whatever is there, and nothing is
         msg = f"max_vram needs {asked or 'a GPU'}: {_why_missing()}"
         raise DeviceError(msg)
-    if marker and marker.count == "device" and (why_none := driver.find().why_none):
+    unknown = [device.name for device in chosen if device.name not in driver.find().devices] if by_driver else []
+    if unknown:
+        why_none = driver.find().why_none or f"it says nothing of {', '.join(unknown)}"
         msg = f"max_vram counts what the driver says, and it cannot be asked: {why_none}"
         raise DeviceError(msg)
     try:

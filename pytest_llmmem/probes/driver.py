@@ -14,7 +14,6 @@ from pytest_llmmem.probes import devices
 from pytest_llmmem.probes.devices import Device
 
 _START_S: Final = 30.0
-_ANSWER_S: Final = 2.0
 _ENDED: Final = "the process that asks it has ended"
 
 
@@ -23,9 +22,14 @@ class Driver(Protocol):
 
     why_none: str
     """Why it knows nothing; empty when it does."""
+    devices: frozenset[str]
+    """Of which it knows something, as torch names them."""
 
-    def ask(self, pids: Iterable[int]) -> tuple[DriverReading, ...]:
-        """What these processes hold together on each device, and at most since the last call."""
+    def ask(self, pids: Iterable[int], *, patience_s: float) -> tuple[DriverReading, ...]:
+        """What these processes hold together on each device, and at most since the last answer.
+
+        Nothing when none comes in time: it comes with a later call.
+        """
 
     def close(self) -> None:
         """Ask no more."""
@@ -36,9 +40,10 @@ class NoDriver:
 
     def __init__(self, why_none: str) -> None:
         self.why_none = why_none
+        self.devices = frozenset[str]()
 
-    def ask(self, pids: Iterable[int]) -> tuple[DriverReading, ...]:
-        del pids
+    def ask(self, pids: Iterable[int], *, patience_s: float) -> tuple[DriverReading, ...]:
+        del pids, patience_s
         return ()
 
     def close(self) -> None:
@@ -46,10 +51,10 @@ class NoDriver:
 
 
 class Nvml:
-    """NVIDIA's, through a process that samples it. When that is slow to answer it is not waited for again until it has."""
+    """NVIDIA's, through a process that samples it."""
 
     def __init__(self, of_cuda: Iterable[Device]) -> None:
-        self._names = {device.card: device.name for device in of_cuda}
+        names = {device.card: device.name for device in of_cuda}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pytest_llmmem.probes.nvml_sampler"],
             stdin=subprocess.PIPE,
@@ -61,14 +66,18 @@ class Nvml:
         self.why_none = ""
         self._owes = True
         said = self._hear(_START_S)
-        if not self.why_none and self._names.keys().isdisjoint(said.get("cards", ())):
+        self._names = {card: names[card] for card in said.get("cards", ()) if card in names}
+        self.devices = frozenset(self._names.values())
+        if not self.why_none and not self._names:
             silent = "it does not answer" if self._owes else "it does not list the devices that torch finds"
             self.why_none = said.get("why_none", silent)
 
-    def ask(self, pids: Iterable[int]) -> tuple[DriverReading, ...]:
+    def ask(self, pids: Iterable[int], *, patience_s: float) -> tuple[DriverReading, ...]:
         if self.why_none:
             return ()
-        said = self._hear(0.0) if self._owes else self._question(pids)
+        if not self._owes:
+            self._question(pids)
+        said = self._hear(patience_s)
         return tuple(
             DriverReading(device=self._names[card], **usage) for card, usage in said.items() if card in self._names
         )
@@ -82,19 +91,19 @@ class Nvml:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def _question(self, pids: Iterable[int]) -> Mapping[str, Any]:
+    def _question(self, pids: Iterable[int]) -> None:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(list(pids)) + "\n")
             self._process.stdin.flush()
         except OSError:
             self.why_none = _ENDED
-            return {}
         self._owes = True
-        return self._hear(_ANSWER_S)
 
     def _hear(self, timeout_s: float) -> Mapping[str, Any]:
         """What the sampler says; empty when it says nothing in time."""
+        if self.why_none:
+            return {}
         assert self._process.stdout is not None
         # Windows cannot wait for a pipe of this kind
         if sys.platform != "win32" and not wait([self._process.stdout.fileno()], timeout_s):

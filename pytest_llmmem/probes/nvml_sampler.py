@@ -6,6 +6,7 @@ process ids, the answer a ``Usage`` of each card: its most since the last answer
 """
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,9 +21,9 @@ _INTERVAL_S: Final = 0.01
 class Usage:
     """One card's memory in bytes, under the names of ``DriverReading``.
 
-    ``own`` is what the processes asked about hold, ``None`` where none of them is listed. A driver lists no process, or
-    others than ours, inside containers whose process ids are not the host's; and it lists them without sizes under
-    Windows' own driver model.
+    ``own`` is what the processes asked about hold, ``None`` where that is unknown. A driver lists no process, or others than
+    ours, inside containers whose process ids are not the host's; and it lists them without sizes under Windows' own
+    driver model. Where it lists others, and process ids are the host's, one that is not listed holds nothing.
     """
 
     used_bytes: int
@@ -34,17 +35,18 @@ class Usage:
 class Sampler:
     """Samples the cards of a driver; safe to be used by the thread that samples and the one that answers."""
 
-    def __init__(self, nvml: Any) -> None:
-        """Take the module ``pynvml``, initialised."""
+    def __init__(self, nvml: Any, *, knows_our_pids: bool) -> None:
+        """Take the module ``pynvml``, initialised; and whether process ids here are those that a driver knows."""
         self._nvml = nvml
-        self._handles = dict(_cards(nvml))
+        self._knows_our_pids = knows_our_pids
+        self._handles = {card: handle for card, handle in _cards(nvml) if self._used_bytes(handle) is not None}
         self._pids: frozenset[int] = frozenset()
         self._usages: dict[str, Usage] = {}
         self._lock = threading.Lock()
 
     @property
     def cards(self) -> tuple[str, ...]:
-        """Their ids, as torch has them: without NVML's ``GPU-``."""
+        """Those that say how much of them is used, by the ids that torch has: without NVML's ``GPU-`` and ``MIG-``."""
         return tuple(self._handles)
 
     def sample(self) -> None:
@@ -61,7 +63,9 @@ class Sampler:
 
     def _sample(self) -> None:
         for card, handle in self._handles.items():
-            used_bytes, own_bytes = self._nvml.nvmlDeviceGetMemoryInfo(handle).used, self._own_bytes(handle)
+            used_bytes, own_bytes = self._used_bytes(handle), self._own_bytes(handle)
+            if used_bytes is None:
+                continue
             before = self._usages.get(card)
             owns = [own for own in (own_bytes, before.peak_own_bytes if before else None) if own is not None]
             self._usages[card] = Usage(
@@ -71,21 +75,25 @@ class Sampler:
                 peak_own_bytes=max(owns, default=None),
             )
 
+    def _used_bytes(self, handle: Any) -> int | None:
+        memory = _or_none(self._nvml, partial(self._nvml.nvmlDeviceGetMemoryInfo, handle))
+        return None if memory is None else memory.used
+
     def _own_bytes(self, handle: Any) -> int | None:
-        try:
-            listed = self._nvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        except self._nvml.NVMLError:
-            return None
+        listed = _or_none(self._nvml, partial(self._nvml.nvmlDeviceGetComputeRunningProcesses, handle)) or []
         own = [process.usedGpuMemory for process in listed if process.pid in self._pids]
-        return sum(own) if own and None not in own else None
+        if own:
+            return None if None in own else sum(own)
+        return 0 if listed and self._knows_our_pids else None
 
 
 def _cards(nvml: Any) -> Iterator[tuple[str, Any]]:
     """Ids and handles: of a card that is cut into instances (MIG), those of its instances."""
     for index in range(nvml.nvmlDeviceGetCount()):
-        card = nvml.nvmlDeviceGetHandleByIndex(index)
-        for handle in _instances(nvml, card) or [card]:
-            yield nvml.nvmlDeviceGetUUID(handle).removeprefix("GPU-"), handle
+        card = _or_none(nvml, partial(nvml.nvmlDeviceGetHandleByIndex, index))  # it counts what we may not use, too
+        if card is not None:
+            for handle in _instances(nvml, card) or [card]:
+                yield nvml.nvmlDeviceGetUUID(handle).removeprefix("GPU-").removeprefix("MIG-"), handle
 
 
 def _instances(nvml: Any, card: Any) -> list[Any]:
@@ -97,6 +105,14 @@ def _instances(nvml: Any, card: Any) -> list[Any]:
         return []  # a card that knows of no instances
     found = (_or_none(nvml, partial(nvml.nvmlDeviceGetMigDeviceHandleByIndex, card, slot)) for slot in slots)
     return [handle for handle in found if handle is not None]
+
+
+def _pids_are_the_hosts() -> bool:
+    """Whether we are in no container of process ids: the first namespace has a fixed number (``PROC_PID_INIT_INO``)."""
+    try:
+        return os.readlink("/proc/self/ns/pid") == "pid:[4026531836]"
+    except OSError:
+        return sys.platform != "linux"
 
 
 def _or_none(nvml: Any, ask: Callable[[], Any]) -> Any:
@@ -112,7 +128,7 @@ def main() -> None:
         import pynvml
 
         pynvml.nvmlInit()
-        sampler = Sampler(pynvml)
+        sampler = Sampler(pynvml, knows_our_pids=_pids_are_the_hosts())
     except Exception as error:  # noqa: BLE001 -- no module, no library, no driver, no permission: all are said alike
         _say({"why_none": str(error) or type(error).__name__})
         return

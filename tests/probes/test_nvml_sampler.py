@@ -27,16 +27,20 @@ class Nvml:
     NVMLError = nvml.NVMLError
     NVML_DEVICE_MIG_ENABLE = 1
 
-    def __init__(self, *, instances: tuple[int, ...] = ()) -> None:
-        self.instances = instances
+    def __init__(self, *, instances: tuple[int, ...] = (), count: int = 1) -> None:
+        self.instances, self.count = instances, count
+        self.forbidden: set[str] = set()
+        self.without_memory: set[str] = set()
         self.used: dict[str, int] = {}
         self.processes: dict[str, dict[int, int | None]] = {}
         self.refuses_to_list = False
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        return 1
+        return self.count
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        if f"GPU-{index}" in self.forbidden:
+            raise nvml.NVMLError
         return f"GPU-{index}"
 
     def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
@@ -54,6 +58,8 @@ class Nvml:
         return f"MIG-{slot}"
 
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> Any:  # noqa: N802
+        if handle in self.without_memory:
+            raise nvml.NVMLError
         return SimpleNamespace(used=self.used.get(handle, 0))
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[Any]:  # noqa: N802
@@ -65,7 +71,7 @@ class Nvml:
 
 def test_an_answer_has_the_most_since_the_one_before() -> None:
     card = Nvml()
-    sampler = Sampler(card)
+    sampler = Sampler(card, knows_our_pids=False)
     sampler.answer([7, 8])
 
     for sizes in ({7: 3, 8: 1}, {7: 4}, {9: 50}):
@@ -83,14 +89,37 @@ def test_what_a_driver_does_not_say_is_unknown(*, refuses: bool) -> None:
     card = Nvml()
     card.used, card.processes, card.refuses_to_list = {"GPU-0": 5}, {"GPU-0": {7: None}}, refuses
 
-    (usage,) = Sampler(card).answer([7]).values()
+    (usage,) = Sampler(card, knows_our_pids=True).answer([7]).values()
 
     assert (usage.used_bytes, usage.own_bytes, usage.peak_own_bytes) == (5, None, None)
 
 
 def test_of_a_card_that_is_cut_into_instances_these_are_the_devices() -> None:
-    assert Sampler(Nvml(instances=(2, 5))).cards == ("MIG-2", "MIG-5")
-    assert Sampler(Nvml()).cards == ("0",)
+    assert Sampler(Nvml(instances=(2, 5)), knows_our_pids=True).cards == ("2", "5")
+    assert Sampler(Nvml(), knows_our_pids=True).cards == ("0",)
+
+
+@pytest.mark.parametrize(("knows_our_pids", "own"), [(True, 0), (False, None)])
+def test_who_is_not_listed_beside_others_holds_nothing_unless_ids_are_a_containers(
+    *, knows_our_pids: bool, own: int | None
+) -> None:
+    card = Nvml()
+    card.used, card.processes = {"GPU-0": 5}, {"GPU-0": {9: 5}}
+
+    (usage,) = Sampler(card, knows_our_pids=knows_our_pids).answer([7]).values()
+
+    assert (usage.used_bytes, usage.own_bytes, usage.peak_own_bytes) == (5, own, own)
+
+
+def test_a_card_that_does_not_answer_hides_no_other() -> None:
+    card = Nvml(count=4)
+    card.forbidden, card.without_memory = {"GPU-1"}, {"GPU-2"}
+
+    sampler = Sampler(card, knows_our_pids=True)
+    assert sampler.cards == ("0", "3")
+
+    card.without_memory = {"GPU-0", "GPU-2"}
+    assert list(sampler.answer([7])) == ["3"]
 
 
 @needs("pynvml")
@@ -116,27 +145,26 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Device]:
 
 def test_a_sampler_that_dies_is_silent_for_good(cards: list[Device]) -> None:
     asked = driver.Nvml(cards)
-    assert [reading.device for reading in asked.ask([1])] == ["cuda:0"]
+    assert [reading.device for reading in asked.ask([1], patience_s=2)] == ["cuda:0"]
 
     asked._process.kill()
     asked._process.wait()
 
-    assert asked.ask([1]) == ()
+    assert asked.ask([1], patience_s=2) == ()
     assert asked.why_none
-    assert asked.ask([1]) == ()
+    assert asked.ask([1], patience_s=2) == ()
     asked.close()
 
 
-def test_a_sampler_that_is_slow_is_heard_later(cards: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_ANSWER_S", 0.1)
+def test_a_sampler_that_is_slow_is_heard_later(cards: list[Device]) -> None:
     asked = driver.Nvml(cards)
     asked._process.send_signal(signal.SIGSTOP)
-    assert (asked.ask([1]), asked.ask([1])) == ((), ())
+    assert (asked.ask([1], patience_s=0.1), asked.ask([1], patience_s=0.1)) == ((), ())
 
     asked._process.send_signal(signal.SIGCONT)
 
     deadline = time.monotonic() + 30
-    while not (readings := asked.ask([1])) and time.monotonic() < deadline:
+    while not (readings := asked.ask([1], patience_s=2)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [reading.device for reading in readings] == ["cuda:0"]
     assert not asked.why_none
