@@ -82,11 +82,13 @@ def open_pool(
         inside = Inside(config, item_keys(items), settings.malloc, traces, os.getpid())
         architectures = tuple(model_types)
 
-        def prepare() -> None:
+        def import_and_settle() -> None:
             _import_ahead(architectures)
             inside.settle()
 
-        return Pool("fork", "", Forker(inside, prepare, traces=traces, jobs=jobs), folder, traces)
+        # some modelling code asks for a GPU when it is imported
+        preloads = (import_and_settle, inside.settle)
+        return Pool("fork", "", Forker(inside, preloads, traces=traces, jobs=jobs), folder, traces)
     command = _command(config)
     spawner = Spawner(command, cwd=config.invocation_params.dir, traces=traces)
     return Pool("spawn", reason, spawner, folder, traces)

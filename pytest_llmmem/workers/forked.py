@@ -10,17 +10,17 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import send_handle
 from typing import Final
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import Tree
-from pytest_llmmem.probes import descendants
+from pytest_llmmem.probes import descendants, gpu_files_there
 from pytest_llmmem.workers.handle import Worker
 from pytest_llmmem.workers.traces import Traces
-from pytest_llmmem.workers.zygote import Body, Fork, LetGo, leave, serve
+from pytest_llmmem.workers.zygote import Body, Fork, LetGo, Preloaded, leave, serve
 
 _LEAVING_S: Final = 10.0
 
@@ -28,10 +28,25 @@ _LEAVING_S: Final = 10.0
 class Forker:
     """Starts the zygote, and takes workers from it, one of them forked ahead."""
 
-    def __init__(self, body: Body, preload: Callable[[], None], *, traces: Traces, jobs: int) -> None:
+    def __init__(self, body: Body, preloads: Sequence[Callable[[], None]], *, traces: Traces, jobs: int) -> None:
+        """What the zygote is to do before its first fork: the first of ``preloads`` that opens no GPU, or else the last."""
         self._traces = traces
-        self._ours, theirs = Pipe()
         self._exits: dict[int, Exit] = {}
+        for preload in preloads:
+            self._start(body, preload, jobs)
+            if not gpu_files_there() or self._hear_preloaded().gpu_file is None:
+                break
+            if preload is not preloads[-1]:
+                self._end()
+        self._forked: list[int] = []
+        self._alive: set[int] = set()
+        self._family: Tree | None = None
+        """What the zygote holds without any worker, as it stays: it never computes anything itself."""
+        self._let_go_pids: set[int] = set()
+        self._requested: Connection | None = None
+
+    def _start(self, body: Body, preload: Callable[[], None], jobs: int) -> None:
+        self._ours, theirs = Pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
@@ -43,12 +58,6 @@ class Forker:
             self._ours.close()
             leave(lambda: serve(theirs, body, preload, parent=parent, jobs=jobs))
         theirs.close()
-        self._forked: list[int] = []
-        self._alive: set[int] = set()
-        self._family: Tree | None = None
-        """What the zygote holds without any worker, as it stays: it never computes anything itself."""
-        self._let_go_pids: set[int] = set()
-        self._requested: Connection | None = None
 
     def take(self) -> Worker:
         """A worker that is ready for a job. Raises ``EOFError`` or ``OSError`` when the zygote or it is gone."""
@@ -95,9 +104,12 @@ class Forker:
 
     def close(self) -> None:
         """End the zygote, and with it every worker."""
-        self._ours.close()
         if self._requested is not None:
             self._requested.close()
+        self._end()
+
+    def _end(self) -> None:
+        self._ours.close()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
@@ -111,9 +123,18 @@ class Forker:
         self._ours.send(LetGo(pid))
         return True
 
+    def _hear_preloaded(self) -> Preloaded:
+        try:
+            preloaded: Preloaded = self._ours.recv()
+        except EOFError:
+            return Preloaded(None)  # it is gone, as who takes a worker will find out
+        return preloaded
+
     def _hear(self) -> None:
         """Take in one message: a worker was forked (its pid), or one has ended (its pid and how)."""
         message = self._ours.recv()
+        if isinstance(message, Preloaded):
+            return
         if isinstance(message, int):
             self._forked.append(message)
             self._alive.add(message)

@@ -20,7 +20,7 @@ from multiprocessing.reduction import recv_handle
 from typing import Final
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
-from pytest_llmmem.probes import descendants, private_maps
+from pytest_llmmem.probes import descendants, gpu_files_open, private_maps
 
 assert sys.platform == "linux", "the platform's switch is plugin.pool"
 
@@ -44,6 +44,13 @@ class LetGo:
     """Parent to zygote: this worker has left nothing behind, and others may run when it ends."""
 
     pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preloaded:
+    """Zygote to parent: it is ready to fork, unless it has opened a GPU, whose context survives no fork."""
+
+    gpu_file: str | None
 
 
 def leave(run: Callable[[], None]) -> None:
@@ -71,6 +78,7 @@ def serve(control: Connection, body: Body, preload: Callable[[], None], *, paren
     signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     preload()
+    control.send(Preloaded(gpu_files_open()))
     gc.collect()
     # without it the first collection in a worker would copy every inherited page that holds an object
     gc.freeze()

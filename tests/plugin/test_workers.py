@@ -33,6 +33,47 @@ def test_tests_of_one_scope_share_a_worker_each_with_its_own_peak(run: Callable[
     assert first.peak_bytes > 49_000_000 > second.peak_bytes
 
 
+@linux
+def test_a_gpu_opened_at_collection_makes_auto_spawn_and_fork_refuse(
+    run: Callable[..., Run], pytester: pytest.Pytester
+) -> None:
+    pytester.makeconftest("from pytest_llmmem import probes\nprobes.gpu_files_open = lambda pid=None: '/dev/nvidiactl'")
+    source = "import pytest\n@pytest.mark.in_worker\ndef test_it(): pass"
+
+    ran = run(source)
+    refused = pytester.runpytest_subprocess("--llm-worker=fork")
+
+    ran.result.assert_outcomes(passed=1)
+    said = "/dev/nvidiactl was opened during collection, and a GPU context does not survive a fork"
+    ran.result.stdout.fnmatch_lines([f"llmmem: 1 isolated in workers by spawn ({said})"])
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    refused.stderr.fnmatch_lines([f"ERROR: --llm-worker=fork: {said}: use 'auto' or 'spawn'"])
+
+
+@linux
+@pytest.mark.parametrize(("opens", "imported"), [(True, []), (False, ["modelling code"])])
+def test_what_opens_a_gpu_is_not_imported_ahead(
+    run: Callable[..., Run], pytester: pytest.Pytester, *, opens: bool, imported: list[str]
+) -> None:
+    pytester.makeconftest(
+        f"""
+        from pytest_llmmem.plugin import pool
+        from pytest_llmmem.workers import forked, zygote
+        imported = []
+        pool._import_ahead = lambda architectures: imported.append("modelling code")
+        forked.gpu_files_there = lambda: True
+        zygote.gpu_files_open = lambda: "/dev/nvidia0" if imported and {opens} else None
+        """
+    )
+
+    ran = run(
+        f"import pytest\n@pytest.mark.in_worker\ndef test_it():\n    import conftest\n    assert conftest.imported == {imported}"
+    )
+
+    ran.result.assert_outcomes(passed=1)
+    ran.result.stdout.fnmatch_lines(["llmmem: 1 isolated in workers by fork"])
+
+
 @needs("torch")
 @linux
 def test_a_computation_at_collection_makes_auto_spawn_and_fork_refuse(run: Callable[..., Run]) -> None:
