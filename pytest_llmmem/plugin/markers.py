@@ -89,7 +89,7 @@ class MaxVram(Marker):
 
     limit: Limit
     device: str | None
-    """``None``: every device, each by itself."""
+    """``None``: that of ``--llm-device``, or else every device, each by itself."""
     count: Count
     on_breach: OnBreach
     enforce: Enforce

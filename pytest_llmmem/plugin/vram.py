@@ -1,4 +1,4 @@
-"""A test and its GPUs: a budget of ``max_vram`` for each device that it names, or that is there; and torch's allocator."""
+"""A test and its GPUs: a budget of ``max_vram`` for the device that it names, or each that is there; and torch's allocator."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., i
         msg = f"{where}: {limit.text!r} is a share of the host: for memory of a GPU write '% device'"
         raise MarkerError(msg)
     by_driver = marker is not None and marker.count == "device"
-    asked = marker.device if marker else None
+    asked = (marker and marker.device) or settings.device
     chosen = _found(asked)
     if not chosen:
         if marker is None and not settings.require_gpu:
@@ -110,13 +110,13 @@ def history_notes(history_file: str | None) -> Iterator[str]:
 def spread_workers(config: pytest.Config, settings: Settings, items: Iterable[pytest.Item]) -> None:
     """Let every pytest-xdist worker see another card first, as its ``cuda:0``; none is hidden.
 
-    Only where tests need a GPU, and before anything has asked which there are.
+    Only where tests need a GPU.
     """
-    worker = getattr(config, "workerinput", {}).get("workerid", "")
-    cards = devices.visible_cards()
+    worker = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))
     needed = settings.device or settings.max_vram or any(item.get_closest_marker(MaxVram.name) for item in items)
-    if worker and needed and len(cards) > 1:
-        first = int(worker.removeprefix("gw")) % len(cards)
+    cards = devices.visible_cards() if worker and needed else ()
+    if worker and len(cards) > 1:
+        first = int(worker[0]) % len(cards)
         os.environ[devices.VISIBLE] = ",".join((*cards[first:], *cards[:first]))
 
 

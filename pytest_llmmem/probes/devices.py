@@ -6,18 +6,19 @@ imports torch, asks, and prints the answer as JSON.
 
 import dataclasses
 import functools
-import glob
 import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.probes.torch_memory import KINDS
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
+_UUID: Final = "GPU-"
+"""What the variable, and the driver, write before a card's own id."""
 _TIMEOUT_S: Final = 120
 """An import of torch from a cold disk, and a driver that wakes up, take tens of seconds."""
 
@@ -43,19 +44,27 @@ class Found:
 
 
 def visible_cards() -> tuple[str, ...]:
-    """NVIDIA's cards, as ``CUDA_VISIBLE_DEVICES`` names them, in the order in which CUDA numbers them here.
-
-    Without the variable they are counted by their device files, which opens no driver.
-    """
+    """NVIDIA's cards for ``CUDA_VISIBLE_DEVICES``, in the order in which CUDA numbers them here."""
     chosen = os.environ.get(VISIBLE)
     if chosen is not None:
         return tuple(name.strip() for name in chosen.split(",") if name.strip())
-    return tuple(str(index) for index in range(len(glob.glob("/dev/nvidia[0-9]*"))))
+    of_cuda = [device for device in find().devices if device.name.startswith("cuda")]
+    return tuple(_UUID + device.card for device in of_cuda if device.card != device.name)
+
+
+def find() -> Found:
+    """The accelerators of this session; nothing is started where the machine has no device file of one."""
+    found = _ask()
+    by_card = {device.card: device for device in found.devices}
+    order = [name.removeprefix(_UUID) for name in os.environ.get(VISIBLE, "").split(",")]
+    if set(order) != set(by_card):
+        return found
+    # put in another order since torch was asked
+    return Found(devices=tuple(replace(by_card[card], name=f"cuda:{index}") for index, card in enumerate(order)))
 
 
 @functools.cache
-def find() -> Found:
-    """The accelerators of this session; nothing is started where the machine has no device file of one."""
+def _ask() -> Found:
     if not probes.gpu_files_there():
         return Found(why_none="this machine has no device file of a GPU")
     command = [sys.executable, "-m", "pytest_llmmem.probes.devices"]

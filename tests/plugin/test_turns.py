@@ -58,6 +58,26 @@ def test_budgets_that_fit_run_together(run: Callable[..., Run], mark: str) -> No
     ran.result.assert_outcomes(passed=2)
 
 
+def test_tests_of_two_cards_run_together(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    plug_in(pytester, 24 * GB, 24 * GB)
+    ran = run(
+        """
+        import pytest, time
+        @pytest.mark.parametrize(
+            "number", [pytest.param(n, marks=pytest.mark.max_vram("15GB", device=f"cuda:{n}")) for n in range(2)]
+        )
+        def test_it(number, pytestconfig):
+            (pytestconfig.rootpath / str(number)).touch()
+            while not (pytestconfig.rootpath / str(1 - number)).exists():
+                time.sleep(0.01)
+        """,
+        "-n2",
+        "--llm-timeout=30",
+    )
+
+    ran.result.assert_outcomes(passed=2)
+
+
 def test_a_group_keeps_its_memory_between_its_tests(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
     group = """
         import pytest, time

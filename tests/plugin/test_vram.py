@@ -155,6 +155,17 @@ def test_every_device_has_the_budget_to_itself(run: Callable[..., Run], pytester
     assert [budget.limit_bytes for budget in ran["test_one"].budgets] == [4.8 * GB]
 
 
+@pytest.mark.parametrize(("option", "devices"), [("--llm-device=cuda:1", ["cuda:1"]), ("-q", ["cuda:0", "cuda:1"])])
+def test_a_budget_that_names_none_is_of_the_device_of_the_session(
+    run: Callable[..., Run], pytester: pytest.Pytester, option: str, devices: list[str]
+) -> None:
+    plug_in(pytester, 24 * GB, 48 * GB)
+
+    ran = run("import pytest\n@pytest.mark.max_vram('4GB')\ndef test_it(): pass", option)
+
+    assert [budget.device for budget in ran["test_it"].budgets] == devices
+
+
 def test_a_cap_lets_the_offending_line_raise(run: Callable[..., Run], card: None) -> None:
     ran = run(
         """

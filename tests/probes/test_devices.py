@@ -13,7 +13,7 @@ from tests.conftest import needs
 
 @pytest.fixture(autouse=True)
 def asked_anew() -> None:
-    devices.find.cache_clear()
+    devices._ask.cache_clear()
 
 
 def test_devices_are_named_as_torch_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,6 +25,25 @@ def test_devices_are_named_as_torch_names_them(monkeypatch: pytest.MonkeyPatch) 
         ("cuda:0", 24 * GB, "card-0"),
         ("cuda:1", 48 * GB, "card-1"),
     ]
+
+
+def test_cards_that_are_shown_in_another_order_are_named_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tuple(
+        devices.Device(name=f"cuda:{index}", total_bytes=index, card=card) for index, card in enumerate("abc")
+    )
+    monkeypatch.setattr(devices, "_ask", lambda: devices.Found(devices=there))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices.visible_cards() == ("GPU-a", "GPU-b", "GPU-c")
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,GPU-c,GPU-a")
+
+    assert [(each.name, each.card) for each in devices.find().devices] == [
+        ("cuda:0", "b"),
+        ("cuda:1", "c"),
+        ("cuda:2", "a"),
+    ]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,0")  # as torch was asked
+    assert devices.find().devices == there
 
 
 def test_nothing_is_started_where_no_device_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
