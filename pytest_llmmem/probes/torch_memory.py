@@ -6,13 +6,16 @@ To be read, torch is looked up and never imported: who has not imported it uses 
 torch allocates; the driver's context and other libraries are not in them.
 """
 
+import functools
 import sys
-from typing import Any, Final
+from types import FunctionType, MethodType
+from typing import Any, Final, Self
 
 from pytest_llmmem.core.vram import VramReading
 
 KINDS: Final = ("cuda", "xpu")
 """Kinds of devices, each the name of a module of torch and of its devices."""
+_RESET: Final = "reset_peak_memory_stats"
 _HISTORY: Final = 100_000
 """Entries that torch keeps, the latest ones; each is some kB, its stack included."""
 
@@ -25,25 +28,60 @@ def read() -> tuple[VramReading, ...]:
     torch = sys.modules.get("torch")
     for kind in KINDS:
         backend: Any = getattr(torch, kind, None)
+        peaks = _Peaks.of(backend, kind)
         # a test may have put a mock there, which has no such function, or one that answers with another mock
         if getattr(backend, "is_initialized", bool)() is True:
-            return tuple(reading for index in range(backend.device_count()) if (reading := _read(backend, kind, index)))
+            return tuple(reading for index in range(backend.device_count()) if (reading := peaks.read(index)))
     return ()
 
 
-def _read(backend: Any, kind: str, index: int) -> VramReading | None:
-    """One device; ``None`` when nothing was allocated there."""
-    stats = backend.memory_stats(index)
-    if not stats.get("reserved_bytes.all.peak"):
-        return None
-    backend.reset_peak_memory_stats(index)
-    return VramReading(
-        device=f"{kind}:{index}",
-        allocated_bytes=stats["allocated_bytes.all.current"],
-        reserved_bytes=stats["reserved_bytes.all.current"],
-        peak_allocated_bytes=stats["allocated_bytes.all.peak"],
-        peak_reserved_bytes=stats["reserved_bytes.all.peak"],
-    )
+class _Peaks:
+    """Stands in for torch's ``reset_peak_memory_stats``: what a test resets is kept for the next boundary."""
+
+    def __init__(self, backend: Any, kind: str, reset: Any) -> None:
+        functools.update_wrapper(self, reset)
+        self._backend, self._kind, self._reset = backend, kind, reset
+        self._kept: dict[int, VramReading] = {}
+
+    @classmethod
+    def of(cls, backend: Any, kind: str) -> Self:
+        """In its place from now on, unless a test has put a mock there."""
+        reset = getattr(backend, _RESET, None)
+        if isinstance(reset, cls):
+            return reset
+        peaks = cls(backend, kind, reset)
+        for module in (backend, getattr(backend, "memory", None)):
+            if isinstance(reset, (FunctionType, MethodType)) and getattr(module, _RESET, None) == reset:
+                setattr(module, _RESET, peaks)
+        return peaks
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        if self._backend.is_initialized():
+            for index in range(self._backend.device_count()):
+                if reading := self._read(index):
+                    self._kept[index] = reading
+        return self._reset(*arguments, **named)
+
+    def read(self, index: int) -> VramReading | None:
+        """One device, whose peaks begin anew; ``None`` when nothing was allocated there."""
+        reading = self._read(index)
+        self._kept.pop(index, None)
+        if reading is not None:
+            self._reset(index)
+        return reading
+
+    def _read(self, index: int) -> VramReading | None:
+        stats = self._backend.memory_stats(index)
+        kept = self._kept.get(index)
+        if not kept and not stats.get("reserved_bytes.all.peak"):
+            return None
+        return VramReading(
+            device=f"{self._kind}:{index}",
+            allocated_bytes=stats["allocated_bytes.all.current"],
+            reserved_bytes=stats["reserved_bytes.all.current"],
+            peak_allocated_bytes=max(stats["allocated_bytes.all.peak"], kept.peak_allocated_bytes if kept else 0),
+            peak_reserved_bytes=max(stats["reserved_bytes.all.peak"], kept.peak_reserved_bytes if kept else 0),
+        )
 
 
 def read_pinned() -> int | None:
@@ -87,7 +125,8 @@ def record_history() -> None:
     """
     import torch
 
-    torch.cuda.memory._record_memory_history(max_entries=_HISTORY)  # noqa: SLF001 -- so torch documents it
+    # stacks of C++ take minutes to write
+    torch.cuda.memory._record_memory_history(max_entries=_HISTORY, stacks="python")  # noqa: SLF001 -- so torch documents it
 
 
 def write_history(path: str) -> None:
