@@ -187,4 +187,5 @@ class Allocator:
             "allocated_bytes.all.peak": self.peak_allocated,
             "reserved_bytes.all.current": self.reserved,
             "reserved_bytes.all.peak": self.peak_reserved,
+            "inactive_split_bytes.all.peak": self.reserved - self.allocated if self.is_in_pieces else 0,
         }

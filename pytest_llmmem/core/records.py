@@ -56,6 +56,8 @@ class VramRecord:
     device: str
     peak_allocated_bytes: int
     peak_reserved_bytes: int
+    peak_fragmented_bytes: int = 0
+    """Unused beside tensors in the segments of torch's allocator, and too small for what it was asked next."""
     peak_device_bytes: int | None = None
     """By the driver, sampled, the context included; ``None`` where it was not asked."""
     baseline_bytes: int = 0

@@ -33,6 +33,8 @@ class VramReading:
     """Held by the allocator, for tensors that are there or may come."""
     peak_allocated_bytes: int
     peak_reserved_bytes: int
+    peak_fragmented_bytes: int = 0
+    """Pieces that are left of segments in use: torch's ``inactive_split_bytes``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,7 @@ class VramWindow:
                 before,
                 peak_allocated_bytes=max(before.peak_allocated_bytes, allocated_bytes),
                 peak_reserved_bytes=max(before.peak_reserved_bytes, reserved_bytes),
+                peak_fragmented_bytes=max(before.peak_fragmented_bytes, reading.peak_fragmented_bytes),
                 baseline_bytes=base.reserved_bytes if base else 0,
             )
 

@@ -16,6 +16,7 @@ from pytest_llmmem.core.vram import VramReading
 KINDS: Final = ("cuda", "xpu")
 """Kinds of devices, each the name of a module of torch and of its devices."""
 _RESET: Final = "reset_peak_memory_stats"
+_PIECES: Final = "inactive_split_bytes.all.peak"
 _HISTORY: Final = 100_000
 """Entries that torch keeps, the latest ones; each is some kB, its stack included."""
 
@@ -81,6 +82,7 @@ class _Peaks:
             reserved_bytes=stats["reserved_bytes.all.current"],
             peak_allocated_bytes=max(stats["allocated_bytes.all.peak"], kept.peak_allocated_bytes if kept else 0),
             peak_reserved_bytes=max(stats["reserved_bytes.all.peak"], kept.peak_reserved_bytes if kept else 0),
+            peak_fragmented_bytes=max(stats.get(_PIECES, 0), kept.peak_fragmented_bytes if kept else 0),
         )
 
 

@@ -125,14 +125,15 @@ def pinned_words(pinned_bytes: int) -> str:
 
 
 def vram_words(vram: VramRecord) -> str:
-    """``"cuda:0 3.38 GB reserved, 3.12 GB allocated"``, and what the driver says, where it was asked."""
+    """``"cuda:0 3.38 GB reserved, 3.12 GB allocated, 0.20 GB in pieces"``, and what the driver says, where it was asked."""
+    pieces = f", {format_size(vram.peak_fragmented_bytes)} in pieces" if vram.peak_fragmented_bytes else ""
     device = ""
     if vram.peak_device_bytes is not None:
         beside = format_size(max(0, vram.peak_device_bytes - vram.peak_reserved_bytes))
         of = "all processes" if vram.device_method == "device" else f"{beside} beside torch"
         device = f", {format_size(vram.peak_device_bytes)} by the driver ({of})"
     reserved, allocated = format_size(vram.peak_reserved_bytes), format_size(vram.peak_allocated_bytes)
-    return f"{vram.device} {reserved} reserved, {allocated} allocated{device}"
+    return f"{vram.device} {reserved} reserved, {allocated} allocated{pieces}{device}"
 
 
 def tightest(budgets: Sequence[BudgetRecord]) -> BudgetRecord | None:

@@ -19,6 +19,7 @@ def readings(draw: st.DrawFn, device: str = "cuda:0") -> VramReading:
         reserved_bytes=reserved,
         peak_allocated_bytes=allocated + draw(SIZES),
         peak_reserved_bytes=reserved + draw(SIZES),
+        peak_fragmented_bytes=draw(SIZES),
     )
 
 
@@ -32,6 +33,7 @@ def test_a_peak_is_the_highest_reading_above_the_base(base: VramReading, later: 
     (peak,) = window.peaks
     assert peak.peak_reserved_bytes == max(0, *(one.peak_reserved_bytes - base.reserved_bytes for one in later))
     assert peak.peak_allocated_bytes == max(0, *(one.peak_allocated_bytes - base.allocated_bytes for one in later))
+    assert peak.peak_fragmented_bytes == max(one.peak_fragmented_bytes for one in later)
     assert peak.baseline_bytes == base.reserved_bytes
 
 

@@ -300,6 +300,7 @@ def test_memory_that_was_refused_is_a_finding(run: Callable[..., Run], card: Non
     assert (full.allowed_bytes, full.expandable_segments_would_help) == (None, False)
     assert pieces is not None
     assert pieces.expandable_segments_would_help
+    assert [vram.peak_fragmented_bytes for vram in ran["test_in_pieces"].vram] == [12 * GB]
     assert capped is not None
     assert capped.allowed_bytes == int(Decimal("3.73") * 2**30)
     assert ran["test_another"].vram_refused is None

@@ -215,7 +215,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         duration_s=9.7,
         ending=EndingRecord(kind="completed"),
         ram=ram(1480, 2610),
-        vram=(VramRecord(device="cuda:0", peak_allocated_bytes=3_120 * MB, peak_reserved_bytes=3_380 * MB, peak_device_bytes=3_870 * MB),),
+        vram=(VramRecord(device="cuda:0", peak_allocated_bytes=3_120 * MB, peak_reserved_bytes=3_380 * MB, peak_fragmented_bytes=210 * MB, peak_device_bytes=3_870 * MB),),
         phases=phases(("setup", 0.0, 4.1, 1480), ("load", 0.5, 3.4, 1470), ("call", 4.1, 5.2, 160), ("generate", 4.6, 4.2, 120), ("teardown", 9.3, 0.3, 0)),
         budgets=(budget("4GB", 4000, 3380, kind="max_vram", count="reserved"), budget("2GB", 2000, 1480)),
         ranks=(RankRecord(rank=0, peak_bytes=760 * MB, peak_resident_bytes=2_070 * MB), RankRecord(rank=1, peak_bytes=720 * MB, peak_resident_bytes=2_030 * MB)),

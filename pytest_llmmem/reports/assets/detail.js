@@ -159,8 +159,8 @@ function phases(test) {
 }
 
 function devices(test) {
-  const line = (vram) => [vram.device, formatSize(vram.peak_allocated_bytes), formatSize(vram.peak_reserved_bytes), sizeIfKnown(vram.peak_device_bytes)];
-  return block("VRAM", ["", "allocated", "reserved", "device"], test.vram.map(line));
+  const line = (vram) => [vram.device, formatSize(vram.peak_allocated_bytes), formatSize(vram.peak_reserved_bytes), formatSize(vram.peak_fragmented_bytes), sizeIfKnown(vram.peak_device_bytes)];
+  return block("VRAM", ["", "allocated", "reserved", "in pieces", "device"], test.vram.map(line));
 }
 
 function ranks(test) {
