@@ -73,12 +73,12 @@ def _answer(nvml: Any, function: Callable[[Any], Any], handle: Any) -> Any:
 
 
 def _plain(answer: Any) -> Any:
-    """Structures of C as objects of JSON."""
+    """Structures of C, and objects made of them, as objects of JSON."""
     if isinstance(answer, list | tuple):
         return [_plain(each) for each in answer]
-    fields = getattr(answer, "_fields_", None)
-    if fields:
-        return {name: _plain(getattr(answer, name)) for name, *_ in fields}
+    names = [name for name, *_ in getattr(answer, "_fields_", ())] or list(getattr(answer, "__dict__", ()))
+    if names:
+        return {name: _plain(getattr(answer, name)) for name in names}
     return answer.decode() if isinstance(answer, bytes) else answer
 
 
