@@ -57,7 +57,7 @@ class VramRecord:
     peak_allocated_bytes: int
     peak_reserved_bytes: int
     peak_fragmented_bytes: int = 0
-    """Unused beside tensors in the segments of torch's allocator, and too small for what it was asked next."""
+    """Unused, in pieces beside tensors, in segments of torch's allocator: its ``inactive_split_bytes``."""
     peak_device_bytes: int | None = None
     """By the driver, sampled, the context included; ``None`` where it was not asked."""
     baseline_bytes: int = 0

@@ -34,7 +34,7 @@ class VramReading:
     peak_allocated_bytes: int
     peak_reserved_bytes: int
     peak_fragmented_bytes: int = 0
-    """Pieces that are left of segments in use: torch's ``inactive_split_bytes``."""
+    """Unused, in pieces beside tensors: torch's ``inactive_split_bytes``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ imports torch, asks, and prints the answer as JSON.
 
 import dataclasses
 import functools
+import glob
 import json
 import os
 import subprocess
@@ -19,6 +20,7 @@ from pytest_llmmem.probes.torch_memory import KINDS
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _UUID: Final = "GPU-"
 """What the variable, and the driver, write before a card's own id."""
+_NVIDIA: Final = "/dev/nvidia[0-9]*"
 _TIMEOUT_S: Final = 120
 """An import of torch from a cold disk, and a driver that wakes up, take tens of seconds."""
 
@@ -48,6 +50,8 @@ def visible_cards() -> tuple[str, ...]:
     chosen = os.environ.get(VISIBLE)
     if chosen is not None:
         return tuple(name.strip() for name in chosen.split(",") if name.strip())
+    if not glob.glob(_NVIDIA):  # what torch calls cuda may be AMD's, which reads the variable in another way
+        return ()
     of_cuda = [device for device in find().devices if device.name.startswith("cuda")]
     return tuple(_UUID + device.card for device in of_cuda if device.card != device.name)
 
