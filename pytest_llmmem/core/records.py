@@ -237,7 +237,7 @@ class TestRecord:
     """``tests/test_x.py:12``: the file below the root, and the test's first line."""
 
     def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        plain: dict[str, Any] = _plain(self)
         return plain
 
     @classmethod
@@ -273,7 +273,9 @@ class SessionRecord:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no tuples."""
+    """As JSON has it: without records, and without tuples."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

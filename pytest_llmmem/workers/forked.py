@@ -18,7 +18,7 @@ from typing import Final
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.probes import descendants, gpu_files_there
-from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.handle import Worker, readable
 from pytest_llmmem.workers.traces import Traces
 from pytest_llmmem.workers.zygote import Body, Fork, LetGo, Preloaded, leave, serve
 
@@ -99,7 +99,7 @@ class Forker:
         """Wait until the workers that were let go have left: what they write at the end is written then."""
         deadline = time.monotonic() + _LEAVING_S
         with contextlib.suppress(EOFError, OSError):
-            while self._let_go_pids and self._ours.poll(max(0.0, deadline - time.monotonic())):
+            while self._let_go_pids and readable((self._ours.fileno(),), max(0.0, deadline - time.monotonic())):
                 self._hear()
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ class Forker:
 
     def _reap(self, pid: int, timeout_s: float) -> Exit | None:
         deadline = time.monotonic() + timeout_s
-        while pid not in self._exits and self._ours.poll(max(0.0, deadline - time.monotonic())):
+        while pid not in self._exits and readable((self._ours.fileno(),), max(0.0, deadline - time.monotonic())):
             try:
                 self._hear()
             except (EOFError, OSError):

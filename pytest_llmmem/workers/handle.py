@@ -8,7 +8,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.reduction import recv_handle
@@ -32,6 +32,14 @@ _SELECTABLE: Final = 1024
 """``select`` takes no descriptor above it (``FD_SETSIZE``)."""
 _DUMP_GRACE_S: Final = 0.25
 _EXIT_GRACE_S: Final = 10.0
+
+
+def readable(descriptors: Sequence[int], timeout_s: float) -> Sequence[int]:
+    """Those from which something can be read, or the end, within so many seconds."""
+    if max(descriptors) >= _SELECTABLE:
+        return [each for each in wait(descriptors, timeout_s) if isinstance(each, int)]
+    # multiprocessing's own builds a selector at each call, and poll(2) counts in milliseconds
+    return select.select(descriptors, (), (), timeout_s)[0]
 
 
 @dataclass(slots=True)
@@ -102,20 +110,17 @@ class Worker:
     def poll(self, timeout_s: float) -> Message | EOFError | None:
         """The next message; ``None`` after ``timeout_s`` without one; an ``EOFError`` once there can be no more."""
         woken = self._wait(timeout_s)
-        if woken and self.connection.poll():
+        if self.connection.fileno() in woken:
             return self._receive()
         if (woken or self.end_sign is None) and self.wait_end(0):
             return self._receive() if self.connection.poll() else EOFError("it ended")
         return None
 
-    def _wait(self, timeout_s: float) -> bool:
-        # multiprocessing's own wait builds a selector at each call, and poll(2) counts in milliseconds
+    def _wait(self, timeout_s: float) -> Sequence[int]:
+        ours = self.connection.fileno()
         if sys.platform == "win32":
-            return self.connection.poll(timeout_s)
-        signs = (self.connection.fileno(),) if self.end_sign is None else (self.connection.fileno(), self.end_sign)
-        if max(signs) >= _SELECTABLE:
-            return bool(wait(signs, timeout_s))
-        return bool(select.select(signs, (), (), timeout_s)[0])
+            return (ours,) if self.connection.poll(timeout_s) else ()
+        return readable((ours,) if self.end_sign is None else (ours, self.end_sign), timeout_s)
 
     def _receive(self) -> Message | EOFError | None:
         try:
