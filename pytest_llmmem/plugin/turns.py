@@ -20,6 +20,8 @@ from pytest_llmmem.probes import devices
 from pytest_llmmem.workers.admission import Claim, Place
 
 _WORTH_SAYING_S: Final = 1.0
+_TELL_AFTER_S: Final = 10.0
+"""Someone may be looking, and wonder."""
 _UNUSABLE: Final = (OSError, ValueError, TypeError)
 """What a folder, or a list in it, raises that cannot be written or is none of ours."""
 
@@ -29,6 +31,7 @@ class Turns:
 
     def __init__(self, config: pytest.Config, isolated: Mapping[pytest.Item, Isolated]) -> None:
         self._folder = Path(tempfile.gettempdir(), f"pytest-llmmem-{_user()}")
+        self._reporter = config.pluginmanager.get_plugin("terminalreporter")
         self._claims: dict[str, dict[str, Claim]] = {}
         self._place: Place | None = None
         self.notes: tuple[str, ...] = ()
@@ -49,11 +52,17 @@ class Turns:
         began = time.monotonic()
         try:
             self._place = Place(self._folder, tuple(claims.values()))
-            self._place.wait()
+            if not self._place.wait(_TELL_AFTER_S):
+                self._tell(f"llmmem: {item.nodeid} waits until other tests have left room for its budgets")
+                self._place.wait()
         except _UNUSABLE as error:
             self.notes += (f"it did not wait for other tests to leave room for its budgets: {error}",)
         if (waited_s := time.monotonic() - began) > _WORTH_SAYING_S:
             self.notes += (f"it waited {waited_s:.1f} s until other tests had left room for its budgets",)
+
+    def _tell(self, line: str) -> None:
+        if self._reporter is not None and self._reporter.verbosity >= 0:
+            self._reporter.write_line(line)
 
     def end(self) -> None:
         """The worker is gone, and with it what it held."""

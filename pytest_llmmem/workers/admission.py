@@ -7,6 +7,7 @@ ends. A ticket whose lock can be had is nobody's, and is struck off.
 
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -75,12 +76,14 @@ class Place:
             tickets.append(Ticket(number=self._number, claims={claim.resource: claim.size_bytes for claim in claims}))
             self.admitted = self._admit(tickets)
 
-    def wait(self) -> None:
-        """Until there is room; first come, first served."""
-        while not self.admitted:
+    def wait(self, timeout_s: float = math.inf) -> bool:
+        """Until there is room, first come, first served; returns whether there was within so many seconds."""
+        deadline = time.monotonic() + timeout_s
+        while not self.admitted and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
             with self._tickets() as tickets:
                 self.admitted = self._admit(tickets)
+        return self.admitted
 
     def leave(self) -> None:
         """Make room for others, or stop waiting."""

@@ -117,6 +117,8 @@ def test_a_long_wait_is_said(run: Callable[..., Run], pytester: pytest.Pytester)
         time.sleep(1.2)
         place.leave()
 
+    with pytester.path.joinpath("conftest.py").open("a") as file:
+        file.write("\nfrom pytest_llmmem.plugin import turns\nturns._TELL_AFTER_S = 0.5\n")
     leaving = threading.Thread(target=leave_when_another_waits)
     leaving.start()
     ran = run("import pytest\n@pytest.mark.max_vram('1GB')\ndef test_it(): pass")
@@ -124,6 +126,7 @@ def test_a_long_wait_is_said(run: Callable[..., Run], pytester: pytest.Pytester)
 
     (note,) = ran["test_it"].notes
     assert note.startswith("it waited ")
+    ran.result.stdout.fnmatch_lines(["llmmem: *::test_it waits until other tests have left room for its budgets"])
 
 
 @pytest.mark.parametrize("name", ["", "/tickets.json"])
