@@ -78,7 +78,7 @@ class _Reader:
         top = self._object(data, ())
         schema = top["schema"]
         if is_size(schema) and schema > SCHEMA:
-            newer = "upgrade it, or name another file with --llm-baseline"
+            newer = "upgrade it, or name another file"
             self._refuse(("schema",), f"schema {schema}, and this pytest-llmmem reads up to {SCHEMA}", fix=newer)
         if not is_size(schema) or schema < 1:
             self._refuse(("schema",), f"{_shown(schema)} is not a schema: it is {SCHEMA}")

@@ -82,11 +82,12 @@ class Trend:
 
 
 def read_reports(folder: Path) -> tuple[tuple[str, SessionRecord], ...]:
-    """Every ``*.json`` of a folder with its name, in the order of the numbers and words in the names.
+    """Every ``*.json`` of a folder but traces with its name, in the order of the numbers and words in the names.
 
     Raises ``BaselineError`` when there is none, or one that is no report.
     """
-    paths = sorted(folder.glob("*.json"), key=lambda path: _natural(path.stem))
+    reports = (path for path in folder.glob("*.json") if not path.name.endswith("trace.json"))
+    paths = sorted(reports, key=lambda path: _natural(path.stem))
     if not paths:
         what = "no *.json in it" if folder.is_dir() else "there is no such folder"
         msg = f"{folder}: {what}: name a folder with reports of --llm-report"

@@ -27,14 +27,18 @@ class Move:
         )
 
 
-def without_test(known: Iterable[str], collected: Collection[str], is_file: Callable[[str], bool]) -> tuple[str, ...]:
-    """The baselines whose test is no more: its file is gone, or was collected without it.
+def without_test(
+    known: Iterable[str], collected: Collection[str], is_file: Callable[[str], bool], *, whole_files: bool
+) -> tuple[str, ...]:
+    """The baselines whose test is no more: its file is gone, or was collected without any test of its function.
 
-    ``collected`` has every node id that was collected, the deselected too; ``is_file`` says whether a file is there,
-    by its path below the root. A file that is there and was not collected tells nothing.
+    ``collected`` has every node id that was collected, the deselected too; ``whole_files`` is whether they are all that is
+    in their files. ``is_file`` says whether a file is there, by its path below the root. A file that is there and was not
+    collected tells nothing, and other parameters, such as another model, may come back.
     """
-    files = {_file(nodeid) for nodeid in collected}
-    absent = (nodeid for nodeid in known if nodeid not in set(collected))
+    files = {_file(nodeid) for nodeid in collected} if whole_files else set()
+    functions = {_without_parameters(nodeid) for nodeid in collected}
+    absent = (nodeid for nodeid in known if _without_parameters(nodeid) not in functions)
     return tuple(nodeid for nodeid in absent if _file(nodeid) in files or not is_file(_file(nodeid)))
 
 
@@ -68,7 +72,12 @@ def _file(nodeid: str) -> str:
 
 def _function(nodeid: str) -> str:
     """The function's name, without its parameters."""
-    return nodeid.partition("::")[2].partition("[")[0].rpartition("::")[2]
+    return _without_parameters(nodeid).rpartition("::")[2]
+
+
+def _without_parameters(nodeid: str) -> str:
+    file, _, name = nodeid.partition("::")
+    return f"{file}::{name.partition('[')[0]}"
 
 
 def _is_close(old: Baseline, new: Baseline) -> bool:

@@ -10,8 +10,9 @@ from pytest_llmmem.core.errors import BaselineError
 from pytest_llmmem.core.records import SCHEMA, SessionRecord, TestRecord
 
 _SEEMS: Final = {
-    "a report of --llm-report": {"environment", "tests"},
+    "a report of --llm-report": {"schema", "environment", "tests"},
     "a baselines file": {"schema", "machines"},
+    "a trace of --llm-report": {"traceEvents"},
     "a report of pytest-benchmark": {"machine_info", "benchmarks"},
     "a report of coverage": {"meta", "totals"},
     "a report of pytest-json-report": {"exitcode", "summary"},
@@ -30,6 +31,9 @@ class Pairs(tuple[tuple[str, Any], ...]):
 def read_text(path: Path) -> str:
     """The file's text. Raises ``BaselineError``, also when there is no such file."""
     try:
+        if path.is_char_device() or path.is_block_device():
+            msg = f"{path}: it is a device: name a file"
+            raise BaselineError(msg)
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         msg = f"{path}: it is not text, so neither baselines nor a report of ours: name another file"
@@ -104,10 +108,14 @@ def read_report(path: Path) -> SessionRecord:
         raise BaselineError(msg)
     try:
         session = SessionRecord.from_json(raw)
+        named = next((test.nodeid for test in session.tests if not isinstance(test.nodeid, str)), "")
         wrong = [(test.nodeid, size) for test in session.tests for size in _sizes(test) if not is_size(size)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path}: a report of ours, broken by hand ({error}): write it anew"
         raise BaselineError(msg) from None
+    if not isinstance(named, str):
+        msg = f"{path}: {named!r} is not a node id, which is text: write it anew"
+        raise BaselineError(msg)
     for nodeid, size in wrong:
         msg = f"{path}: {size!r} in {nodeid} is not a size, which is a whole number of bytes, 0 or more: write it anew"
         raise BaselineError(msg)
@@ -118,4 +126,9 @@ def _sizes(test: TestRecord) -> list[object]:
     """The numbers of a record that are compared."""
     ram = test.ram
     own = [ram.peak_bytes, ram.peak_resident_bytes, ram.peak_file_bytes, ram.error_bytes] if ram else []
-    return [*own, *(each.peak_reserved_bytes for each in test.vram), *(phase.peak_bytes for phase in test.phases)]
+    return [
+        *own,
+        *test.run_peaks_bytes,
+        *(each.peak_reserved_bytes for each in test.vram),
+        *(phase.peak_bytes for phase in test.phases),
+    ]

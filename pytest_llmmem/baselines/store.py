@@ -68,7 +68,7 @@ def _locked(path: Path) -> Iterator[Path]:
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
         if real.exists() and not os.access(real, os.W_OK):
-            msg = f"{path}: it is read-only: make it writable, or name another file with --llm-baseline"
+            msg = f"{path}: it is read-only: make it writable, or name another file"
             raise BaselineError(msg)
         with tempfile.TemporaryFile(dir=real.parent):
             pass  # where no file can be made, filelock may take that for another holder and wait
@@ -78,7 +78,7 @@ def _locked(path: Path) -> Iterator[Path]:
         msg = f"{path}: another session has held {lock.name} for {_WAIT_S} s: end it, then run again"
         raise BaselineError(msg) from None
     except OSError as error:
-        msg = f"{path}: it cannot be written ({error.strerror or error}): name another file with --llm-baseline"
+        msg = f"{path}: it cannot be written ({error.strerror or error}): name another file"
         raise BaselineError(msg) from None
 
 

@@ -92,7 +92,7 @@ def _age(baseline: Baseline) -> tuple[str, str]:
 def finished(record: TestRecord) -> bool:
     """Whether the test ran to its end, so that its peak is the whole test's; its budgets may be broken."""
     ending = record.ending
-    ended = ending.kind in {"completed", "over_budget"} and ending.phase is None
+    ended = ending.kind in {"completed", "over_budget"} and ending.phase is None and ending.error is None
     return ended and record.ram is not None and record.outcome != "skipped"
 
 

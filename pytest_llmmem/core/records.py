@@ -228,6 +228,8 @@ class TestRecord:
     run_peaks_bytes: tuple[int, ...] = ()
     """With ``--llm-repeat``: the unreclaimable peak of every run; the record is that of the median."""
     baseline: BaselineRecord | None = None
+    tolerance: str | None = None
+    """Of its marker ``llm_baseline``; ``None``: the session's."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most, for transfers to a GPU: a part of the unreclaimable one, not above a
     baseline. ``None`` where no GPU was used, or torch does not count it."""

@@ -2,8 +2,10 @@
 
 import subprocess
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -13,6 +15,7 @@ from pytest_llmmem.baselines.compare import Comparison, compare
 from pytest_llmmem.baselines.keys import machine_key, nearest
 from pytest_llmmem.baselines.measures import DECIDING
 from pytest_llmmem.baselines.moves import moves, without_test
+from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.baselines.values import Baseline, finished, runs_of
 from pytest_llmmem.core.errors import BaselineError
 from pytest_llmmem.core.records import BaselineRecord, SessionRecord, TestRecord
@@ -68,32 +71,63 @@ def record_of(comparison: Comparison) -> BaselineRecord:
     )
 
 
-def write(path: Path, session: SessionRecord, settings: Settings, collected: Iterable[str], root: Path) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The tests of a session, and what is on disk beside them."""
+
+    nodeids: frozenset[str]
+    """Also of tests that were deselected."""
+    whole_files: bool
+    """Whether all of each file was to be collected."""
+    root: Path
+
+    @classmethod
+    def by(cls, config: pytest.Config, nodeids: Iterable[str]) -> Self:
+        """What this session was asked to collect."""
+        last_failed = config.getoption("lf", default=False)
+        named = any("::" in argument for argument in config.args)
+        return cls(frozenset(nodeids), whole_files=not (last_failed or named), root=config.rootpath)
+
+    def without_test(self, known: Iterable[str]) -> tuple[str, ...]:
+        """The baselines whose test is no more."""
+        return without_test(
+            known, self.nodeids, lambda file: (self.root / file).is_file(), whole_files=self.whole_files
+        )
+
+
+def write(path: Path, session: SessionRecord, settings: Settings, collected: Collected) -> list[str]:
     """Write what the tests of this session use as their baselines; returns what to tell. Raises ``BaselineError``."""
-    origin = {"commit": _commit(root), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    origin = {"commit": _commit(collected.root), "date": datetime.now(UTC).isoformat(timespec="seconds")}
     now: dict[str, dict[str, Baseline]] = {}
     for test in filter(finished, session.tests):
         key = machine_key(session.environment, {each.device for each in test.vram})
         now.setdefault(key, {})[test.nodeid] = Baseline.of(runs_of(test), **origin)
+    tolerances = {test.nodeid: test.tolerance for test in session.tests}
     told = []
-    collected = frozenset(collected)
     for key, tests in now.items():
         known = store.read(path).of(key)
         changed = {
-            nodeid: each for nodeid, each in tests.items() if is_changed(known.get(nodeid), each, settings.tolerance)
+            nodeid: each
+            for nodeid, each in tests.items()
+            if is_changed(known.get(nodeid), each, _tolerance(tolerances[nodeid], settings))
         }
-        gone = without_test(known, collected, lambda file: (root / file).is_file())
+        gone = collected.without_test(known)
         store.update(path, key, changed, gone=gone)
         kept = len(tests) - len(changed)
         counts = f"{len(changed)} written, {kept} kept as they were, {len(gone)} removed with their tests"
         told.append(f"{path.name}: {key}: {counts}")
+        told += [f"{path.name}: removed: {nodeid}" for nodeid in gone]
     cut_short = sum(not finished(test) and test.outcome != "skipped" for test in session.tests)
     if told and cut_short:
         told.append(f"{path.name}: {cut_short} did not run to the end, and nothing was written of them")
     return told or [f"{path.name}: no isolated test ran to its end, so nothing was written"]
 
 
-def messages(path: Path, session: SessionRecord, settings: Settings, collected: Iterable[str], root: Path) -> list[str]:
+def _tolerance(own: str | None, settings: Settings) -> Tolerance:
+    return settings.tolerance if own is None else parse_tolerance(own)
+
+
+def messages(path: Path, session: SessionRecord, settings: Settings, collected: Collected) -> list[str]:
     """What there is to say of tests beside their baselines, the failed ones aside: those have said it themselves."""
     compared = [test for test in session.tests if test.baseline]
     told = [
@@ -113,7 +147,7 @@ def messages(path: Path, session: SessionRecord, settings: Settings, collected: 
     known = store.read(path)
     match = nearest(machine_key(environment(settings), ()), known.machines)
     if match and new:
-        gone = without_test(known.of(match.key), frozenset(collected), lambda file: (root / file).is_file())
+        gone = collected.without_test(known.of(match.key))
         told += [move.sentence() for move in moves({nodeid: known.of(match.key)[nodeid] for nodeid in gone}, new)]
     return told
 
@@ -121,7 +155,8 @@ def messages(path: Path, session: SessionRecord, settings: Settings, collected: 
 def _commit(root: Path) -> str | None:
     try:
         asked = subprocess.run(
-            ["git", "rev-parse", "--short=10", "HEAD"],  # noqa: S607 -- whichever git the user has
+            # --exclude: by its number, never by a tag; -dirty: what was measured is in no commit
+            ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=10"],  # noqa: S607 -- whichever git the user has
             cwd=root, capture_output=True, text=True, check=False,
         )  # fmt: skip
     except OSError:

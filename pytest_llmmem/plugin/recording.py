@@ -20,11 +20,17 @@ from pytest_llmmem.core.records import (
     TrialRecord,
 )
 from pytest_llmmem.core.stacks import users_first
+from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.said import Raised
 from pytest_llmmem.probes import INTERVAL_S
 
 RECORD: Final = "llmmem"
 """The attribute of a test's last report that carries its record, as plain JSON: it survives xdist."""
+
+
+def _own_tolerance(item: pytest.Item) -> str | None:
+    marker = LlmBaseline.of(item)
+    return marker.tolerance.text if marker and marker.tolerance else None
 
 
 def record_of(
@@ -46,6 +52,7 @@ def record_of(
     return TestRecord(
         nodeid=item.nodeid,
         outcome=outcome,
+        tolerance=_own_tolerance(item),
         duration_s=measured.seconds,
         ending=EndingRecord(
             kind=ending.kind,

@@ -67,7 +67,7 @@ class Reporting:
             return []
         tell = baselining.write if self._settings.baseline_update else baselining.messages
         try:
-            return tell(path, record, self._settings, self._collected, config.rootpath)
+            return tell(path, record, self._settings, baselining.Collected.by(config, self._collected))
         except LlmmemError as error:
             return [str(error)]
 
@@ -93,8 +93,13 @@ def _tell_github(record: "SessionRecord", terminalreporter: Any, folder: str) ->
     for line in github.annotations(record, folder=folder):
         terminalreporter.write_line(line)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with open(summary, "a", encoding="utf-8") as file:
-            file.write(github.summary(record))
+        try:
+            with open(summary, "a", encoding="utf-8") as file:
+                file.write(github.summary(record))
+        except OSError as error:
+            terminalreporter.write_line(
+                f"llmmem: no summary: $GITHUB_STEP_SUMMARY cannot be written ({error.strerror})"
+            )
 
 
 def _in_repository(root: Path) -> str:

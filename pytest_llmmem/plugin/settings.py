@@ -179,6 +179,7 @@ def resolve_settings(config: pytest.Config) -> Settings:
     if values["baseline_update"] and (why_none or values["isolate"] == "none"):
         msg = f"{given['baseline_update'][1]}: nothing is measured with {why_none or '--llm-isolate=none'}: leave one of them out"
         raise SettingError(msg)
+    baseline = Path(config.invocation_params.dir, values["baseline"]) if values["baseline"] else None
     return Settings(
         model=tuple(values["model"]),
         load=tuple(dict.fromkeys(values["load"])),
@@ -197,12 +198,12 @@ def resolve_settings(config: pytest.Config) -> Settings:
         reserve_bytes=_parsed(given["reserve"], parse_size),
         scope=values["scope"],
         malloc=values["malloc"],
-        baseline=Path(config.invocation_params.dir, values["baseline"]) if values["baseline"] else None,
+        baseline=baseline,
         baseline_update=values["baseline_update"],
         tolerance=_checked(given["tolerance"], parse_tolerance),
         repeat=_checked(given["repeat"], parse_count),
         skip_check=_checked(given["skip_check"], parse_checks),
-        report=tuple(_report_path(config, path, given["report"][1]) for path in values["report"]),
+        report=tuple(_report_path(config, path, given["report"][1], baseline) for path in values["report"]),
         why_none=why_none,
     )
 
@@ -267,8 +268,13 @@ def _folder(config: pytest.Config, text: str) -> Path:
     return path
 
 
-def _report_path(config: pytest.Config, text: str, where: str) -> Path:
+def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | None) -> Path:
+    from pytest_llmmem.baselines.store import NAME
+
     path = Path(config.invocation_params.dir, text)
+    if path.resolve() == (baseline or config.rootpath / NAME).resolve():
+        msg = f"{where}: {text!r} is the file of the baselines: name another one"
+        raise SettingError(msg)
     if not text.endswith(REPORT_ENDINGS):
         msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(REPORT_ENDINGS)}"
         raise SettingError(msg)

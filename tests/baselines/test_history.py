@@ -68,6 +68,7 @@ def test_reports_come_in_the_order_of_the_numbers_in_their_names(tmp_path):
     for name in ("run-10", "run-9", "other", "run-9b"):
         (tmp_path / f"{name}.json").write_text(report.render(session(record(peak=5))))
     (tmp_path / "notes.txt").touch()
+    (tmp_path / "run-9.trace.json").write_text('{"traceEvents": []}')
 
     assert [name for name, _ in read_reports(tmp_path)] == ["other", "run-9", "run-9b", "run-10"]
 

@@ -53,9 +53,9 @@ def test_two_small_tests_are_not_close():
 
 
 def test_a_test_is_gone_when_its_file_is_or_was_collected_without_it():
-    known = ["a.py::there", "a.py::gone", "b.py::not_asked_for", "c.py::file_gone"]
+    known = ["a.py::there", "a.py::there[another]", "a.py::gone", "b.py::not_asked_for", "c.py::file_gone"]
+    collected = ["a.py::there", "a.py::new"]
+    is_file = {"a.py", "b.py"}.__contains__
 
-    assert without_test(known, ["a.py::there", "a.py::new"], {"a.py", "b.py"}.__contains__) == (
-        "a.py::gone",
-        "c.py::file_gone",
-    )
+    assert without_test(known, collected, is_file, whole_files=True) == ("a.py::gone", "c.py::file_gone")
+    assert without_test(known, collected, is_file, whole_files=False) == ("c.py::file_gone",)

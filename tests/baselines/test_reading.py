@@ -1,6 +1,7 @@
 """Reports are read back whole, and other files are told apart from them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,9 @@ def test_a_report_reads_back(tmp_path):
         (json.dumps(DATA).replace('"peak_bytes": 5000000', '"peak_bytes": -5'), "-5 in tests/test_x.py::test_a is not a size"),
         (json.dumps(DATA).replace('"peak_bytes": 5000000', '"peak_bytes": NaN'), "nan in tests/test_x.py::test_a is not"),
         (json.dumps(DATA).replace('"peak_reserved_bytes": 7000000', '"peak_reserved_bytes": "7"'), "'7' in tests/test_x.py"),
+        (json.dumps(DATA).replace('"run_peaks_bytes": []', '"run_peaks_bytes": [NaN, 1]'), "nan in tests/test_x.py::test_a is not"),
+        (json.dumps(DATA).replace('"run_peaks_bytes": []', '"run_peaks_bytes": [true, 1]'), "True in tests/test_x.py::test_a"),
+        (json.dumps(DATA).replace('"nodeid": "tests/test_x.py::test_a"', '"nodeid": 5'), "5 is not a node id, which is text"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_with_the_file(tmp_path, text, complaint):
@@ -48,6 +52,12 @@ def test_anything_else_is_refused_with_the_file(tmp_path, text, complaint):
 
     assert str(error.value).startswith(str(path))
     assert complaint in str(error.value)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs a device file")
+def test_a_device_is_not_read_without_end():
+    with pytest.raises(BaselineError, match="/dev/zero: it is a device: name a file"):
+        read_report(Path("/dev/zero"))
 
 
 def test_a_line_is_found_by_the_keys_that_lead_to_it():

@@ -1,6 +1,7 @@
 """``--llm-baseline-update``, ``--llm-baseline``, ``--llm-tolerance``, ``--llm-repeat`` and ``llm_baseline``."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,102 @@ def test_growth_beyond_the_tolerance_fails_and_names_both_numbers(
     shrunk.result.stdout.fnmatch_lines(
         ["*test_grows: baseline is * MB, used * MB*--llm-baseline-update keeps the gain"]
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed"),
+    [
+        (["test_two.py::test_a"], ""),
+        (["--lf"], "assert number != 'b'"),
+        (["test_other.py"], ""),
+        ([], "if number == 'b': pytest.skip()"),
+    ],
+    ids=["one test", "what failed last", "one file", "one skipped"],
+)
+def test_an_update_of_a_part_removes_no_other_baseline(
+    pytester: pytest.Pytester, arguments: list[str], changed: str
+) -> None:
+    source = """
+        import pytest
+        pytestmark = pytest.mark.in_worker
+        def test_a(): pass
+        @pytest.mark.parametrize("number", {numbers})
+        def test_model(number): {body}
+    """
+    pytester.makepyfile(test_two=source.format(numbers="['a', 'b']", body="pass"))
+    pytester.makepyfile(test_other="import pytest\n@pytest.mark.in_worker\ndef test_other(): pass")
+    pytester.runpytest_subprocess("--llm-baseline-update")
+    before = baseline_ids(pytester)
+    pytester.makepyfile(test_two=source.format(numbers="['b']", body=changed or "pass"))
+    pytester.runpytest_subprocess()
+
+    pytester.runpytest_subprocess("--llm-baseline-update", *arguments)
+
+    assert len(before) == 4
+    assert baseline_ids(pytester) == before
+
+
+def test_a_baseline_goes_with_its_test_and_is_named(pytester: pytest.Pytester) -> None:
+    source = "import pytest\n@pytest.mark.in_worker\ndef {name}(): pass\n@pytest.mark.in_worker\ndef test_stays(): pass"
+    pytester.makepyfile(test_x=source.format(name="test_goes"))
+    pytester.runpytest_subprocess("--llm-baseline-update")
+    pytester.makepyfile(test_x=source.format(name="test_comes"))
+
+    ran = pytester.runpytest_subprocess("--llm-baseline-update")
+
+    ran.stdout.fnmatch_lines(["*, 1 removed with their tests", "*: removed: test_x.py::test_goes"])
+    assert baseline_ids(pytester) == ["test_x.py::test_comes", "test_x.py::test_stays"]
+
+
+def baseline_ids(pytester: pytest.Pytester) -> list[str]:
+    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text())["machines"].values()
+    return sorted(machine)
+
+
+def test_an_update_keeps_what_is_within_the_tests_own_tolerance(run: Callable[..., Run]) -> None:
+    run(TESTS.format(grows=100_000_000), "--llm-baseline-update")
+
+    updated = run(TESTS.format(grows=200_000_000), "--llm-baseline-update")
+
+    updated.result.stdout.fnmatch_lines(["llm-baselines.json: *: 1 written, 2 kept as they were, *"])
+
+
+def test_an_expected_failure_has_no_whole_peak(run: Callable[..., Run]) -> None:
+    source = "import pytest\n@pytest.mark.in_worker\n@pytest.mark.xfail\ndef test_it(): raise ValueError"
+
+    ran = run(source, "--llm-baseline-update")
+
+    ran.result.stdout.fnmatch_lines(["llm-baselines.json: no isolated test ran to its end, so nothing was written"])
+
+
+def test_a_report_does_not_replace_the_baselines(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    source = "import pytest\n@pytest.mark.in_worker\ndef test_it(): pass"
+    run(source, "--llm-baseline-update")
+
+    ran = run(source, "--llm-report=llm-baselines.json")
+
+    assert ran.result.ret == pytest.ExitCode.USAGE_ERROR
+    ran.result.stderr.fnmatch_lines(
+        ["ERROR: --llm-report: 'llm-baselines.json' is the file of the baselines: name another one"]
+    )
+    assert baseline_ids(pytester)
+
+
+def test_a_commit_that_was_changed_since_is_dirty(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
+    source = "import pytest\n@pytest.mark.in_worker\ndef test_it(): pass"
+    pytester.makepyfile(test_kept=source)
+    for command in (
+        ["init", "-q"],
+        ["add", "test_kept.py"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "c"],
+    ):
+        subprocess.run(["git", *command], cwd=pytester.path, check=True)
+    pytester.makepyfile(test_kept=f"{source}  # changed")
+
+    run(source, "--llm-baseline-update")
+
+    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text())["machines"].values()
+    assert all(entry["commit"].endswith("-dirty") for entry in machine.values())
 
 
 def test_growth_is_no_broken_budget_for_xfail(run: Callable[..., Run]) -> None:

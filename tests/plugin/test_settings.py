@@ -175,6 +175,18 @@ def test_a_session_without_isolated_tests_imports_nothing_of_the_machinery(pytes
     pytester.runpytest_subprocess("-p", "no:xdist", "-p", "no:cov").assert_outcomes(passed=1)
 
 
+def test_a_summary_that_cannot_be_written_ends_nothing(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+
+    ran = run("import pytest\n@pytest.mark.in_worker\ndef test_it(): pass")
+
+    ran.result.assert_outcomes(passed=1)
+    ran.result.stdout.fnmatch_lines(["llmmem: no summary: $GITHUB_STEP_SUMMARY cannot be written (Is a directory)"])
+
+
 def test_github_is_told_files_as_the_repository_names_them(
     run: Callable[..., Run], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
