@@ -70,7 +70,8 @@ class _Reader:
         self._where = where
 
     def baselines(self) -> Baselines:
-        data = parse_json(self._text, where=self._where, fix=_FIX)
+        fix = _FIX if self._where.suffix == ".json" else "name the file of the baselines"
+        data = parse_json(self._text, where=self._where, fix=fix)
         if not isinstance(data, Pairs) or not {"schema", "machines"} <= {key for key, _ in data}:
             seems = what_it_seems(data)
             msg = f"{self._where}: no baselines file, it seems to be {seems}: name another file"

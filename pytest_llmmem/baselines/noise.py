@@ -49,6 +49,11 @@ class Spread:
         return self.high_bytes - self.low_bytes
 
     @property
+    def own_tolerance(self) -> str | None:
+        """What the marker of a random test should allow; ``None``: the tolerance for all will do."""
+        return limit_for(_SAFETY * self.bytes, None) if self.is_random else None
+
+    @property
     def needed_bytes(self) -> int:
         """What a tolerance must cover: more than the spread, and the errors of two runs, so that twice as much is certain."""
         return max(_SAFETY * self.bytes, 2 * self.error_bytes)
@@ -91,9 +96,9 @@ class Suggestion:
             yield f"{option} is the default: no test has a spread to go by; run with --llm-repeat=3"
         for noise in self.tests:
             for measure, spread in noise.spreads.items():
-                if spread.is_random:
+                if spread.own_tolerance:
                     low, high = format_size(spread.low_bytes), format_size(spread.high_bytes)
-                    own = f'@pytest.mark.llm_baseline(tolerance="{limit_for(_SAFETY * spread.bytes, None)}")'
+                    own = f'@pytest.mark.llm_baseline(tolerance="{spread.own_tolerance}")'
                     yield f"{noise.nodeid} used {low} to {high} {measure}: try --llm-malloc=steady, or {own}"
 
     def rows(self) -> Iterator[tuple[str, ...]]:
@@ -102,10 +107,11 @@ class Suggestion:
             for measure, spread in noise.spreads.items():
                 share = f"{spread.bytes / spread.median_bytes:.1%}" if noise.runs > 1 and spread.median_bytes else ""
                 size = format_size(spread.bytes) if noise.runs > 1 else "unknown"
-                marker = self._marker(noise, measure, spread)
+                marker = self.marker(noise, measure, spread)
                 yield str(noise.runs), format_size(spread.median_bytes), size, share, measure, marker, noise.nodeid
 
-    def _marker(self, noise: Noise, measure: str, spread: Spread) -> str:
+    def marker(self, noise: Noise, measure: str, spread: Spread) -> str:
+        """The budget to write; empty for a device that was not used."""
         needed = spread.high_bytes + max(self.tolerance.bytes(spread.high_bytes), spread.bytes)
         if measure == "unreclaimable":
             return f'@pytest.mark.max_ram("{limit_for(needed + noise.error_bytes, noise.model)}")'

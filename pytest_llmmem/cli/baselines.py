@@ -36,7 +36,20 @@ def compare(
     sessions = compare_sessions(read_report(old), read_report(new), _tolerance(tolerance))
     if json:
         tests = [
-            {"nodeid": each.nodeid, "verdict": each.verdict, "sentence": each.sentence()}
+            {
+                "nodeid": each.nodeid,
+                "verdict": each.verdict,
+                "sentence": each.sentence(),
+                "changes": [
+                    {
+                        "of": change.measure,
+                        "before_bytes": change.before_bytes,
+                        "after_bytes": change.after_bytes,
+                        "verdict": change.verdict,
+                    }
+                    for change in each.changes
+                ],
+            }
             for each in sessions.comparisons
         ]
         print_json({"schema": 1, "notes": list(sessions.notes), "tests": tests})
@@ -108,9 +121,21 @@ def suggest(reports: Reports, *, json: Json = False) -> None:
     runs = runs_by_test(map(read_report, reports)).values()
     suggestion = suggest_from(noise for each in runs if (noise := noise_of(each)))
     if json:
-        rows = [dict(zip(HEADER, row, strict=True)) for row in suggestion.rows()]
+        tests = [
+            {
+                "nodeid": noise.nodeid,
+                "runs": noise.runs,
+                "of": measure,
+                "median_bytes": spread.median_bytes,
+                "spread_bytes": spread.bytes if noise.runs > 1 else None,
+                "budget": suggestion.marker(noise, measure, spread) or None,
+                "tolerance": spread.own_tolerance,
+            }
+            for noise in suggestion.tests
+            for measure, spread in noise.spreads.items()
+        ]
         print_json(
-            {"schema": 1, "tolerance": suggestion.tolerance.text, "measured": suggestion.measured, "tests": rows}
+            {"schema": 1, "tolerance": suggestion.tolerance.text, "measured": suggestion.measured, "tests": tests}
         )
         return
     for line in suggestion.lines():

@@ -143,3 +143,8 @@ def test_a_file_of_others_is_told_by_what_it_has(text, seems):
 def test_what_json_cannot_bear_is_no_file_of_ours(text):
     with pytest.raises(BaselineError, match=r"^llm-baselines.json: no file of ours"):
         parse(text, where=WHERE)
+
+
+def test_nobody_is_told_to_delete_a_file_that_is_none_of_ours():
+    with pytest.raises(BaselineError, match=r"test_x.py line 1: .*: name the file of the baselines$"):
+        parse("def test_x(): pass", where=Path("test_x.py"))

@@ -43,7 +43,11 @@ def test_growth_between_two_reports_is_status_1_and_goes_into_a_pull_request(llm
     assert done.out.splitlines()[-1] == "1 grew"
     assert llmmem("compare", new, old).code == 0
     assert llmmem("compare", old, new, "--tolerance", "200MB").code == 0
-    assert llmmem("compare", old, new, "--json").document["tests"][0]["verdict"] == "grew"
+    (compared,) = llmmem("compare", old, new, "--json").document["tests"]
+    assert compared["verdict"] == "grew"
+    assert compared["changes"][0] == {
+        "of": "unreclaimable", "before_bytes": 100_000_000, "after_bytes": 200_000_000, "verdict": "grew",
+    }  # fmt: skip
 
 
 def test_history_names_the_step(llmmem: Llmmem) -> None:
@@ -75,6 +79,18 @@ def test_a_tolerance_is_suggested_from_repeated_runs(llmmem: Llmmem) -> None:
     assert done.code == 0
     assert done.out.startswith('--llm-tolerance="')
     assert '@pytest.mark.max_ram("' in done.out
+
+
+def test_what_is_suggested_is_in_the_json_as_numbers(llmmem: Llmmem) -> None:
+    report("runs.json", 100_000_000, 110_000_000, 103_000_000)
+    report("random.json", 30_000_000, 90_000_000, 60_000_000)
+
+    (calm,), (random,) = (llmmem("suggest", name, "--json").document["tests"] for name in ("runs.json", "random.json"))
+
+    assert (calm["runs"], calm["of"], calm["tolerance"]) == (3, "unreclaimable", None)
+    assert (calm["median_bytes"], calm["spread_bytes"]) == (103_000_000, 10_000_000)
+    assert calm["budget"].startswith('@pytest.mark.max_ram("')
+    assert (random["spread_bytes"], random["tolerance"]) == (60_000_000, "120MB")
 
 
 def test_a_file_that_is_no_report_is_wrong_usage(llmmem: Llmmem) -> None:
