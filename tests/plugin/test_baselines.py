@@ -55,7 +55,7 @@ def test_growth_beyond_the_tolerance_fails_and_names_both_numbers(
     ("arguments", "changed"),
     [
         (["test_two.py::test_a"], ""),
-        (["--lf"], "assert number != 'b'"),
+        (["--lf"], "import pathlib; assert pathlib.Path(__file__).with_name('mended').exists()"),
         (["test_other.py"], ""),
         ([], "if number == 'b': pytest.skip()"),
     ],
@@ -77,6 +77,7 @@ def test_an_update_of_a_part_removes_no_other_baseline(
     before = baseline_ids(pytester)
     pytester.makepyfile(test_two=source.format(numbers="['b']", body=changed or "pass"))
     pytester.runpytest_subprocess()
+    pytester.path.joinpath("mended").touch()
 
     pytester.runpytest_subprocess("--llm-baseline-update", *arguments)
 
