@@ -10,7 +10,7 @@ from pytest_llmmem.core.errors import BaselineError
 from pytest_llmmem.core.records import SCHEMA, SessionRecord, TestRecord
 
 _SEEMS: Final = {
-    "a report of --llm-report": {"schema", "environment", "tests"},
+    "a report of --llm-report": {"environment", "tests"},
     "a baselines file": {"schema", "machines"},
     "a trace of --llm-report": {"traceEvents"},
     "a report of pytest-benchmark": {"machine_info", "benchmarks"},
@@ -108,14 +108,14 @@ def read_report(path: Path) -> SessionRecord:
         raise BaselineError(msg)
     try:
         session = SessionRecord.from_json(raw)
-        named = next((test.nodeid for test in session.tests if not isinstance(test.nodeid, str)), "")
         wrong = [(test.nodeid, size) for test in session.tests for size in _sizes(test) if not is_size(size)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         msg = f"{path}: a report of ours, broken by hand ({error}): write it anew"
         raise BaselineError(msg) from None
-    if not isinstance(named, str):
-        msg = f"{path}: {named!r} is not a node id, which is text: write it anew"
-        raise BaselineError(msg)
+    for test in session.tests:
+        if not isinstance(test.nodeid, str):
+            msg = f"{path}: {test.nodeid!r} is not a node id, which is text: write it anew"
+            raise BaselineError(msg)
     for nodeid, size in wrong:
         msg = f"{path}: {size!r} in {nodeid} is not a size, which is a whole number of bytes, 0 or more: write it anew"
         raise BaselineError(msg)

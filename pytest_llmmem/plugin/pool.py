@@ -87,8 +87,8 @@ def open_pool(
             inside.settle()
 
         # some modelling code asks for a GPU when it is imported
-        preloads = (import_and_settle, inside.settle)
-        return Pool("fork", "", Forker(inside, preloads, traces=traces, jobs=jobs), folder, traces)
+        forker = Forker(inside, import_and_settle, inside.settle, traces=traces, jobs=jobs)
+        return Pool("fork", "", forker, folder, traces)
     command = _command(config)
     spawner = Spawner(command, cwd=config.invocation_params.dir, traces=traces)
     return Pool("spawn", reason, spawner, folder, traces)

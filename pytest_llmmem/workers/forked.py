@@ -10,7 +10,7 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import send_handle
 from typing import Final
@@ -28,16 +28,16 @@ _LEAVING_S: Final = 10.0
 class Forker:
     """Starts the zygote, and takes workers from it, one of them forked ahead."""
 
-    def __init__(self, body: Body, preloads: Sequence[Callable[[], None]], *, traces: Traces, jobs: int) -> None:
-        """What the zygote is to do before its first fork: the first of ``preloads`` that opens no GPU, or else the last."""
+    def __init__(
+        self, body: Body, preload: Callable[[], None], without: Callable[[], None], *, traces: Traces, jobs: int
+    ) -> None:
+        """Before its first fork the zygote is to ``preload``; where that opens a GPU, another one goes on ``without``."""
         self._traces = traces
         self._exits: dict[int, Exit] = {}
-        for preload in preloads:
-            self._start(body, preload, jobs)
-            if not gpu_files_there() or self._hear_preloaded().gpu_file is None:
-                break
-            if preload is not preloads[-1]:
-                self._end()
+        self._start(body, preload, jobs)
+        if gpu_files_there() and self._hear_preloaded().gpu_file is not None:
+            self._end()
+            self._start(body, without, jobs)
         self._forked: list[int] = []
         self._alive: set[int] = set()
         self._family: Tree | None = None

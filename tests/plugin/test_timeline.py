@@ -44,14 +44,17 @@ def test_what_a_child_holds_stays_on_the_line(run: Callable[..., Run]) -> None:
         import os, pytest, time
         @pytest.mark.in_worker
         def test_it():
+            read, write = os.pipe()
             child = os.fork()
             if not child:
+                os.close(write)
                 keep = b"x" * 60_000_000
-                time.sleep(0.6)
+                os.read(read, 1)  # until the parent is done
                 os._exit(0)
             for _ in range(10):
                 keep = b"x" * 1_000_000
-                time.sleep(0.03)
+                time.sleep(0.1)
+            os.close(write)
             os.waitpid(child, 0)
         """
     )

@@ -59,17 +59,23 @@ class CudaOutOfMemory:
         if self.asked_bytes is None or not self.unallocated_bytes:
             return False
         room_bytes = self.free_bytes or 0
-        if self.allowed_bytes is not None and self.allocated_bytes is not None:
-            room_bytes = min(room_bytes, self.allowed_bytes - self.allocated_bytes - self.unallocated_bytes)
+        if self._allowed_room_bytes is not None:
+            room_bytes = min(room_bytes, self._allowed_room_bytes)
         return room_bytes + self.unallocated_bytes >= self.asked_bytes
 
     @property
     def is_capped(self) -> bool:
         """Whether it was the allocator's own limit that was in the way."""
-        sizes = (self.allocated_bytes, self.unallocated_bytes, self.asked_bytes)
-        if self.allowed_bytes is None or None in sizes:
+        if self.asked_bytes is None or self._allowed_room_bytes is None:
             return False
-        return sum(size for size in sizes if size is not None) > self.allowed_bytes
+        return self.asked_bytes > self._allowed_room_bytes
+
+    @property
+    def _allowed_room_bytes(self) -> int | None:
+        """What the allocator's own limit leaves beside all that it has reserved."""
+        if self.allowed_bytes is None or self.allocated_bytes is None or self.unallocated_bytes is None:
+            return None
+        return self.allowed_bytes - self.allocated_bytes - self.unallocated_bytes
 
     @property
     def others_bytes(self) -> int | None:
