@@ -19,9 +19,10 @@ from pytest_llmmem.core.timeline import Timeline
 from pytest_llmmem.family import Family
 from pytest_llmmem.ledger import Ledger
 from pytest_llmmem.probes.driver import Driver
-from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.channel import ChannelError
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
 from pytest_llmmem.workers.wire import Boundary, Finished, Looked, Said
+from pytest_llmmem.workers.worker import Worker
 
 _TAIL_BYTES: Final = 4096
 _UNSEEN_VRAM: Final = (
@@ -69,6 +70,8 @@ class _Supervision:
     stopped: StopReason | None = None
     breach_dump: str = ""
     breached: bool = False
+    intrusion: str = ""
+    """What is wrong with what came over the worker's channel."""
     notes: list[str] = field(default_factory=list)
     fence: Fence = field(default_factory=NoFence)
     _started: float = field(default_factory=time.monotonic)
@@ -103,8 +106,14 @@ class _Supervision:
         due = time.monotonic()
         with contextlib.closing(probes.open_memory(self.worker.pid)) as memory:
             while not self.finished:
-                message = self.worker.poll(max(0.0, due - time.monotonic()))
-                if isinstance(message, EOFError):
+                try:
+                    message = self.worker.poll(max(0.0, due - time.monotonic()))
+                except EOFError:
+                    self._bury()
+                    return
+                except ChannelError as error:
+                    self.intrusion = str(error)
+                    self.worker.kill()
                     self._bury()
                     return
                 if message is not None:
@@ -246,6 +255,7 @@ class _Supervision:
             stopped=self.stopped,
             evidence=self._evidence(),
             timeout_s=self.plan.timeout_s,
+            intrusion=self.intrusion,
         )
         if ending.died:
             self._ledger.mark("death", ending.signal or ending.kind)
@@ -278,10 +288,12 @@ class _Supervision:
     def _evidence(self) -> Evidence:
         now = probes.oom_kills_on_host()
         before = self._oom_kills_before
+        origin = self.worker.origin_exit
         return Evidence(
             oom_kills_in_group=self.fence.oom_kills(),
             oom_kills_on_host=now - before if now is not None and before is not None else 0,
             oom_kills_readable=now is not None,
+            ended_with=None if origin is None else origin.signal,
         )
 
     def close(self) -> None:

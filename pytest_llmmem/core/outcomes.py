@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 EndingKind = Literal["completed", "raised", "over_budget", "out_of_memory", "crashed", "exited", "timed_out"]
 PhaseName = Literal["setup", "call", "teardown"]
-StopReason = Literal["over_budget", "low_memory", "timed_out", "interrupted"]
+StopReason = Literal["over_budget", "low_memory", "timed_out"]
 
 NTSTATUS: Final = {
     0xC0000005: "ACCESS_VIOLATION",
@@ -83,6 +83,8 @@ class Evidence:
     """OOM kills counted by ``/proc/vmstat`` while the test ran: the whole machine's."""
     oom_kills_readable: bool = False
     """Whether either counter could be read at all."""
+    ended_with: str | None = None
+    """The signal that ended the process which had started the worker, and the worker with it; ``None`` while it lives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,21 +113,20 @@ def judge_ending(
     stopped: StopReason | None,
     evidence: Evidence,
     timeout_s: float | None = None,
+    intrusion: str = "",
 ) -> Ending:
     """Name an ending from the worker's last word, our own record, its exit status and the kernel's counters.
 
     ``finished`` is whether the worker said that the test was done; a worker that did not has died, whatever its exit
-    code. ``exit_`` is ``None`` while the process lives on (a group's worker between two tests).
+    code. ``exit_`` is ``None`` while the process lives on (a group's worker between two tests). ``intrusion`` is what is
+    wrong with what came instead of its words.
     """
     if finished:
         return Ending(kind="completed")
-    if stopped == "timed_out":
-        note = "" if timeout_s is None else f"its limit is {timeout_s:g} s"
-        return Ending(kind="timed_out", phase=phase, note=note)
-    if stopped == "over_budget":
-        return Ending(kind="over_budget", phase=phase)
-    if stopped == "low_memory":
-        return Ending(kind="over_budget", phase=phase, note="stopped before the machine ran out of memory")
+    if stopped is not None:
+        return _stopped(stopped, phase, timeout_s)
+    if intrusion:
+        return Ending(kind="exited", phase=phase, note=_INTRUSION.format(intrusion))
     if exit_ is None:
         return Ending(kind="exited", phase=phase, note="it closed its channel and lives on")
     if exit_.signal is None:
@@ -135,6 +136,17 @@ def judge_ending(
     return Ending(kind="crashed", phase=phase, signal=exit_.signal)
 
 
+def _stopped(reason: StopReason, phase: PhaseName | None, timeout_s: float | None) -> Ending:
+    if reason == "timed_out":
+        return Ending(kind=reason, phase=phase, note="" if timeout_s is None else f"its limit is {timeout_s:g} s")
+    note = "stopped before the machine ran out of memory" if reason == "low_memory" else ""
+    return Ending(kind="over_budget", phase=phase, note=note)
+
+
+_INTRUSION: Final = (
+    "it wrote to the descriptor by which its worker reports ({}), and was ended: "
+    "write only to descriptors that the test has opened"
+)
 _EXITED: Final = "it left without a report: os._exit, or a native library that ends the process"
 
 
@@ -145,7 +157,9 @@ def _killed(phase: PhaseName | None, evidence: Evidence) -> Ending:
     if evidence.oom_kills_on_host:
         note = f"the kernel's OOM killer was at work (oom_kill +{evidence.oom_kills_on_host} in /proc/vmstat)"
         return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)
-    if evidence.oom_kills_readable:
+    if evidence.ended_with:
+        note = f"the process that workers are started from was ended by {evidence.ended_with}, and this worker with it"
+    elif evidence.oom_kills_readable:
         note = "not by us, and the kernel counted no OOM kill: the test sent it, or another process"
     else:
         note = "not by us; an OOM kill can be neither shown nor ruled out here"

@@ -21,6 +21,7 @@ from pytest_llmmem.plugin.fixtures import (
     model_checkpoint,
     pytest_generate_tests,
 )
+from pytest_llmmem.plugin.importing import note_path
 from pytest_llmmem.plugin.loads import check_load_settings
 from pytest_llmmem.plugin.markers import MARKERS
 from pytest_llmmem.plugin.reporting import Reporting
@@ -49,6 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    note_path(config)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker.help_line())
     with _as_usage_error():

@@ -12,7 +12,7 @@ from pytest_llmmem.core.errors import BaselineExceeded, BudgetExceeded, WorkerCr
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, PhaseName
 from pytest_llmmem.ledger import PHASES
-from pytest_llmmem.plugin.compat import evaluate_xfail, make_report
+from pytest_llmmem.plugin.compat import evaluate_xfail, is_of_subtest, make_report
 from pytest_llmmem.reports import failure
 
 _BREACH: Final = "llmmem_breach"
@@ -60,7 +60,7 @@ def complete_reports(
     """The worker's reports, with what is missing made up for and with broken budgets as failures."""
     ending = measured.ending
     broken = [verdict for verdict in measured.verdicts if not verdict.held]
-    called = any(report.when == "call" for report in reports)
+    called = any(report.when == "call" for report in _of_test(reports))
     if broken and ending.kind == "over_budget" and called and _highest_phase(measured) != "teardown":
         # the call was over before its stop arrived: its own report says what happened, not a death in teardown
         after = [] if any(report.when == "teardown" for report in reports) else [passed_report(item, "teardown")]
@@ -74,6 +74,11 @@ def complete_reports(
             return reports, dataclasses.replace(ending, kind="over_budget")
     failed = next((report.when for report in reports if report.failed), None)
     return reports, dataclasses.replace(ending, kind="raised", phase=failed) if failed else ending
+
+
+def _of_test(reports: Sequence[pytest.TestReport]) -> list[pytest.TestReport]:
+    """The reports of the test itself, without those of its subtests."""
+    return [report for report in reports if not is_of_subtest(report)]
 
 
 def _highest_phase(measured: Measured) -> str | None:
@@ -118,7 +123,7 @@ def skipped_reports(item: pytest.Item, reason: str) -> list[pytest.TestReport]:
 
 def _phase_of_death(reports: Sequence[pytest.TestReport], running: PhaseName | None) -> PhaseName:
     """The phase that was running, or, when its report is out already, the one that would have followed."""
-    done = {report.when: report for report in reports}
+    done = {report.when: report for report in _of_test(reports)}
     phase: PhaseName = running or ("teardown" if "setup" in done else "setup")
     if phase == "setup" and "setup" in done:
         phase = "call" if done["setup"].passed else "teardown"
@@ -149,7 +154,8 @@ def _with_breach(
     section = ("llmmem", failure.details(measured, root=str(item.config.rootpath)))
     replaced = []
     for report in reports:
-        if report.when == "call" and (report.passed or str(report.longrepr).startswith("[XPASS(strict)]")):
+        is_xpass = str(report.longrepr).startswith("[XPASS(strict)]")
+        if report.when == "call" and not is_of_subtest(report) and (report.passed or is_xpass):
             error = _OverBudget("; ".join(verdict.sentence() for verdict in broken))
             over = failed_report(item, "call", error, report.duration)
             over.sections = [*report.sections, section]
@@ -174,7 +180,7 @@ def with_comparison(
     section = ("llmmem: baseline", "\n".join(comparison.details()))
     replaced = []
     for report in reports:
-        if report.when == "call" and report.passed:
+        if report.when == "call" and report.passed and not is_of_subtest(report):
             grown = failed_report(item, "call", _Grown(comparison.sentence()), report.duration)
             grown.sections = [*report.sections, section]
             grown.user_properties = report.user_properties

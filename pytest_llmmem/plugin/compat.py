@@ -38,6 +38,40 @@ def make_report(item: pytest.Item, call: "pytest.CallInfo[None]") -> pytest.Test
     return report
 
 
+def restore_report(config: pytest.Config, data: dict[str, Any], failed_subtests: int) -> pytest.TestReport:
+    """A report as it was in the process that made it, where so many subtests of its test had failed.
+
+    pytest fails a test that passed, and has such (pytest 9). A subtest's parameters are turned into text whenever its
+    report is built, so they are put back.
+    """
+    report: pytest.TestReport = config.hook.pytest_report_from_serializable(config=config, data=data)
+    context = data.get("_subtest.context")
+    if context and is_of_subtest(report):
+        object.__setattr__(report.context, "kwargs", context["kwargs"])  # type: ignore[attr-defined]  # a subtest's
+    if failed_subtests and (counts := _failed_subtests(config)) is not None:
+        counts[_id_of(report)] = failed_subtests
+    return report
+
+
+def is_of_subtest(report: pytest.TestReport) -> bool:
+    """Whether a report is of a subtest, of pytest's own (9.0 and newer) or of pytest-subtests, and not of its test."""
+    return hasattr(report, "context")
+
+
+def failed_subtests(config: pytest.Config, report: pytest.TestReport) -> int:
+    """How many subtests of a test pytest has counted as failed: it fails a test that passed so (pytest 9)."""
+    return int(counts.get(_id_of(report), 0)) if (counts := _failed_subtests(config)) else 0
+
+
+def _failed_subtests(config: pytest.Config) -> dict[Any, int] | None:
+    key = getattr(config.pluginmanager.get_plugin("subtests"), "failed_subtests_key", None)
+    return None if key is None else config.stash.get(key, None)
+
+
+def _id_of(report: pytest.TestReport) -> Any:
+    return getattr(report, "id", report.nodeid)  # pytest 9.2 has a type for it
+
+
 def make_base_temp(config: pytest.Config) -> None:
     """Make the folder that all ``tmp_path`` are made in, so that workers share it instead of making their own."""
     factory = getattr(config, "_tmp_path_factory", None)

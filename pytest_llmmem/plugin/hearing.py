@@ -1,8 +1,7 @@
 """In the parent: what a worker says while it runs one item."""
 
-import builtins
-import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +12,8 @@ from pytest_llmmem.core.notes import lazy_load_notes
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.records import ModelRecord
 from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.plugin.compat import restore_report
+from pytest_llmmem.plugin.importing import find_class
 from pytest_llmmem.plugin.loads import load_of
 from pytest_llmmem.plugin.progress import Progress
 from pytest_llmmem.plugin.said import Aborted, Loaded, Raised, Reported, StillMapped, Warned
@@ -32,12 +33,12 @@ class Hearing:
     still_mapped_bytes: int | None = None
     raised: Raised | None = None
     """The first, which the later ones may follow from."""
-    _data: list[dict[str, Any]] = field(default_factory=list)
+    _reported: list[Reported] = field(default_factory=list)
 
     def said(self, what: Any) -> None:
         match what:
-            case Reported(data):
-                self._data.append(data)
+            case Reported():
+                self._reported.append(what)
             case Warned():
                 self._warn(what)
             case Aborted():
@@ -54,7 +55,7 @@ class Hearing:
 
     def reports(self) -> list[pytest.TestReport]:
         config = self.item.config
-        return [config.hook.pytest_report_from_serializable(config=config, data=data) for data in self._data]
+        return [restore_report(config, each.data, each.failed_subtests) for each in self._reported]
 
     def model(self, checkpoint: Checkpoint | None) -> ModelRecord | None:
         """The model of the test, as far as it is known."""
@@ -82,11 +83,9 @@ class Hearing:
         return (*lazy, *hints, *([refused.sentence()] if refused else []))
 
     def _warn(self, warned: Warned) -> None:
-        category = getattr(builtins, warned.category, None) or type(warned.category, (Warning,), {})
-        message = warnings.WarningMessage(category(warned.text), category, warned.filename, warned.lineno)
         self.item.ihook.pytest_warning_recorded.call_historic(
             kwargs={
-                "warning_message": message,
+                "warning_message": warned.rebuild(partial(find_class, self.item.config)),
                 "nodeid": warned.nodeid,
                 "when": warned.when,
                 "location": warned.location,

@@ -1,6 +1,7 @@
 """pytest inside a worker: runs one item through its whole protocol and passes on what the hooks hear."""
 
 import contextlib
+import os
 import sys
 import warnings
 from collections import defaultdict
@@ -10,15 +11,18 @@ from typing import Any, Final
 
 import pytest
 
-from pytest_llmmem.plugin.compat import silence_log_hooks
-from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned
+from pytest_llmmem.core.launch import rank_of
+from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
+from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
+from pytest_llmmem.plugin.torchrun import keep_groups_apart
 from pytest_llmmem.plugin.trials import try_load
 from pytest_llmmem.plugin.vram import Allocator
 from pytest_llmmem.workers import child
+from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.child import Voice
 from pytest_llmmem.workers.traces import Traces
-from pytest_llmmem.workers.wire import Channel, Opening
+from pytest_llmmem.workers.wire import Opening
 
 
 def item_keys(items: Iterable[pytest.Item]) -> dict[ItemKey, pytest.Item]:
@@ -30,6 +34,9 @@ def item_keys(items: Iterable[pytest.Item]) -> dict[ItemKey, pytest.Item]:
         seen[item.nodeid] += 1
     return keys
 
+
+_DEEPEST: Final = 100
+"""Levels of containers in a report; one that has more is given by its ``repr``."""
 
 LOG_HOOKS: Final = (
     "pytest_runtest_logstart",
@@ -48,7 +55,6 @@ class Inside:
     items: dict[ItemKey, pytest.Item]
     malloc: str
     traces: Traces
-    parent_pid: int
     _hooks: "Hooks | None" = None
     _allocator: Allocator = field(default_factory=Allocator)
 
@@ -65,7 +71,7 @@ class Inside:
 
     def __call__(self, channel: Channel) -> None:
         """Serve the channel until the last job, then write what only a normal exit would have written."""
-        child.serve(channel, self.traces.stacks, self._run, malloc=self.malloc, parent_pid=self.parent_pid)
+        child.serve(channel, self.traces.stacks, self._run, malloc=self.malloc)
         _save_coverage()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
@@ -77,6 +83,8 @@ class Inside:
         hooks.voice = self.config.stash[VOICE] = voice
         self.config.stash[TRACES] = self.traces
         item = self.items[job.item]
+        if isinstance(job, Job) and rank_of(os.environ) is not None:
+            keep_groups_apart(job.number)
         if isinstance(job, Trial):
             try_load(item, job.load, voice)
             return
@@ -99,11 +107,19 @@ class Inside:
 class Hooks:
     """Opens and closes the measurement's windows at each phase, and passes reports and warnings on."""
 
-    voice: Voice
-
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._open = 0
+        self._voice: Voice | None = None
+
+    @property
+    def voice(self) -> Voice:
+        assert self._voice is not None, "a test runs, so there is a job"
+        return self._voice
+
+    @voice.setter
+    def voice(self, voice: Voice) -> None:
+        self._voice = voice
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
@@ -146,7 +162,7 @@ class Hooks:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        self.voice.say(Reported(plain(data)))
+        self.voice.say(Reported(plain(data), failed_subtests(self._config, report)))
 
     def pytest_warning_recorded(
         self,
@@ -155,17 +171,9 @@ class Hooks:
         nodeid: str,
         location: tuple[str, int, str] | None,
     ) -> None:
-        self.voice.say(
-            Warned(
-                text=str(warning_message.message),
-                category=warning_message.category.__name__,
-                filename=warning_message.filename,
-                lineno=warning_message.lineno,
-                when=when,
-                nodeid=nodeid,
-                location=location,
-            )
-        )
+        if self._voice is None:
+            return  # the hook is historic: at registration it tells again what the session has reported already
+        self._voice.say(Warned.of(warning_message, when, nodeid, location))
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self) -> bool:
@@ -190,15 +198,22 @@ class OutputFiles:
             self._hooks.voice.show_output()
 
 
-def plain(value: Any) -> Any:
-    """The same data with ``repr`` in place of what other plugins have attached and cannot leave the process."""
-    if isinstance(value, dict):
-        return {plain(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(plain(item) for item in value) if type(value) in {list, tuple} else repr(value)
+def plain(value: Any, around: tuple[int, ...] = ()) -> Any:
+    """The same data with ``repr`` in place of what other plugins have attached and cannot leave the process.
+
+    ``around`` are the containers that it is in, by identity.
+    """
     if value is None or type(value) in {bool, int, float, str, bytes}:
         return value
-    return str(value) if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return text_of(value)
+    inside = (*around, id(value))
+    if id(value) not in around and len(around) < _DEEPEST:
+        if isinstance(value, dict):
+            return {plain(key, inside): plain(item, inside) for key, item in value.items()}
+        if type(value) in {list, tuple}:
+            return type(value)(plain(item, inside) for item in value)
+    return text_of(value, repr)
 
 
 def _save_coverage() -> None:

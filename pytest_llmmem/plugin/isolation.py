@@ -27,10 +27,13 @@ class Isolation:
         find = models.checkpoint_of if models else lambda _: None
         self._isolated = {item: plan_item(item, settings, find) for item in items if is_isolated(item, settings)}
         make_base_temp(config)
-        self._runner = Runner(config, settings, items, self._isolated)
+        planned = any(isolated.plan for isolated in self._isolated.values())
+        self._runner = Runner(config, settings, items, self._isolated) if planned else None
 
     def describe(self) -> str:
         """One line: how many tests are isolated, and how."""
+        if self._runner is None:
+            return "llmmem: no worker is needed, as no isolated test can run"
         pool = self._runner.pool
         planned = sum(isolated.plan is not None for isolated in self._isolated.values())
         reason = f" ({pool.reason})" if pool.reason else ""
@@ -51,6 +54,7 @@ class Isolation:
         elif isolated.plan is None:
             reports = recording.not_run(item, bridge.complaint_reports(item, isolated.complaint), isolated.complaint)
         else:
+            assert self._runner is not None, "there is a plan"
             reports, aborted = self._runner.run(item, nextitem, isolated)
         for report in reports:
             item.ihook.pytest_runtest_logreport(report=report)
@@ -73,7 +77,8 @@ class Isolation:
         try:
             return (yield)
         finally:
-            self._runner.drain()
+            if self._runner is not None:
+                self._runner.drain()
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self, item: pytest.Item, settings: Any) -> bool | None:
@@ -89,7 +94,8 @@ class Isolation:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        self._runner.close()
+        if self._runner is not None:
+            self._runner.close()
 
 
 def _abort(session: pytest.Session, aborted: Aborted) -> None:

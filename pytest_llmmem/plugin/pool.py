@@ -1,6 +1,7 @@
 """Where workers come from in this session: forked if that is safe here, else spawned, and why."""
 
 import contextlib
+import errno
 import importlib
 import os
 import select
@@ -10,26 +11,34 @@ import threading
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Literal, Protocol
 
 import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.models.following import find_readers
 from pytest_llmmem.plugin.inside import Inside, item_keys
 from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.torchrun import keep_groups_apart
+from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.folders import SessionFolder
-from pytest_llmmem.workers.handle import Worker
-from pytest_llmmem.workers.spawned import Spawner
+from pytest_llmmem.workers.spawned import Launcher, Spawner, open_startup_output
 from pytest_llmmem.workers.traces import Traces
+from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 _PROBE_S: Final = 2.0
+_TAIL_BYTES: Final = 2000
 _MODELLING: Final = "transformers.models.{0}.modeling_{0}"
 
 
 class Source(Protocol):
     """Makes workers."""
+
+    notes: list[str]
+    """What happened to it since somebody last emptied the list."""
 
     def take(self) -> Worker: ...
     def prepare(self) -> None: ...
@@ -41,13 +50,14 @@ class Source(Protocol):
 class Pool:
     """The session's workers."""
 
-    kind: str
-    """``"fork"`` or ``"spawn"``."""
+    kind: Literal["fork", "spawn"]
     reason: str
     """Why it is not the kind that ``auto`` prefers; empty when it is."""
     source: Source
     folder: SessionFolder
     traces: Traces
+    startup_output: int
+    """The file that spawned workers write to until they are ready."""
     _ends_on_sigterm: bool = False
 
     def __post_init__(self) -> None:
@@ -57,41 +67,91 @@ class Pool:
         if self._ends_on_sigterm:
             signal.signal(signal.SIGTERM, signal.default_int_handler)
 
+    def take(self) -> Worker:
+        """A worker that is ready. Raises ``NoWorkerError``, with what pytest printed as it was started."""
+        try:
+            return self.source.take()
+        except NoWorkerError as error:
+            size = os.fstat(self.startup_output).st_size
+            os.lseek(self.startup_output, max(0, size - _TAIL_BYTES), os.SEEK_SET)
+            output = os.read(self.startup_output, _TAIL_BYTES).decode(errors="replace")
+            msg = f"{error}:\n{output}" if output else str(error)
+            raise NoWorkerError(msg) from None
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What happened since they were last taken."""
+        notes = tuple(self.source.notes)
+        self.source.notes.clear()
+        return notes
+
     def close(self) -> None:
         """End every process and remove every file of ours."""
         if self._ends_on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.source.close()
         self.traces.close()
+        os.close(self.startup_output)
         self.folder.remove()
 
 
 def open_pool(
     config: pytest.Config, settings: Settings, items: list[pytest.Item], *, jobs: int, model_types: Iterable[str]
 ) -> Pool:
-    """Start what makes workers. Raises ``SettingError`` when ``fork`` was asked for and is not safe."""
+    """Start what makes workers. Raises ``SettingError`` when ``fork`` is asked for and not safe, or nothing can be started."""
     reason = "" if settings.worker == "spawn" else why_not_fork()
     if reason and settings.worker == "fork":
         msg = f"--llm-worker=fork: {reason}: use 'auto' or 'spawn'"
         raise SettingError(msg)
-    folder = SessionFolder()
-    traces = Traces.create(folder.path)
-    if sys.platform == "linux" and not reason and settings.worker != "spawn":
-        from pytest_llmmem.workers.forked import Forker
+    kind: Literal["fork", "spawn"] = "spawn" if reason or settings.worker == "spawn" else "fork"
+    with contextlib.ExitStack() as undo:
+        try:
+            folder = SessionFolder()
+            undo.callback(folder.remove)
+            traces = Traces.create(folder.path)
+            startup_output = open_startup_output()
+            launcher = Launcher(_command(config), config.invocation_params.dir, traces, startup_output)
+            if sys.platform == "linux":
+                inside = Inside(config, item_keys(items), settings.malloc, traces)
+                fork = partial(_run_fork_server, inside, tuple(model_types), jobs)
+                spawn = partial(serve_spawns, launcher)
+                run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
+                source: Source = Server(run, folder.path, traces, worker)
+            else:
+                source = Spawner(launcher, traces)
+        except OSError as error:
+            raise SettingError(_why_not_started(error)) from None
+        undo.pop_all()
+    return Pool(kind, reason, source, folder, traces, startup_output)
 
-        inside = Inside(config, item_keys(items), settings.malloc, traces, os.getpid())
-        architectures = tuple(model_types)
 
-        def import_and_settle() -> None:
-            _import_ahead(architectures)
+if sys.platform == "linux":
+    from pytest_llmmem.workers.fork_server import serve_forks
+    from pytest_llmmem.workers.served import ForkedWorker, ServedWorker, Server
+    from pytest_llmmem.workers.spawned import serve_spawns
+
+    def _run_fork_server(
+        inside: Inside, model_types: tuple[str, ...], jobs: int, control: Channel, preloads: bool
+    ) -> None:
+        def preload() -> None:
+            # some modelling code asks for a GPU when it is imported
+            if preloads:
+                _import_ahead(model_types)
+                if rank_of(os.environ) is not None:
+                    keep_groups_apart(0)
             inside.settle()
 
-        # some modelling code asks for a GPU when it is imported
-        forker = Forker(inside, import_and_settle, inside.settle, traces=traces, jobs=jobs)
-        return Pool("fork", "", forker, folder, traces)
-    command = _command(config)
-    spawner = Spawner(command, cwd=config.invocation_params.dir, traces=traces)
-    return Pool("spawn", reason, spawner, folder, traces)
+        serve_forks(control, inside, preload, jobs=jobs)
+
+
+def _why_not_started(error: OSError) -> str:
+    hints = {
+        errno.EMFILE: "allow more open files, as `ulimit -n 256` does",
+        errno.ENOSPC: "free space there, or set TMPDIR to another folder",
+        errno.EAGAIN: "allow more processes, or end some",
+        errno.ENOMEM: "free memory",
+    }
+    hint = hints.get(error.errno or 0, "or switch isolation off with --llm-isolate=none")
+    return f"no worker can be started: {error}: {hint}"
 
 
 def why_not_fork() -> str:
@@ -130,7 +190,7 @@ def _torch_works_after_fork() -> bool:
 
 
 def _import_ahead(model_types: tuple[str, ...]) -> None:
-    """Import, in the zygote, what each worker that loads a model would otherwise import anew: seconds each."""
+    """Import, in the fork server, what each worker that loads a model would otherwise import anew: seconds each."""
     if not model_types:
         return
     for name in ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)):

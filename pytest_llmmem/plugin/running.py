@@ -1,6 +1,5 @@
 """Runs isolated tests: takes a worker for each, has it measured and judged, and completes its reports."""
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try,
 from pytest_llmmem.plugin.turns import Turns
 from pytest_llmmem.plugin.vram import caps_of, find_driver, history_file, history_notes
 from pytest_llmmem.probes import driver
-from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 TIMEOUT: Final = pytest.StashKey[float]()
 """The limit that pytest-timeout has worked out for an item."""
@@ -48,6 +47,7 @@ class Runner:
         self._settings = settings
         self._isolated = isolated
         self._keys: dict[pytest.Item, ItemKey] = {item: key for key, item in item_keys(items).items()}
+        self._numbers = {item: number for number, item in enumerate(items)}
         path = baselining.baselines_path(config, settings)
         self._judge = baselining.Judge(path, settings) if path else None
         self._turns = Turns(config, isolated)
@@ -89,9 +89,9 @@ class Runner:
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
         trials = self._try_loads(item, isolated) if is_asked_by(item) and self._find(item) else ()
-        runs = [self._run_once(item, nextitem, isolated, trials)]
+        runs = [self._run_once(item, nextitem, isolated, trials, run=0)]
         while len(runs) < self._settings.repeat and runs[-1].can_be_repeated and isolated.group is None:
-            runs.append(self._run_once(item, nextitem, isolated, trials))
+            runs.append(self._run_once(item, nextitem, isolated, trials, run=len(runs)))
         if runs[-1].record is None:
             return runs[-1].reports, runs[-1].aborted
         records = [run.record for run in runs if run.record]
@@ -116,18 +116,22 @@ class Runner:
         nextitem: pytest.Item | None,
         isolated: Isolated,
         trials: tuple[TrialRecord, ...],
+        *,
+        run: int,
     ) -> "_Ran":
         goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
         worker, self._group = self._group, None
-        worker = worker or self._take()
-        if worker is None:
-            complaint = f"no worker could be made: {self._startup()}"
+        try:
+            worker = worker or self.pool.take()
+        except NoWorkerError as error:
+            complaint = f"no worker could be made: {error}"
             return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
         hearing = Hearing(item, Progress.of(self._config, item, self._find))
         plan = self._plan(item, isolated)
         history = history_file(item, plan.budgets, self._settings)
         following = self._keys[nextitem] if goes_on and nextitem else None
-        job = Job(self._keys[item], following, trials, caps_of(plan.budgets), history)
+        number = self._numbers[item] * self._settings.repeat + run
+        job = Job(self._keys[item], following, number, trials, caps_of(plan.budgets), history)
         if nextitem is not None and not goes_on:
             self.pool.source.prepare()
         try:
@@ -148,7 +152,13 @@ class Runner:
         model = hearing.model(self._find(item))
         measured = dataclasses.replace(
             measured,
-            notes=(*measured.notes, *hearing.notes(measured, model), *self._turns.notes, *history_notes(history)),
+            notes=(
+                *self.pool.take_notes(),
+                *measured.notes,
+                *hearing.notes(measured, model),
+                *self._turns.notes,
+                *history_notes(history),
+            ),
         )
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
         diagnosis = explain(reports, measured, ending, hearing, self._find(item))
@@ -157,19 +167,15 @@ class Runner:
         )
         return _Ran(reports, record, hearing.aborted)
 
-    def _take(self) -> Worker | None:
-        with contextlib.suppress(EOFError, OSError):
-            return self.pool.source.take()
-        return None
-
     def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
         """Strategies in order, until one fits."""
         trials: list[TrialRecord] = []
         plan = trial_plan(self._plan(item, isolated))
         for load in loads_to_try(self._config):
-            worker = self._take()
-            if worker is None:
-                break
+            try:
+                worker = self.pool.take()
+            except NoWorkerError:
+                break  # the test itself will say so
             self.pool.source.prepare()
             hearing = TrialHearing()
             trial = Trial(self._keys[item], load)
@@ -195,14 +201,6 @@ class Runner:
             return models.checkpoint_of(item) if models else None
         except LlmmemError:
             return None  # the fixture raises it, inside the test
-
-    def _startup(self) -> str:
-        output = getattr(self.pool.source, "startup_output", None)
-        if output is None:
-            return "the process that makes them is gone"
-        output.seek(0)
-        tail: str = output.read()[-2000:].decode(errors="replace")
-        return f"pytest ended before it was ready:\n{tail}"
 
 
 @dataclass(frozen=True, slots=True)

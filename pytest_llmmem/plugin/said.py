@@ -1,7 +1,10 @@
 """What pytest in a worker says to pytest in the parent."""
 
+import contextlib
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pytest_llmmem.core.diagnosis import frames_of
 from pytest_llmmem.core.diagnosis.cuda import CudaOutOfMemory
@@ -13,12 +16,23 @@ ItemKey = tuple[str, int]
 """A node id, and which of the items with that id is meant."""
 
 
+def text_of(value: object, make: Callable[[object], str] = str) -> str:
+    """``str``, or ``repr``, of something of the test's own, whatever its method does."""
+    try:
+        text = make(value)
+        return str.__str__(text)  # exactly a string: a class of the test's own would not leave the process
+    except BaseException as error:  # noqa: BLE001 -- the test has a result, and it must not be this one
+        return f"<{type(value).__name__} without a text: making it raised {type(error).__name__}>"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """Which item to run, and which one follows in the same worker."""
 
     item: ItemKey
     following: ItemKey | None
+    number: int
+    """No other job of the session has it; on each rank of a distributed launch it is the same."""
     trials: tuple[TrialRecord, ...] = ()
     """What ``first_load_that_fits`` has tried before."""
     caps: tuple[tuple[str, int], ...] = ()
@@ -40,6 +54,8 @@ class Reported:
     """A report, made portable by pytest's own hook."""
 
     data: dict[str, Any]
+    failed_subtests: int = 0
+    """Of its test so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +63,30 @@ class Warned:
     """A warning that pytest has recorded; classes do not travel, names do."""
 
     text: str
-    category: str
+    categories: tuple[tuple[str, str], ...]
+    """The class and its bases, the closest first, each by module and qualified name."""
     filename: str
     lineno: int
     when: str
     nodeid: str
     location: Any
+
+    @classmethod
+    def of(cls, message: warnings.WarningMessage, when: str, nodeid: str, location: Any) -> Self:
+        categories = tuple((kind.__module__, kind.__qualname__) for kind in message.category.__mro__[:-1])
+        return cls(text_of(message.message), categories, message.filename, message.lineno, when, nodeid, location)
+
+    def rebuild(self, find: Callable[[str, str], type | None]) -> warnings.WarningMessage:
+        """The warning with the closest of its classes that can be found, and that makes the same text."""
+        for module, name in self.categories:
+            category = find(module, name)
+            if isinstance(category, type) and issubclass(category, Warning):
+                # a class of the user's own may want other arguments
+                with contextlib.suppress(Exception):
+                    message = category(self.text)
+                    if str(message) == self.text:
+                        return warnings.WarningMessage(message, category, self.filename, self.lineno)
+        return warnings.WarningMessage(Warning(self.text), Warning, self.filename, self.lineno)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +113,7 @@ class Raised:
         kind = type(error)
         plain = kind.__module__ in {"builtins", "__main__", "_pytest.outcomes", "pytest_llmmem"}
         module = "" if plain else f"{kind.__module__}."
-        return cls(f"{module}{kind.__qualname__}", str(error)[:4000], frames_of(error))
+        return cls(f"{module}{kind.__qualname__}", text_of(error)[:4000], frames_of(error))
 
     @property
     def out_of_vram(self) -> CudaOutOfMemory | None:

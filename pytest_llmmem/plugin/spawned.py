@@ -7,7 +7,6 @@ import pytest
 from pytest_llmmem.plugin.inside import Inside, item_keys
 from pytest_llmmem.plugin.state import SETTINGS
 from pytest_llmmem.workers.spawned import birth
-from pytest_llmmem.workers.traces import Traces
 
 
 class SpawnedRole:
@@ -25,7 +24,7 @@ class SpawnedRole:
             for ours, theirs in zip((1, 2), birth.streams, strict=True):
                 os.dup2(theirs, ours)
         malloc = self._config.stash[SETTINGS].malloc
-        inside = Inside(self._config, item_keys(session.items), malloc, Traces.open(birth.traces), birth.parent_pid)
+        inside = Inside(self._config, item_keys(session.items), malloc, birth.traces)
         inside.settle()
         inside(birth.channel)
         # the parent reports; a normal exit would write junit files, caches and summaries a second time

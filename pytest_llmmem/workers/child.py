@@ -8,18 +8,16 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.reduction import send_handle
 from typing import Any, Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes import torch_memory
-from pytest_llmmem.workers.handle import FATAL_DUMP, HOLD, LIVE_DUMP
+from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.wire import (
     Accepted,
     Boundary,
-    Channel,
     Finished,
     Opening,
     Ready,
@@ -28,6 +26,7 @@ from pytest_llmmem.workers.wire import (
     Spent,
     Streams,
 )
+from pytest_llmmem.workers.worker import FATAL_DUMP, HOLD, LIVE_DUMP
 
 RunJob = Callable[[Any, "Voice"], None]
 """Runs one job; what it raises ends the worker."""
@@ -37,10 +36,13 @@ _FEW_COPIES: Final = 4 * 2**20
 
 _STRAY: Final = b"llmmem: a forked child of this test came back into pytest, and was ended: end it with os._exit()\n"
 
+# a test may replace them, and not put them back
+_exit, _getpid, _write = os._exit, os.getpid, os.write
+
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
-def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, parent_pid: int) -> None:
+def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str) -> None:
     """Take jobs from the channel until the last one is done or the parent is gone."""
     # one open descriptor for the life of the worker; faulthandler writes to it from signal handlers
     faulthandler.enable(file=fault_file, all_threads=True)
@@ -48,11 +50,11 @@ def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, pa
     offer_to_oom_killer()
     if malloc == "steady":
         steady_malloc()
-    voice = Voice(channel, parent_pid)
+    voice = Voice(channel)
     voice.ready()
     while True:
         try:
-            run: Run = channel.recv()
+            run: Run = channel.receive()
         except (EOFError, OSError):
             return
         voice.waits = run.waits
@@ -67,15 +69,13 @@ class Voice:
     """The worker's side of the channel: windows of the measurement, and what the body wants to say."""
 
     channel: Channel
-    parent_pid: int
-    """Whom descriptors are passed to."""
     waits: bool = False
     """Whether the parent is waited for at each boundary."""
     _memory: Any = None
     _private_bytes: int = 0
     _anonymous_bytes: int = 0
     _faults: int = 0
-    _pid: int = field(default_factory=os.getpid)
+    _pid: int = field(default_factory=_getpid)
 
     def ready(self) -> None:
         self._memory = probes.open_memory(os.getpid())
@@ -95,14 +95,14 @@ class Voice:
         __tracebackhide__ = True
         self.switch(opens=(Opening(name, limit),))
         if limit is not None:
-            answer: Accepted = self.channel.recv()
+            answer: Accepted = self.channel.receive()
             if answer.complaint:
                 raise ValueError(answer.complaint)
 
     def close(self) -> Spent:
         """End the innermost window and wait for what it used."""
         self._send_boundary(1, (), wants_peak=True)
-        spent: Spent = self.channel.recv()
+        spent: Spent = self.channel.receive()
         return spent
 
     def say(self, what: Any) -> None:
@@ -112,18 +112,16 @@ class Voice:
     def show_output(self) -> None:
         """Pass on descriptors of the files that standard output and error go to, so that they outlive this process."""
         if sys.platform != "win32":
-            self._tell(Streams(2))
-            for descriptor in (1, 2):
-                send_handle(self.channel, descriptor, self.parent_pid)
+            self.channel.send(Streams(2), (1, 2))
 
     def finish(self) -> None:
         self._tell(Finished())
 
     def _tell(self, message: Any) -> None:
         """Send, unless this is a child that the body has forked and that has come back out of it."""
-        if os.getpid() != self._pid:
-            os.write(2, _STRAY)
-            os._exit(1)
+        if _getpid() != self._pid:
+            _write(2, _STRAY)
+            _exit(1)
         self.channel.send(message)
 
     def _send_boundary(self, closes: int, opens: tuple[Opening, ...], *, wants_peak: bool) -> None:
@@ -134,7 +132,7 @@ class Voice:
         vram, pinned = torch_memory.read(), torch_memory.read_pinned()
         self._tell(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak, vram, pinned))
         if self.waits:
-            self.channel.recv()
+            self.channel.receive()
 
     def _copied(self, reading: Reading) -> tuple[int, int]:
         """Inherited pages copied since the last boundary: known, and merely possible."""
@@ -165,7 +163,7 @@ def arm_dumps(fault_file: int) -> None:
     The live one runs on the main thread and writes that stack alone. Walking the stacks of threads that start and end
     meanwhile reads freed memory, and the test is to go on.
     """
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not hasattr(signal, "SIGRTMIN"):
         return
     faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=False, chain=False)
     signal.siginterrupt(LIVE_DUMP, False)

@@ -6,11 +6,12 @@ both have mapped costs a copy of the two names, and stays as the worker's last w
 
 import itertools
 import mmap
-import time
+import os
 from pathlib import Path
 from typing import Final, Self
 
 from pytest_llmmem.core.places import Place
+from pytest_llmmem.workers.channel import move_high
 
 __all__ = ["Place", "PlaceFile"]
 
@@ -18,6 +19,7 @@ _NAME_LENGTH: Final = 100
 """Characters that are kept of a name, where the two are too long for a slot."""
 _SLOT_BYTES: Final = 1024
 _PAGE_BYTES: Final = 4096
+_BINARY: Final = getattr(os, "O_BINARY", 0)
 
 
 class PlaceFile:
@@ -27,30 +29,26 @@ class PlaceFile:
     that is being written, or was cut short by the worker's death, is told from it, and the one before is still there.
     """
 
-    def __init__(self, path: Path, page: mmap.mmap) -> None:
-        self.path = path
-        """By which a spawned worker opens it; a forked one inherits the object."""
-        self.began: dict[str, float] = {}
-        """When ``read`` first found each shard, in seconds of ``time.monotonic``: late by up to the reader's interval,
-        and a shard that began and ended between two reads is not in it."""
-        self._page = page
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        """Of the file: what a spawned worker inherits, where it can. It is closed with the page."""
+        # ACCESS_WRITE is a shared map on every platform
+        self._page = mmap.mmap(descriptor, _PAGE_BYTES, access=mmap.ACCESS_WRITE)
         # drawing a number is one step of the interpreter: threads need no lock
         self._serials = itertools.count(1)
 
     @classmethod
     def create(cls, path: Path) -> Self:
         """For the parent. Raises ``FileExistsError`` when the file is there."""
-        with path.open("x+b") as file:
+        with path.open("xb") as file:
             # written, not a hole: a write to a map of a hole dies of SIGBUS when the disk is full
             file.write(bytes(_PAGE_BYTES))
-            file.flush()
-            return cls(path, _mapped(file.fileno()))
+        return cls.open(path)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """For a spawned worker."""
-        with path.open("r+b") as file:
-            return cls(path, _mapped(file.fileno()))
+    def open(cls, file: Path | int) -> Self:
+        """For a spawned worker, by the file's path or by a descriptor of it."""
+        return cls(file if isinstance(file, int) else move_high(os.open(file, os.O_RDWR | _BINARY)))
 
     def write(self, shard: str, tensor: str) -> None:
         """Note what is being read; two empty names when nothing is. Of threads that write at once the last one wins."""
@@ -67,17 +65,16 @@ class PlaceFile:
         place = max(notes, key=lambda note: note.serial, default=None)
         if place is None or not place.shard:
             return None
-        self.began.setdefault(place.shard, time.monotonic())
         return place
 
     def clear(self) -> None:
         """Forget everything: for the parent, before each job, since a new worker counts from one again."""
         self._page[:] = bytes(_PAGE_BYTES)
-        self.began.clear()
 
     def close(self) -> None:
         """Let go of the page; the file stays, to be removed by whoever owns its folder."""
         self._page.close()
+        os.close(self.descriptor)
 
     def _whole_note(self, slot: int) -> Place | None:
         data = self._page[slot : slot + _SLOT_BYTES]
@@ -91,8 +88,3 @@ class PlaceFile:
 def _note(serial: int, shard: str, tensor: str) -> bytes:
     # no name of a file has a zero; one that is no UTF-8 has surrogates, which cannot be encoded
     return f"{serial}\0{shard}\0{tensor}\0{serial}\0".encode("utf-8", "replace")
-
-
-def _mapped(descriptor: int) -> mmap.mmap:
-    # ACCESS_WRITE is a shared map on every platform
-    return mmap.mmap(descriptor, _PAGE_BYTES, access=mmap.ACCESS_WRITE)

@@ -1,93 +1,126 @@
 """A fresh interpreter per worker: where fork is not there or not safe, and on request."""
 
 import contextlib
-import ctypes
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_returncode
-from pytest_llmmem.probes import descendants
-from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.channel import Channel, channel_pair, move_high
 from pytest_llmmem.workers.traces import Traces
-from pytest_llmmem.workers.wire import Channel
+from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 VARIABLE: Final = "PYTEST_LLMMEM_WORKER"
 """Set for a spawned interpreter; tells it that it is a worker, and where its channel is."""
 
-_PR_SET_CHILD_SUBREAPER: Final = 36
-_PR_SET_PDEATHSIG: Final = 1
+
+@dataclass(frozen=True, slots=True)
+class Launcher:
+    """Starts an interpreter that runs the session's own command as a worker."""
+
+    command: Sequence[str]
+    cwd: Path
+    traces: Traces
+    startup_output: int
+    """Descriptor of the file that its output goes to until it is ready."""
+
+    def start(self, channel: int) -> "subprocess.Popen[bytes]":
+        """Start it with the channel of this descriptor, which stays the caller's."""
+        os.ftruncate(self.startup_output, 0)
+        streams = (1, 2) if sys.platform == "win32" else (os.dup(1), os.dup(2))
+        note = {
+            "channel": channel,
+            "folder": str(self.traces.folder),
+            "files": self.traces.descriptors,
+            "parent": os.getpid(),
+            "streams": streams,
+        }
+        environment = os.environ | {VARIABLE: json.dumps(note)}
+        how: dict[str, Any]
+        if sys.platform == "win32":
+            os.set_handle_inheritable(channel, True)
+            how = {"close_fds": False}
+            # a virtual environment's python.exe only starts the base interpreter, and that would not be measured;
+            # multiprocessing.popen_spawn_win32 goes round it in the same way
+            base: str = sys._base_executable  # type: ignore[attr-defined]  # noqa: SLF001 -- there is no public name
+            if sys.executable != base:
+                how["executable"] = base
+                environment["__PYVENV_LAUNCHER__"] = sys.executable
+        else:
+            how = {"pass_fds": (channel, *self.traces.descriptors, *streams)}
+        try:
+            return subprocess.Popen(
+                self.command,
+                cwd=self.cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=self.startup_output,
+                stderr=subprocess.STDOUT,
+                **how,
+            )
+        finally:
+            if sys.platform != "win32":
+                for descriptor in streams:
+                    os.close(descriptor)
+
+
+if sys.platform == "linux":
+    from pytest_llmmem.workers.children import ChildEvents
+    from pytest_llmmem.workers.server import Preloaded, serve
+
+    def serve_spawns(launcher: Launcher, control: Channel, _preloads: bool) -> None:
+        """The life of a server that starts interpreters when asked; each of them imports by itself."""
+        events = ChildEvents()
+        control.send(Preloaded(os.getpid(), None))
+        started: dict[int, subprocess.Popen[bytes]] = {}
+
+        def start(descriptor: int) -> int:
+            try:
+                process = launcher.start(descriptor)
+            finally:
+                os.close(descriptor)
+            # kept, for ``Popen`` would wait for a process by itself when it is forgotten
+            started[process.pid] = process
+            return process.pid
+
+        serve(control, events, start, marks="inherited")
 
 
 class Spawner:
-    """Starts the same command anew for every worker, one of them ahead."""
+    """Starts an interpreter for every worker, one of them ahead, as children of this process."""
 
-    def __init__(self, command: Sequence[str], *, cwd: Path, traces: Traces) -> None:
-        self._command = list(command)
-        self._cwd = cwd
+    def __init__(self, launcher: Launcher, traces: Traces) -> None:
+        self.notes: list[str] = []
+        self._launcher = launcher
         self._traces = traces
         self._next: tuple[subprocess.Popen[bytes], Channel] | None = None
-        self.startup_output = tempfile.TemporaryFile()  # noqa: SIM115 -- it lives as long as the spawner
-        if sys.platform == "linux":
-            # what a worker leaves behind must come to us, to be ended
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def take(self) -> Worker:
-        """A worker that has collected and is ready. Raises ``EOFError`` when it ended before."""
-        self.prepare()
-        assert self._next is not None
+        """A worker that has collected and is ready. Raises ``NoWorkerError`` when it ended before."""
+        try:
+            self.prepare()
+        except OSError as error:
+            raise NoWorkerError(str(error)) from None
+        assert self._next is not None, "prepared"
         (process, ours), self._next = self._next, None
-        before = frozenset(descendants(os.getpid()))
-        worker = Worker(
-            pid=process.pid,
-            connection=ours,
-            traces=self._traces,
-            reap=lambda timeout_s: self._reap(process, timeout_s, before),
-        )
+        worker = SpawnedWorker(process, ours, self._traces)
         worker.wait_ready()
         return worker
 
     def prepare(self) -> None:
         """Start the next interpreter ahead: it needs seconds to import and collect."""
-        if self._next is not None:
-            return
-        ours, theirs = Pipe()
-        self.startup_output.truncate(0)
-        streams = (1, 2) if sys.platform == "win32" else (os.dup(1), os.dup(2))
-        note = {
-            "channel": theirs.fileno(),
-            "traces": str(self._traces.folder),
-            "parent": os.getpid(),
-            "streams": streams,
-        }
-        how: dict[str, Any]
-        if sys.platform == "win32":
-            os.set_handle_inheritable(theirs.fileno(), True)
-            how = {"close_fds": False}
-        else:
-            how = {"pass_fds": (theirs.fileno(), *streams), "start_new_session": True}
-        process = subprocess.Popen(
-            self._command,
-            cwd=self._cwd,
-            env=os.environ | {VARIABLE: json.dumps(note)},
-            stdin=subprocess.DEVNULL,
-            stdout=self.startup_output,
-            stderr=subprocess.STDOUT,
-            **how,
-        )
-        theirs.close()
-        if sys.platform != "win32":
-            for descriptor in streams:
-                os.close(descriptor)
-        self._next = process, ours
+        if self._next is None:
+            ours, theirs = channel_pair()
+            try:
+                self._next = self._launcher.start(theirs.fileno()), ours
+            finally:
+                theirs.close()
 
     def drain(self) -> None:
         """Every worker is waited for as it ends."""
@@ -99,32 +132,20 @@ class Spawner:
             ours.close()
             process.kill()
             process.wait()
-        self.startup_output.close()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
-    def _reap(self, process: subprocess.Popen[bytes], timeout_s: float, before: frozenset[int]) -> Exit | None:
-        try:
-            code = process.wait(timeout_s) if timeout_s else process.poll()
-        except subprocess.TimeoutExpired:
-            return None
-        if code is None:
-            return None
-        self._kill_left(before)
-        return exit_from_returncode(code)
 
-    def _kill_left(self, before: frozenset[int]) -> None:
-        """End what a dead worker left: it is below us now, was not before, and is not the next worker's."""
-        if sys.platform != "linux":
-            return  # elsewhere orphans do not come to us
-        ahead = {self._next[0].pid, *descendants(self._next[0].pid)} if self._next else set()
-        while left := [pid for pid in descendants(os.getpid()) if pid not in before | ahead]:
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            for pid in left:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(pid, 0)
+class SpawnedWorker(Worker):
+    """A worker that is a child of this process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", channel: Channel, traces: Traces) -> None:
+        super().__init__(process.pid, channel, traces)
+        self._process = process
+
+    def reap(self, timeout_s: float) -> Exit | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(timeout_s) if timeout_s else self._process.poll()
+            return None if code is None else exit_from_returncode(code)
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +153,7 @@ class Birth:
     """What a spawned worker learns from its environment."""
 
     channel: Channel
-    traces: Path
-    parent_pid: int
+    traces: Traces
     streams: tuple[int, int]
 
 
@@ -143,12 +163,22 @@ def birth() -> Birth | None:
     if text is None:
         return None
     note = json.loads(text)
+    channel, streams = note["channel"], tuple(note["streams"])
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != note["parent"]:
-            os._exit(1)
-    streams = tuple(note["streams"])
-    if sys.platform != "win32":
-        for descriptor in (note["channel"], *streams):
+        from pytest_llmmem.workers.children import end_with
+
+        end_with(note["parent"])
+    folder = Path(note["folder"])
+    if sys.platform == "win32":
+        traces = Traces.open(folder)
+    else:
+        traces = Traces.inherit(folder, tuple(note["files"]))
+        for descriptor in (channel, *streams):
             os.set_inheritable(descriptor, False)
-    return Birth(Channel(note["channel"]), Path(note["traces"]), note["parent"], streams)  # type: ignore[arg-type]
+    return Birth(Channel(move_high(channel)), traces, streams)
+
+
+def open_startup_output() -> int:
+    """A file that nobody else sees."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

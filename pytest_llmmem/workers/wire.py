@@ -4,7 +4,6 @@ Every message of a boundary carries the reading that the worker took of itself j
 numbers of a worker that dies later are complete up to its last word.
 """
 
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +11,9 @@ from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Peak, Reading
 from pytest_llmmem.core.vram import VramReading
 
-if sys.platform == "win32":
-    from multiprocessing.connection import PipeConnection as Channel
-else:
-    from multiprocessing.connection import Connection as Channel
-
 __all__ = [
     "Accepted",
     "Boundary",
-    "Channel",
     "Finished",
     "Looked",
     "Message",
@@ -113,7 +106,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Where the body's output goes from now on, when it goes to files: duplicates of descriptors follow."""
+    """Where the body's output goes from now on, when it goes to files: so many descriptors come with it."""
 
     count: int
 

@@ -303,7 +303,7 @@ def test_a_worker_that_is_killed_in_a_load_leaves_the_tensor_and_its_shard(
     tensor = checkpoint.shards[1].tensors[0].name
     place = PlaceFile.create(tmp_path / "place")
 
-    done = subprocess.run([sys.executable, "-c", KILLED, checkpoint.path, place.path, tensor], check=False)
+    done = subprocess.run([sys.executable, "-c", KILLED, checkpoint.path, tmp_path / "place", tensor], check=False)
 
     found = place.read()
     place.close()

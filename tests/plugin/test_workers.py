@@ -58,11 +58,11 @@ def test_what_opens_a_gpu_is_not_imported_ahead(
     pytester.makeconftest(
         f"""
         from pytest_llmmem.plugin import pool
-        from pytest_llmmem.workers import forked, zygote
+        from pytest_llmmem.workers import fork_server, served
         imported = []
         pool._import_ahead = lambda architectures: imported.append("modelling code")
-        forked.gpu_files_there = lambda: True
-        zygote.gpu_files_open = lambda: "/dev/nvidia0" if imported and {opens} else None
+        served.gpu_files_there = lambda: True
+        fork_server.gpu_files_open = lambda: "/dev/nvidia0" if imported and {opens} else None
         """
     )
 
@@ -120,7 +120,7 @@ def test_a_worker_that_cannot_start_fails_its_test_and_says_why(
     ran = run("import pytest\n@pytest.mark.in_worker\ndef test_it(): pass", "--llm-worker=spawn")
 
     ran.result.assert_outcomes(failed=1)
-    ran.result.stdout.fnmatch_lines(["*pytest ended before it was ready*", "*no second time*"])
+    ran.result.stdout.fnmatch_lines(["*no worker could be made: it ended before it was ready:*", "*no second time*"])
 
 
 def test_an_empty_selection_and_a_collect_only_start_nothing(run: Callable[..., Run]) -> None:

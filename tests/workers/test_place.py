@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pytest_llmmem.core.places import Place
 from pytest_llmmem.workers.place import PlaceFile
 
+PLACE = "place"
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=600)
 reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -22,7 +23,7 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[PlaceFile]:
     """The parent's side."""
-    file = PlaceFile.create(tmp_path / "place")
+    file = PlaceFile.create(tmp_path / PLACE)
     yield file
     file.close()
 
@@ -70,37 +71,29 @@ def test_the_serial_tells_a_new_note_from_an_old_one(place: PlaceFile) -> None:
     assert second == Place("1.safetensors", "a.weight", 2)
 
 
-def test_of_a_note_that_was_cut_short_nothing_is_told_and_the_one_before_stands(place: PlaceFile) -> None:
+def test_of_a_note_that_was_cut_short_nothing_is_told_and_the_one_before_stands(
+    place: PlaceFile, tmp_path: Path
+) -> None:
     place.write("1.safetensors", "a.weight")
     place.write("2.safetensors", "b.weight")
-    whole = place.path.read_bytes()
-    place.path.write_bytes(whole.replace(b"b.weight", b"b.wei\0\0\0"))
+    path = tmp_path / PLACE
+    path.write_bytes(path.read_bytes().replace(b"b.weight", b"b.wei\0\0\0"))
 
     assert noted(place) == ("1.safetensors", "a.weight")
 
 
-def test_what_was_cleared_is_gone_and_a_new_worker_may_count_from_one_again(place: PlaceFile) -> None:
+def test_what_was_cleared_is_gone_and_a_new_worker_may_count_from_one_again(place: PlaceFile, tmp_path: Path) -> None:
     for _ in range(3):
         place.write("1.safetensors", "a.weight")
     assert noted(place) is not None
 
     place.clear()
     assert place.read() is None
-    assert place.began == {}
 
-    new = PlaceFile.open(place.path)
+    new = PlaceFile.open(tmp_path / PLACE)
     new.write("2.safetensors", "b.weight")
     new.close()
     assert place.read() == Place("2.safetensors", "b.weight", 1)
-
-
-def test_the_first_sight_of_each_shard_is_kept(place: PlaceFile) -> None:
-    for shard in ("1.safetensors", "2.safetensors", "1.safetensors"):
-        place.write(shard, "a.weight")
-        place.read()
-
-    assert list(place.began) == ["1.safetensors", "2.safetensors"]
-    assert place.began["1.safetensors"] <= place.began["2.safetensors"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -118,12 +111,11 @@ def test_a_forked_worker_that_is_killed_leaves_its_last_place(place: PlaceFile) 
 
 SPAWNED = """
 import sys
-from pathlib import Path
 from threading import Thread
 
 from pytest_llmmem.workers.place import PlaceFile
 
-place = PlaceFile.open(Path(sys.argv[1]))
+place = PlaceFile.open(int(sys.argv[1]))
 
 
 def write(name):
@@ -145,8 +137,9 @@ sys.stdin.read()
 @contextmanager
 def spawned(place: PlaceFile, *names: str) -> Iterator[None]:
     """A worker that notes one place, or one thread for each name that notes it again and again; killed in the end."""
-    command = [sys.executable, "-c", SPAWNED, str(place.path), *names]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+    command = [sys.executable, "-c", SPAWNED, str(place.descriptor), *names]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, pass_fds=[place.descriptor], **pipes) as worker:  # type: ignore[call-overload]
         assert worker.stdout is not None
         assert worker.stdout.readline().split() == [b"noted"]
         yield

@@ -8,17 +8,16 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import wait
-from multiprocessing.reduction import recv_handle
-from typing import Any, Final
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
 from pytest_llmmem.probes import shared_once
+from pytest_llmmem.workers.channel import Channel, ChannelError
 from pytest_llmmem.workers.traces import Traces
-from pytest_llmmem.workers.wire import Channel, Message, Ready, Run, Streams
+from pytest_llmmem.workers.wire import Message, Ready, Run, Streams
 
 FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
 """Dump every Python stack, then die of it (see ``child.arm_dumps``)."""
@@ -34,44 +33,73 @@ _DUMP_GRACE_S: Final = 0.25
 _EXIT_GRACE_S: Final = 10.0
 
 
-def readable(descriptors: Sequence[int], timeout_s: float) -> Sequence[int]:
-    """Those from which something can be read, or the end, within so many seconds."""
-    if max(descriptors) >= _SELECTABLE:
-        return [each for each in wait(descriptors, timeout_s) if isinstance(each, int)]
-    # multiprocessing's own builds a selector at each call, and poll(2) counts in milliseconds
-    return select.select(descriptors, (), (), timeout_s)[0]
+def readable(descriptors: Sequence[int], timeout_s: float | None) -> Sequence[int]:
+    """Those from which something can be read, or the end, within so many seconds; ``None`` waits for ever."""
+    if sys.platform == "win32" or max(descriptors) < _SELECTABLE:
+        # poll(2) counts in milliseconds
+        return select.select(descriptors, (), (), timeout_s)[0]
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
 
 
-@dataclass(slots=True)
-class Worker:
+class NoWorkerError(Exception):
+    """No worker could be made; says why."""
+
+
+class Worker(ABC):
     """One worker process and the channel to it."""
 
-    pid: int
-    connection: Channel
-    traces: Traces
-    reap: Callable[[float], Exit | None]
-    """Wait so many seconds for its end; ``None`` while it lives."""
-    origin: int | None = None
-    """The process that it was forked from; ``None`` for a spawned worker."""
-    siblings: Callable[[], tuple[int, ...]] = tuple
-    """Others that share pages with it and its origin, and write to their own copies of them as they run."""
-    end_sign: int | None = None
-    """A descriptor that becomes readable when it may have ended; ``None`` where only ``reap`` can tell."""
-    let_go: Callable[[], bool] = lambda: False
-    """Whether it may leave by itself, unobserved, after its last word."""
-    can_dump: bool = hasattr(signal, "SIGRTMIN")
     family: Tree = NOTHING
-    """What its origin holds without it."""
-    _ready: Ready | None = None
-    exit: Exit | None = None
-    doomed: bool = False
-    """Whether a signal that ends it is on its way."""
-    output: tuple[int, ...] = ()
-    _live: bool = True
+    """What the process that it was forked from holds without it."""
+    origin_exit: Exit | None = None
+    """How the process ended that has started it, when that ended before the worker."""
+
+    def __init__(self, pid: int, channel: Channel, traces: Traces) -> None:
+        self.pid = pid
+        self.channel = channel
+        self.traces = traces
+        self.exit: Exit | None = None
+        self.doomed = False
+        """Whether a signal that ends it is on its way."""
+        self.output: tuple[int, ...] = ()
+        self._ready: Ready | None = None
+        self._live = True
+
+    @abstractmethod
+    def reap(self, timeout_s: float) -> Exit | None:
+        """Wait so many seconds for its end; ``None`` while it lives."""
+
+    @property
+    def origin(self) -> int | None:
+        """The process that it was forked from; ``None`` for a spawned worker."""
+        return None
+
+    @property
+    def end_sign(self) -> int | None:
+        """A descriptor that becomes readable when it may have ended; ``None`` where only ``reap`` can tell."""
+        return None
+
+    def siblings(self) -> tuple[int, ...]:
+        """Others that share pages with it and its origin, and write to their own copies of them as they run."""
+        return ()
+
+    def let_go(self) -> bool:
+        """Whether it may leave by itself, unobserved, after its last word."""
+        return False
+
+    @property
+    def can_dump(self) -> bool:
+        """Whether signals make it write its stacks."""
+        return hasattr(signal, "SIGRTMIN")
 
     def wait_ready(self) -> None:
-        """Wait for its first word. Raises ``EOFError`` when it died before."""
-        self._ready = self.connection.recv()
+        """Wait for its first word. Raises ``NoWorkerError`` when it died before."""
+        try:
+            self._ready = self.channel.receive()
+        except (EOFError, ChannelError):
+            raise NoWorkerError("it ended before it was ready") from None
 
     @property
     def private_bytes(self) -> int:
@@ -100,37 +128,38 @@ class Worker:
     def run(self, job: Any, *, last: bool, waits: bool) -> None:
         """Hand over a job. A worker that is gone says so through ``poll``."""
         self.traces.begin()
-        with contextlib.suppress(OSError):
-            self.connection.send(Run(job, last, waits))
+        self.reply(Run(job, last, waits))
 
     def reply(self, message: Any) -> None:
         with contextlib.suppress(OSError):
-            self.connection.send(message)
+            self.channel.send(message)
 
-    def poll(self, timeout_s: float) -> Message | EOFError | None:
-        """The next message; ``None`` after ``timeout_s`` without one; an ``EOFError`` once there can be no more."""
-        woken = self._wait(timeout_s)
-        if self.connection.fileno() in woken:
-            return self._receive()
-        if (woken or self.end_sign is None) and self.wait_end(0):
-            return self._receive() if self.connection.poll() else EOFError("it ended")
-        return None
+    def poll(self, timeout_s: float) -> Message | None:
+        """The next message; ``None`` after ``timeout_s`` without one.
 
-    def _wait(self, timeout_s: float) -> Sequence[int]:
-        ours = self.connection.fileno()
+        Raises ``EOFError`` once there can be no more, and ``ChannelError`` for what is none.
+        """
+        message = self.channel.pop() or self._wait(timeout_s)
+        if isinstance(message, Streams):
+            self.output = self.channel.take_descriptors(message.count)
+            return None
+        return cast("Message | None", message)
+
+    def _wait(self, timeout_s: float) -> Any | None:
         if sys.platform == "win32":
-            return (ours,) if self.connection.poll(timeout_s) else ()
-        return readable((ours,) if self.end_sign is None else (ours, self.end_sign), timeout_s)
-
-    def _receive(self) -> Message | EOFError | None:
-        try:
-            message = self.connection.recv()
-            if isinstance(message, Streams):
-                self.output = tuple(recv_handle(self.connection) for _ in range(message.count))
-                return None
-        except (EOFError, OSError) as error:
-            return EOFError(str(error))
-        return message  # type: ignore[no-any-return]  # what a connection yields has no type
+            if not self.channel.fill(timeout_s) and self.wait_end(0):
+                raise EOFError("it has ended")
+            return self.channel.pop()
+        ours, sign = self.channel.fileno(), self.end_sign
+        woken = readable((ours,) if sign is None else (ours, sign), timeout_s)
+        if ours in woken:
+            self.channel.fill()
+        elif (woken or sign is None) and self.wait_end(0):
+            # what it had started may still hold the other end open
+            while self.channel.fill():
+                pass
+            raise EOFError("it has ended")
+        return self.channel.pop()
 
     def dump_stacks(self) -> str:
         """Ask for every Python stack without stopping; empty when none came."""
@@ -181,7 +210,7 @@ class Worker:
     def close(self) -> None:
         if self._live:
             self._live = False
-            self.connection.close()
+            self.channel.close()
             for descriptor in self.output:
                 os.close(descriptor)
 
@@ -211,5 +240,5 @@ class Worker:
 
     def _signal(self, number: int) -> None:
         if self.exit is None:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # on Windows what has ended cannot be opened
                 os.kill(self.pid, number)

@@ -1,0 +1,95 @@
+"""The process above all that a session starts: whoever of them ends, and whenever the parent does, nothing is left behind.
+
+It is forked from the parent before any test has run, and runs no code of others. So it can start the server of workers
+again when that is killed, while the parent may have computed, opened a GPU, or started threads meanwhile.
+"""
+
+import sys
+
+# above the other imports: type checkers of other platforms stop here
+assert sys.platform == "linux", "the platform's switch is plugin.pool"
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.workers.channel import Channel
+from pytest_llmmem.workers.children import ChildEvents, adopt_orphans, end_descendants, end_with, leave
+
+RunServer = Callable[[Channel, bool], None]
+"""Serves the control channel; the second argument is whether it imports ahead what tests will need."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartServer:
+    """Parent to reaper: start the server of workers; the descriptor of its control channel comes with it."""
+
+    preloads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEnded:
+    """Reaper to parent: the server is gone, and so is every process below it."""
+
+    exit: Exit
+    workers: Mapping[int, Exit]
+    """How the workers ended that had outlived it, by process."""
+
+
+def reap(control: Channel, run_server: RunServer, folder: Path, *, parent: int) -> None:
+    """The reaper's life: until the parent is gone, or closes the channel; then the session's folder is removed."""
+    os.setsid()
+    adopt_orphans()
+    events = ChildEvents()
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    end_with(parent, signal.SIGTERM)
+    selector = selectors.DefaultSelector()
+    selector.register(control, selectors.EVENT_READ)
+    selector.register(events, selectors.EVENT_READ)
+    server = 0
+    try:
+        while signal.SIGTERM not in events.signals:
+            selector.select()
+            for pid, exit_ in events.ended():
+                if pid == server:
+                    server, workers = 0, end_descendants()
+                    control.send(ServerEnded(exit_, workers))
+            _resume_if_stopped(server)
+            while isinstance(message := control.poll(), StartServer):
+                server = _start_server(control, events, run_server, preloads=message.preloads)
+    finally:
+        end_descendants()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_server(control: Channel, events: ChildEvents, run_server: RunServer, *, preloads: bool) -> int:
+    (descriptor,) = control.take_descriptors(1)
+    reaper = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        leave(lambda: _be_server(reaper, control, events, lambda: run_server(Channel(descriptor), preloads)))
+    os.close(descriptor)
+    return pid
+
+
+def _be_server(reaper: int, control: Channel, events: ChildEvents, run: Callable[[], None]) -> None:
+    # a group of its own, which its workers share: they lead neither group nor session, so that a test can make itself one
+    os.setpgid(0, 0)
+    end_with(reaper)
+    control.close()
+    events.close()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    run()
+
+
+def _resume_if_stopped(server: int) -> None:
+    """A server that a test has stopped would have the session wait for ever."""
+    with contextlib.suppress(ChildProcessError):
+        if server and os.waitid(os.P_PID, server, os.WSTOPPED | os.WNOHANG):
+            os.kill(server, signal.SIGCONT)

@@ -1,0 +1,291 @@
+"""The parent's side of what starts workers: a server below a reaper (Linux)."""
+
+import sys
+
+# above the other imports: type checkers of other platforms stop here
+assert sys.platform == "linux", "the platform's switch is plugin.pool"
+
+import contextlib
+import os
+import time
+import warnings
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.readings import NOTHING, Tree
+from pytest_llmmem.probes import descendants, gpu_files_there
+from pytest_llmmem.workers.channel import Channel, channel_pair
+from pytest_llmmem.workers.children import leave
+from pytest_llmmem.workers.reaper import RunServer, ServerEnded, StartServer, reap
+from pytest_llmmem.workers.server import Ended, NotStarted, Preloaded, Release, Start, Started
+from pytest_llmmem.workers.traces import Traces
+from pytest_llmmem.workers.worker import NoWorkerError, Worker, readable
+
+_LEAVING_S: Final = 10.0
+_ATTEMPTS: Final = 3
+"""A server that ends each time before it has made a worker is not started for ever."""
+_KILLED: Final = Exit(signal="SIGKILL")
+
+
+class ServerGone(Exception):  # noqa: N818 -- it is no error: the server is started again
+    """The server of workers has ended; it can be started again."""
+
+
+class Server:
+    """Takes workers from a server, one of them started ahead, and has the server started again when it is killed."""
+
+    def __init__(self, run_server: RunServer, folder: Path, traces: Traces, kind: "type[ServedWorker]") -> None:
+        self.notes: list[str] = []
+        """What happened to the server since somebody last emptied the list."""
+        self.server_exit: Exit | None = None
+        """How the server ended; ``None`` while it lives."""
+        self._kind = kind
+        self._traces = traces
+        self._reaper = self._fork_reaper(run_server, folder)
+        try:
+            self._start_server(preloads=True)
+        except OSError:
+            self._end_reaper()
+            raise
+        if gpu_files_there() and self._has_opened_gpu():
+            self._server.close()
+            self._hear_end()
+            self._start_server(preloads=False)
+
+    def take(self) -> "ServedWorker":
+        """A worker that is ready for a job. Raises ``NoWorkerError`` where none can be had."""
+        for _ in range(_ATTEMPTS):
+            if self.server_exit is not None:
+                self.notes.append(
+                    f"the process that starts workers had ended ({_how(self.server_exit)}): started again"
+                )
+                self._start_server(preloads=self._preloads)
+            with contextlib.suppress(ServerGone):
+                return self._take()
+        raise NoWorkerError("the process that starts workers ends each time it is started")
+
+    def prepare(self) -> None:
+        """Have the next worker made ahead, while the current one works."""
+        with contextlib.suppress(OSError):  # ``take`` will meet it again
+            self._request()
+
+    def drain(self) -> None:
+        """Wait until the workers that were let go have left: what they write at the end is written then."""
+        deadline = time.monotonic() + _LEAVING_S
+        with contextlib.suppress(ServerGone):
+            while self._released and self._hear(max(0.0, deadline - time.monotonic())):
+                pass
+
+    def close(self) -> None:
+        """End the reaper, and with it every process below it."""
+        self._forget_request()
+        self._server.close()
+        self._end_reaper()
+
+    def reap(self, pid: int, timeout_s: float) -> Exit | None:
+        """Wait so many seconds for a worker's end."""
+        deadline = time.monotonic() + timeout_s
+        try:
+            while pid not in self._exits and self._hear(max(0.0, deadline - time.monotonic())):
+                pass
+        except ServerGone:
+            return self._exits.pop(pid, _KILLED)  # the kernel ends workers with their server
+        return self._exits.pop(pid, None)
+
+    def release(self, pid: int) -> bool:
+        """Let a finished worker leave by itself: only when nothing below the server is left by a test."""
+        if not self._alive.issuperset(descendants(self.server_pid)):
+            return False
+        try:
+            self._server.send(Release(pid))
+        except OSError:
+            return False
+        self._released.add(pid)
+        return True
+
+    def fileno(self) -> int | None:
+        """Becomes readable when a worker has ended; ``None`` when the server is gone, and with it every worker."""
+        return self._server.fileno() if self.server_exit is None else None
+
+    def others(self, pid: int) -> tuple[int, ...]:
+        """Processes that share pages with a forked worker and the server."""
+        return (os.getpid(), self.reaper_pid, *(self._alive - {pid}))
+
+    def _fork_reaper(self, run_server: RunServer, folder: Path) -> Channel:
+        ours, theirs = channel_pair()
+        parent = os.getpid()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with warnings.catch_warnings():
+            # threads of other plugins (xdist's channel) do not live on in the reaper, and nothing there waits for them
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self.reaper_pid = os.fork()
+        if self.reaper_pid == 0:
+            ours.close()
+            leave(lambda: reap(theirs, run_server, folder, parent=parent))
+        theirs.close()
+        return ours
+
+    def _end_reaper(self) -> None:
+        self._reaper.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.reaper_pid, 0)
+
+    def _start_server(self, *, preloads: bool) -> None:
+        self._preloads = preloads
+        self._server, theirs = channel_pair()
+        self.server_exit, self.server_pid = None, 0
+        self._alive: set[int] = set()
+        self._released: set[int] = set()
+        self._exits: dict[int, Exit] = {}
+        self._started: deque[int] = deque()
+        self._requested: Channel | None = None
+        self._family: Tree | None = None
+        """What the server holds without any worker, as it stays: it never computes anything itself."""
+        self._refused = ""
+        """Why the worker that was asked for could not be started."""
+        try:
+            self._reaper.send(StartServer(preloads), (theirs.fileno(),))
+        except OSError:
+            raise NoWorkerError("the processes that start workers have been killed") from None
+        finally:
+            theirs.close()
+
+    def _request(self) -> None:
+        if self._requested is not None:
+            return
+        ours, theirs = channel_pair()
+        try:
+            self._server.send(Start(), (theirs.fileno(),))
+        except OSError:
+            ours.close()
+            raise
+        else:
+            self._requested = ours
+        finally:
+            theirs.close()
+
+    def _take(self) -> "ServedWorker":
+        try:
+            self._request()
+        except BrokenPipeError:
+            pass  # the server is gone, as will be heard
+        except OSError as error:
+            raise NoWorkerError(str(error)) from None
+        while not self._started:
+            self._hear(None)
+            if self._refused:
+                why, self._refused = self._refused, ""
+                self._forget_request()
+                raise NoWorkerError(why)
+        assert self._requested is not None, "a worker is started on request"
+        channel, self._requested = self._requested, None
+        worker = self._kind(self._started.popleft(), channel, self._traces, self)
+        try:
+            worker.wait_ready()
+        except NoWorkerError:
+            while self._hear(0):
+                pass
+            raise
+        if self._family is None:
+            self._family = worker.family_without_it()
+        worker.family = self._family
+        return worker
+
+    def _forget_request(self) -> None:
+        if self._requested is not None:
+            self._requested.close()
+            self._requested = None
+
+    def _has_opened_gpu(self) -> bool:
+        with contextlib.suppress(ServerGone):
+            while not self.server_pid:
+                self._hear(None)
+        return self._gpu_file is not None
+
+    def _hear(self, timeout_s: float | None) -> bool:
+        """Take in what the server says, if it does in time; whether it did. Raises ``ServerGone``."""
+        if self.server_exit is not None:
+            raise ServerGone
+        if (message := self._server.pop()) is None:
+            if not readable((self._server.fileno(),), timeout_s):
+                return False
+            try:
+                self._server.fill()
+            except EOFError:
+                self._hear_end()
+                raise ServerGone from None
+            message = self._server.pop()
+        match message:
+            case Preloaded():
+                self.server_pid, self._gpu_file = message.pid, message.gpu_file
+            case Started(pid):
+                self._started.append(pid)
+                self._alive.add(pid)
+            case NotStarted(why):
+                self._refused = why
+            case Ended(pid, exit_):
+                self._alive.discard(pid)
+                if pid in self._released:
+                    self._released.discard(pid)
+                else:
+                    self._exits[pid] = exit_
+        return True
+
+    def _hear_end(self) -> None:
+        """Wait until the reaper has ended all that the server had left."""
+        try:
+            ended: ServerEnded = self._reaper.receive()
+        except EOFError:
+            self.server_exit = _KILLED
+        else:
+            self.server_exit = ended.exit
+            self._exits |= ended.workers
+        self._server.close()
+
+
+class ServedWorker(Worker):
+    """A worker that a server has started: a fresh interpreter."""
+
+    def __init__(self, pid: int, channel: Channel, traces: Traces, source: Server) -> None:
+        super().__init__(pid, channel, traces)
+        self.source = source
+
+    def reap(self, timeout_s: float) -> Exit | None:
+        exit_ = self.source.reap(self.pid, timeout_s)
+        self.origin_exit = self.source.server_exit
+        return exit_
+
+    @property
+    def end_sign(self) -> int | None:
+        return self.source.fileno()
+
+    def let_go(self) -> bool:
+        return self.source.release(self.pid)
+
+    def family_without_it(self) -> Tree:
+        return NOTHING
+
+
+class ForkedWorker(ServedWorker):
+    """A worker that is a copy of its server: it shares pages with it until one of them writes to them."""
+
+    @property
+    def origin(self) -> int | None:
+        return self.source.server_pid
+
+    def siblings(self) -> tuple[int, ...]:
+        return self.source.others(self.pid)
+
+    def family_without_it(self) -> Tree:
+        together = self.shared_with(())
+        return Tree(
+            unreclaimable_bytes=together.unreclaimable_bytes - self.private_bytes,
+            resident_bytes=together.resident_bytes - self.private_bytes,
+        )
+
+
+def _how(exit_: Exit) -> str:
+    return exit_.signal or f"exit code {exit_.code}"
