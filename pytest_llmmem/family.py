@@ -1,14 +1,16 @@
 """The processes that a worker has started: found every 50 ms, measured together, and rank by rank."""
 
 import contextlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.launch import rank_in_launch
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.core.records import RankRecord
-from pytest_llmmem.workers.handle import Worker
+from pytest_llmmem.workers.worker import Worker
 
 _ATTEMPTS: Final = 3
 
@@ -66,7 +68,7 @@ class Family:
 
     def _sample_rank(self, pid: int) -> None:
         if pid not in self._ranks:
-            self._ranks[pid] = probes.rank(pid)
+            self._ranks[pid] = rank_in_launch(probes.environment(pid), os.environ)
         rank = self._ranks[pid]
         if rank is None:
             return

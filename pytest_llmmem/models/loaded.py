@@ -80,9 +80,13 @@ class LoadedModel:
 
     @property
     def bits_per_parameter(self) -> float:
-        """Stored bits per parameter of the checkpoint, on disk too: 16 for a float16 load, a little over 4 for nf4."""
+        """Stored bits per parameter of the checkpoint, on disk too: 16 for a float16 load, a little over 4 for nf4.
+
+        Of a model that is spread over several ranks, per parameter of this rank's part.
+        """
         sizes = storage.nbytes_by_device(self.model, of="weights")
-        return 8 * sum(size for device, size in sizes.items() if device != "meta") / self.checkpoint.parameters
+        parameters = self.checkpoint.parameters * storage.share_here(self.model)
+        return 8 * sum(size for device, size in sizes.items() if device != "meta") / parameters
 
     @property
     def quantized_fraction(self) -> float:

@@ -52,6 +52,13 @@ def quantized_elements(model: Any, *, bits: int) -> int:
     return sum(_elements(weight) for weight in weights.values() if _bits_per_element(weight) < bits)
 
 
+def share_here(model: Any) -> float:
+    """The share of the model's elements that this process holds: below 1 where its weights are spread over several ranks."""
+    weights = list({id(weight): weight for weight in model.parameters()}.values())
+    whole = sum(map(_elements, weights))
+    return sum(_elements(_here(weight)) for weight in weights) / whole if whole else 1.0
+
+
 def union(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """The same ground in spans that do not overlap, from the lowest on; a span is its start and its end."""
     reached = 0
@@ -107,7 +114,12 @@ def _elements(weight: Any) -> int:
     return math.prod(getattr(getattr(weight, "quant_state", None), "shape", weight.shape))
 
 
+def _here(weight: Any) -> Any:
+    """Of a distributed tensor, this rank's part."""
+    return weight.to_local() if hasattr(weight, "to_local") else weight
+
+
 def _bits_per_element(weight: Any) -> float:
-    here = weight.to_local() if hasattr(weight, "to_local") else weight  # of a distributed tensor, this rank's part
+    here = _here(weight)
     stored = {tensor.data_ptr(): tensor.nbytes for tensor in _flatten(here)}
     return float(8 * sum(stored.values()) / max(1, _elements(here)))

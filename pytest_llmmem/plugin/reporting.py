@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.plugin.settings import REPORT_ENDINGS, Settings
 
 if TYPE_CHECKING:
@@ -43,27 +44,31 @@ class Reporting:
         on_github = os.environ.get("GITHUB_ACTIONS") == "true"
         if not self._records and not self._settings.report and not self._settings.baseline_update:
             return
+        rank = rank_of(os.environ) or 0
         from pytest_llmmem.reports import terminal
 
         record = self._session_record()
         verbosity = config.get_verbosity()
-        lines = [*terminal.table(record, verbosity=verbosity), *self._baselines(record, config)]
+        lines = [*terminal.table(record, verbosity=verbosity), *self._baselines(record, config, rank)]
         if lines:
             terminalreporter.write_sep("=", "memory of isolated tests")
         for line in lines:
             terminalreporter.write_line(line)
-        for path in self._settings.report:
+        for path in self._settings.report if rank == 0 else ():
             path.write_text(_renderer(path)(record), encoding="utf-8")
             if verbosity >= 0:
                 terminalreporter.write_line(f"llmmem: wrote {path}")
-        if on_github:
+        if on_github and rank == 0:
             _tell_github(record, terminalreporter, _in_repository(config.rootpath))
 
-    def _baselines(self, record: "SessionRecord", config: pytest.Config) -> list[str]:
+    def _baselines(self, record: "SessionRecord", config: pytest.Config, rank: int) -> list[str]:
+        """The ranks of one launch run the same tests: the first of them writes."""
         from pytest_llmmem.plugin import baselining
 
         path = baselining.baselines_path(config, self._settings)
         if path is None or not record.tests:
+            return []
+        if self._settings.baseline_update and rank:
             return []
         tell = baselining.write if self._settings.baseline_update else baselining.messages
         try:

@@ -8,6 +8,7 @@ This is the one platform switch for measuring: every platform's file offers the 
     shared_once(pids) -> Tree       several processes, every shared page counted once
     descendants(pid) -> tuple       process ids below a process
     shares_memory(pid, other)       whether two processes are one in memory
+    environment(pid) -> dict        what a process was started with
     has_memory(pid) -> bool         whether a process lives and has not given up its memory
     mark_error_bytes() -> int       how far the high-water mark can be off on this machine
     host_memory() -> HostMemory     what is there and what is left, containers included
@@ -33,11 +34,12 @@ if sys.platform == "linux":
         shared_once,
         written_bytes,
     )
-    from pytest_llmmem.probes.linux_processes import descendants, has_memory, rank, shares_memory
+    from pytest_llmmem.probes.linux_processes import descendants, environment, has_memory, shares_memory
 else:
     from pytest_llmmem.probes.portable import (
         METHOD,
         descendants,
+        environment,
         faults,
         gpu_files_open,
         gpu_files_there,
@@ -48,7 +50,6 @@ else:
         open_memory,
         private_bytes,
         private_maps,
-        rank,
         reset_mark,
         shared_once,
         shares_memory,
@@ -62,6 +63,7 @@ __all__ = [
     "INTERVAL_S",
     "METHOD",
     "descendants",
+    "environment",
     "faults",
     "gpu_files_open",
     "gpu_files_there",
@@ -72,7 +74,6 @@ __all__ = [
     "open_memory",
     "private_bytes",
     "private_maps",
-    "rank",
     "reset_mark",
     "shared_once",
     "shares_memory",

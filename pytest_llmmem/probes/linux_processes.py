@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import os
 import platform
-import re
 import sys
 from typing import Final
 
@@ -55,11 +54,11 @@ def shares_memory(pid: int, other: int) -> bool:
     return bool(ctypes.CDLL(None).syscall(number, pid, other, _KCMP_VM, 0, 0) == 0)
 
 
-def rank(pid: int) -> int | None:
-    """``RANK`` in the environment that a process was started with, as ``torchrun`` sets it; ``None`` without one."""
+def environment(pid: int) -> dict[str, str]:
+    """The environment that a process was started with; empty where it cannot be read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            match = re.search(rb"(?:^|\0)RANK=(\d+)\0", file.read())
+            entries = file.read().decode(errors="replace").split("\0")
     except OSError:
-        return None
-    return int(match[1]) if match else None
+        return {}
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)

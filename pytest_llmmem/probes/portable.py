@@ -108,13 +108,12 @@ def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: A
     return None
 
 
-def rank(pid: int) -> int | None:
-    """``RANK`` in the environment of a process, as ``torchrun`` sets it; ``None`` without one."""
+def environment(pid: int) -> dict[str, str]:
+    """The environment of a process; empty where it cannot be read."""
     try:
-        text = psutil.Process(pid).environ().get("RANK", "")
+        return dict(psutil.Process(pid).environ())
     except psutil.Error:
-        return None
-    return int(text) if text.isdigit() else None
+        return {}
 
 
 def oom_kills_on_host() -> int | None:
