@@ -1,0 +1,94 @@
+"""A session that is itself a rank of a launch: its workers, its reports, and the children of its tests."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run, needs
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux")
+
+RANKS = """
+    import os, pathlib, pytest, torch
+    import torch.distributed as dist
+
+    pytestmark = pytest.mark.in_worker(timeout=60)
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_sum(number):
+        dist.init_process_group("gloo")
+        ones = torch.ones(3)
+        dist.all_reduce(ones)
+        assert ones.tolist() == [2.0] * 3
+        # the worker goes without a word to the others, as one that dies does
+        pathlib.Path(f"ran-{number}-{dist.get_rank()}").touch()
+
+    @pytest.mark.llm_load("tensor_parallel")
+    def test_a_rank_holds_its_part_in_as_many_bits(loaded_model):
+        assert loaded_model.nbytes < 0.8 * loaded_model.checkpoint.weights_bytes
+        assert loaded_model.bits_per_parameter == 16
+"""
+
+
+@needs("torch", "transformers")
+def test_workers_of_two_ranks_meet_each_other_and_no_dead_ones(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_ranks=RANKS)
+    options = ["-p", "no:randomly", "-p", "no:cacheprovider", "--llm-model=synthetic:tiny-llama"]
+    report = ["--llm-report=report.json", "--llm-baseline=baselines.json", "--llm-baseline-update"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "pytest"]
+
+    done = subprocess.run(
+        [*launcher, *options, *report], cwd=pytester.path, capture_output=True, text=True, timeout=250, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(pytester.path.glob("ran-*"))) == 8
+    assert done.stdout.count("llmmem: wrote ") == done.stdout.count("baselines.json: ") == 1
+    assert Path(pytester.path, "baselines.json").exists()
+    tests = json.loads(Path(pytester.path, "report.json").read_text())["tests"]
+    assert [test["outcome"] for test in tests] == ["passed"] * 5
+
+
+LAUNCHES = """
+    import os, pytest, subprocess, sys
+    HOLDS = "import time; block = b'x' * 20_000_000; time.sleep(0.5)"
+
+    @pytest.mark.in_worker
+    def test_plain():
+        subprocess.run([sys.executable, "-c", HOLDS], check=True)
+    @pytest.mark.in_worker
+    def test_launch():
+        ranks = [
+            subprocess.Popen([sys.executable, "-c", HOLDS], env=os.environ | {"RANK": rank, "MASTER_PORT": "4321"})
+            for rank in "01"
+        ]
+        assert not any(each.wait() for each in ranks)
+"""
+
+
+def test_a_child_that_inherits_the_rank_of_the_session_is_no_rank(
+    run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1234"}.items():
+        monkeypatch.setenv(name, value)
+
+    ran = run(LAUNCHES)
+
+    assert ran["test_plain"].ranks == ()
+    assert [each.rank for each in ran["test_launch"].ranks] == [0, 1]
+
+
+def test_only_the_first_rank_writes(
+    run: Callable[..., Run], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    ran = run("import pytest\n@pytest.mark.in_worker\ndef test_it(): pass")
+
+    ran.result.assert_outcomes(passed=1)
+    assert not Path(pytester.path, "report.json").exists()
