@@ -19,7 +19,7 @@ from pytest_llmmem.models.loaded import LoadedModel
 from pytest_llmmem.models.residency import trim
 from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.plugin.loads import Load, load, scratch_folder
-from pytest_llmmem.plugin.state import SETTINGS
+from pytest_llmmem.plugin.state import settings_of
 
 SLACK: Final = 200 * 10**6
 """Bytes that a load may take beside its weights, for imports and the allocator: ``docs/checks.md`` has what was measured."""
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.in_worker
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Refuses to pass over every check because nobody has said of what."""
-    if not metafunc.config.stash[SETTINGS].model:
+    if not settings_of(metafunc.config).model:
         msg = "the ready-made checks are of a model: pass --llm-model=SOURCE, or set llm_model in the ini file"
         raise pytest.Collector.CollectError(msg)
 
@@ -40,14 +40,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(autouse=True)
 def _asked_for(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
     check = request.function.__name__.removeprefix("test_")
-    if check in pytestconfig.stash[SETTINGS].skip_check:
+    if check in settings_of(pytestconfig).skip_check:
         pytest.skip(f"llm_skip_check has {check!r}")
 
 
 @pytest.fixture
 def _repeats(llm_load: Load, pytestconfig: pytest.Config) -> None:
     """Passes over what would be chance: glibc keeps what quantising frees, or gives it back, as it happens."""
-    if _is_quantized(llm_load) and pytestconfig.stash[SETTINGS].malloc == "default":
+    if _is_quantized(llm_load) and settings_of(pytestconfig).malloc == "default":
         pytest.skip(f"what {llm_load.strategy!r} needs repeats only with --llm-malloc=steady")
 
 

@@ -34,7 +34,7 @@ def test_the_block_runs(pytester: pytest.Pytester, code: str) -> None:
 
 
 def test_the_pages_name_every_option() -> None:
-    from pytest_llmmem.plugin.settings import OPTIONS
+    from pytest_llmmem.plugin.options import OPTIONS
 
     readme = PAGES[0].read_text()
 

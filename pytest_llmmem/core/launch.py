@@ -8,12 +8,16 @@ _NAMES: Final = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELAST
 
 
 def rank_of(environment: Mapping[str, str]) -> int | None:
-    """The rank of a process that a launcher has started with this environment; ``None`` when none has."""
-    rank = environment.get("RANK", "")
-    return int(rank) if rank.isdecimal() and environment.get("WORLD_SIZE", "").isdecimal() else None
+    """The rank of a session that a launcher has started with this environment; ``None`` when none has."""
+    return _rank(environment) if environment.get("WORLD_SIZE", "").isdecimal() else None
 
 
 def rank_in_launch(environment: Mapping[str, str], of_session: Mapping[str, str]) -> int | None:
     """The rank of a child in a launch of its own; ``None`` also where it has only inherited that of the session."""
     inherited = all(environment.get(name) == of_session.get(name) for name in _NAMES)
-    return None if inherited else rank_of(environment)
+    return None if inherited else _rank(environment)
+
+
+def _rank(environment: Mapping[str, str]) -> int | None:
+    rank = environment.get("RANK", "")
+    return int(rank) if rank.isdecimal() else None

@@ -1,16 +1,14 @@
 """The entry point that pytest imports: hooks that cost nothing while there is nothing to isolate.
 
-Whatever starts processes, measures, or reads checkpoints is imported when the first isolated test is collected.
+Whatever starts processes, measures, parses settings or reads checkpoints is imported when a test or an option asks for it.
 """
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.plugin import hookspecs
 from pytest_llmmem.plugin.fixtures import (
     first_load_that_fits,
     llm_load,
@@ -19,15 +17,10 @@ from pytest_llmmem.plugin.fixtures import (
     memory_budget,
     memory_window,
     model_checkpoint,
-    pytest_generate_tests,
 )
-from pytest_llmmem.plugin.importing import note_path
-from pytest_llmmem.plugin.loads import check_load_settings
-from pytest_llmmem.plugin.markers import MARKERS
-from pytest_llmmem.plugin.reporting import Reporting
-from pytest_llmmem.plugin.selection import is_isolated
-from pytest_llmmem.plugin.settings import add_options, resolve_settings
-from pytest_llmmem.plugin.state import MODELS, SETTINGS
+from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
+from pytest_llmmem.plugin.selection import is_marked
+from pytest_llmmem.plugin.state import MODELS, settings_of
 
 __all__ = [
     "first_load_that_fits",
@@ -37,11 +30,12 @@ __all__ = [
     "memory_budget",
     "memory_window",
     "model_checkpoint",
-    "pytest_generate_tests",
 ]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_llmmem.plugin import hookspecs
+
     pluginmanager.add_hookspecs(hookspecs)
 
 
@@ -50,19 +44,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    note_path(config)
-    for marker in MARKERS:
-        config.addinivalue_line("markers", marker.help_line())
-    with _as_usage_error():
-        settings = config.stash[SETTINGS] = resolve_settings(config)
-        config.stash[MODELS] = None
-        check_load_settings(config)
-        if settings.model:
-            from pytest_llmmem.plugin.models import Models
+    for line in MARKERS.values():
+        config.addinivalue_line("markers", line)
+    if is_any_given(config):
+        from pytest_llmmem.plugin.loads import check_load_settings
 
-            config.stash[MODELS] = Models.of(settings, Path(config.invocation_params.dir))
-    if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Reporting(settings), "llmmem-reporting")
+        with _as_usage_error():
+            settings = settings_of(config)
+            check_load_settings(config)
+            if settings.model:
+                from pytest_llmmem.plugin.models import Models
+
+                config.stash[MODELS] = Models.of(settings, config.invocation_params.dir)
+    if hasattr(config, "workerinput"):
+        from pytest_llmmem.plugin.importing import note_path
+
+        note_path(config)
+    else:
+        from pytest_llmmem.plugin.reporting import Reporting
+
+        config.pluginmanager.register(Reporting(config), "llmmem-reporting")
     if "PYTEST_LLMMEM_WORKER" in os.environ:
         from pytest_llmmem.plugin.spawned import SpawnedRole
 
@@ -71,33 +72,33 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Fetch or make every model once, before any test: one error, not one per test."""
-    models = session.config.stash[MODELS]
+    models = session.config.stash.get(MODELS, None)
     if models is not None and not session.config.option.collectonly:
         with _as_usage_error():
             models.fetch()
 
 
-def pytest_report_header(config: pytest.Config) -> str | None:
-    settings = config.stash[SETTINGS]
-    if settings.isolate == "none":
-        return f"llmmem: nothing is isolated, measured or judged ({settings.why_none or '--llm-isolate=none'})"
-    return None
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that needs a model once for each ``--llm-model``, and once for each way to load it."""
+    if "llm_model" in metafunc.fixturenames and MODELS in metafunc.config.stash:
+        from pytest_llmmem.plugin.models import parametrize
+
+        parametrize(metafunc)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Fork what forks the workers now: collected, and nothing has run yet."""
     config = session.config
-    settings = config.stash[SETTINGS]
     spawned = config.pluginmanager.has_plugin("llmmem-spawned")
-    if settings.isolate == "none" or config.option.collectonly or spawned or not session.items:
+    if config.option.collectonly or spawned or not session.items:
         return
-    if any(is_isolated(item, settings) for item in session.items):
-        from pytest_llmmem.plugin.isolation import Isolation
+    if value_of(config, "isolate") == "marked" and not any(map(is_marked, session.items)):
+        return
+    with _as_usage_error():
+        from pytest_llmmem.plugin.isolation import isolate
 
-        with _as_usage_error():
-            isolation = Isolation(config, settings, session.items)
-        config.pluginmanager.register(isolation, "llmmem-isolation")
+        isolate(session, settings_of(config))
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str | None:

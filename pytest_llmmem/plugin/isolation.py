@@ -11,10 +11,17 @@ from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_i
 from pytest_llmmem.plugin.planning import plan_item
 from pytest_llmmem.plugin.running import TIMEOUT, Runner
 from pytest_llmmem.plugin.said import Aborted
-from pytest_llmmem.plugin.selection import is_isolated
+from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS
 from pytest_llmmem.plugin.vram import spread_workers
+
+
+def isolate(session: pytest.Session, settings: Settings) -> None:
+    """Take over the session's isolated tests. Raises ``LlmmemError`` where that cannot be done."""
+    if settings.isolate != "none":
+        config = session.config
+        config.pluginmanager.register(Isolation(config, settings, session.items), "llmmem-isolation")
 
 
 class Isolation:
@@ -23,9 +30,10 @@ class Isolation:
     def __init__(self, config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> None:
         self._settings = settings
         spread_workers(config, settings, items)
-        models = config.stash[MODELS]
+        models = config.stash.get(MODELS, None)
         find = models.checkpoint_of if models else lambda _: None
-        self._isolated = {item: plan_item(item, settings, find) for item in items if is_isolated(item, settings)}
+        chosen = items if settings.isolate == "all" else filter(is_marked, items)
+        self._isolated = {item: plan_item(item, settings, find) for item in chosen}
         make_base_temp(config)
         planned = any(isolated.plan for isolated in self._isolated.values())
         self._runner = Runner(config, settings, items, self._isolated) if planned else None

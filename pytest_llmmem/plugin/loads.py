@@ -15,7 +15,7 @@ import pytest
 from pytest_llmmem.core.errors import MarkerError, SettingError
 from pytest_llmmem.core.places import describe_place
 from pytest_llmmem.plugin.markers import LlmLoad
-from pytest_llmmem.plugin.state import SETTINGS, TRACES
+from pytest_llmmem.plugin.state import TRACES, settings_of
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoint import Checkpoint
@@ -52,7 +52,7 @@ def loads_of(definition: pytest.Item) -> list[Load]:
         return []  # its plan complains, with the place
     if marker is not None:
         return [Load(marker.strategy, marker.options)]
-    return [Load(name) for name in definition.config.stash[SETTINGS].load]
+    return [Load(name) for name in settings_of(definition.config).load]
 
 
 def load_of(item: pytest.Item) -> Load:
@@ -76,7 +76,7 @@ def own_strategies(config: pytest.Config) -> "list[Strategy]":
 
 def check_load_settings(config: pytest.Config) -> None:
     """Raises ``SettingError`` for a ``--llm-load`` that names no strategy."""
-    for name in config.stash[SETTINGS].load:
+    for name in settings_of(config).load:
         try:
             find_strategy(config, name)
         except ValueError as error:
@@ -126,12 +126,12 @@ def _request(config: pytest.Config, checkpoint: "Checkpoint", chosen: Load, fold
     from pytest_llmmem import probes
     from pytest_llmmem.models.strategies import LoadRequest
 
-    trust = {"trust_remote_code": True} if config.stash[SETTINGS].trust_remote_code else {}
+    trust = {"trust_remote_code": True} if settings_of(config).trust_remote_code else {}
     return LoadRequest(
         checkpoint=checkpoint,
         options=trust | dict(chosen.options),
         offload_folder=folder,
-        device=config.stash[SETTINGS].device,
+        device=settings_of(config).device,
         host_available_bytes=probes.host_memory().available_bytes,
     )
 

@@ -1,4 +1,4 @@
-"""Our markers. Each is a class: its signature is the parser, its docstring the line of ``pytest --markers``."""
+"""Our markers. Each is a class: its signature is the parser, and with its docstring the line of ``options.MARKERS``."""
 
 import inspect
 from collections.abc import Mapping
@@ -47,10 +47,6 @@ class Marker:
         parameters = inspect.signature(cls.parse).parameters.values()
         plain = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters]
         return f"{cls.name}{inspect.Signature(plain)}"
-
-    @classmethod
-    def help_line(cls) -> str:
-        return f"{cls.usage()}: {inspect.getdoc(cls)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +189,6 @@ class InWorker(Marker):
             cast("Scope", _one_of("scope", scope, "function", "class", "module", "session")),
             None if timeout is None else parse_seconds(timeout),
         )
-
-
-MARKERS: tuple[type[Marker], ...] = (MaxRam, MaxVram, MaxDisk, LlmLoad, LlmBaseline, InWorker)
 
 
 def _one_of(what: str, value: object, *accepted: object) -> object:

@@ -7,7 +7,9 @@ import pytest
 from pytest_llmmem.models.cache import cache_folder
 from pytest_llmmem.models.checkpoint import Checkpoint, read_checkpoint
 from pytest_llmmem.models.sources import Source, parse_source, resolve
+from pytest_llmmem.plugin.loads import loads_of
 from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.state import MODELS, settings_of
 
 
 class Models:
@@ -43,6 +45,17 @@ class Models:
         """The checkpoint that a test is parametrised with; ``None`` without one. Raises as ``checkpoint`` does."""
         source = source_of(item)
         return self.checkpoint(source) if source else None
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Run a test once for each model of the session, and once for each way to load it."""
+    sources = metafunc.config.stash[MODELS].sources
+    scope = settings_of(metafunc.config).scope
+    ids = [source.label for source in sources]
+    metafunc.parametrize("llm_model", sources, ids=ids, indirect=True, scope=scope)
+    if "llm_load" in metafunc.fixturenames and (loads := loads_of(metafunc.definition)):
+        ids = [load.strategy for load in loads]
+        metafunc.parametrize("llm_load", loads, ids=ids, indirect=True, scope=scope)
 
 
 def source_of(item: pytest.Item) -> Source | None:

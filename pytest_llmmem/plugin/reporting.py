@@ -9,7 +9,8 @@ import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.core.launch import rank_of
-from pytest_llmmem.plugin.settings import REPORT_ENDINGS, Settings
+from pytest_llmmem.plugin.options import REPORT_ENDINGS, is_any_given
+from pytest_llmmem.plugin.state import settings_of
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import SessionRecord
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 class Reporting:
     """Lives in the process that talks to the user: pytest's own, or xdist's controller."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self._records: list[dict[str, Any]] = []
         self._collected: set[str] = set()
         self._interrupted: str | None = None
@@ -41,9 +42,12 @@ class Reporting:
         self._interrupted = str(excinfo.value) or "by hand"
 
     def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
-        on_github = os.environ.get("GITHUB_ACTIONS") == "true"
-        if not self._records and not self._settings.report and not self._settings.baseline_update:
+        if not self._records and not is_any_given(config):
             return
+        settings = settings_of(config)
+        if not self._records and not settings.report and not settings.baseline_update:
+            return
+        on_github = os.environ.get("GITHUB_ACTIONS") == "true"
         rank = rank_of(os.environ) or 0
         from pytest_llmmem.reports import terminal
 
@@ -54,8 +58,9 @@ class Reporting:
             terminalreporter.write_sep("=", "memory of isolated tests")
         for line in lines:
             terminalreporter.write_line(line)
-        for path in self._settings.report if rank == 0 else ():
-            path.write_text(_renderer(path)(record), encoding="utf-8")
+        for path in settings.report if rank == 0 else ():
+            # an exception's text may hold what no encoding has
+            path.write_text(_renderer(path)(record), encoding="utf-8", errors="backslashreplace")
             if verbosity >= 0:
                 terminalreporter.write_line(f"llmmem: wrote {path}")
         if on_github and rank == 0:
@@ -65,14 +70,15 @@ class Reporting:
         """The ranks of one launch run the same tests: the first of them writes."""
         from pytest_llmmem.plugin import baselining
 
-        path = baselining.baselines_path(config, self._settings)
+        path = baselining.baselines_path(config, settings_of(config))
         if path is None or not record.tests:
             return []
-        if self._settings.baseline_update and rank:
+        settings = settings_of(config)
+        if settings.baseline_update and rank:
             return []
-        tell = baselining.write if self._settings.baseline_update else baselining.messages
+        tell = baselining.write if settings.baseline_update else baselining.messages
         try:
-            return tell(path, record, self._settings, baselining.Collected.by(config, self._collected))
+            return tell(path, record, settings, baselining.Collected.by(config, self._collected))
         except LlmmemError as error:
             return [str(error)]
 
@@ -81,7 +87,9 @@ class Reporting:
         from pytest_llmmem.plugin.environment import environment
 
         tests = tuple(TestRecord.from_json(record) for record in self._records)
-        return SessionRecord(environment=environment(self._settings), tests=tests, interrupted=self._interrupted)
+        return SessionRecord(
+            environment=environment(settings_of(self._config)), tests=tests, interrupted=self._interrupted
+        )
 
 
 def _renderer(path: Path) -> "Callable[[SessionRecord], str]":
@@ -99,7 +107,7 @@ def _tell_github(record: "SessionRecord", terminalreporter: Any, folder: str) ->
         terminalreporter.write_line(line)
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
-            with open(summary, "a", encoding="utf-8") as file:
+            with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(github.summary(record))
         except OSError as error:
             terminalreporter.write_line(

@@ -196,7 +196,7 @@ class Runner:
         return isolated.group if isolated else None
 
     def _find(self, item: pytest.Item) -> Checkpoint | None:
-        models = self._config.stash[MODELS]
+        models = self._config.stash.get(MODELS, None)
         try:
             return models.checkpoint_of(item) if models else None
         except LlmmemError:

@@ -4,17 +4,16 @@ from typing import Final
 
 import pytest
 
-from pytest_llmmem.plugin.markers import MARKERS
-from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.options import MARKERS
+from pytest_llmmem.plugin.state import MODELS
 
-OUR_FIXTURES: Final = frozenset({"loaded_model", "first_load_that_fits", "memory_budget"})
+_FIXTURES: Final = frozenset({"loaded_model", "first_load_that_fits", "memory_budget"})
+_LOADING: Final = _FIXTURES - {"memory_budget"}
 
 
-def is_isolated(item: pytest.Item, settings: Settings) -> bool:
-    """Whether a test runs in a worker."""
-    if settings.isolate != "marked":
-        return settings.isolate == "all"
+def is_marked(item: pytest.Item) -> bool:
+    """Whether a test carries one of our markers, or uses a fixture that measures."""
     names = getattr(item, "fixturenames", ())
-    if not settings.model and not {"loaded_model", "first_load_that_fits"}.isdisjoint(names):
+    if MODELS not in item.config.stash and not _LOADING.isdisjoint(names):
         return False  # it will be skipped, and that needs no worker
-    return not OUR_FIXTURES.isdisjoint(names) or any(item.get_closest_marker(kind.name) for kind in MARKERS)
+    return not _FIXTURES.isdisjoint(names) or any(item.get_closest_marker(name) for name in MARKERS)

@@ -1,11 +1,11 @@
-"""Options and ini values: declared in one table, resolved once, each value knowing where it came from."""
+"""Options and ini values, resolved once, each value knowing where it came from."""
 
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import pytest
 
@@ -14,94 +14,12 @@ from pytest_llmmem.core.budgets import Limit, parse_limit
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.core.vram import parse_device
+from pytest_llmmem.plugin.options import CHECKS, OPTIONS, REPORT_ENDINGS
 
 T = TypeVar("T")
 Isolate = Literal["marked", "all", "none"]
 WorkerKind = Literal["auto", "fork", "spawn"]
 Scope = Literal["function", "class", "module", "session"]
-
-REPORT_ENDINGS: Final = ("trace.json", ".json", ".html", ".md")
-"""What ``--llm-report`` writes, the first that fits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One setting on its three surfaces: ``--llm-NAME``, ini ``llm_NAME``, and the field of ``Settings``."""
-
-    name: str
-    help: str
-    choices: tuple[str, ...] = ()
-    default: str | None = None
-    metavar: str | None = None
-    repeatable: bool = False
-    is_switch: bool = False
-    """Given without a value, or as ``true`` in the ini file."""
-
-    @property
-    def flag(self) -> str:
-        return f"--llm-{self.name.replace('_', '-')}"
-
-    @property
-    def ini(self) -> str:
-        return f"llm_{self.name}"
-
-    def value(self, config: pytest.Config) -> tuple[Any, str]:
-        """What was given, and where: command line over ini over default."""
-        given = config.getoption(self.ini)
-        if given is not None:
-            return given, self.flag
-        given = config.getini(self.ini)
-        if given:
-            return given, f"ini {self.ini}"
-        return ([] if self.repeatable else False if self.is_switch else self.default), "default"
-
-
-CHECKS: Final = (
-    "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "release", "second_load", "disk",
-)  # fmt: skip
-"""The ids of the ready-made checks, in the order of ``pytest_llmmem.checks``."""
-
-OPTIONS: Final = (
-    Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "
-           "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
-    Option("load", "how the checkpoint becomes a model: a strategy such as default, float16, int8 or offload; repeat for "
-           "several, each test with loaded_model runs with each", metavar="STRATEGY", repeatable=True),
-    Option("device", "where loaded_model puts the model, such as cuda:0 (default: where the strategy leaves it)",
-           metavar="DEVICE"),
-    Option("trust_remote_code", "run the code that a checkpoint brings along", is_switch=True),
-    Option("isolate", "which tests run in a worker: those with our markers or fixtures, all, or none",
-           choices=("marked", "all", "none"), default="marked"),
-    Option("worker", "how a worker is made", choices=("auto", "fork", "spawn"), default="auto"),
-    Option("timeout", "end an isolated test from outside after so many seconds", metavar="SECONDS"),
-    Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
-    Option("max_vram", "budget of every isolated test without a max_vram marker on each GPU, where there is one",
-           metavar="LIMIT"),
-    Option("require_gpu", "a test that needs a GPU fails where there is none, instead of being skipped", is_switch=True),
-    Option("vram_snapshot", "write torch's history of GPU memory, for pytorch.org/memory_viz, of each test that needs a GPU",
-           metavar="FOLDER"),
-    Option("max_disk", "what every isolated test without a max_disk marker may write to disk", metavar="LIMIT"),
-    Option("on_breach", "a test over its budget may finish (until twice the budget), or is stopped at once",
-           choices=("finish", "stop"), default="finish"),
-    Option("enforce", "how budgets are enforced where the marker does not say",
-           choices=("watch", "rlimit", "cgroup"), default="watch"),
-    Option("reserve", "memory that must stay free on the machine, or the growing test is stopped "
-           "(default: the larger of 512MiB and 5%%)", metavar="SIZE"),
-    Option("scope", "scope of loaded_model: tests that share a model share a worker",
-           choices=("function", "class", "module", "session"), default="function"),
-    Option("malloc", "glibc's mmap threshold in the worker: as it is, or fixed for peaks that repeat",
-           choices=("default", "steady"), default="default"),
-    Option("baseline", "file of baselines to compare every test with (default: llm-baselines.json in the root folder, "
-           "if it is there)", metavar="FILE"),
-    Option("baseline_update", "write what the tests use now as their baselines, and compare nothing", is_switch=True),
-    Option("tolerance", "how far a peak may move from its baseline", metavar="TOLERANCE", default="5% + 16MB"),
-    Option("repeat", "run each isolated test so many times; the median counts, and the spread is known",
-           metavar="N", default="1"),
-    Option("skip_check", "of the checks in pytest_llmmem.checks, leave this one out; repeat for several",
-           metavar="ID", repeatable=True),
-    Option("report", "write the session's record to a file, the kind by its ending: "
-           + ", ".join(REPORT_ENDINGS), metavar="PATH", repeatable=True),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,30 +55,6 @@ class Settings:
     report: tuple[Path, ...]
     why_none: str | None = None
     """Why nothing is isolated, when something else than the option decided so."""
-
-
-def add_options(parser: pytest.Parser) -> None:
-    """Declare every option and its ini twin."""
-    group = parser.getgroup("llmmem", "memory of language model loads")
-    for option in OPTIONS:
-        text = option.help.replace("%%", "%")
-        default = f" (default: {option.default})".replace("%", "%%") if option.default else ""
-        help_ = option.help + default
-        if option.is_switch:
-            group.addoption(option.flag, dest=option.ini, action="store_true", default=None, help=help_)
-            parser.addini(option.ini, f"{text} (see {option.flag})", type="bool", default=False)
-            continue
-        group.addoption(
-            option.flag,
-            dest=option.ini,
-            action="append" if option.repeatable else "store",
-            choices=option.choices or None,
-            metavar=option.metavar,
-            default=None,
-            help=help_,
-        )
-        kind: Literal["linelist", "string"] = "linelist" if option.repeatable else "string"
-        parser.addini(option.ini, f"{text} (see {option.flag})", type=kind, default=None)
 
 
 def resolve_settings(config: pytest.Config) -> Settings:

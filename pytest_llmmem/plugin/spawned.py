@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pytest_llmmem.plugin.inside import Inside, item_keys
-from pytest_llmmem.plugin.state import SETTINGS
+from pytest_llmmem.plugin.state import settings_of
 from pytest_llmmem.workers.spawned import birth
 
 
@@ -23,7 +23,7 @@ class SpawnedRole:
         if self._config.getoption("capture") == "no":
             for ours, theirs in zip((1, 2), birth.streams, strict=True):
                 os.dup2(theirs, ours)
-        malloc = self._config.stash[SETTINGS].malloc
+        malloc = settings_of(self._config).malloc
         inside = Inside(self._config, item_keys(session.items), malloc, birth.traces)
         inside.settle()
         inside(birth.channel)

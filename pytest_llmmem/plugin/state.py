@@ -4,21 +4,30 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from pytest_llmmem.plugin.settings import Settings
-
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import TrialRecord
     from pytest_llmmem.plugin.models import Models
+    from pytest_llmmem.plugin.settings import Settings
     from pytest_llmmem.workers.child import Voice
     from pytest_llmmem.workers.traces import Traces
 
-SETTINGS: Final = pytest.StashKey[Settings]()
-MODELS: "pytest.StashKey[Models | None]" = pytest.StashKey()
-"""``None`` without ``--llm-model``: nothing of it is imported then."""
-VOICE: "pytest.StashKey[Voice]" = pytest.StashKey()
+_SETTINGS: "Final[pytest.StashKey[Settings]]" = pytest.StashKey()
+MODELS: "Final[pytest.StashKey[Models]]" = pytest.StashKey()
+"""Only there with ``--llm-model``: nothing of it is imported without."""
+VOICE: "Final[pytest.StashKey[Voice]]" = pytest.StashKey()
 """Only there inside a worker."""
 
-TRACES: "pytest.StashKey[Traces]" = pytest.StashKey()
+TRACES: "Final[pytest.StashKey[Traces]]" = pytest.StashKey()
 """Only there inside a worker."""
-TRIALS: "pytest.StashKey[tuple[TrialRecord, ...]]" = pytest.StashKey()
+TRIALS: "Final[pytest.StashKey[tuple[TrialRecord, ...]]]" = pytest.StashKey()
 """Only there inside a worker: what ``first_load_that_fits`` has tried."""
+
+
+def settings_of(config: pytest.Config) -> "Settings":
+    """The session's settings, resolved when they are first asked for. Raises ``SettingError``."""
+    settings = config.stash.get(_SETTINGS, None)
+    if settings is None:
+        from pytest_llmmem.plugin.settings import resolve_settings
+
+        settings = config.stash[_SETTINGS] = resolve_settings(config)
+    return settings

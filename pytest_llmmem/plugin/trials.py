@@ -13,7 +13,7 @@ from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.records import TrialRecord
 from pytest_llmmem.plugin.loads import Load, find_strategy, load, own_strategies, scratch_folder
 from pytest_llmmem.plugin.said import Loaded, Raised, Unusable
-from pytest_llmmem.plugin.state import MODELS, SETTINGS
+from pytest_llmmem.plugin.state import MODELS, settings_of
 from pytest_llmmem.reports import failure
 from pytest_llmmem.workers.child import Voice
 from pytest_llmmem.workers.wire import Opening
@@ -25,7 +25,7 @@ def loads_to_try(config: pytest.Config) -> list[Load]:
     """Those of ``--llm-load``, else every strategy that is offered, the team's own first."""
     from pytest_llmmem.models.strategies import STRATEGIES
 
-    names = config.stash[SETTINGS].load or [
+    names = settings_of(config).load or [
         *(strategy.name for strategy in own_strategies(config)),
         *(strategy.name for strategy in STRATEGIES.values() if strategy.offered),
     ]
@@ -38,7 +38,6 @@ def try_load(item: pytest.Item, chosen: Load, voice: Voice) -> None:
 
     config = item.config
     models, source = config.stash[MODELS], source_of(item)
-    assert models is not None, "a test with a source has models"
     assert source is not None, "only a test with a model tries loads"
     voice.switch(opens=(Opening("test"), Opening("load")))
     # no test runs, and so nothing is captured: progress bars would land in the middle of pytest's line

@@ -48,7 +48,7 @@ def test_a_message_in_the_page_is_recognised_as_its_section_says(expected: str, 
 
 
 def test_every_option_that_is_advised_is_there() -> None:
-    from pytest_llmmem.plugin.settings import OPTIONS
+    from pytest_llmmem.plugin.options import OPTIONS
 
     advice = PAGE + str(TABLE)
 

@@ -10,7 +10,7 @@ from pytest_llmmem.models.safetensors_file import write_holes
 from pytest_llmmem.models.sources import parse_source
 from pytest_llmmem.models.synthetic import SyntheticSpec, write_synthetic
 from pytest_llmmem.models.tensors import tensor
-from pytest_llmmem.plugin.settings import CHECKS
+from pytest_llmmem.plugin.options import CHECKS
 from tests.conftest import Run, needs
 
 pytestmark = needs("torch", "transformers")

@@ -1,5 +1,6 @@
 """Every setting on each of its surfaces, and each mistake as one clear error."""
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.plugin.settings import OPTIONS
+from pytest_llmmem.plugin.markers import Marker
+from pytest_llmmem.plugin.options import MARKERS, OPTIONS
 from tests.conftest import Run, needs
 
 
@@ -163,16 +165,21 @@ def test_importing_the_plugin_costs_nothing() -> None:
 
     modules = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
 
-    assert len(modules) <= 25
+    assert len(modules) <= 12
     assert not {"torch", "transformers", "psutil", "pynvml", "multiprocessing"} & set(modules)
 
 
-def test_a_session_without_isolated_tests_imports_nothing_of_the_machinery(pytester: pytest.Pytester) -> None:
+def test_a_session_without_isolated_tests_imports_next_to_nothing(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
-        "import sys\ndef test_it(): assert not [m for m in sys.modules if m.startswith('pytest_llmmem.workers')]"
+        "import sys\ndef test_it(): assert len([name for name in sys.modules if name.startswith('pytest_llmmem')]) <= 12"
     )
 
     pytester.runpytest_subprocess("-p", "no:xdist", "-p", "no:cov").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("marker", Marker.__subclasses__(), ids=lambda marker: marker.name)
+def test_a_markers_line_of_help_is_its_signature_and_its_docstring(marker: type[Marker]) -> None:
+    assert MARKERS[marker.name] == f"{marker.usage()}: {inspect.getdoc(marker)}"
 
 
 def test_a_summary_that_cannot_be_written_ends_nothing(
