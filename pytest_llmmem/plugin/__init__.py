@@ -93,7 +93,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     spawned = config.pluginmanager.has_plugin("llmmem-spawned")
     if config.option.collectonly or spawned or not session.items:
         return
-    if value_of(config, "isolate") == "marked" and not any(map(is_marked, session.items)):
+    if value_of(config, "isolate") != "all" and not any(map(is_marked, session.items)):
         return
     with _as_usage_error():
         from pytest_llmmem.plugin.isolation import isolate
