@@ -41,6 +41,7 @@ class Server:
         """What happened to the server since somebody last emptied the list."""
         self.server_exit: Exit | None = None
         """How the server ended; ``None`` while it lives."""
+        self._requested: Channel | None = None
         self._kind = kind
         self._traces = traces
         self._reaper = self._fork_reaper(run_server, folder)
@@ -134,6 +135,7 @@ class Server:
             os.waitpid(self.reaper_pid, 0)
 
     def _start_server(self, *, preloads: bool) -> None:
+        self._forget_request()
         self._preloads = preloads
         self._server, theirs = channel_pair()
         self.server_exit, self.server_pid = None, 0
@@ -141,7 +143,6 @@ class Server:
         self._released: set[int] = set()
         self._exits: dict[int, Exit] = {}
         self._started: deque[int] = deque()
-        self._requested: Channel | None = None
         self._family: Tree | None = None
         """What the server holds without any worker, as it stays: it never computes anything itself."""
         self._refused = ""
