@@ -135,7 +135,7 @@ def test_a_config_is_found_by_its_own_name_or_its_folder(tmp_path: Path, name: s
         ("tiny-llama?colour=red", "'colour' is no option of a synthetic checkpoint"),
         ("tiny-llama?format=bin&dtype=float8_e5m2", "a .bin file of float8_e5m2 cannot be made"),
         ("broken.json", "is not JSON"),
-        ("list.json", "has no 'model_type'"),
+        ("list.json", "holds a JSON list instead of an object"),
         ("quantised.json", "is of a quantised model"),
     ],
 )
