@@ -55,7 +55,7 @@ def describe(
 ) -> dict[str, Any]:
     """The JSON document of the command. Raises ``ValueError`` as ``Checkpoint.estimate``."""
     from pytest_llmmem.models.estimate import LOADS, estimates
-    from pytest_llmmem.models.inspect import findings
+    from pytest_llmmem.models.inspect import of_shards
     from pytest_llmmem.models.training import PRECISIONS, estimate_training
 
     *told, int8, nf4 = estimates(checkpoint, (*(loads or LOADS), "int8", "nf4"), dtype=dtype, transformers=transformers)
@@ -81,11 +81,7 @@ def describe(
         "training": [dataclasses.asdict(each) | {"total_bytes": each.total_bytes} for each in training],
         "incomplete": [*checkpoint.missing, *checkpoint.truncated],
         "measured": [],
-        "findings": [
-            {"id": finding.id, "text": f"not counted: {finding.text}"}
-            for finding in findings(checkpoint)
-            if finding.id in {"missing", "outside", "truncated"}
-        ],
+        "findings": [{"id": finding.id, "text": f"not counted: {finding.text}"} for finding in of_shards(checkpoint)],
     }
 
 

@@ -13,7 +13,7 @@ MAX_FILES: Final = 100_000
 MAX_SHARDS: Final = 2_000
 """That an index names. Each is opened; published models have some hundreds at most."""
 
-MAX_TENSORS: Final = 200_000
+MAX_TENSORS: Final = 180_000
 """Of all shards. The largest mixtures of experts have some 140,000."""
 
 MAX_KINDS: Final = 20_000

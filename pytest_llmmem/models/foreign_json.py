@@ -21,6 +21,7 @@ from pytest_llmmem.models.regular_files import RegularFile
 _MARKS: Final = b'[]{},:"'
 _NO_MARKS: Final = bytes(set(range(256)) - set(_MARKS))
 _DIGITS_AS_0: Final = bytes.maketrans(b"123456789", b"000000000")
+_BRACES_AS_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 _STRING: Final = re.compile(rb'"[^"]*"')
 _SURROGATES: Final = re.compile(rb"\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w")
 _HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -93,11 +94,11 @@ def _check_bounds(text: bytes) -> None:
 
 def _depth(marks: bytes) -> int:
     """How deep brackets lie in each other, up to one more than ``MAX_JSON_DEPTH``; more in a text where they do not match."""
-    brackets = marks.translate(None, b",:").replace(b'""', b"")
+    brackets = marks.translate(_BRACES_AS_BRACKETS, b",:").replace(b'""', b"")
     if b'"' in brackets:  # names with brackets
         brackets = _STRING.sub(b"", brackets)
     for depth in range(MAX_JSON_DEPTH + 1):
-        if not (b"[]" in brackets or b"{}" in brackets):
-            return depth + brackets.count(b"[") + brackets.count(b"{")
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if b"[]" not in brackets:
+            return depth + brackets.count(b"[")
+        brackets = brackets.replace(b"[]", b"")
     return MAX_JSON_DEPTH + 1

@@ -36,10 +36,21 @@ def findings(checkpoint: Checkpoint) -> tuple[Finding, ...]:
     with collector_paused():
         return (
             *_of_config(checkpoint.path),
-            *_of_missing(checkpoint),
-            *_of_files(checkpoint),
+            *of_shards(checkpoint),
+            *_of_duplicates(checkpoint),
             *_of_index(checkpoint),
         )
+
+
+def of_shards(checkpoint: Checkpoint) -> Iterator[Finding]:
+    """Those that are missing or cut off."""
+    yield from _of_missing(checkpoint)
+    truncated = [shard for shard in checkpoint.shards if shard.truncated]
+    for shard in truncated[:_MANY]:
+        is_ = f"is cut off after {shard.file_bytes} bytes, its header promises more"
+        yield Finding("truncated", f"{excerpt(shard.path.name)} {is_}: fetch it again")
+    if len(truncated) > _MANY:
+        yield Finding("truncated", f"{len(truncated) - _MANY} more are cut off: fetch them again")
 
 
 def architecture(folder: Path) -> str | None:
@@ -84,13 +95,7 @@ def _strangers(checkpoint: Checkpoint, suffix: str) -> list[str]:
     return [name for name in names if name.endswith(suffix) and name not in known]
 
 
-def _of_files(checkpoint: Checkpoint) -> Iterator[Finding]:
-    truncated = [shard for shard in checkpoint.shards if shard.truncated]
-    for shard in truncated[:_MANY]:
-        is_ = f"is cut off after {shard.file_bytes} bytes, its header promises more"
-        yield Finding("truncated", f"{excerpt(shard.path.name)} {is_}: fetch it again")
-    if len(truncated) > _MANY:
-        yield Finding("truncated", f"{len(truncated) - _MANY} more are cut off: fetch them again")
+def _of_duplicates(checkpoint: Checkpoint) -> Iterator[Finding]:
     if checkpoint.duplicates:
         wasted = sum(os.path.getsize(checkpoint.path / name) for name in checkpoint.duplicates)
         names = some_of(checkpoint.duplicates)

@@ -73,7 +73,7 @@ def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:
     """
     with path.open("wb") as file:
         archive = stored_zip.StoredZipWriter(file)
-        archive.add("archive/data.pkl", _pickled(tensors))
+        archive.add("archive/data.pkl", pickled(tensors))
         archive.add("archive/byteorder", b"little")
         starts = tuple(archive.add_hole(f"archive/data/{key}", each.nbytes) for key, each in enumerate(tensors))
         archive.add("archive/version", b"3\n")
@@ -81,7 +81,7 @@ def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:
     return starts
 
 
-def _pickled(tensors: Sequence[Tensor]) -> bytes:
+def pickled(tensors: Sequence[Tensor]) -> bytes:
     """The bytes that torch unpickles into a dict of these tensors.
 
     Put together by hand: the pickler would import torch to name its functions.

@@ -30,11 +30,11 @@ def zip_with(path: Path, pickled: bytes) -> Path:
 def test_what_is_pickled_is_read_again_even_when_it_is_huge(
     tmp_path_factory: pytest.TempPathFactory, named: dict[str, tuple[str, tuple[int, ...]]]
 ) -> None:
-    from pytest_llmmem.models.torch_file import _pickled
+    from pytest_llmmem.models.torch_file import pickled
 
     tensors = tuple(tensor(name, *rest) for name, rest in named.items())
 
-    path = zip_with(tmp_path_factory.mktemp("round") / "pytorch_model.bin", _pickled(tensors))
+    path = zip_with(tmp_path_factory.mktemp("round") / "pytorch_model.bin", pickled(tensors))
 
     assert read_header(path).tensors == tensors
 
