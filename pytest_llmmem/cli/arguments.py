@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pytest_llmmem.core.errors import SourceError
+from pytest_llmmem.core.printable import printable
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoint import Checkpoint
@@ -45,5 +46,5 @@ def naming_argument(argument: str, *, source: str) -> Generator[None]:
     try:
         yield
     except SourceError as error:
-        msg = str(error).replace(f"--llm-model={source}", argument, 1)
+        msg = str(error).replace(printable(f"--llm-model={source}"), argument, 1)
         raise SourceError(msg) from None

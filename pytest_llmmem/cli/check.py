@@ -7,6 +7,7 @@ import typer
 
 from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteCode
 from pytest_llmmem.cli.output import print_json, print_table
+from pytest_llmmem.core.printable import printable
 from pytest_llmmem.core.sizes import format_size
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def check(
     else:
         print_table(("check", "load", "", "seconds", "peak"), map(_row, checks))
         for line in _reasons(checks):
-            typer.echo(line)
+            typer.echo(printable(line))
     if not held:
         raise typer.Exit(1)
 

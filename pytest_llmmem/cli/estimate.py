@@ -54,17 +54,17 @@ def describe(
     checkpoint: "Checkpoint", *, loads: Sequence[str] | None, dtype: str | None, transformers: str | None
 ) -> dict[str, Any]:
     """The JSON document of the command. Raises ``ValueError`` as ``Checkpoint.estimate``."""
-    from pytest_llmmem.models.estimate import LOADS
-    from pytest_llmmem.models.inspect import findings
+    from pytest_llmmem.models.estimate import LOADS, estimates
+    from pytest_llmmem.models.inspect import of_shards
     from pytest_llmmem.models.training import PRECISIONS, estimate_training
 
-    estimates = [checkpoint.estimate(load=load, dtype=dtype, transformers=transformers) for load in loads or LOADS]
+    *told, int8, nf4 = estimates(checkpoint, (*(loads or LOADS), "int8", "nf4"), dtype=dtype, transformers=transformers)
     training = [estimate_training(checkpoint.parameters, precision) for precision in PRECISIONS]
     return {
         "schema": 1,
         "source": checkpoint.source,
         "path": str(checkpoint.path),
-        "transformers": estimates[0].transformers,
+        "transformers": int8.transformers,
         "parameters": checkpoint.parameters,
         "dtype": checkpoint.dtype,
         "weights_bytes": checkpoint.weights_bytes,
@@ -74,18 +74,14 @@ def describe(
             "float32": checkpoint.nbytes_in("float32"),
             "float16": checkpoint.nbytes_in("float16"),
             "bfloat16": checkpoint.nbytes_in("bfloat16"),
-            "int8": checkpoint.estimate(load="int8", dtype=dtype, transformers=transformers).weights_bytes,
-            "nf4": checkpoint.estimate(load="nf4", dtype=dtype, transformers=transformers).weights_bytes,
+            "int8": int8.weights_bytes,
+            "nf4": nf4.weights_bytes,
         },
-        "loads": [dataclasses.asdict(each) for each in estimates],
+        "loads": [dataclasses.asdict(each) for each in told],
         "training": [dataclasses.asdict(each) | {"total_bytes": each.total_bytes} for each in training],
         "incomplete": [*checkpoint.missing, *checkpoint.truncated],
         "measured": [],
-        "findings": [
-            {"id": finding.id, "text": f"not counted: {finding.text}"}
-            for finding in findings(checkpoint)
-            if finding.id in {"missing", "truncated"}
-        ],
+        "findings": [{"id": finding.id, "text": f"not counted: {finding.text}"} for finding in of_shards(checkpoint)],
     }
 
 

@@ -1,5 +1,6 @@
 """``llmmem inspect MODEL``: what a checkpoint holds, and what is wrong with it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoint import Checkpoint
 
 _MANY = 12
-"""Whole shards that are listed one by one."""
+"""Shards in the same state that are listed one by one."""
 
 
 def inspect(model: Model, *, json: Json = False) -> None:
@@ -83,15 +84,23 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _shard_rows(shards: list[dict[str, Any]]) -> Iterator[tuple[str, str, str, str]]:
-    """A row for each; of many that are whole, only the first ones and how many more."""
-    whole = [shard for shard in shards if shard["state"] == "ok"]
-    hidden = whole[_MANY:] if len(whole) > _MANY + 1 else []
+    """A row for each; of many in one state, only the first ones and how many more."""
+    states = Counter(shard["state"] for shard in shards)
+    hidden: dict[str, list[dict[str, Any]]] = {state: [] for state, count in states.items() if count > _MANY + 1}
+    shown: Counter[str] = Counter()
     for shard in shards:
-        if shard in hidden:
+        state = shard["state"]
+        if state in hidden and shown[state] == _MANY:
+            hidden[state].append(shard)
             continue
-        known = shard["weights_bytes"] is not None
-        weights = format_size(shard["weights_bytes"]) if known else "unknown"
-        yield shard["file"], str(shard["tensors"]) if known else "unknown", weights, shard["state"]
-    if hidden:
-        weights = format_size(sum(shard["weights_bytes"] for shard in hidden))
-        yield f"and {len(hidden)} more", str(sum(shard["tensors"] for shard in hidden)), weights, "ok"
+        shown[state] += 1
+        yield shard["file"], *_sizes([shard]), state
+    for state, rest in hidden.items():
+        yield f"and {len(rest)} more", *_sizes(rest), state
+
+
+def _sizes(shards: list[dict[str, Any]]) -> tuple[str, str]:
+    """Tensors and bytes of them all; of what is missing nothing is known."""
+    if any(shard["weights_bytes"] is None for shard in shards):
+        return "unknown", "unknown"
+    return str(sum(shard["tensors"] for shard in shards)), format_size(sum(shard["weights_bytes"] for shard in shards))

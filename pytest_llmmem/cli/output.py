@@ -1,9 +1,14 @@
-"""What the commands print: tables for people, or one JSON document."""
+"""What the commands print: tables for people, or one JSON document.
+
+Names of files and tensors are what others have called them, so nothing is printed that a terminal would obey.
+"""
 
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
+
+from pytest_llmmem.core.printable import printable
 
 _WIDE: Final = 200
 """Columns where no terminal says how many there are: a file name in a log is not to be cut."""
@@ -11,7 +16,10 @@ _WIDE: Final = 200
 
 def print_json(document: Mapping[str, Any]) -> None:
     """All that a command says, on the standard output."""
-    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+    if not text.replace("\n", "").isprintable():
+        text = json.dumps(document, indent=1, allow_nan=False)
+    sys.stdout.write(f"{text}\n")
 
 
 def print_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -19,7 +27,7 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
     rows = list(facts)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        sys.stdout.write(f"{name:{width}}  {text}\n")
+        sys.stdout.write(f"{name:{width}}  {printable(text)}\n")
 
 
 def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -32,7 +40,7 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for number, name in enumerate(header):
         table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     sys.stdout.write("\n")
     Console(width=None if sys.stdout.isatty() else _WIDE, highlight=False, markup=False).print(table)
 
@@ -40,4 +48,4 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def print_findings(texts: Iterable[str]) -> None:
     """What is wrong, one to a line, below an empty line."""
     for number, text in enumerate(texts):
-        sys.stdout.write(f"{'' if number else chr(10)}found: {text}\n")
+        sys.stdout.write(f"{'' if number else chr(10)}found: {printable(text)}\n")

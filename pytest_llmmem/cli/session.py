@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_llmmem.core.errors import SourceError
+from pytest_llmmem.core.errors import LlmmemError, SourceError
 from pytest_llmmem.core.records import SessionRecord
 
 _WRONG_USAGE = 4
@@ -22,7 +22,8 @@ def run_pytest(module: str, *options: str) -> SessionRecord:
 
     Other installed plugins can cost seconds. ``PYTEST_PLUGINS`` still names some, for strategies of a team's own.
 
-    Raises ``SourceError`` when pytest refuses the options: a model that is none, a strategy that there is not.
+    Raises ``SourceError`` when pytest refuses the options (a model that is none, a strategy that there is not), and
+    ``LlmmemError`` when it ended without a report.
     """
     package = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory(prefix="llmmem-") as folder:
@@ -32,7 +33,7 @@ def run_pytest(module: str, *options: str) -> SessionRecord:
         ours = ["-p", "no:cacheprovider", "-p", "llmmem", f"--llm-report={report}"]
         code, stdout, stderr = _run([*command, *ours, *options])
         if code == _WRONG_USAGE or not report.exists():
-            raise SourceError(_complaint(stderr, stdout))
+            raise _complaint(stderr, stdout)
         return SessionRecord.from_json(json.loads(report.read_text(encoding="utf-8")))
 
 
@@ -66,12 +67,14 @@ def load_options(loads: Sequence[str], device: str | None, *, trust_remote_code:
     ]
 
 
-def _complaint(*outputs: str) -> str:
-    """Pytest's own last word about what it could not use."""
+def _complaint(*outputs: str) -> LlmmemError:
+    """Pytest's own last word about what it could not use; its last lines where it said none."""
     lines = [line.removeprefix("ERROR: ") for output in outputs for line in output.splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith("--llm-")), None)
     if told:
         # the option that pytest knows, under the name that it has here
         told = told.replace("--llm-skip-check", "--llm-skip", 1)
-        return re.sub(r"^--llm-(?:model=(\S+))?", lambda match: f"MODEL {match[1]}" if match[1] else "--", told)
-    return "\n".join(lines[-10:]) or "pytest said nothing"
+        return SourceError(
+            re.sub(r"^--llm-(?:model=(\S+))?", lambda match: f"MODEL {match[1]}" if match[1] else "--", told)
+        )
+    return LlmmemError("\n".join(lines[-10:]) or "pytest said nothing")

@@ -9,7 +9,7 @@ from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteC
 from pytest_llmmem.cli.output import print_json
 from pytest_llmmem.core.errors import CheckpointError
 
-_FATAL = ("missing", "truncated", "config")
+_FATAL = ("missing", "outside", "truncated", "config")
 """Findings with which no load can succeed."""
 MaxRam = Annotated[str, typer.Option("--max-ram", metavar="LIMIT", help="What a load may use: 8GB, or '50% host'.")]
 

@@ -14,6 +14,8 @@ Each message says where, what was given, what is accepted and how to fix it; non
     └── WorkerCrashed     the worker died: for ``xfail(raises=WorkerCrashed)``
 """
 
+from pytest_llmmem.core.printable import printable
+
 
 class LlmmemError(Exception):
     """The root: catching it catches all of ours and nothing else."""
@@ -31,11 +33,18 @@ class DeviceError(LlmmemError):
     """A GPU that a test needs is not here; skips the test, or fails it with ``--llm-require-gpu``."""
 
 
-class SourceError(LlmmemError):
+class _PrintableError(LlmmemError):
+    """Names and texts from files of others are in its sentence, and nothing that a terminal would obey."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class SourceError(_PrintableError):
     """A model source that cannot become a folder."""
 
 
-class CheckpointError(LlmmemError):
+class CheckpointError(_PrintableError):
     """A folder that is not a checkpoint, or not a whole one."""
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_llmmem.core.printable import excerpt
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -23,5 +25,5 @@ def describe_place(shard: str, tensor: str, shards: Sequence[str]) -> str:
     not one of its shards, are called by their names.
     """
     known = len(shards) > 1 and shard in shards
-    file = f"shard {shards.index(shard) + 1} of {len(shards)}" if known else shard
-    return f"{file}, `{tensor}`" if tensor else file
+    file = f"shard {shards.index(shard) + 1} of {len(shards)}" if known else excerpt(shard)
+    return f"{file}, `{excerpt(tensor, limit=200)}`" if tensor else file

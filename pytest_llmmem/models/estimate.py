@@ -8,15 +8,16 @@ default, quantised loads and mixtures of experts may need several times more. Ac
 """
 
 import importlib.metadata
-import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from pytest_llmmem.models.bounds import MAX_KINDS, out_of_bounds
 from pytest_llmmem.models.checkpoint import Checkpoint
-from pytest_llmmem.models.conversions import Quantisation, convert
+from pytest_llmmem.models.conversions import Kind, Quantisation, convert_shard
+from pytest_llmmem.models.model_config import ModelConfig, read_config
 from pytest_llmmem.models.needs import Need, Shards, assigned, copied, offloaded, streamed
 from pytest_llmmem.models.tensors import DTYPES, nbytes_of
 
@@ -97,11 +98,20 @@ def estimate(
 
     By default in the dtype that the strategy takes, and by the version that is installed, or 5 where there is none.
     No peak is predicted for transformers before 4.51, which kept masks that no header tells of, and for a checkpoint that is
-    quantised already. Raises ``ValueError`` for what is no strategy, no dtype to load in, or no version.
+    quantised already. Raises ``ValueError`` for what is no strategy, no dtype to load in, or no version, and ``CheckpointError``
+    for a checkpoint of more kinds of tensors than any has.
     """
-    if load not in LOADS:
-        msg = f"{load!r} is not a load that can be estimated: write one of {', '.join(LOADS)}"
-        raise ValueError(msg)
+    return estimates(checkpoint, (load,), dtype=dtype, transformers=transformers)[0]
+
+
+def estimates(
+    checkpoint: Checkpoint, loads: Sequence[str], *, dtype: str | None = None, transformers: str | None = None
+) -> tuple[Estimate, ...]:
+    """The same for several strategies, in their order: the tensors are looked at once."""
+    for load in loads:
+        if load not in LOADS:
+            msg = f"{load!r} is not a load that can be estimated: write one of {', '.join(LOADS)}"
+            raise ValueError(msg)
     if dtype is not None and dtype not in DTYPES_TO_LOAD_IN:
         msg = (
             f"{dtype!r} is not a dtype to load in: write one of {', '.join(DTYPES_TO_LOAD_IN)}; int8 and nf4 are loads"
@@ -109,32 +119,38 @@ def estimate(
         raise ValueError(msg)
     version = transformers or _installed()
     loader = _loader(version)
-    config = _read_config(checkpoint)
-    target = dtype or _usual_dtype(load, loader or _LOADERS[-1]) or _own_dtype(checkpoint, config)
-    quantisation = cast("Quantisation", load) if load in {"int8", "nf4"} else None
-    stacks = (loader or _LOADERS[-1]).stacks_experts
-    shards = [
-        [convert(each, target, quantisation=quantisation, stacks_experts=stacks) for each in shard.tensors]
-        for shard in checkpoint.shards
-    ]
-    need = None
-    if loader is not None and "quantization_config" not in config:
-        need = _need(load, checkpoint, shards, loader, untied_bytes=_untied_bytes(checkpoint, config, target))
-    return Estimate(
-        load=load,
-        dtype=target,
-        transformers=version,
-        weights_bytes=_nbytes(shards),
-        peak_bytes=need.peak + _ALWAYS.peak if need else None,
-        peak_resident_bytes=need.resident + _ALWAYS.resident if need else None,
-        forward_resident_bytes=need.forward + _ALWAYS.forward if need else None,
-    )
+    config = read_config(checkpoint.path)
+    kinds = [Counter(map(Kind.of, shard.tensors)) for shard in checkpoint.shards]
+    if sum(map(len, kinds)) > MAX_KINDS:
+        raise out_of_bounds(checkpoint.path, f"tensors of more than {MAX_KINDS:,} kinds")
+    untied_elements = _untied_elements(checkpoint, config.raw)
+    found = []
+    for load in loads:
+        target = dtype or _usual_dtype(load, loader or _LOADERS[-1]) or _own_dtype(checkpoint, config)
+        quantisation = cast("Quantisation", load) if load in {"int8", "nf4"} else None
+        stacks = (loader or _LOADERS[-1]).stacks_experts
+        shards = [convert_shard(each, target, quantisation=quantisation, stacks_experts=stacks) for each in kinds]
+        need = None
+        if loader is not None and "quantization_config" not in config.raw:
+            need = _need(load, checkpoint, shards, loader, untied_bytes=nbytes_of(untied_elements, target))
+        found.append(
+            Estimate(
+                load=load,
+                dtype=target,
+                transformers=version,
+                weights_bytes=_nbytes(shards),
+                peak_bytes=need.peak + _ALWAYS.peak if need else None,
+                peak_resident_bytes=need.resident + _ALWAYS.resident if need else None,
+                forward_resident_bytes=need.forward + _ALWAYS.forward if need else None,
+            )
+        )
+    return tuple(found)
 
 
 def _need(load: str, checkpoint: Checkpoint, shards: Shards, loader: _Loader, *, untied_bytes: int) -> Need | None:
     """By how the strategy goes through the checkpoint; ``None`` where that cannot be followed."""
     reads_mapped = checkpoint.format == "safetensors"
-    is_stacked = any(each.is_stacked for shard in shards for each in shard)
+    is_stacked = any(shard.stacked_bytes for shard in shards)
     if is_stacked and load in _FROM_CONFIG:
         return None  # the model has no tensor of those names: the load fails
     if load == "offload" and (is_stacked or not reads_mapped):
@@ -173,12 +189,12 @@ def _offload(checkpoint: Checkpoint, weights_bytes: int) -> tuple[int, int]:
     return min(weights_bytes, round((embedding + whole_blocks * block) * scale)), round(block * scale)
 
 
-def _untied_bytes(checkpoint: Checkpoint, config: Mapping[str, Any], dtype: str) -> int:
+def _untied_elements(checkpoint: Checkpoint, config: Mapping[str, Any]) -> int:
     """Of the head of a model that shares it with its embedding: until they are tied, at the end of its initialisation."""
     if not config.get("tie_word_embeddings") or any(_HEAD.search(tensor.name) for tensor in checkpoint.tensors):
         return 0
     shape = (config.get("vocab_size"), config.get("hidden_size"))
-    return max((nbytes_of(each.elements, dtype) for each in checkpoint.tensors if each.shape == shape), default=0)
+    return max((each.elements for each in checkpoint.tensors if each.shape == shape), default=0)
 
 
 def _usual_dtype(load: str, loader: _Loader) -> str | None:
@@ -190,14 +206,13 @@ def _usual_dtype(load: str, loader: _Loader) -> str | None:
     return loader.quantised_dtype if load in {"int8", "nf4"} else loader.dtype
 
 
-def _own_dtype(checkpoint: Checkpoint, config: Mapping[str, Any]) -> str:
+def _own_dtype(checkpoint: Checkpoint, config: ModelConfig) -> str:
     """As the config says, or else that of most weights."""
-    named = str(config.get("dtype") or config.get("torch_dtype"))
-    return named if named in DTYPES else checkpoint.dtype or "float32"
+    return config.dtype if config.dtype in DTYPES else checkpoint.dtype or "float32"
 
 
 def _nbytes(shards: Shards) -> int:
-    return sum(each.nbytes for shard in shards for each in shard)
+    return sum(shard.nbytes for shard in shards)
 
 
 def _installed() -> str:
@@ -214,9 +229,3 @@ def _loader(version: str) -> _Loader | None:
         msg = f"{version!r} is not a version of transformers: write one like 5.23.0"
         raise ValueError(msg)
     return next((loader for loader in _LOADERS if numbers >= loader.since), None)
-
-
-def _read_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    path = checkpoint.path / "config.json"
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return config

@@ -1,7 +1,11 @@
 """The tensors of well-known architectures, worked out from ``config.json`` alone, named as their checkpoints name them."""
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
+
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.models.bounds import MAX_SIZE, MAX_TENSORS
 
 Config = Mapping[str, Any]
 Named = Iterator[tuple[str, tuple[int, ...]]]
@@ -11,22 +15,26 @@ def layout(config: Config) -> dict[str, tuple[int, ...]] | None:
     """Shapes by tensor name, in the model's order.
 
     ``None`` when the architecture is not one of these, or when the config leaves a size to its class's defaults:
-    then only transformers knows.
+    then only transformers knows. Raises ``ValueError`` for sizes that no model can have.
     """
     architecture = next(iter(config.get("architectures") or ()), None)
     if architecture not in _LAYOUTS:
         return None
     try:
-        return dict(_LAYOUTS[architecture](config))
+        shapes = dict(islice(_LAYOUTS[architecture](config), MAX_TENSORS + 1))
     except KeyError:
         return None
+    if len(shapes) > MAX_TENSORS:
+        msg = f"a model of more than {MAX_TENSORS:,} tensors"
+        raise ValueError(msg)
+    return shapes
 
 
 def _gpt_neox(config: Config) -> Named:
-    hidden, wide, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    hidden, wide, vocab = _sizes(config, "hidden_size", "intermediate_size", "vocab_size")
     attention_bias = config.get("attention_bias", True)
     yield "gpt_neox.embed_in.weight", (vocab, hidden)
-    for number in range(config["num_hidden_layers"]):
+    for number in range(*_sizes(config, "num_hidden_layers")):
         layer = f"gpt_neox.layers.{number}"
         yield from _norm(f"{layer}.input_layernorm", hidden)
         yield from _norm(f"{layer}.post_attention_layernorm", hidden)
@@ -53,12 +61,12 @@ def _qwen2(config: Config) -> Named:
 
 
 def _llama_like(config: Config, *, qkv_bias: bool, output_bias: bool) -> Named:
-    hidden, wide, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    heads, shared_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    head = config.get("head_dim") or hidden // heads
+    hidden, wide, vocab = _sizes(config, "hidden_size", "intermediate_size", "vocab_size")
+    heads, shared_heads = _sizes(config, "num_attention_heads", "num_key_value_heads")
+    (head,) = _sizes(config, "head_dim") if config.get("head_dim") else (hidden // max(1, heads),)
     mlp_bias = config.get("mlp_bias", False)
     yield "model.embed_tokens.weight", (vocab, hidden)
-    for number in range(config["num_hidden_layers"]):
+    for number in range(*_sizes(config, "num_hidden_layers")):
         layer = f"model.layers.{number}"
         yield from _linear(f"{layer}.self_attn.q_proj", hidden, heads * head, bias=qkv_bias)
         yield from _linear(f"{layer}.self_attn.k_proj", hidden, shared_heads * head, bias=qkv_bias)
@@ -76,12 +84,13 @@ def _llama_like(config: Config, *, qkv_bias: bool, output_bias: bool) -> Named:
 
 def _bert(config: Config) -> Named:
     """Pooler and both pre-training heads too, as in the published checkpoints: each class that loads them takes its own."""
-    hidden, wide, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    hidden, wide, vocab = _sizes(config, "hidden_size", "intermediate_size", "vocab_size")
     yield "bert.embeddings.word_embeddings.weight", (vocab, hidden)
-    yield "bert.embeddings.position_embeddings.weight", (config["max_position_embeddings"], hidden)
-    yield "bert.embeddings.token_type_embeddings.weight", (config["type_vocab_size"], hidden)
+    positions, types = _sizes(config, "max_position_embeddings", "type_vocab_size")
+    yield "bert.embeddings.position_embeddings.weight", (positions, hidden)
+    yield "bert.embeddings.token_type_embeddings.weight", (types, hidden)
     yield from _norm("bert.embeddings.LayerNorm", hidden)
-    for number in range(config["num_hidden_layers"]):
+    for number in range(*_sizes(config, "num_hidden_layers")):
         layer = f"bert.encoder.layer.{number}"
         for part in ("query", "key", "value"):
             yield from _linear(f"{layer}.attention.self.{part}", hidden, hidden, bias=True)
@@ -95,6 +104,15 @@ def _bert(config: Config) -> Named:
     yield from _linear("cls.predictions.transform.dense", hidden, hidden, bias=True)
     yield from _norm("cls.predictions.transform.LayerNorm", hidden)
     yield from _linear("cls.seq_relationship", hidden, 2, bias=True)
+
+
+def _sizes(config: Config, *keys: str) -> tuple[int, ...]:
+    """Raises ``KeyError`` for one that is left open, and ``ValueError`` for one that is no size."""
+    for key in keys:
+        if type(config[key]) is not int or not 0 <= config[key] <= MAX_SIZE:
+            msg = f"'{key}' is {excerpt(repr(config[key]))}, and not a whole number from 0 on"
+            raise ValueError(msg)
+    return tuple(config[key] for key in keys)
 
 
 def _linear(name: str, inputs: int, outputs: int, *, bias: bool) -> Named:

@@ -8,10 +8,24 @@ import json
 import sys
 from typing import Any
 
+_DATA_BYTES = 8 * 2**30
+"""What the program may allocate: a model of 40,000 modules takes 0.5 GB, and one of endless layers all that there is."""
+
 
 def main() -> None:
     """Read a config from the standard input, and print its model's class and tensors as the last line of the output."""
+    _limit_memory()
     sys.stdout.write("\n" + json.dumps(describe(json.load(sys.stdin))))
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    if most == resource.RLIM_INFINITY or most > _DATA_BYTES:
+        resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, most))
 
 
 def describe(raw: dict[str, Any]) -> dict[str, Any]:
@@ -23,6 +37,8 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
     import transformers
 
     config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
+    # another one may be code that is fetched from the Hub; it changes no tensor
+    config._attn_implementation = "eager"  # noqa: SLF001 -- there is no public name
     model_class = _model_class(transformers, config)
     with torch.device("meta"):
         model = model_class(config)
@@ -36,7 +52,11 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
 def _model_class(transformers: Any, config: Any) -> Any:
     """The class that ``architectures`` names, or else the most specific one that is known for this kind of config."""
     for name in config.architectures or ():
-        return getattr(transformers, name)
+        found = getattr(transformers, name, None)
+        if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
+            msg = f"{name} is no model of transformers {transformers.__version__}"
+            raise LookupError(msg)  # noqa: TRY004 -- the name is wrong, not a type of ours
+        return found
     kinds = ("MODEL_FOR_CAUSAL_LM", "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM", "MODEL_FOR_MASKED_LM", "MODEL")
     for kind in kinds:
         classes = getattr(transformers, f"{kind}_MAPPING")

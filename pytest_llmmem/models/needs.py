@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pytest_llmmem.models.conversions import Conversion, stacking_bytes
+from pytest_llmmem.models.conversions import ConvertedShard, stacking_bytes
 
-Shards = Sequence[Sequence[Conversion]]
+Shards = Sequence[ConvertedShard]
 
 
 class Need(NamedTuple):
@@ -26,16 +26,15 @@ def streamed(shards: Shards, *, maps_all_shards: bool) -> Need:
 
     A shard is let go at the end of the load, or before the next one is mapped, unless the model has a view of it.
     """
-    stacking = stacking_bytes(each for shard in shards for each in shard)
+    stacking = stacking_bytes(shards)
     made = read = peak = resident = 0
     for shard in shards:
-        made += sum(each.made_bytes for each in shard)
-        read = sum(each.read_bytes for each in shard) + (read if maps_all_shards else 0)
-        work = max(stacking, *(each.work_bytes - each.made_bytes for each in shard), 0)
+        made += shard.made_bytes
+        read = shard.read_bytes + (read if maps_all_shards else 0)
+        work = max(stacking, shard.work_bytes)
         peak = max(peak, made + work)
         resident = max(resident, made + work + read)
-    viewed = [shard for shard in shards if any(each.is_mapped for each in shard)]
-    return Need(peak, resident, made + sum(each.tensor.nbytes for shard in viewed for each in shard))
+    return Need(peak, resident, made + sum(shard.file_bytes for shard in shards if shard.is_viewed))
 
 
 def copied(weights_bytes: int, state_bytes: int, *, untied_bytes: int, reads_mapped: bool) -> Need:
@@ -53,15 +52,15 @@ def assigned(shards: Shards) -> Need:
     """Shards that are read into memory, one after the other, each tensor becoming the model's own where it is not cast."""
     held = peak = 0
     for shard in shards:
-        held += sum(each.nbytes for each in shard)
-        peak = max(peak, held + sum(each.read_bytes for each in shard))
+        held += shard.nbytes
+        peak = max(peak, held + shard.read_bytes)
     return Need(peak, peak, held)
 
 
 def offloaded(shards: Shards, *, in_memory_bytes: int, block_bytes: int, maps_all_shards: bool) -> Need:
     """``from_pretrained`` of so many bytes of the weights; the others pass through memory when used, block by block."""
-    nbytes = sum(each.nbytes for shard in shards for each in shard)
-    made = sum(each.made_bytes for shard in shards for each in shard) * in_memory_bytes // max(1, nbytes)
-    reads = [sum(each.read_bytes for each in shard) for shard in shards]
+    nbytes = sum(shard.nbytes for shard in shards)
+    made = sum(shard.made_bytes for shard in shards) * in_memory_bytes // max(1, nbytes)
+    reads = [shard.read_bytes for shard in shards]
     read = sum(reads) if maps_all_shards else max(reads, default=0)
     return Need(made, made + read, in_memory_bytes + block_bytes)

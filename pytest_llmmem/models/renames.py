@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.models.checkpoint import Checkpoint
 
 
@@ -67,10 +68,6 @@ def _renaming(model: Any) -> Callable[[str], str]:
 def _without_numbers(checkpoint: Checkpoint, model: Any, empty: list[str], *, unused: list[str]) -> CheckpointError:
     return CheckpointError(
         f"--llm-model={checkpoint.source}: {len(empty)} of the tensors of {type(model).__name__} are not in the checkpoint under "
-        f"any name that is known ({_a_few(empty)}); it has {_a_few(unused) or 'none'} to spare: load_state_dict merges and "
+        f"any name that is known ({some_of(empty)}); it has {some_of(unused) or 'none'} to spare: load_state_dict merges and "
         "converts nothing, so load with the strategy 'default'"
     )
-
-
-def _a_few(names: list[str]) -> str:
-    return ", ".join((*names[:3], *(("...",) if len(names) > 3 else ())))

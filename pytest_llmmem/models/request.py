@@ -1,6 +1,5 @@
 """What a strategy is given, and what is the same for most of them: the class, its arguments, the call as text."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoint import Checkpoint
+from pytest_llmmem.models.index_file import is_inside
 from pytest_llmmem.models.inspect import WITHOUT_CONFIG
+from pytest_llmmem.models.model_config import read_config
 from pytest_llmmem.models.tensors import DTYPES
 
 
@@ -42,15 +44,12 @@ class LoadRequest:
         Raises ``CheckpointError`` without transformers, for a class that it does not have, and for code that is not trusted.
         """
         transformers = self._transformers()
-        config = self._config()
-        names = config.get("architectures") or []
-        own = {
-            auto: place.rpartition(".")[2] for auto, place in (config.get("auto_map") or {}).items() if "Model" in auto
-        }
+        config = read_config(self.checkpoint.path)
+        names, own = config.class_names, config.own_classes
         if own and self.options.get("trust_remote_code"):
             return getattr(transformers, min(own, key=lambda auto: own[auto] not in names))
         for name in names:
-            if (found := getattr(transformers, name, None)) is not None:
+            if isinstance(found := getattr(transformers, name, None), type):
                 return found
         if own:
             msg = (
@@ -69,10 +68,10 @@ class LoadRequest:
     def from_pretrained(self, **arguments: Any) -> Any:
         """The model that ``from_pretrained`` makes with these arguments; the test's own options win.
 
-        Raises ``CheckpointError`` without a ``config.json``.
+        Raises ``CheckpointError`` without a ``config.json``, and for weights outside of the folder.
         """
         __tracebackhide__ = True
-        self._require_config()
+        self._require_files()
         self.passed.update(self._keywords(self._placed(arguments)))
         return self.model_class.from_pretrained(self.checkpoint.path, **self.passed)
 
@@ -83,7 +82,7 @@ class LoadRequest:
 
     def initialised(self) -> Any:
         """A model with random weights, built from the config alone, in the dtype that the installed version gives it."""
-        self._require_config()
+        self._require_files()
         keywords = self._keywords({})
         trust = {"trust_remote_code": True} if "trust_remote_code" in keywords else {}
         config = self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **trust)
@@ -124,15 +123,16 @@ class LoadRequest:
             keywords["trust_remote_code"] = True
         return keywords
 
-    def _require_config(self) -> None:
+    def _require_files(self) -> None:
+        """Those that no load does without, and none of another folder."""
         if not (self.checkpoint.path / "config.json").exists():
             msg = f"--llm-model={self.checkpoint.source}: {WITHOUT_CONFIG}"
             raise CheckpointError(msg)
-
-    def _config(self) -> dict[str, Any]:
-        path = self.checkpoint.path / "config.json"
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return config
+        for name in self.checkpoint.missing:
+            if not is_inside(name):
+                where = f"the index names {excerpt(name)}, which is no file of the checkpoint's folder"
+                msg = f"--llm-model={self.checkpoint.source}: {where}, and nothing is loaded: look where it came from"
+                raise CheckpointError(msg)
 
     def _transformers(self) -> Any:
         try:

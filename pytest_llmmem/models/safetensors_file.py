@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.models.bounds import MAX_JSON_BYTES, TooMuch, out_of_bounds
+from pytest_llmmem.models.foreign_json import parse
+from pytest_llmmem.models.regular_files import RegularFile
 from pytest_llmmem.models.tensors import BY_CODE, DTYPES, Tensor, tensor
 
 _LENGTH_BYTES: Final = 8
@@ -27,43 +31,86 @@ class Header:
     file_bytes: int
     """The length that the header implies; a shorter file is truncated."""
 
+    found_bytes: int
+    """The length that the file has."""
+
+    work_bytes: int
+    """Of the header: they are what reading it took time for."""
+
 
 def read_header(path: Path) -> Header:
     """The header of a safetensors file; the tensors' bytes are not read and need not be there.
 
-    Raises ``CheckpointError`` when the file does not start with a valid header.
+    What it accepts, the safetensors library accepts too; it refuses besides a name that is there twice, and what is out of the
+    ``bounds``. Raises ``CheckpointError`` when the file does not start with a valid header.
     """
-    with path.open("rb") as file:
-        start = file.read(_LENGTH_BYTES)
+    with RegularFile(path) as file:
+        start = file.read(0, _LENGTH_BYTES)
         length = int.from_bytes(start, "little")
         if start == b"version ":
             raise _broken(path, "it is a git-lfs pointer, not the weights: run 'git lfs pull' in its folder")
         if len(start) < _LENGTH_BYTES or not 2 <= length <= _MAX_HEADER_BYTES:
             raise _broken(path, "it does not start with a safetensors header: download it again")
-        text = file.read(length)
-    if len(text) < length:
-        raise _broken(path, f"it ends inside its header of {length} bytes: download it again")
+        if file.size < _LENGTH_BYTES + length:
+            raise _broken(path, f"it ends inside its header of {length} bytes: download it again")
+        text = file.read(_LENGTH_BYTES, min(length, MAX_JSON_BYTES + 1))
     try:
-        entries = json.loads(text)
-        entries.pop("__metadata__", None)
-        tensors = tuple(_in_file_order(entries))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _broken(path, f"its header is damaged ({error}): download it again") from error
+        tensors = tuple(_in_file_order(_entries(text)))
+    except TooMuch as error:
+        where = f"the header of {path}"
+        raise out_of_bounds(where, error) from None
+    except ValueError as error:
+        raise _broken(path, f"its header is damaged ({error}): download it again") from None
+    except (KeyError, TypeError, AttributeError):
+        why = "its header is damaged (an entry is not an object of dtype, shape and data_offsets): download it again"
+        raise _broken(path, why) from None
     file_bytes = _LENGTH_BYTES + length + sum(each.nbytes for each in tensors)
-    if path.stat().st_size > file_bytes:
-        raise _broken(path, f"its header accounts for {file_bytes} of {path.stat().st_size} bytes: download it again")
-    return Header(tensors=tensors, file_bytes=file_bytes)
+    if file.size > file_bytes:
+        raise _broken(path, f"its header accounts for {file_bytes} of {file.size} bytes: download it again")
+    return Header(tensors=tensors, file_bytes=file_bytes, found_bytes=file.size, work_bytes=length)
+
+
+def _entries(text: bytes) -> dict[str, Any]:
+    """What a header says of each tensor. Raises ``ValueError`` for what is no header."""
+    parsed = parse(text)
+    entries = parsed.value
+    if not isinstance(entries, dict):
+        msg = f"a JSON {type(entries).__name__} instead of an object"
+        raise ValueError(msg)  # noqa: TRY004 -- of the file, not of an argument
+    if parsed.repeated:
+        msg = f"{excerpt(parsed.repeated[0])} is there twice"
+        raise ValueError(msg)
+    metadata = entries.pop("__metadata__", None)
+    if metadata is not None and not all(isinstance(value, str) for value in metadata.values()):
+        msg = "a value in __metadata__ is not text"
+        raise ValueError(msg)
+    return entries
 
 
 def _in_file_order(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Tensor]:
+    """Raises ``ValueError``, and whatever comes of an entry of another kind."""
     end = 0
-    for name, entry in sorted(entries.items(), key=lambda item: tuple(item[1]["data_offsets"])):
-        each = tensor(name, BY_CODE[entry["dtype"]].name, tuple(entry["shape"]))
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        each = _tensor(name, entry)
         start, end = end, end + each.nbytes
-        if entry["data_offsets"] != [start, end]:
-            msg = f"{name} should take bytes {start} to {end}, not {entry['data_offsets']}"
+        offsets = entry["data_offsets"]
+        # 8.0 and true are equal to whole numbers
+        if offsets != [start, end] or type(offsets[0]) is not int or type(offsets[1]) is not int:
+            msg = f"{excerpt(name)} should take bytes {start} to {end}, not {excerpt(offsets)}"
             raise ValueError(msg)
         yield each
+
+
+def _tensor(name: str, entry: Mapping[str, Any]) -> Tensor:
+    shape, dtype = entry["shape"], BY_CODE.get(entry["dtype"])
+    if dtype is None:
+        msg = f"{excerpt(name)} has a dtype that is not known, {excerpt(repr(entry['dtype']), limit=40)}"
+        raise ValueError(msg)
+    each = tensor(name, dtype.name, tuple(shape))
+    if type(shape) is not list or (dtype.bits < 8 and dtype.bits * each.elements % 8):
+        msg = f"{excerpt(name)} cannot have the shape {excerpt(shape)}"
+        raise ValueError(msg)
+    return each
 
 
 def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:

@@ -3,17 +3,20 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, assert_never, cast, get_args
+from typing import Final, Literal, assert_never, cast, get_args
 from urllib.parse import parse_qsl
 
-from pytest_llmmem.core.errors import SourceError
+from pytest_llmmem.core.errors import CheckpointError, SourceError
+from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.models import hub
-from pytest_llmmem.models.checkpoint import Format
+from pytest_llmmem.models.checkpoint_folder import Format
+from pytest_llmmem.models.foreign_json import read_object
+from pytest_llmmem.models.model_config import ModelConfig
 from pytest_llmmem.models.presets import PRESETS
 from pytest_llmmem.models.synthetic import Fill, SyntheticSpec, write_synthetic
 from pytest_llmmem.models.tensors import DTYPES
@@ -126,14 +129,14 @@ def _synthetic(text: str, *, base: Path) -> Source:
     name, _, query = text.removeprefix(_SYNTHETIC).partition("?")
     options = _options(query)
     if preset := PRESETS.get(name):
-        config, shard = preset.config, preset.shard
+        config, shard = ModelConfig.of(preset.config), preset.shard
     else:
         path = _config_path(name, base=base)
         config, shard, name = _read_config(path), "5GB", path.parent.name if path.name == "config.json" else path.stem
-    chosen = {"dtype": _dtype_of(config), "shard": shard, "format": "safetensors", "fill": "holes"} | options
+    chosen = {"dtype": config.dtype or "float32", "shard": shard, "format": "safetensors", "fill": "holes"} | options
     for option, accepted in _CHOICES.items():
         if chosen[option] not in accepted:
-            msg = f"{option}={chosen[option]} is not known: write one of {', '.join(accepted)}"
+            msg = f"{option}={excerpt(chosen[option])} is not known: write one of {', '.join(accepted)}"
             raise ValueError(msg)
     if chosen["format"] == "bin" and DTYPES[chosen["dtype"]].storage is None:
         msg = f"a .bin file of {chosen['dtype']} cannot be made: write format=safetensors or another dtype"
@@ -143,7 +146,7 @@ def _synthetic(text: str, *, base: Path) -> Source:
         raise ValueError(msg)
     spec = SyntheticSpec(
         name=name,
-        config_json=json.dumps(config, sort_keys=True),
+        config_json=json.dumps(config.raw, sort_keys=True),
         dtype=chosen["dtype"],
         shard_bytes=shard_bytes,
         format=cast("Format", chosen["format"]),
@@ -177,20 +180,18 @@ def _path(text: str, base: Path) -> Path:
     return base / os.path.expanduser(text)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> ModelConfig:
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        msg = f"{path} is not JSON ({error}): name the config.json of a model"
-        raise ValueError(msg) from error
-    if not isinstance(config, dict) or "model_type" not in config:
+        config = ModelConfig.of(read_object(path).value)
+    except CheckpointError as error:
+        raise ValueError(error) from None
+    if config.complaints:
+        msg = f"in {path} {config.complaints[0]}: name the config.json of a model"
+        raise ValueError(msg)
+    if config.model_type is None:
         msg = f"{path} has no 'model_type': name the config.json of a model"
         raise ValueError(msg)
-    if "quantization_config" in config:
+    if "quantization_config" in config.raw:
         msg = f"{path} is of a quantised model, whose tensors cannot be known from it: take 'quantization_config' out"
         raise ValueError(msg)
     return config
-
-
-def _dtype_of(config: Mapping[str, Any]) -> str:
-    return str(config.get("dtype") or config.get("torch_dtype") or "float32")

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pytest_llmmem.core.errors import SourceError
+from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models import safetensors_file, torch_file
-from pytest_llmmem.models.checkpoint import WEIGHT_NAMES, Format
+from pytest_llmmem.models.bounds import MAX_TENSORS
+from pytest_llmmem.models.checkpoint_folder import WEIGHT_NAMES, Format
 from pytest_llmmem.models.layouts import layout
 from pytest_llmmem.models.tensors import DTYPES, Tensor, tensor
 
@@ -29,6 +31,9 @@ _RECIPE: Final = 1
 """Part of the key of a spec: raise it whenever the same spec is written differently."""
 
 _BLOCK_BYTES: Final = 2**20
+
+_PATIENCE_S: Final = 300
+"""For a model that is built without memory: one of 40,000 modules takes 8 s of a processor, half of them to import torch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,17 +83,19 @@ def write_synthetic(spec: SyntheticSpec, folder: Path) -> None:
 
 def split_into_shards(tensors: Sequence[Tensor], shard_bytes: int) -> tuple[tuple[Tensor, ...], ...]:
     """Fill one shard after the other, in order, as ``save_pretrained`` does; a tensor that is too large gets its own."""
-    shards: list[tuple[Tensor, ...]] = []
-    open_shard: tuple[Tensor, ...] = ()
+    shards: list[list[Tensor]] = []
+    open_shard: list[Tensor] = []
+    open_bytes = 0
     for each in tensors:
         if each.nbytes > shard_bytes:
-            shards.append((each,))
+            shards.append([each])
             continue
-        if open_shard and sum(other.nbytes for other in open_shard) + each.nbytes > shard_bytes:
+        if open_shard and open_bytes + each.nbytes > shard_bytes:
             shards.append(open_shard)
-            open_shard = ()
-        open_shard += (each,)
-    return (*shards, open_shard) if open_shard else tuple(shards)
+            open_shard, open_bytes = [], 0
+        open_shard.append(each)
+        open_bytes += each.nbytes
+    return tuple(map(tuple, (*shards, open_shard) if open_shard else shards))
 
 
 def _described(spec: SyntheticSpec) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
@@ -97,29 +104,44 @@ def _described(spec: SyntheticSpec) -> tuple[dict[str, Any], tuple[Tensor, ...]]
     # The name that both transformers 4 and 5 read; "dtype" is known to 5 alone.
     config.pop("dtype", None)
     config["torch_dtype"] = spec.dtype
-    if shapes := layout(config):
-        return config, tuple(tensor(name, spec.dtype, shape) for name, shape in shapes.items())
-    answer = _ask_transformers(spec)
-    config["architectures"] = [answer["architecture"]]
-    return config, tuple(tensor(name, dtype or spec.dtype, tuple(shape)) for name, dtype, shape in answer["tensors"])
+    try:
+        if shapes := layout(config):
+            return config, tuple(tensor(name, spec.dtype, shape) for name, shape in shapes.items())
+        answer = _ask_transformers(spec)
+        config["architectures"] = [answer["architecture"]]
+        return config, tuple(
+            tensor(name, dtype or spec.dtype, tuple(shape)) for name, dtype, shape in answer["tensors"]
+        )
+    except ValueError as error:
+        msg = f"synthetic:{spec.name}: no model has such a config ({error}): name the config.json of a model"
+        raise SourceError(msg) from None
 
 
 def _ask_transformers(spec: SyntheticSpec) -> dict[str, Any]:
     """Have a model built without memory by an interpreter that imports torch in our place: see ``meta_layout``."""
     program = Path(__file__).with_name("meta_layout.py")
     # -P: the folder of the program must not be searched for modules, or its neighbours would hide the standard library's.
-    asked = subprocess.run(
-        [sys.executable, "-P", str(program)], input=spec.config_json, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-P", str(program)]
+    try:
+        asked = subprocess.run(
+            command, input=spec.config_json, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+        )
+    except subprocess.TimeoutExpired:
+        raise _no_model(spec, f"it takes longer than {_PATIENCE_S} s") from None
     if asked.returncode != 0:
         why = (asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"])[-1]
-        msg = (
-            f"synthetic:{spec.name}: transformers builds no model from this config ({why}): "
-            "use the config.json of a model that the installed transformers knows"
-        )
-        raise SourceError(msg)
+        raise _no_model(spec, excerpt(why, limit=500))
     answer: dict[str, Any] = json.loads(asked.stdout.splitlines()[-1])
+    if len(answer["tensors"]) > MAX_TENSORS:
+        raise _no_model(spec, f"it has more than {MAX_TENSORS:,} tensors")
     return answer
+
+
+def _no_model(spec: SyntheticSpec, why: str) -> SourceError:
+    return SourceError(
+        f"synthetic:{spec.name}: transformers builds no model from this config ({why}): "
+        "use the config.json of a model that the installed transformers knows"
+    )
 
 
 def _write_weights(spec: SyntheticSpec, tensors: Sequence[Tensor], folder: Path) -> None:

@@ -2,7 +2,10 @@
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.models.bounds import MAX_DIMENSIONS, MAX_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +54,7 @@ BY_CODE: Final = {dtype.code: dtype for dtype in _ALL}
 BY_STORAGE: Final = {dtype.storage: dtype for dtype in _ALL if dtype.storage}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
+class Tensor(NamedTuple):  # a dataclass takes twice as long to make, and there are many thousands
     """A tensor on disk: everything but its numbers."""
 
     name: str
@@ -69,8 +71,22 @@ class Tensor:
 
 
 def tensor(name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """The tensor of that shape, its bytes worked out."""
-    return Tensor(name=name, dtype=dtype, shape=shape, nbytes=nbytes_of(math.prod(shape), dtype))
+    """The tensor of that shape, its bytes worked out. Raises ``ValueError`` for a shape that no tensor can have."""
+    if len(shape) > MAX_DIMENSIONS:
+        msg = f"{excerpt(name)} has {len(shape):,} dimensions, and a tensor up to {MAX_DIMENSIONS}"
+        raise ValueError(msg)
+    elements = 1
+    for size in shape:
+        # a header may have anything in its place; true is an int in Python
+        if type(size) is not int or not 0 <= size <= MAX_SIZE:
+            msg = f"{excerpt(name)} has a dimension of {excerpt(repr(size), limit=40)}, and not of 0 to {MAX_SIZE}"
+            raise ValueError(msg)
+        elements *= size
+    nbytes = nbytes_of(elements, dtype)
+    if nbytes > MAX_SIZE:
+        msg = f"{excerpt(name)} would have more than {MAX_SIZE} bytes"
+        raise ValueError(msg)
+    return Tensor(name=name, dtype=dtype, shape=shape, nbytes=nbytes)
 
 
 def nbytes_of(elements: int, dtype: str) -> int:

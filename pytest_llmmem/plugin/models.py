@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.models.cache import cache_folder
 from pytest_llmmem.models.checkpoint import Checkpoint, read_checkpoint
 from pytest_llmmem.models.sources import Source, parse_source, resolve
@@ -18,7 +19,8 @@ class Models:
     def __init__(self, sources: tuple[Source, ...]) -> None:
         self.sources = sources
         self._folders: dict[Source, Path] = {}
-        self._checkpoints: dict[Source, Checkpoint] = {}
+        self._checkpoints: dict[Source, Checkpoint | LlmmemError] = {}
+        """One that cannot be read is asked for by each test, and read once."""
 
     @classmethod
     def of(cls, settings: Settings, base: Path) -> "Models":
@@ -38,8 +40,14 @@ class Models:
     def checkpoint(self, source: Source) -> Checkpoint:
         """What the headers say. Raises ``CheckpointError`` or ``SourceError``."""
         if source not in self._checkpoints:
-            self._checkpoints[source] = read_checkpoint(self.folder(source), source=source.text)
-        return self._checkpoints[source]
+            try:
+                self._checkpoints[source] = read_checkpoint(self.folder(source), source=source.text)
+            except LlmmemError as error:
+                self._checkpoints[source] = error
+        found = self._checkpoints[source]
+        if isinstance(found, LlmmemError):
+            raise found.with_traceback(None)
+        return found
 
     def checkpoint_of(self, item: pytest.Item) -> Checkpoint | None:
         """The checkpoint that a test is parametrised with; ``None`` without one. Raises as ``checkpoint`` does."""

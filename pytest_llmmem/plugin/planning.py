@@ -12,6 +12,7 @@ from pytest_llmmem.core.budgets import Budget, Limit, terms_of
 from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError, SettingError
 from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.core.plan import LoadPlan
+from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin.loads import find_strategy, load_of
@@ -174,7 +175,7 @@ def _resolve(
             )
             raise ValueError(msg)
         if checkpoint.missing:
-            msg = f"{limit.text!r} is in terms of a checkpoint that lacks {', '.join(checkpoint.missing)}: fetch it"
+            msg = f"{limit.text!r} is in terms of a checkpoint that lacks {some_of(checkpoint.missing)}: fetch it"
             raise ValueError(msg)
         terms |= terms_of(
             weights=checkpoint.weights_bytes,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_llmmem.models.conversions import Quantisation, convert, is_linear
+from pytest_llmmem.models.conversions import Kind, Quantisation, convert, is_linear
 from pytest_llmmem.models.tensors import tensor
 
 
@@ -41,7 +41,7 @@ def test_linear_weights_are_told_by_name_and_shape(name: str, shape: tuple[int, 
 def test_a_quantised_weight_is_first_cast_where_the_dtype_is_another(
     dtype: str, quantisation: Quantisation, made: int, work: int
 ) -> None:
-    weight = tensor("model.layers.0.up.weight", "bfloat16", (64, 100))
+    weight = Kind.of(tensor("model.layers.0.up.weight", "bfloat16", (64, 100)))
 
     conversion = convert(weight, dtype, quantisation=quantisation, stacks_experts=True)
 
@@ -49,6 +49,6 @@ def test_a_quantised_weight_is_first_cast_where_the_dtype_is_another(
 
 
 def test_integers_are_never_cast() -> None:
-    positions = tensor("embeddings.position_ids", "int64", (1, 512))
+    positions = Kind.of(tensor("embeddings.position_ids", "int64", (1, 512)))
 
     assert convert(positions, "float32", quantisation=None, stacks_experts=True).is_mapped

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.models import safetensors_file
 from pytest_llmmem.models.checkpoint import Checkpoint, Shard, read_checkpoint
-from pytest_llmmem.models.conversions import convert, stacking_bytes
+from pytest_llmmem.models.conversions import Kind, convert_shard, stacking_bytes
 from pytest_llmmem.models.estimate import LOADS, estimate
 from pytest_llmmem.models.presets import PRESETS
 from pytest_llmmem.models.synthetic import SyntheticSpec, write_synthetic
@@ -301,7 +302,9 @@ def test_every_strategy_but_the_distributed_one_can_be_estimated() -> None:
 def test_experts_are_stacked_beside_a_copy_of_gate_and_up(tmp_path: Path, dtype: str, thirds: int) -> None:
     tensors = mixture(tmp_path).tensors
 
-    stacking = stacking_bytes(convert(each, dtype, quantisation=None, stacks_experts=True) for each in tensors)
+    stacking = stacking_bytes(
+        [convert_shard(Counter(map(Kind.of, tensors)), dtype, quantisation=None, stacks_experts=True)]
+    )
 
     one_layer = 8 * 3 * 2304 * 768 * 2
     assert stacking == thirds * one_layer // 3

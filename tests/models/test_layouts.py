@@ -72,3 +72,36 @@ def test_a_layout_is_what_transformers_would_save(config: dict[str, Any]) -> Non
 )
 def test_a_config_that_leaves_a_size_open_is_left_to_transformers(config: dict[str, Any]) -> None:
     assert layout(config) is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_hidden_layers", -1),
+        ("num_hidden_layers", 2.0),
+        ("num_hidden_layers", True),
+        ("num_hidden_layers", None),
+        ("hidden_size", "x" * 10**6),
+        ("hidden_size", [0] * 100),
+        ("vocab_size", 10**30),
+        ("head_dim", {"a": 1}),
+        ("num_key_value_heads", float("nan")),
+    ],
+)
+def test_what_is_no_size_is_refused_by_its_name(key: str, value: object) -> None:
+    with pytest.raises(ValueError, match=rf"^'{key}' is .*, and not a whole number from 0 on$") as error:
+        layout(SMALL | {"architectures": ["LlamaForCausalLM"], key: value})
+
+    assert len(str(error.value)) < 200
+
+
+def test_endless_layers_are_refused() -> None:
+    with pytest.raises(ValueError, match="a model of more than 180,000 tensors"):
+        layout(SMALL | {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 10**15})
+
+
+def test_a_model_without_heads_is_described() -> None:
+    shapes = layout(SMALL | {"architectures": ["LlamaForCausalLM"], "num_attention_heads": 0})
+
+    assert shapes is not None
+    assert shapes["model.layers.0.self_attn.q_proj.weight"] == (0, 32)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.models.checkpoint import read_checkpoint
 from pytest_llmmem.models.request import LoadRequest, installed
 from tests.conftest import needs
 from tests.models.loading import LLAMA, load, outputs, request, written
@@ -46,6 +47,41 @@ def test_an_architecture_that_is_not_there_is_named(tmp_path: Path) -> None:
         match=r"--llm-model=synthetic:made: config\.json names MadeUpForCausalLM, and transformers \d.* has no such class",
     ):
         load(asked)
+
+
+@pytest.mark.parametrize("name", ["pipeline", "logging", "__version__", "__dict__"])
+def test_what_is_no_class_is_not_taken_for_one(tmp_path: Path, name: str) -> None:
+    asked = with_config(tmp_path, architectures=[name])
+
+    with pytest.raises(CheckpointError, match=f"config.json names {name}, and transformers .* has no such class"):
+        load(asked)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"architectures": 7}, {"architectures": [7]}, {"auto_map": 7}, {"auto_map": {"AutoModel": 7}}]
+)
+def test_a_config_that_names_no_class_in_the_way_of_configs_names_none(tmp_path: Path, changes: dict[str, Any]) -> None:
+    asked = with_config(tmp_path, **({"architectures": None} | changes))
+
+    assert asked.model_class.__name__ == "AutoModel"
+
+
+@pytest.mark.parametrize("name", ["default", "naive", "sharded", "empty"])
+def test_weights_outside_of_the_folder_are_not_loaded(tmp_path: Path, name: str) -> None:
+    checkpoint = written(tmp_path, LLAMA)
+    assert checkpoint.index is not None
+    index = json.loads(checkpoint.index.read_text())
+    (tmp_path / "outside.safetensors").write_bytes(checkpoint.shards[0].path.read_bytes())
+    first = checkpoint.shards[0].path.name
+    moved = {
+        tensor: "../outside.safetensors" if file == first else file for tensor, file in index["weight_map"].items()
+    }
+    checkpoint.index.write_text(json.dumps(index | {"weight_map": moved}))
+
+    with pytest.raises(
+        CheckpointError, match=r"the index names \.\./outside\.safetensors, which is no file of the checkpoint"
+    ):
+        load(request(read_checkpoint(checkpoint.path, source="synthetic:made"), tmp_path), name)
 
 
 def test_without_transformers_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

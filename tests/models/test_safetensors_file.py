@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pytest_llmmem.core.errors import CheckpointError
-from pytest_llmmem.models.safetensors_file import read_header, write_holes
+from pytest_llmmem.models.safetensors_file import Header, read_header, write_holes
 from pytest_llmmem.models.tensors import DTYPES, Tensor, tensor
 
 SHAPES = st.lists(st.integers(0, 9), max_size=3).map(lambda sizes: (*sizes, 2))
@@ -120,3 +121,90 @@ def test_a_header_that_does_not_fit_is_refused_with_the_reason(tmp_path: Path, h
 
     with pytest.raises(CheckpointError, match=why):
         read_header(path)
+
+
+ODD = st.sampled_from(
+    [
+        -1,
+        0,
+        1,
+        2,
+        3,
+        8,
+        2**32,
+        2**63,
+        2**64,
+        True,
+        1.0,
+        float("nan"),
+        float("inf"),
+        "2",
+        None,
+        [],
+        [2],
+        {},
+        "F32",
+        "F4",
+        "U8",
+    ]
+)
+ENTRIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "dtype": st.sampled_from(["F32", "F4", "U8", "BOOL", "F3"]) | ODD,
+        "shape": st.lists(st.integers(0, 3), max_size=3) | st.lists(ODD, max_size=3) | ODD,
+        "data_offsets": st.sampled_from([[0, 0], [0, 4], [0, 8], [8, 16]]) | st.lists(ODD, max_size=3) | ODD,
+        "more": ODD,
+    },
+)
+HEADERS = st.dictionaries(
+    st.text(st.characters(exclude_categories=()), max_size=3) | st.just("__metadata__"), ENTRIES | ODD, max_size=3
+)
+
+
+@settings(derandomize=True, max_examples=1000)
+@given(HEADERS, st.integers(0, 16), st.booleans())
+@example({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": {"b": "c"}}, 8, False)
+@example({"a": {"dtype": "F4", "shape": [3], "data_offsets": [0, 2]}}, 2, False)
+@example({"\ud800": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}, 1, True)
+@example({"__metadata__": {"a": 1}}, 0, False)
+@example({"a": {"dtype": "U8", "shape": [2**63, 0], "data_offsets": [0, 0]}}, 0, False)
+def test_what_is_accepted_the_library_accepts_with_the_same_tensors(
+    tmp_path_factory: pytest.TempPathFactory, header: dict[str, Any], data_bytes: int, ascii_: bool
+) -> None:
+    safetensors = pytest.importorskip("safetensors")
+    text = json.dumps(header, ensure_ascii=ascii_).encode("utf-8", "surrogatepass")
+    path = file_of(tmp_path_factory.getbasetemp() / "random.safetensors", text, data=bytes(data_bytes))
+
+    ours = answer(path)
+
+    if isinstance(ours, str):
+        assert ours.isprintable()
+    elif ours.found_bytes == ours.file_bytes:
+        theirs = {
+            (name, each["dtype"], tuple(each["shape"])) for name, each in safetensors.deserialize(path.read_bytes())
+        }
+        assert theirs == {(each.name, DTYPES[each.dtype].code, each.shape) for each in ours.tensors}
+
+
+@settings(derandomize=True, max_examples=300)
+@given(st.binary(max_size=40), st.integers(0, 300), st.integers(0, 8))
+def test_a_file_that_was_changed_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, new: bytes, at: int, left_out: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "changed.safetensors"
+    write_holes(path, [tensor("a", "float32", (2, 3)), tensor("b", "int8", (5,))])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:at] + new + whole[at + left_out :])
+
+    ours = answer(path)
+
+    assert not isinstance(ours, str) or ours.isprintable()
+
+
+def answer(path: Path) -> Header | str:
+    """The header, or why it is refused; nothing else is ever raised."""
+    try:
+        return read_header(path)
+    except CheckpointError as error:
+        return str(error)

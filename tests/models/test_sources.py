@@ -1,6 +1,7 @@
 """What ``--llm-model`` accepts, and what it becomes on disk."""
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def test_a_config_is_found_by_its_own_name_or_its_folder(tmp_path: Path, name: s
         ("tiny-llama?colour=red", "'colour' is no option of a synthetic checkpoint"),
         ("tiny-llama?format=bin&dtype=float8_e5m2", "a .bin file of float8_e5m2 cannot be made"),
         ("broken.json", "is not JSON"),
-        ("list.json", "has no 'model_type'"),
+        ("list.json", "holds a JSON list instead of an object"),
         ("quantised.json", "is of a quantised model"),
     ],
 )
@@ -149,6 +150,36 @@ def test_a_synthetic_source_that_cannot_be_made_is_refused_with_the_reason(tmp_p
 
     assert str(error.value).startswith(f"--llm-model=synthetic:{text}: ")
     assert why in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        ('{"model_type": 7}', "'model_type' is 7, and not a name"),
+        ('{"model_type": "llama", "architectures": 7}', "'architectures' is 7, and not a list of names of classes"),
+        ('{"model_type": "llama", "torch_dtype": "%s"}' % ("x" * 10**6), "is not known: write one of"),
+        ("[" * 100_000, "more than 64 objects and arrays in each other"),
+        ("\x1b[2J", "is not JSON"),
+    ],
+    ids=["type", "architectures", "dtype", "nested", "escape"],
+)
+def test_a_config_that_means_harm_is_refused_in_a_sentence(tmp_path: Path, config: str, why: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+
+    with pytest.raises(SourceError, match=why) as error:
+        parse_source("synthetic:config.json", base=tmp_path)
+
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+@pytest.mark.parametrize("text", ["synthetic:config.json", "synthetic:."])
+def test_a_pipe_is_not_read_for_a_config(tmp_path: Path, text: str) -> None:
+    os.mkfifo(tmp_path / "config.json")
+
+    with pytest.raises(SourceError, match="there is no preset"):
+        parse_source(text, base=tmp_path)
 
 
 def test_a_synthetic_checkpoint_is_made_once_even_when_several_ask(tmp_path: Path) -> None:

@@ -99,6 +99,50 @@ def test_a_config_that_transformers_does_not_know_is_refused(tmp_path: Path) -> 
         write_synthetic(spec, tmp_path / "made")
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"hidden_size": "wide"}, "'hidden_size' is 'wide', and not a whole number"),
+        ({"num_hidden_layers": 10**9}, "a model of more than 180,000 tensors"),
+        ({"vocab_size": 2**62}, "would have more than 9223372036854775807 bytes"),
+    ],
+)
+def test_a_config_that_no_model_can_have_is_refused(tmp_path: Path, changes: dict[str, Any], why: str) -> None:
+    spec = replace(spec_of("tiny-llama"), config_json=json.dumps(PRESETS["tiny-llama"].config | changes))
+
+    with pytest.raises(
+        SourceError, match=rf"^synthetic:tiny-llama: no model has such a config \(.*{why}.*\): name the config"
+    ):
+        write_synthetic(spec, tmp_path / "made")
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["pipeline", "no_such", "LlamaConfig", "__dict__"])
+def test_an_architecture_that_is_no_model_is_not_called(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("transformers")
+    spec = replace(spec_of("tiny-llama"), config_json=json.dumps({"model_type": "llama", "architectures": [name]}))
+
+    with pytest.raises(SourceError, match=f"{name} is no model of transformers"):
+        write_synthetic(spec, tmp_path / "made")
+
+
+def test_attention_that_is_fetched_from_the_hub_is_not_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    config = {"model_type": "llama", "attn_implementation": "org/kernel", "num_hidden_layers": 1, "hidden_size": 8}
+    spec = replace(spec_of("tiny-llama"), config_json=json.dumps(config | {"num_attention_heads": 2}))
+
+    assert written(spec, tmp_path / "made").parameters > 0
+
+
+def test_a_model_that_takes_too_long_to_build_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_llmmem.models.synthetic._PATIENCE_S", 0.1)
+    spec = replace(spec_of("tiny-llama"), config_json='{"model_type": "llama"}')
+
+    with pytest.raises(SourceError, match=r"builds no model from this config \(it takes longer than 0\.1 s\)"):
+        write_synthetic(spec, tmp_path / "made")
+
+
 def loaded(folder: Path, auto: str) -> tuple[Any, dict[str, Any]]:
     transformers = pytest.importorskip("transformers")
     model, info = getattr(transformers, auto).from_pretrained(folder, output_loading_info=True)

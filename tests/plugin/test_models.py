@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem import checks
+from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.safetensors_file import write_holes
 from pytest_llmmem.models.sources import parse_source
 from pytest_llmmem.models.synthetic import SyntheticSpec, write_synthetic
 from pytest_llmmem.models.tensors import tensor
+from pytest_llmmem.plugin.models import Models
 from pytest_llmmem.plugin.options import CHECKS
 from tests.conftest import Run, needs
+from tests.models.hostile import LIGHT
 
 pytestmark = needs("torch", "transformers")
 
@@ -28,6 +31,46 @@ def test_each_test_runs_once_per_model_with_a_readable_id(run: Callable[..., Run
 
     ran.result.assert_outcomes(passed=2)
     ran.result.stdout.fnmatch_lines(["*::test_it[[]tiny-llama[]] PASSED*", "*::test_it[[]tiny-neox[]] PASSED*"])
+
+
+@pytest.mark.parametrize(
+    "kind", ["pipe for weights", "deep key", "nested config", "parent folder", "escapes for a file"]
+)
+def test_a_hostile_checkpoint_fails_the_tests_that_need_it_in_a_sentence(
+    run: Callable[..., Run], tmp_path: Path, kind: str
+) -> None:
+    (hostile,) = [each for each in LIGHT if each.name == kind]
+    folder = tmp_path / "hostile"
+    folder.mkdir()
+    hostile.make(folder)
+
+    ran = run(
+        """
+        import pytest
+        def test_other(): pass
+        @pytest.mark.max_ram("2 * weights")
+        def test_limit(model_checkpoint): pass
+        def test_load(loaded_model): pass
+        """,
+        f"--llm-model={folder}",
+    )
+
+    ran.result.assert_outcomes(passed=1, failed=1, errors=1)
+    assert "INTERNALERROR" not in ran.text
+    assert ran.text.replace("\n", "").replace("\t", "").isprintable()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").touch()
+    source = parse_source(str(tmp_path), base=tmp_path)
+    models = Models((source,))
+    with pytest.raises(CheckpointError, match="no weights"):
+        models.checkpoint(source)
+
+    write_holes(tmp_path / "model.safetensors", [])
+
+    with pytest.raises(CheckpointError, match="no weights"):
+        models.checkpoint(source)
 
 
 def test_without_a_model_the_test_is_skipped_with_the_reason(run: Callable[..., Run]) -> None:
