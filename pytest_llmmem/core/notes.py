@@ -5,7 +5,7 @@ from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.sizes import format_beside, format_size
 
 _MOST: Final = 0.5
 """Of the weights: when more than that never became resident, the budget has judged a load that is still to be paid."""
@@ -27,8 +27,15 @@ def lazy_load_notes(
             f"{unseen} were mapped and never resident: a forward pass or loaded_model.touch() makes max_ram see them",
         )
     return tuple(
-        f"held because mapped files do not count: they took {format_size(peak.peak_file_bytes)}, the limit is "
-        f"{format_size(verdict.budget.limit_bytes)}; max_ram(..., count='resident') judges both"
+        _held_without_files(verdict, peak)
         for verdict in held
         if verdict.budget.count == "unreclaimable" and peak.peak_file_bytes > verdict.budget.limit_bytes
+    )
+
+
+def _held_without_files(verdict: Verdict, peak: Peak) -> str:
+    limit, files, _ = format_beside(verdict.budget.limit_bytes, peak.peak_file_bytes, verdict.budget.limit.unit)
+    return (
+        f"held because mapped files do not count: they took {files}, the limit is {limit}; "
+        "max_ram(..., count='resident') judges both"
     )

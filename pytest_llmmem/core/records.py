@@ -170,6 +170,8 @@ class BudgetRecord:
     count: str = "unreclaimable"
     device: str | None = None
     """Of ``max_vram``: ``"cuda:0"``."""
+    sentence: str = ""
+    """Limit, use and difference in words; empty in a report that is older than this key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ def record_of(
                 name=verdict.budget.name,
                 count=verdict.budget.count,
                 device=verdict.budget.device,
+                sentence=verdict.sentence(),
             )
             for verdict in measured.verdicts
         ),
@@ -150,6 +151,7 @@ def attach(reports: Sequence[pytest.TestReport], record: TestRecord) -> None:
             ("llm_peak_ram_bytes", record.ram.peak_bytes),
             ("llm_peak_resident_bytes", record.ram.peak_resident_bytes),
         ]
+    properties += [("llm_breach", budget.sentence) for budget in record.budgets if not budget.held]
     for report in reports:
         report.user_properties = [*report.user_properties, *properties]
     if reports:

@@ -16,6 +16,7 @@ from pytest_llmmem.reports.digest import (
     headline,
     limit_words,
     reasons,
+    share_words,
     state,
     tightest,
     unit_beside,
@@ -62,8 +63,8 @@ def _cells(test: TestRecord) -> tuple[str, ...]:
 
 
 def _share(budget: BudgetRecord) -> str:
-    share = f"{budget.actual_bytes / budget.limit_bytes:.0%}" if budget.limit_bytes else ""
-    return share if budget.held else f"**{share}**"
+    share = share_words(budget)
+    return f"**{share}**" if share and not budget.held else share
 
 
 def account(test: TestRecord) -> str:

@@ -146,8 +146,8 @@ function peaks({ ram, unit, disk_written_bytes, run_peaks_bytes }) {
 function budgets(test) {
   const line = (budget) => [
     withSmall(budgetName(budget), budget.limit),
-    formatSize(budget.limit_bytes, test.unit),
-    withSmall(formatSize(budget.actual_bytes, test.unit), budget.count === "device" ? "by the driver" : budget.count, "td"),
+    budget.limit_shown,
+    withSmall(budget.used_shown, budget.count === "device" ? "by the driver" : budget.count, "td"),
     el("td", { className: budget.held ? "" : "bad" }, budget.held ? "held" : "broken"),
   ];
   return block("Budgets", ["", "limit", "used", ""], test.budgets.map(line));
