@@ -151,7 +151,7 @@ def _load(
         with _failing_plainly():
             loaded = load(config, checkpoint, chosen, lambda: memory_window(None, name="load"), folder)
         if voice is not None:
-            voice.say(loaded_message(loaded, _hints(chosen)))
+            voice.say(loaded_message(loaded, _hints(loaded)))
         yield loaded
         if voice is not None:
             voice.say(StillMapped(loaded.mapped_nbytes))
@@ -167,13 +167,13 @@ def _failing_plainly() -> Generator[None]:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
-def _hints(chosen: Load) -> tuple[str, ...]:
-    """Arguments of the test that do nothing in the installed transformers."""
+def _hints(loaded: "LoadedModel") -> tuple[str, ...]:
+    """Arguments of the load that do nothing in the installed transformers."""
     from importlib.metadata import version
 
     from pytest_llmmem.models.arguments import noop_arguments
 
-    return noop_arguments(chosen.options, os.environ, transformers=version("transformers"))
+    return noop_arguments(loaded.passed, os.environ, transformers=version("transformers"))
 
 
 Window = Callable[..., Spending]

@@ -9,6 +9,8 @@ class HostMemory:
 
     total_bytes: int
     available_bytes: int
+    machine_available_bytes: int
+    """Of the host, whatever the container's limit: what psutil, and so accelerate, calls available."""
     limited_by: str
     """``"host"``, or the control group whose limit is nearer."""
 
