@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.measured import Phase
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.sizes import format_beside, format_size
 
@@ -38,4 +39,14 @@ def _held_without_files(verdict: Verdict, peak: Peak) -> str:
     return (
         f"held because mapped files do not count: they took {files}, the limit is {limit}; "
         "max_ram(..., count='resident') judges both"
+    )
+
+
+def setup_again_note(after: str, phases: Sequence[Phase]) -> str:
+    """Why a setup counts for no budget: ``after`` is the test in which the worker ended that had set up the same."""
+    used_bytes = next((phase.peak.peak_bytes for phase in phases if phase.name == "setup"), None)
+    used = "" if used_bytes is None else f" used {format_size(used_bytes)} and"
+    return (
+        f"its setup{used} counts for no budget: the worker that its group shares ended in {after}, "
+        "and what it had set up was set up again"
     )

@@ -220,6 +220,10 @@ class TestRecord:
     """Python frames at the breach or at death, the user's own first."""
     stack_at: str | None = None
     """``"the crossing"`` or ``"the end"``; ``None`` without a stack."""
+    stack_own: int = 0
+    """How many of its frames are the user's own."""
+    stack_cut: int | None = 0
+    """How many frames are missing between its ends; ``None`` where the outer end is missing, as long as it may be."""
     notes: tuple[str, ...] = ()
     diagnosis: DiagnosisRecord | None = None
     timeline: TimelineRecord | None = None

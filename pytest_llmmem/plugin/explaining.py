@@ -51,7 +51,7 @@ def _symptom(measured: Measured, ending: Ending, hearing: Hearing, checkpoint: C
         ending=ending,
         error_type=raised.type if raised else None,
         error_text=raised.text if raised else "",
-        stack=(raised and raised.stack) or measured.stack,
+        stack=(raised and raised.stack) or measured.stack.frames,
         place=measured.place,
         checkpoint=_facts_of(checkpoint) if checkpoint else None,
         load=_load_facts(measured, hearing.loaded, load_of(hearing.item), host),

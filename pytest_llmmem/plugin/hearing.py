@@ -52,6 +52,11 @@ class Hearing:
     def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
         self.progress_line.update(pid, seconds, growth_bytes + reading.file_bytes)
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether its setup has passed."""
+        return any(data["when"] == "setup" and data["outcome"] == "passed" for data in self._data)
+
     def reports(self) -> list[pytest.TestReport]:
         config = self.item.config
         return [config.hook.pytest_report_from_serializable(config=config, data=data) for data in self._data]

@@ -6,6 +6,7 @@ from typing import Final
 
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, VramRecord
 from pytest_llmmem.core.sizes import format_size, unit_of
+from pytest_llmmem.core.stacks import stack_heading
 
 FAILURES: Final = frozenset({"failed", "error"})
 """Outcomes that fail the session."""
@@ -68,6 +69,11 @@ def circumstances(environment: Mapping[str, str | int | float | None]) -> list[t
         for name, value in environment.items()
         if value is not None
     ]
+
+
+def stack_words(test: TestRecord) -> str:
+    """``"Stack at the crossing, yours first"``, and what of it is missing; empty without one."""
+    return f"Stack {stack_heading(test.stack_at or 'the end', test.stack_cut)}" if test.stack else ""
 
 
 def _shown(name: str, value: str | float) -> str:

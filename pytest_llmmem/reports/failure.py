@@ -9,7 +9,7 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import VramRecord
 from pytest_llmmem.core.sizes import format_beside, format_size
-from pytest_llmmem.core.stacks import users_first
+from pytest_llmmem.core.stacks import Stack, elided, stack_heading
 from pytest_llmmem.reports.digest import pinned_words, vram_words
 
 _FRAMES: Final = 8
@@ -87,14 +87,17 @@ def details(measured: Measured, *, root: str) -> str:
         )
     if measured.place:
         lines.append(f"place     {measured.place}")
-    frames = users_first(measured.stack)
-    if frames:
-        lines.append(f"stack     at {measured.stack_at}, yours first")
-        lines += [f"  {frame.shown(root)}" for frame in frames[:_FRAMES]]
-        if len(frames) > _FRAMES:
-            lines.append(f"  and {len(frames) - _FRAMES} more")
+    lines += stack_lines(measured.stack, root=root)
     lines += [f"note      {note}" for note in measured.notes]
     return "\n".join(lines)
+
+
+def stack_lines(stack: Stack, *, root: str) -> list[str]:
+    """A stack as a part of such a section; nothing where there is none."""
+    if not stack.frames:
+        return []
+    frames = elided([frame.shown(root) for frame in stack.users_first], len(stack.users), most=_FRAMES)
+    return [f"stack     {stack_heading(stack.at, stack.cut)}", *(f"  {frame}" for frame in frames)]
 
 
 def _is_uncertain(verdict: Verdict, measured: Measured) -> bool:

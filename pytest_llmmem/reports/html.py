@@ -20,11 +20,13 @@ from typing import Any, Final
 
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, TimelineRecord
 from pytest_llmmem.core.sizes import UNITS, format_beside, unit_of
+from pytest_llmmem.core.stacks import elided
 from pytest_llmmem.reports.digest import (
     circumstances,
     headline,
     reasons,
     share_words,
+    stack_words,
     state,
     tightest,
     unit_beside,
@@ -32,6 +34,7 @@ from pytest_llmmem.reports.digest import (
 )
 
 _ASSETS: Final = Path(__file__).parent / "assets"
+_FRAMES: Final = 40
 _FINEST_S: Final = 1e-4
 _FINEST_BYTES: Final = 1024
 _LARGEST: Final = 2**30
@@ -69,6 +72,8 @@ def _test(test: TestRecord) -> dict[str, Any]:
         "budgets": [each | _shown(budget) for each, budget in zip(plain["budgets"], test.budgets, strict=True)],
         "state": state(test),
         "reasons": reasons(test),
+        "stack": elided(test.stack, test.stack_own, most=_FRAMES),
+        "stack_words": stack_words(test),
         "tightest": test.budgets.index(worst) if worst else None,
         "unit": unit_beside(worst),
         "timeline": _packed(test.timeline) if test.timeline and len(test.timeline.seconds) > 1 else None,

@@ -3,19 +3,22 @@
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import os
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.reduction import send_handle
+from types import FrameType
 from typing import Any, Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.core.stacks import rest_of_stack
 from pytest_llmmem.probes import torch_memory
-from pytest_llmmem.workers.handle import FATAL_DUMP, HOLD, LIVE_DUMP
+from pytest_llmmem.workers.handle import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
 from pytest_llmmem.workers.wire import (
     Accepted,
     Boundary,
@@ -163,12 +166,15 @@ def arm_dumps(fault_file: int) -> None:
     never would in time. So the main thread blocks it and a thread that does nothing but wait is there to receive it.
 
     The live one runs on the main thread and writes that stack alone. Walking the stacks of threads that start and end
-    meanwhile reads freed memory, and the test is to go on.
+    meanwhile reads freed memory, and the test is to go on. Where the stack is deeper than faulthandler writes, a third
+    signal's handler, in Python, writes its outer end when the interpreter comes to it.
     """
     if sys.platform == "win32":
         return
     faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=False, chain=False)
     signal.siginterrupt(LIVE_DUMP, False)
+    signal.signal(LIVE_REST, functools.partial(_write_rest, fault_file))
+    signal.siginterrupt(LIVE_REST, False)
     faulthandler.register(FATAL_DUMP, file=fault_file, all_threads=True, chain=True)
     libc = ctypes.CDLL(None)
     libc.signal(HOLD, ctypes.cast(libc.pause, ctypes.c_void_p))
@@ -176,6 +182,10 @@ def arm_dumps(fault_file: int) -> None:
     helper.start()
     # Python 3.12 warns of a fork with several threads; ours must not be the reason
     os.register_at_fork(before=helper.stop, after_in_parent=helper.start)
+
+
+def _write_rest(fault_file: int, _number: int, frame: FrameType | None) -> None:
+    os.write(fault_file, rest_of_stack(frame).encode(errors="backslashreplace"))
 
 
 class _Helper:

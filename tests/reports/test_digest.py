@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_llmmem.core.records import SessionRecord
+from pytest_llmmem.reports import github, markdown
 from pytest_llmmem.reports.digest import circumstances, headline, reasons, share_words, state, worst_first
 from tests.reports.records import sample
 from tests.reports.shapes import budget
@@ -19,6 +21,22 @@ def test_a_broken_budget_reads_as_the_failure_did() -> None:
 @pytest.mark.parametrize(("used", "share"), [(99.8, "100%"), (100, "100%"), (100.1, "101%"), (12.4, "12%")])
 def test_only_a_broken_budget_was_used_by_more_than_all_of_it(used: float, share: str) -> None:
     assert share_words(budget("100MB", 100, used)) == share
+
+
+def test_a_deep_stack_is_shown_with_both_of_its_ends_and_with_what_is_missing() -> None:
+    deep = tuple(f"deep.py:{line} in deeper" for line in range(150))
+    test = replace(
+        sample().tests[1],
+        stack=(*deep, "test_x.py:9 in test_x", "torch/nn.py:1 in forward"),
+        stack_own=151,
+        stack_cut=57,
+    )
+    session = SessionRecord(environment={}, tests=(test,))
+
+    for page in (markdown.render(session), *github.annotations(session)):
+        assert "Stack at the crossing, yours first; 57 frames in the middle are cut:" in page
+        assert [deep[0] in page, deep[75] in page, "test_x.py:9 in test_x" in page] == [True, False, True]
+        assert "more of yours" in page
 
 
 def test_the_headline_counts_outcomes_and_unusual_endings() -> None:

@@ -44,13 +44,12 @@ function why(test) {
 function moments(test) {
   const marks = (test.timeline?.marks ?? []).filter((mark) => mark.kind !== "shard");
   if (!marks.length && !test.stack.length) return null;
-  const kinds = [...new Set(marks.map((mark) => mark.kind))];
   return el(
     "section",
     {},
     ...marks.map((mark) => el("p", { className: "bad moment" }, `${mark.kind} at ${mark.seconds.toFixed(2)} s: ${mark.text}`)),
     ...(test.stack.length
-      ? [el("h3", {}, `Stack at the ${kinds.join(" or ") || "end"}, yours first`), el("pre", { tabIndex: 0 }, test.stack.join("\n"))]
+      ? [el("h3", {}, test.stack_words), el("pre", { tabIndex: 0 }, test.stack.join("\n"))]
       : []),
   );
 }
