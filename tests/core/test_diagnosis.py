@@ -1,5 +1,8 @@
 """Known failures are recognised by what is known of them, and nothing is concluded from what is not."""
 
+import ast
+import dataclasses
+import inspect
 import re
 from pathlib import Path
 from typing import get_args
@@ -53,6 +56,16 @@ def test_every_option_that_is_advised_is_there() -> None:
     advice = PAGE + str(TABLE)
 
     assert set(re.findall(r"--llm-[a-z-]*[a-z]", advice)) <= {option.flag for option in OPTIONS}
+
+
+def test_every_fact_that_a_row_may_ask_for_is_set_by_the_plugin() -> None:
+    from pytest_llmmem.plugin import explaining
+
+    calls = ast.walk(ast.parse(inspect.getsource(explaining)))
+    set_there = {node.arg for node in calls if isinstance(node, ast.keyword)}
+
+    for facts in (Symptom, LoadFacts, CheckpointFacts):
+        assert {field.name for field in dataclasses.fields(facts)} <= set_there
 
 
 # -- exceptions
