@@ -10,18 +10,18 @@ from pytest_llmmem.workers.handle import Worker
 
 @dataclass(slots=True)
 class Dumps:
-    """Has them written, and remembers where in the worker's file each begins."""
+    """Asks for stacks, and remembers where in the worker's file each begins."""
 
     worker: Worker
     breach: int | None = None
-    """Of the crossing of a budget; ``None`` without one."""
+    """The offset of the stack at which a budget was crossed; ``None`` when none was."""
     growth: int | None = None
-    """Of the moment in which the baseline's allowance was crossed."""
+    """The offset of the stack at which the baseline's allowance was crossed; ``None`` when it was not."""
     _death: int = 0
-    """Of what is written later."""
+    """The offset of what is written after the last crossing."""
 
     def take(self, crossing: Literal["breach", "growth"]) -> None:
-        """Have the stack of a crossing written; the test goes on."""
+        """Ask for the stack of a crossing; the test goes on."""
         begins = self.worker.traces.stacks_size()
         self.worker.dump_stacks()
         self._death = self.worker.traces.stacks_size()
@@ -31,11 +31,11 @@ class Dumps:
             self.growth = begins
 
     def take_last(self) -> None:
-        """Have a stack written while there is time: of both its ends, where that of a death has the innermost frames alone."""
-        self.worker.dump_stacks()
+        """Ask for both ends of the stack before the worker is ended: a dump at death has the innermost frames alone."""
+        self.worker.dump_stacks(both_ends=True)
 
     def of_ending(self, ending: Ending, *, finished: bool) -> Stack:
-        """Of the crossing, if that is why the test fails or was ended; else of its death, if that has left one."""
+        """The stack of the crossing, if the test fails or was ended for it; else the stack of its death, if there is one."""
         crossing = self._at(self.breach)
         if finished or (ending.kind == "over_budget" and crossing.frames):
             return crossing
@@ -43,8 +43,9 @@ class Dumps:
         return death if death.frames else crossing
 
     def of_growth(self) -> Stack:
+        """The stack at which the baseline's allowance was crossed."""
         return self._at(self.growth)
 
     def _at(self, begins: int | None) -> Stack:
-        """Also what came after its time: when the system call ended that the main thread was in."""
+        # read at the end of the test: a part may have come late, when a call in C returned
         return NO_STACK if begins is None else parse_stack(self.worker.traces.stacks_text(begins), at="the crossing")

@@ -35,9 +35,9 @@ class Measured:
     method: Literal["kernel", "sampled"]
     seconds: float
     stack: Stack = NO_STACK
-    """Of the crossing of a budget, or of death; without frames where there was neither, or no stack could be had."""
+    """The stack at the crossing of a budget, or at death; without frames when there is none."""
     growth_stack: Stack = NO_STACK
-    """Of the moment in which the job grew beyond what its baseline allows; without frames where it did not."""
+    """The stack at which the job grew beyond what its baseline allows; without frames when it did not."""
     output: tuple[str, str] = ("", "")
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()

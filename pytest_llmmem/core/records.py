@@ -221,9 +221,9 @@ class TestRecord:
     stack_at: str | None = None
     """``"the crossing"`` or ``"the end"``; ``None`` without a stack."""
     stack_own: int = 0
-    """How many of its frames are the user's own."""
+    """The number of its frames that are the user's own."""
     stack_cut: int | None = 0
-    """How many frames are missing between its ends; ``None`` where the outer end is missing, as long as it may be."""
+    """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
     notes: tuple[str, ...] = ()
     diagnosis: DiagnosisRecord | None = None
     timeline: TimelineRecord | None = None

@@ -96,6 +96,6 @@ def _fitting_unit(size_bytes: float) -> str:
 
 
 def _decimals(size_bytes: float, unit: str) -> int:
-    """How many decimals make three significant digits or so."""
+    """The number of decimals that makes three significant digits or so."""
     value = abs(size_bytes / UNITS[unit])
     return 0 if unit == "B" or value >= 100 else 1 if value >= 10 else 2

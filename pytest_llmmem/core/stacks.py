@@ -16,11 +16,10 @@ _MACHINERY: Final = re.compile(
     r"|-packages/pytest_\w+(/|\.py$)"
 )
 _DEPTH: Final = 100
-"""faulthandler writes so many frames of a thread, the innermost (``MAX_FRAME_DEPTH`` in CPython's ``traceback.c``)."""
-_CUT: Final = "  ..."
-"""What it writes in place of the others."""
+"""faulthandler writes so many frames of a thread, the innermost (``MAX_FRAME_DEPTH`` in CPython's ``traceback.c``). Python
+3.13 does not say that there are more."""
 _ALONE: Final = "Stack "
-"""How it begins a dump of one thread."""
+"""The beginning of its dump of one thread."""
 _REST: Final = re.compile(r"Outer end behind (\d+) frames ")
 _LIBRARY: Final = ("/site-packages/", "/dist-packages/", "/lib/python3", "\\lib\\")
 
@@ -67,7 +66,7 @@ class Stack:
     frames: tuple[Frame, ...] = ()
     """Innermost first."""
     cut: int | None = 0
-    """How many frames are missing between its ends; ``None``: the outer end is missing, and nobody knows how long it is."""
+    """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
     at: At = "the end"
 
     @property
@@ -84,7 +83,7 @@ NO_STACK: Final = Stack()
 
 
 def rest_of_stack(innermost: FrameType | None) -> str:
-    """What faulthandler's dump of this stack leaves out, for the end of that dump: the outer end, as much as that has."""
+    """The outer end of a stack, which faulthandler's dump leaves out, in the same form; it may have no frames."""
     frames = []
     while innermost is not None:
         frames.append((innermost.f_code, innermost.f_lineno))
@@ -95,9 +94,9 @@ def rest_of_stack(innermost: FrameType | None) -> str:
     return "\n".join((f"Outer end behind {missing} frames (most recent call first):", *lines, ""))
 
 
-def is_cut(dump: str) -> bool:
-    """Whether faulthandler has left out the outer end of a stack."""
-    return f"\n{_CUT}\n" in dump
+def has_both_ends(dump: str) -> bool:
+    """Whether an outer end was written, though it may have no frames."""
+    return any(section.missing is not None for section in _sections(dump))
 
 
 def parse_stack(dump: str, *, at: At = "the end") -> Stack:
@@ -109,13 +108,13 @@ def parse_stack(dump: str, *, at: At = "the end") -> Stack:
     sections = _sections(dump)
     alone = [section for section in sections if section.header.startswith(_ALONE)]
     threads = [section for section in sections if "hread 0x" in section.header]
-    rest = next((section for section in sections if _REST.match(section.header) and section.frames), None)
+    outer = next((section for section in sections if section.missing is not None and section.frames), None)
     chosen = next(iter(alone), None) if at == "the crossing" else _at_fault(threads) or next(reversed(alone), None)
     if chosen is None:
         return Stack(at=at)
     frames, cut = chosen.frames, None if chosen.is_cut else 0
-    if chosen.is_cut and rest is not None:
-        frames, cut = chosen.frames + rest.frames, _missing_before(rest)
+    if chosen.is_cut and outer is not None:
+        frames, cut = chosen.frames + outer.frames, outer.missing
     return Stack(frames=tuple(frame for frame in frames if not frame.is_machinery), cut=cut, at=at)
 
 
@@ -125,7 +124,17 @@ class _Section:
 
     header: str
     frames: list[Frame] = field(default_factory=list)
-    is_cut: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are more, beyond what faulthandler writes."""
+        return len(self.frames) >= _DEPTH
+
+    @property
+    def missing(self) -> int | None:
+        """The number of frames between an outer end and what faulthandler wrote; ``None`` for a thread."""
+        match = _REST.match(self.header)
+        return int(match[1]) if match else None
 
 
 def _sections(dump: str) -> list[_Section]:
@@ -135,8 +144,6 @@ def _sections(dump: str) -> list[_Section]:
             sections.append(_Section(line))
         elif sections and (match := _FRAME.match(line)):
             sections[-1].frames.append(Frame(match["file"], match["line"], match["function"]))
-        elif sections and line == _CUT:
-            sections[-1].is_cut = True
     return sections
 
 
@@ -144,12 +151,6 @@ def _at_fault(threads: Sequence[_Section]) -> _Section | None:
     current = next((thread for thread in reversed(threads) if thread.header.startswith("Current thread")), None)
     running = next((thread for thread in threads if any(frame.is_pytests for frame in thread.frames)), None)
     return current or running or next((thread for thread in reversed(threads) if thread.frames), None)
-
-
-def _missing_before(rest: _Section) -> int:
-    match = _REST.match(rest.header)
-    assert match is not None, "it was chosen by its header"
-    return int(match[1])
 
 
 def stack_heading(at: str, cut: int | None) -> str:

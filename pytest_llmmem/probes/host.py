@@ -10,7 +10,7 @@ class HostMemory:
     total_bytes: int
     available_bytes: int
     machine_available_bytes: int
-    """Of the host, whatever the container's limit: what psutil, and so accelerate, calls available."""
+    """Free memory of the host, without the container's limit: psutil, and so accelerate, calls it available."""
     limited_by: str
     """``"host"``, or the control group whose limit is nearer."""
 

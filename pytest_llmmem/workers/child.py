@@ -166,8 +166,8 @@ def arm_dumps(fault_file: int) -> None:
     never would in time. So the main thread blocks it and a thread that does nothing but wait is there to receive it.
 
     The live one runs on the main thread and writes that stack alone. Walking the stacks of threads that start and end
-    meanwhile reads freed memory, and the test is to go on. Where the stack is deeper than faulthandler writes, a third
-    signal's handler, in Python, writes its outer end when the interpreter comes to it.
+    meanwhile reads freed memory, and the test is to go on. Where that stack is deeper than faulthandler writes, the handler
+    of a third signal writes its outer end: it is in Python, and runs when the interpreter comes to it.
     """
     if sys.platform == "win32":
         return

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
-from pytest_llmmem.core.stacks import is_cut
+from pytest_llmmem.core.stacks import has_both_ends
 from pytest_llmmem.probes import shared_once
 from pytest_llmmem.workers.traces import Traces
 from pytest_llmmem.workers.wire import Channel, Message, Ready, Run, Streams
@@ -27,7 +27,7 @@ LIVE_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 6
 """Dump the main thread's Python stack and go on."""
 
 LIVE_REST: Final = getattr(signal, "SIGRTMIN", 0) + 4
-"""Write the outer end of a stack that ``LIVE_DUMP`` has cut, as soon as Python runs, and go on."""
+"""Write the outer end of that stack, which ``LIVE_DUMP`` leaves out, as soon as Python runs, and go on."""
 
 HOLD: Final = getattr(signal, "SIGRTMIN", 0) + 5
 """Stand still: sent ahead of ``FATAL_DUMP``, which takes a millisecond in which memory grows by 10 MB and more."""
@@ -136,26 +136,22 @@ class Worker:
             return EOFError(str(error))
         return message  # type: ignore[no-any-return]  # what a connection yields has no type
 
-    def dump_stacks(self) -> None:
-        """Have the main thread's Python stack written, and go on; it may come late, and its outer end later still."""
+    def dump_stacks(self, *, both_ends: bool = False) -> None:
+        """Have the main thread's Python stack written, and go on; it may come late.
+
+        ``both_ends``: wait for its outer end too, which can only be written when Python runs.
+        """
         if not self.can_dump:
             return
-        before = self.traces.stacks_size()
-        deadline = time.monotonic() + _DUMP_GRACE_S
+        before = size = self.traces.stacks_size()
         self._signal_main_thread(LIVE_DUMP)
-        self._wait_for_more(before, deadline)
-        if is_cut(self.traces.stacks_text(before)):
-            inner = self.traces.stacks_size()
-            self._signal_main_thread(LIVE_REST)
-            self._wait_for_more(inner, deadline)
-
-    def _wait_for_more(self, before: int, deadline: float) -> None:
-        """Until more stacks than before were written, and no more come."""
-        size = before
+        self._signal_main_thread(LIVE_REST)
+        deadline = time.monotonic() + _DUMP_GRACE_S
         while time.monotonic() < deadline:
             time.sleep(0.001)
             size, previous = self.traces.stacks_size(), size
-            if size > before and size == previous:
+            is_whole = not both_ends or has_both_ends(self.traces.stacks_text(before))
+            if size > before and size == previous and is_whole:
                 break
 
     def ask_to_die(self) -> float:

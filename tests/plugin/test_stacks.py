@@ -18,7 +18,10 @@ DEEP = """
         if depth: return deeper(depth - 1, act)
         return act()
 
-    def grow(): return [b"x" * 1_000_000 for _ in range(80)]
+    def grow():
+        held = []
+        for _ in range(65): held.append(b"x" * 1_000_000)
+        time.sleep(0.5)
     def grow_on():
         held = []
         while True: held.append(b"x" * 1_000_000)
@@ -45,7 +48,7 @@ def test_a_deep_stack_keeps_the_innermost_frames_and_the_test(run: Callable[...,
     )
 
     for name, innermost, at in (
-        ("test_crosses", "<listcomp>", "the crossing"),
+        ("test_crosses", "grow", "the crossing"),
         ("test_is_stopped_at_twice", "grow_on", "the crossing"),
         ("test_times_out", "<lambda>", "the end"),
     ):

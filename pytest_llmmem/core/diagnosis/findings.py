@@ -14,7 +14,8 @@ _SAVED: Final = 0.25
 _COPY: Final = 0.9
 """Of the checkpoint: so much beside the loaded model is a second copy of it."""
 _UNEXPLAINED: Final = 0.25
-"""Of the checkpoint: less beside the model, and beside what the C library has kept of freed memory, says nothing of a copy."""
+"""A share of the checkpoint. If less than this is left of the peak, without the model and without what the C library kept of
+freed memory, then nothing shows that a copy was in use."""
 _TELLING_BYTES: Final = 200 * UNITS["MB"]
 """A smaller model is hidden by what its libraries take."""
 

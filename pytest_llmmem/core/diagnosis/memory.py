@@ -38,9 +38,9 @@ _SHARING: Final = (
     "multiprocessing/shared_memory.py",
     "multiprocessing/heap.py",
 )
-"""Where the stack is while memory is shared with another process."""
+"""Code that shares memory with another process."""
 _FULL_BYTES: Final = 2**20
-"""What a full ``/dev/shm`` may have left."""
+"""A ``/dev/shm`` with less free space than this is full."""
 
 
 def _dies_sharing(symptom: Symptom) -> Words | None:
@@ -89,7 +89,7 @@ ROWS: Final = (
         id="shared-memory-full",
         when=both(
             either(
-                raised("RuntimeError DistBackendError", r"</torch_\d+[^>]*>: No space left|out of shared memory"),
+                raised("RuntimeError DistBackendError", r"</torch_\d+[^>]*>: No space left|workers are out of shared memory"),
                 raised("OSError RuntimeError DistBackendError", r"/dev/shm/.*No space left|No space left.*/dev/shm/"),
                 raised("OSError", r"No space left on device", inside="multiprocessing/synchronize.py"),
                 raised("OSError", r"No space left on device", inside="multiprocessing/shared_memory.py"),

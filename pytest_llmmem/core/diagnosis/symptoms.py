@@ -32,7 +32,7 @@ class LoadFacts:
     peak_bytes: int | None = None
     """Unreclaimable growth while it loaded."""
     kept_bytes: int | None = None
-    """What the C library had kept of freed memory when it had loaded."""
+    """Freed memory that the C library kept when the load returned."""
     asked_bits: int | None = None
     """Of the quantisation asked for: 8 or 4; ``None`` without one."""
     bits_per_parameter: float | None = None
@@ -62,9 +62,9 @@ class Symptom:
     container_available_bytes: int | None = None
     """Left of the container's limit before the test; ``None`` when there is none, or it is unknown."""
     shm_total_bytes: int | None = None
-    """Of ``/dev/shm``."""
+    """The size of ``/dev/shm``."""
     shm_free_bytes: int | None = None
-    """Of ``/dev/shm``, after the test."""
+    """The free space in ``/dev/shm`` after the test."""
 
     @property
     def error_name(self) -> str | None:
