@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.sizes import format_beside, format_size
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.models.conversions import is_linear
 from pytest_llmmem.models.inspect import findings
@@ -156,10 +156,12 @@ def test_max_memory(loaded_model: LoadedModel) -> None:
         name = f"cuda:{device}" if isinstance(device, int) else str(device)
         held, cap = loaded_model.nbytes_on(name), loaded_model.max_memory.get(str(device))
         if cap is not None and held > cap:
-            pytest.fail(f"{name} holds {format_size(held)}, its max_memory is {format_size(cap)}", pytrace=False)
+            allowed, holds, _ = format_beside(cap, held)
+            pytest.fail(f"{name} holds {holds}, its max_memory is {allowed}", pytrace=False)
         if name == "cpu" and held > host.total_bytes:
+            there, planned, _ = format_beside(host.total_bytes, held)
             pytest.fail(
-                f"the plan puts {format_size(held)} on the processor, and {host.limited_by} has {format_size(host.total_bytes)}: "
+                f"the plan puts {planned} on the processor, and {host.limited_by} has {there}: "
                 "accelerate plans with the host's memory and does not see a container's limit: pass max_memory",
                 pytrace=False,
             )
@@ -205,9 +207,8 @@ def test_disk(load_anew: Callable[[], LoadedModel]) -> None:
     limit = loaded.nbytes_on("disk") + DISK_SLACK
     loaded.release()
     if after - before > limit:
-        pytest.fail(
-            f"the load wrote {format_size(after - before)} to disk: more than {format_size(limit)}", pytrace=False
-        )
+        allowed, wrote, _ = format_beside(limit, after - before)
+        pytest.fail(f"the load wrote {wrote} to disk: more than {allowed}", pytrace=False)
 
 
 def _linear_fraction(checkpoint: Checkpoint) -> float:
@@ -234,8 +235,9 @@ def _promise(loaded: LoadedModel) -> int:
 def _within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel, *, advice: str = "") -> None:
     if used > limit:
         peak = _peak(loaded)
+        allowed, needed, _ = format_beside(limit, used)
         pytest.fail(
-            f"{what} {format_size(used)}, more than {promise} ({format_size(limit)}): the model takes "
+            f"{what} {needed}, more than {promise} ({allowed}): the model takes "
             f"{format_size(loaded.nbytes)}, mapped files were {format_size(peak.peak_file_bytes)} at their peak{advice}",
             pytrace=False,
         )

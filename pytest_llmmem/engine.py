@@ -14,8 +14,8 @@ from pytest_llmmem.core.pace import Look, Pace
 from pytest_llmmem.core.places import describe_place
 from pytest_llmmem.core.plan import LoadPlan
 from pytest_llmmem.core.readings import Reading
-from pytest_llmmem.core.stacks import parse_stack
 from pytest_llmmem.core.timeline import Timeline
+from pytest_llmmem.dumps import Dumps
 from pytest_llmmem.family import Family
 from pytest_llmmem.ledger import Ledger
 from pytest_llmmem.probes.driver import Driver
@@ -68,7 +68,6 @@ class _Supervision:
     driver: Driver
     finished: bool = False
     stopped: StopReason | None = None
-    breach_dump: str = ""
     breached: bool = False
     intrusion: str = ""
     """What is wrong with what came over the worker's channel."""
@@ -80,6 +79,7 @@ class _Supervision:
     """Whether the worker waits there: what a driver says is of the moment in which it is asked."""
     _family: Family = field(init=False)
     _cards: Cards = field(init=False)
+    _dumps: Dumps = field(init=False)
     _shard: str | None = None
     _breach_place: str | None = None
     _strike_at: float = 0.0
@@ -90,9 +90,12 @@ class _Supervision:
     def __post_init__(self) -> None:
         self._pace = Pace(probes.INTERVAL_S, self._started)
         timeline = Timeline() if self.plan.draws_timeline else None
-        self._ledger = Ledger(self.plan.budgets, self.plan.resolve, timeline=timeline)
+        self._ledger = Ledger(
+            self.plan.budgets, self.plan.resolve, timeline=timeline, judges_setup=self.plan.judges_setup
+        )
         self._family = Family(self.worker)
         self._cards = Cards(self.driver, self.worker.pid)
+        self._dumps = Dumps(self.worker)
         self.looks_at_boundaries = not self.driver.why_none
         of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
         if of_memory:
@@ -215,7 +218,14 @@ class _Supervision:
             self._breach_place = self._where()
             verdicts = self._ledger.verdicts(at_least_bytes=0, unfinished=True)
             self._ledger.mark("breach", next(verdict.sentence() for verdict in verdicts if not verdict.held))
-            self.breach_dump = self.worker.dump_stacks()
+            self._dumps.take("breach")
+        elif self._dumps.growth is None and self._exceeds_baseline():
+            self._dumps.take("growth")
+
+    def _exceeds_baseline(self) -> bool:
+        allowed_bytes = self.plan.baseline_allows_bytes
+        whole = self._ledger.whole if self._ledger.judges_setup else None
+        return allowed_bytes is not None and whole is not None and whole.peak.peak_bytes > allowed_bytes
 
     def _timed_out(self) -> bool:
         return self.plan.timeout_s is not None and time.monotonic() - self._started > self.plan.timeout_s
@@ -223,6 +233,8 @@ class _Supervision:
     def _stop(self, reason: StopReason) -> None:
         self.stopped = reason
         self._pace.room(None, 0, time.monotonic())
+        if reason == "timed_out":
+            self._dumps.take_last()
         self._strike_at = time.monotonic() + self.worker.ask_to_die()
 
     def _where(self) -> str | None:
@@ -264,8 +276,6 @@ class _Supervision:
         vram = self._ledger.vram.peaks
         if ending.died and (vram or any(budget.kind == "max_vram" for budget in self.plan.budgets)):
             self.notes.append(_UNSEEN_VRAM)
-        # a dump may come after its time: when the system call ends that the main thread was in
-        dump = self.breach_dump or (self.worker.traces.stacks_text() if self.breached or not self.finished else "")
         return Measured(
             ending=ending,
             peak=self._ledger.whole.peak if self._ledger.whole else None,
@@ -273,8 +283,8 @@ class _Supervision:
             verdicts=self._ledger.verdicts(at_least_bytes=self.fence.killed_at_bytes(), unfinished=not self.finished),
             method="sampled" if self._family.seen else probes.METHOD,
             seconds=time.monotonic() - self._started,
-            stack=parse_stack(dump),
-            stack_at="the crossing" if self.breach_dump or (self.breached and self.finished) else "the end",
+            stack=self._dumps.of_ending(ending, finished=self.finished),
+            growth_stack=self._dumps.of_growth(),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=tuple(self.notes),
             vram=vram,

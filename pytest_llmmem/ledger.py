@@ -37,6 +37,8 @@ class Ledger:
     """The phase that is running."""
     timeline: Timeline | None = None
     """``None`` when nobody will look at it."""
+    judges_setup: bool = True
+    """``False``: the whole, and all that is judged, begins anew with the call."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
     _driver: tuple[DriverReading, ...] = ()
@@ -70,9 +72,23 @@ class Ledger:
         ]
         answers = closed if boundary.wants_peak else []
         for opening in boundary.opens:
+            if opening.name == "call" and not self.judges_setup:
+                self._begin_anew(boundary, family, now)
             self._opened.append(_Opened(now, VramWindow.opened(boundary.vram, self._driver)))
             answers += self._open(opening, boundary.reading, family)
         return answers
+
+    def _begin_anew(self, boundary: Boundary, family: Tree, now: float) -> None:
+        """Forget what the setup used; its phase, which has ended, keeps it."""
+        assert self.whole is not None, "a call follows a setup"
+        self.judges_setup = True
+        self.whole = self.meter.open(WHOLE, boundary.reading, family)
+        self.meter.windows.insert(0, self.meter.windows.pop())
+        del self.meter.windows[1]  # the whole as it was
+        self._opened[0] = _Opened(now, VramWindow.opened(boundary.vram, self._driver))
+        self.vram, self.pinned_bytes = self._opened[0].vram, None
+        self._written_before_bytes, self._written_bytes = boundary.written_bytes, 0
+        self._drawn_peak_bytes = 0
 
     def _open(self, opening: Opening, reading: Reading, family: Tree) -> list[Accepted]:
         window = self.meter.open(opening.name, reading, family)
@@ -152,7 +168,7 @@ class Ledger:
         if self.whole is None:
             return []
         blocks = [(window, self._blocks[id(window)]) for window in self.meter.windows if id(window) in self._blocks]
-        return [(self.whole, budget) for budget in self.budgets] + blocks
+        return [(self.whole, budget) for budget in self.budgets if self.judges_setup] + blocks
 
     def verdicts(self, *, at_least_bytes: int, unfinished: bool) -> tuple[Verdict, ...]:
         """Every budget beside what was used; ``at_least_bytes`` is what a hard limit on RAM has seen.

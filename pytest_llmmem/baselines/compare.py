@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pytest_llmmem.baselines.changes import Change, changes_between, signed
+from pytest_llmmem.baselines.changes import Change, changes_between
 from pytest_llmmem.baselines.keys import Match
 from pytest_llmmem.baselines.measures import DECIDING
 from pytest_llmmem.baselines.tolerance import Tolerance
 from pytest_llmmem.baselines.values import Baseline, finished, median_run
 from pytest_llmmem.core.records import TestRecord
-from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.sizes import format_beside, format_size
 
 Verdict = Literal["grew", "shrank", "held", "new", "gone", "incomparable"]
 
@@ -88,9 +88,8 @@ class Comparison:
             return f"none of {', '.join(self.only)} was measured both times"
         change = self.deciding[0]
         unit = self._unit(change)
-        before, after = format_size(change.before_bytes, unit), format_size(change.after_bytes, unit)
-        less_or_more = "more" if change.difference_bytes > 0 else "less"
-        difference = f"{format_size(abs(change.difference_bytes), unit)} {less_or_more}"
+        before, after, apart = format_beside(change.before_bytes, change.after_bytes, unit)
+        difference = f"{apart} {'more' if change.difference_bytes > 0 else 'less'}"
         part = f", most of it in {self.part}" if self.part else ""
         borrowed = "borrowed" if self.machine and self.machine.borrowed else ""
         origin = ", ".join(word for word in (self.before.commit, borrowed) if word)
@@ -126,10 +125,9 @@ class Comparison:
         """Rows of the table, under ``HEADER``: one for each measure that decides."""
         for change in self.deciding:
             unit = self._unit(change)
-            sizes = format_size(change.before_bytes, unit), format_size(change.after_bytes, unit)
             part = self.part if change.measure == "unreclaimable" else ""
-            difference = signed(change.difference_bytes, unit)
-            yield change.verdict, *sizes, difference, change.share, change.measure, part, self.nodeid
+            sizes = _before_after_difference(change.before_bytes, change.after_bytes, unit)
+            yield change.verdict, *sizes, change.share, change.measure, part, self.nodeid
         if not self.deciding:
             before, after = (format_size(each.peak_bytes) if each else "" for each in (self.before, self.after))
             yield self.verdict, before, after, "", "", "unreclaimable" if before or after else "", "", self._named()
@@ -187,7 +185,12 @@ def why_not(record: TestRecord) -> str:
 
 
 def _from_to(before_bytes: int | None, after_bytes: int, unit: str) -> str:
-    after = format_size(after_bytes, unit)
     if before_bytes is None:
-        return f"{after} (new)"
-    return f"{format_size(before_bytes, unit)} to {after} ({signed(after_bytes - before_bytes, unit)})"
+        return f"{format_size(after_bytes, unit)} (new)"
+    before, after, difference = _before_after_difference(before_bytes, after_bytes, unit)
+    return f"{before} to {after} ({difference})"
+
+
+def _before_after_difference(before_bytes: int, after_bytes: int, unit: str) -> tuple[str, str, str]:
+    before, after, apart = format_beside(before_bytes, after_bytes, unit)
+    return before, after, f"{'-' if after_bytes < before_bytes else '+'}{apart}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
-from pytest_llmmem.core.sizes import format_size, split_size, unit_of
+from pytest_llmmem.core.sizes import format_beside, format_size, is_size, split_size, unit_of
 
 Count = Literal["unreclaimable", "resident", "written", "reserved", "allocated", "device"]
 OnBreach = Literal["finish", "stop"]
@@ -209,15 +209,11 @@ class Verdict:
         return self.actual_bytes <= self.budget.limit_bytes
 
     def sentence(self) -> str:
-        """Limit, then actual, in the unit that the user wrote."""
+        """The limit, what was used, and what that is over it or leaves of it: the same on every surface."""
         budget = self.budget
-        unit = budget.limit.unit
-        limit = format_size(budget.limit_bytes, unit)
-        expression = f" ({budget.limit.text})" if budget.limit.terms else ""
+        limit, used, apart = format_beside(budget.limit_bytes, self.actual_bytes, budget.limit.unit)
+        expression = "" if is_size(budget.limit.text) else f" ({budget.limit.text})"
         where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
-        over = format_size(self.actual_bytes - budget.limit_bytes, unit)
-        if not any(digit in over for digit in "123456789"):  # less than the unit shows
-            over = format_size(self.actual_bytes - budget.limit_bytes)
-        used = format_size(self.actual_bytes, unit)
         actual = f"wrote {used}" if budget.kind == "max_disk" else f"used {used} {counted(budget.count)}"
-        return f"{budget.kind} is {limit}{expression}, {actual}{where}: {over} over"
+        side = "over" if self.actual_bytes > budget.limit_bytes else "left"
+        return f"{budget.kind} is {limit}{expression}, {actual}{where}: {apart} {side}"

@@ -7,7 +7,7 @@ from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.records import RankRecord, TimelineRecord, VramRecord
-from pytest_llmmem.core.stacks import Frame
+from pytest_llmmem.core.stacks import NO_STACK, Stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +34,10 @@ class Measured:
     verdicts: tuple[Verdict, ...]
     method: Literal["kernel", "sampled"]
     seconds: float
-    stack: tuple[Frame, ...] = ()
-    """Innermost first."""
-    stack_at: Literal["the crossing", "the end"] = "the end"
-    """When the stack was taken: as a budget was crossed, or at death."""
+    stack: Stack = NO_STACK
+    """The stack at the crossing of a budget, or at death; without frames when there is none."""
+    growth_stack: Stack = NO_STACK
+    """The stack at which the job grew beyond what its baseline allows; without frames when it did not."""
     output: tuple[str, str] = ("", "")
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()

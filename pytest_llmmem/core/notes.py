@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.measured import Phase
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.sizes import format_beside, format_size
 
 _MOST: Final = 0.5
 """Of the weights: when more than that never became resident, the budget has judged a load that is still to be paid."""
@@ -27,8 +28,25 @@ def lazy_load_notes(
             f"{unseen} were mapped and never resident: a forward pass or loaded_model.touch() makes max_ram see them",
         )
     return tuple(
-        f"held because mapped files do not count: they took {format_size(peak.peak_file_bytes)}, the limit is "
-        f"{format_size(verdict.budget.limit_bytes)}; max_ram(..., count='resident') judges both"
+        _held_without_files(verdict, peak)
         for verdict in held
         if verdict.budget.count == "unreclaimable" and peak.peak_file_bytes > verdict.budget.limit_bytes
+    )
+
+
+def _held_without_files(verdict: Verdict, peak: Peak) -> str:
+    limit, files, _ = format_beside(verdict.budget.limit_bytes, peak.peak_file_bytes, verdict.budget.limit.unit)
+    return (
+        f"held because mapped files do not count: they took {files}, the limit is {limit}; "
+        "max_ram(..., count='resident') judges both"
+    )
+
+
+def setup_again_note(after: str, phases: Sequence[Phase]) -> str:
+    """Why a setup counts for no budget: ``after`` is the test in which the worker ended that had set up the same."""
+    used_bytes = next((phase.peak.peak_bytes for phase in phases if phase.name == "setup"), None)
+    used = "" if used_bytes is None else f" used {format_size(used_bytes)} and"
+    return (
+        f"its setup{used} counts for no budget: the worker that its group shares ended in {after}, "
+        "and what it had set up was set up again"
     )

@@ -18,3 +18,7 @@ class LoadPlan:
     shards: tuple[str, ...] = ()
     """Files of the checkpoint that may be loaded, in order."""
     draws_timeline: bool = False
+    judges_setup: bool = True
+    """Whether setup counts for the budgets: not where it repeats what another test has paid for already."""
+    baseline_allows_bytes: int | None = None
+    """Unreclaimable growth beyond which a stack is taken; ``None`` without a baseline."""

@@ -170,6 +170,8 @@ class BudgetRecord:
     count: str = "unreclaimable"
     device: str | None = None
     """Of ``max_vram``: ``"cuda:0"``."""
+    sentence: str = ""
+    """Limit, use and difference in words; empty in a report that is older than this key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +220,10 @@ class TestRecord:
     """Python frames at the breach or at death, the user's own first."""
     stack_at: str | None = None
     """``"the crossing"`` or ``"the end"``; ``None`` without a stack."""
+    stack_own: int = 0
+    """The number of its frames that are the user's own."""
+    stack_cut: int | None = 0
+    """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
     notes: tuple[str, ...] = ()
     diagnosis: DiagnosisRecord | None = None
     timeline: TimelineRecord | None = None

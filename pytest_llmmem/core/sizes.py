@@ -2,6 +2,7 @@
 
 import re
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 UNITS: Final = {
@@ -39,6 +40,15 @@ def split_size(text: str) -> tuple[Decimal, str]:
     return Decimal(match["number"]) * UNITS[unit], unit
 
 
+def is_size(text: str) -> bool:
+    """Whether a text is one size, and nothing that has to be worked out."""
+    try:
+        split_size(text)
+    except ValueError:
+        return False
+    return True
+
+
 def unit_of(text: str) -> str | None:
     """The first unit that appears in a text, such as a limit; ``None`` when it names none."""
     for match in re.finditer(r"(?<=[\d\s.])([A-Za-z]{2,3})\b", text):
@@ -53,8 +63,39 @@ def format_size(size_bytes: float, unit: str | None = None) -> str:
     >>> format_size(2_660_000_000), format_size(1536 * 2**20, "GiB")
     ('2.66 GB', '1.50 GiB')
     """
-    if unit is None:
-        unit = next((name for name in ("TB", "GB", "MB", "kB") if abs(size_bytes) >= 0.9995 * UNITS[name]), "B")
-    value = size_bytes / UNITS[unit]
-    digits = 0 if unit == "B" or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:.{digits}f} {unit}"
+    unit = unit or _fitting_unit(size_bytes)
+    return f"{size_bytes / UNITS[unit]:.{_decimals(size_bytes, unit)}f} {unit}"
+
+
+def format_beside(limit_bytes: int, used_bytes: int, unit: str | None = None) -> tuple[str, str, str]:
+    """Two sizes and how far they are apart, so that a reader can compare and subtract what is printed.
+
+    All are in one unit and have equally many decimals: as many as ``format_size`` gives either, and more where the
+    difference would have less than two digits.
+
+    >>> format_beside(2_000_000_000, 2_002_900_000, "GB")
+    ('2.0000 GB', '2.0029 GB', '0.0029 GB')
+    """
+    unit = unit or _fitting_unit(max(limit_bytes, used_bytes))
+    unit_bytes = UNITS[unit]
+    decimals = max((_decimals(size, unit) for size in (limit_bytes, used_bytes) if size), default=0)
+    apart_bytes = abs(used_bytes - limit_bytes)
+    while unit != "B" and 0 < apart_bytes * 10**decimals < 10 * unit_bytes:
+        decimals += 1
+    limit, used = (round(Fraction(size * 10**decimals, unit_bytes)) for size in (limit_bytes, used_bytes))
+
+    def shown(number: int) -> str:
+        return f"{Decimal(number).scaleb(-decimals):.{decimals}f} {unit}"
+
+    return shown(limit), shown(used), shown(abs(used - limit))
+
+
+def _fitting_unit(size_bytes: float) -> str:
+    """The decimal unit in which a size has one to three digits before the point."""
+    return next((name for name in ("TB", "GB", "MB", "kB") if abs(size_bytes) >= 0.9995 * UNITS[name]), "B")
+
+
+def _decimals(size_bytes: float, unit: str) -> int:
+    """The number of decimals that makes three significant digits or so."""
+    value = abs(size_bytes / UNITS[unit])
+    return 0 if unit == "B" or value >= 100 else 1 if value >= 10 else 2

@@ -2,15 +2,25 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Final
+from types import FrameType
+from typing import Final, Literal
+
+At = Literal["the crossing", "the end"]
+"""When a stack was taken: as a limit was crossed, or at death."""
 
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
 _MACHINERY: Final = re.compile(
     r"/(_pytest|pluggy|pytest_llmmem|execnet|xdist)/|/pytest/__main__\.py$|/bin/(pytest|py\.test)$|<frozen runpy>|^<string>$"
     r"|-packages/pytest_\w+(/|\.py$)"
 )
+_DEPTH: Final = 100
+"""faulthandler writes so many frames of a thread, the innermost (``MAX_FRAME_DEPTH`` in CPython's ``traceback.c``). Python
+3.13 does not say that there are more."""
+_ALONE: Final = "Stack "
+"""The beginning of its dump of one thread."""
+_REST: Final = re.compile(r"Outer end behind (\d+) frames ")
 _LIBRARY: Final = ("/site-packages/", "/dist-packages/", "/lib/python3", "\\lib\\")
 
 
@@ -49,27 +59,113 @@ class Frame:
         return f"{path}:{self.line} in {self.function}"
 
 
-def parse_stack(dump: str) -> tuple[Frame, ...]:
-    """The frames of the thread that matters, innermost first, without pytest's and our own.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A Python stack, without pytest's frames and our own, and what of it is missing."""
 
-    In a crash that is the one at fault, which faulthandler marks ``Current thread``; else the one that pytest runs the
-    test in.
+    frames: tuple[Frame, ...] = ()
+    """Innermost first."""
+    cut: int | None = 0
+    """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
+    at: At = "the end"
+
+    @property
+    def users_first(self) -> tuple[Frame, ...]:
+        """The user's frames, then what they were calling."""
+        return self.users + tuple(frame for frame in self.frames if not frame.is_users)
+
+    @property
+    def users(self) -> tuple[Frame, ...]:
+        return tuple(frame for frame in self.frames if frame.is_users)
+
+
+NO_STACK: Final = Stack()
+
+
+def rest_of_stack(innermost: FrameType | None) -> str:
+    """The outer end of a stack, which faulthandler's dump leaves out, in the same form; it may have no frames."""
+    frames = []
+    while innermost is not None:
+        frames.append((innermost.f_code, innermost.f_lineno))
+        innermost = innermost.f_back
+    outer = frames[_DEPTH:]
+    missing = max(0, len(outer) - _DEPTH)
+    lines = (f'  File "{code.co_filename}", line {line} in {code.co_name}' for code, line in outer[missing:])
+    return "\n".join((f"Outer end behind {missing} frames (most recent call first):", *lines, ""))
+
+
+def has_both_ends(dump: str) -> bool:
+    """Whether an outer end was written, though it may have no frames."""
+    return any(section.missing is not None for section in _sections(dump))
+
+
+def parse_stack(dump: str, *, at: At = "the end") -> Stack:
+    """The stack that matters of what faulthandler has written, and ``rest_of_stack`` beside it.
+
+    At a crossing that is the first of the main thread alone. At the end it is the thread at fault, which faulthandler marks
+    ``Current thread``; else the one that pytest runs the test in.
     """
-    threads: list[list[Frame]] = []
-    current: list[Frame] | None = None
+    sections = _sections(dump)
+    alone = [section for section in sections if section.header.startswith(_ALONE)]
+    threads = [section for section in sections if "hread 0x" in section.header]
+    outer = next((section for section in sections if section.missing is not None and section.frames), None)
+    chosen = next(iter(alone), None) if at == "the crossing" else _at_fault(threads) or next(reversed(alone), None)
+    if chosen is None:
+        return Stack(at=at)
+    frames, cut = chosen.frames, None if chosen.is_cut else 0
+    if chosen.is_cut and outer is not None:
+        frames, cut = chosen.frames + outer.frames, outer.missing
+    return Stack(frames=tuple(frame for frame in frames if not frame.is_machinery), cut=cut, at=at)
+
+
+@dataclass(slots=True)
+class _Section:
+    """One thread of a dump, or the outer end of one."""
+
+    header: str
+    frames: list[Frame] = field(default_factory=list)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there are more, beyond what faulthandler writes."""
+        return len(self.frames) >= _DEPTH
+
+    @property
+    def missing(self) -> int | None:
+        """The number of frames between an outer end and what faulthandler wrote; ``None`` for a thread."""
+        match = _REST.match(self.header)
+        return int(match[1]) if match else None
+
+
+def _sections(dump: str) -> list[_Section]:
+    sections: list[_Section] = []
     for line in dump.splitlines():
         if "(most recent call first)" in line:
-            threads.append([])
-            if line.startswith("Current thread"):
-                current = threads[-1]
-        elif threads and (match := _FRAME.match(line)):
-            threads[-1].append(Frame(match["file"], match["line"], match["function"]))
-    running = next((frames for frames in threads if any(frame.is_pytests for frame in frames)), None)
-    chosen = current or running or next((frames for frames in reversed(threads) if frames), [])
-    return tuple(frame for frame in chosen if not frame.is_machinery)
+            sections.append(_Section(line))
+        elif sections and (match := _FRAME.match(line)):
+            sections[-1].frames.append(Frame(match["file"], match["line"], match["function"]))
+    return sections
 
 
-def users_first(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """The user's frames, innermost first, then what they were calling."""
-    users = tuple(frame for frame in frames if frame.is_users)
-    return users + tuple(frame for frame in frames if not frame.is_users)
+def _at_fault(threads: Sequence[_Section]) -> _Section | None:
+    current = next((thread for thread in reversed(threads) if thread.header.startswith("Current thread")), None)
+    running = next((thread for thread in threads if any(frame.is_pytests for frame in thread.frames)), None)
+    return current or running or next((thread for thread in reversed(threads) if thread.frames), None)
+
+
+def stack_heading(at: str, cut: int | None) -> str:
+    """``"at the crossing, yours first; 57 frames in the middle are cut"``."""
+    missing = "the outer end is cut" if cut is None else f"{cut} frames in the middle are cut" if cut else ""
+    return "; ".join(filter(None, (f"at {at}, yours first", missing)))
+
+
+def elided(lines: Sequence[str], own: int, *, most: int) -> list[str]:
+    """At most so many lines of a stack whose first ``own`` are the user's: of these both ends are kept."""
+    if len(lines) <= most:
+        return list(lines)
+    if own <= most:
+        return [*lines[:most], f"and {len(lines) - most} more"]
+    outer = most // 3
+    inner = most - outer
+    more = [f"and {len(lines) - own} more"] if len(lines) > own else []
+    return [*lines[:inner], f"… {own - most} more of yours", *lines[own - outer : own], *more]

@@ -50,13 +50,13 @@ _VARIABLES: Final = (
 )
 
 _PLANS: Final = {"auto", "balanced", "balanced_low_0", "sequential"}
-"""The device maps that are worked out, and so read ``max_memory``."""
 
 
 def noop_arguments(options: Mapping[str, Any], environ: Mapping[str, str], *, transformers: str) -> tuple[str, ...]:
     """One sentence for each option, and each variable of the environment, that does nothing in that version.
 
-    An option that is ``None`` and a variable that is empty are as good as not given.
+    ``options`` are what ``from_pretrained`` was given: by a test, and by the strategy that it loads with. An option that
+    is ``None`` and a variable that is empty are as good as not given.
     """
     return (*_outlived(options, environ, transformers), *_unplanned(options))
 
@@ -70,10 +70,15 @@ def _outlived(options: Mapping[str, Any], environ: Mapping[str, str], version: s
             yield hint
 
 
+def is_plan(device_map: object) -> bool:
+    """Whether a ``device_map`` is worked out, and so reads ``max_memory``."""
+    return isinstance(device_map, str) and device_map in _PLANS
+
+
 def _unplanned(options: Mapping[str, Any]) -> Iterator[str]:
     """What only a plan reads, where there is none."""
     device_map = options.get("device_map")
-    if options.get("max_memory") is not None and not (isinstance(device_map, str) and device_map in _PLANS):
+    if options.get("max_memory") is not None and not is_plan(device_map):
         yield "max_memory has no effect unless the device_map is worked out: pass device_map='auto' too"
     if options.get("offload_folder") is not None and device_map is None:
         yield "offload_folder has no effect without a device_map: pass device_map='auto' too"

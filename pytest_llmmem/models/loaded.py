@@ -14,7 +14,15 @@ class LoadedModel:
     """What the fixture ``loaded_model`` gives: the model, and the truth about its memory. All sizes are bytes."""
 
     def __init__(
-        self, model: Any, request: LoadRequest, *, load: str, call: str, seconds: float, peak: Peak | None
+        self,
+        model: Any,
+        request: LoadRequest,
+        *,
+        load: str,
+        call: str,
+        seconds: float,
+        peak: Peak | None,
+        kept_bytes: int | None = None,
     ) -> None:
         self._model = model
         self._trusted = {"trust_remote_code": True} if request.options.get("trust_remote_code") else {}
@@ -28,9 +36,11 @@ class LoadedModel:
         """How long the load took."""
         self.peak = peak
         """What the load needed; ``None`` outside a worker, where nothing is measured."""
-        self.max_memory = {
-            str(device): as_bytes(cap) for device, cap in (request.passed.get("max_memory") or {}).items()
-        }
+        self.kept_bytes = kept_bytes
+        """Memory that the load freed and the C library keeps: not in use, and counted all the same. ``None`` where unknown."""
+        self.passed = dict(request.passed)
+        """The arguments of ``from_pretrained``, by the strategy and by the test; empty when it was not called."""
+        self.max_memory = {str(device): as_bytes(cap) for device, cap in (self.passed.get("max_memory") or {}).items()}
         """What each device was allowed to hold, as the load's own call has it; empty when it says nothing."""
         self.disk_bytes = written_bytes(request.offload_folder)
         """What the load left in its offload folder. 0 where offloaded weights are read from the checkpoint itself."""

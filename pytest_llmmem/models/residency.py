@@ -1,14 +1,17 @@
-"""Which pages of a model are in memory, making all of them resident, and giving freed ones back."""
+"""Which pages of a model are in memory, making all of them resident, and what is freed and not given back."""
 
 import gc
 import mmap
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 from pytest_llmmem.models.storage import plain_tensors, union
 
-_PRESENT = bytes(range(0x80, 0x100))
+_MALLINFO2: Final = (
+    "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+)  # fmt: skip
+_PRESENT: Final = bytes(range(0x80, 0x100))
 """The highest bytes of a page's entry in ``/proc/self/pagemap`` that say that it is there."""
 
 
@@ -46,6 +49,27 @@ def touch(model: Any) -> None:
             end = start + tensor.nbytes
             raw[start : end : mmap.PAGESIZE].sum()
             raw[end - 1].item()
+
+
+def freed_nbytes() -> int | None:
+    """Bytes that were freed and that the C library keeps for later; ``None`` where it does not say.
+
+    ``fordblks`` of mallinfo2(3), of all arenas: glibc 2.33 and later.
+    """
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        return None
+
+    class Info(ctypes.Structure):
+        _fields_ = tuple((name, ctypes.c_size_t) for name in _MALLINFO2)
+
+    libc.mallinfo2.restype = Info
+    freed: int = libc.mallinfo2().fordblks
+    return freed
 
 
 def trim() -> None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pytest_llmmem.models import residency
 from pytest_llmmem.models.loaded import LoadedModel
 from pytest_llmmem.models.offload import auto_arguments, load_offloaded, offload_arguments
 from pytest_llmmem.models.recipes import load_empty, load_naive, load_sharded
@@ -83,12 +84,15 @@ def load_model(
     __tracebackhide__ = True
     for module in (request.model_class.__module__, *strategy.libraries):
         importlib.import_module(module)
+    freed_before = residency.freed_nbytes()
     with measured() as spent:
         call = strategy.call(request)  # planning may start an accelerator: a part of the load
         started = time.perf_counter()
         model = strategy.load(request)
         seconds = time.perf_counter() - started
-    return LoadedModel(model, request, load=strategy.name, call=call, seconds=seconds, peak=spent.peak)
+    freed = residency.freed_nbytes()
+    kept = None if freed is None or freed_before is None else max(0, freed - freed_before)
+    return LoadedModel(model, request, load=strategy.name, call=call, seconds=seconds, peak=spent.peak, kept_bytes=kept)
 
 
 def _dtype(name: str, *, offered: bool) -> Strategy:

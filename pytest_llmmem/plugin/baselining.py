@@ -42,6 +42,15 @@ class Judge:
         self._known = store.check(path, writing=settings.baseline_update)
         self._environment = environment(settings)
 
+    def allows_bytes(self, item: pytest.Item) -> int | None:
+        """Unreclaimable growth beyond which a test has grown, as far as that is known before it runs."""
+        marker = LlmBaseline.of(item)
+        match = nearest(machine_key(self._environment, ()), self._known.machines)
+        before = self._known.of(match.key).get(item.nodeid) if match and not self._settings.baseline_update else None
+        if before is None or "unreclaimable" not in self._only(marker):
+            return None
+        return before.peak_bytes + self._tolerance(marker).bytes(before.peak_bytes) + before.error_bytes
+
     def judge(self, item: pytest.Item, runs: Sequence[TestRecord]) -> Comparison | None:
         """The runs of one test beside its baseline; ``None`` when all is to be accepted as it is."""
         if self._settings.baseline_update:
@@ -52,10 +61,16 @@ class Judge:
         return compare(
             self._known.of(match.key).get(item.nodeid) if match else None,
             runs,
-            (marker and marker.tolerance) or self._settings.tolerance,
-            only=(marker and marker.only) or DECIDING,
+            self._tolerance(marker),
+            only=self._only(marker),
             machine=match,
         )
+
+    def _tolerance(self, marker: LlmBaseline | None) -> Tolerance:
+        return (marker and marker.tolerance) or self._settings.tolerance
+
+    def _only(self, marker: LlmBaseline | None) -> Sequence[str]:
+        return (marker and marker.only) or DECIDING
 
 
 def record_of(comparison: Comparison) -> BaselineRecord:

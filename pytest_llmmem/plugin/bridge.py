@@ -11,6 +11,7 @@ from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.errors import BaselineExceeded, BudgetExceeded, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, PhaseName
+from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.ledger import PHASES
 from pytest_llmmem.plugin.compat import evaluate_xfail, is_of_subtest, make_report
 from pytest_llmmem.reports import failure
@@ -172,12 +173,16 @@ def _with_breach(
 
 
 def with_comparison(
-    item: pytest.Item, reports: Sequence[pytest.TestReport], comparison: Comparison
+    item: pytest.Item, reports: Sequence[pytest.TestReport], comparison: Comparison, stack: Stack
 ) -> list[pytest.TestReport]:
-    """A test that grew beyond its tolerance fails in its call; one that failed anyway keeps its own failure."""
+    """A test that grew beyond its tolerance fails in its call; one that failed anyway keeps its own failure.
+
+    ``stack`` is of the moment in which it did.
+    """
     if comparison.verdict != "grew":
         return list(reports)
-    section = ("llmmem: baseline", "\n".join(comparison.details()))
+    lines = (*comparison.details(), *failure.stack_lines(stack, root=str(item.config.rootpath)))
+    section = ("llmmem: baseline", "\n".join(lines))
     replaced = []
     for report in reports:
         if report.when == "call" and report.passed and not is_of_subtest(report):

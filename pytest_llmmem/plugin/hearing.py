@@ -53,6 +53,11 @@ class Hearing:
     def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
         self.progress_line.update(pid, seconds, growth_bytes + reading.file_bytes)
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether its setup has passed."""
+        return any(each.data["when"] == "setup" and each.data["outcome"] == "passed" for each in self._reported)
+
     def reports(self) -> list[pytest.TestReport]:
         config = self.item.config
         return [restore_report(config, each.data, each.failed_subtests) for each in self._reported]

@@ -30,7 +30,7 @@ def load_for_test(
         with failing_plainly():
             loaded = load(config, checkpoint, chosen, lambda: measure(None, name="load"), folder)
         if voice is not None:
-            hints = noop_arguments(chosen.options, os.environ, transformers=version("transformers"))
+            hints = noop_arguments(loaded.passed, os.environ, transformers=version("transformers"))
             voice.say(loaded_message(loaded, hints))
         yield loaded
         if voice is not None:

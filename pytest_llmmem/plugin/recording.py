@@ -19,7 +19,7 @@ from pytest_llmmem.core.records import (
     TestRecord,
     TrialRecord,
 )
-from pytest_llmmem.core.stacks import users_first
+from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.said import Raised
 from pytest_llmmem.probes import INTERVAL_S
@@ -49,7 +49,7 @@ def record_of(
     outcome = outcome_of(reports)
     refused = raised.out_of_vram if raised else None
     skipped = raised.text if raised and outcome == "skipped" else ""
-    return TestRecord(
+    record = TestRecord(
         nodeid=item.nodeid,
         outcome=outcome,
         tolerance=_own_tolerance(item),
@@ -89,12 +89,11 @@ def record_of(
                 name=verdict.budget.name,
                 count=verdict.budget.count,
                 device=verdict.budget.device,
+                sentence=verdict.sentence(),
             )
             for verdict in measured.verdicts
         ),
         model=model,
-        stack=tuple(frame.shown(str(item.config.rootpath)) for frame in users_first(measured.stack)),
-        stack_at=measured.stack_at if measured.stack else None,
         notes=measured.notes,
         timeline=measured.timeline,
         trials=trials,
@@ -103,6 +102,20 @@ def record_of(
         pinned_bytes=measured.pinned_bytes,
         disk_written_bytes=measured.written_bytes,
         location=_location(item),
+    )
+    return with_stack(record, measured.stack, root=str(item.config.rootpath))
+
+
+def with_stack(record: TestRecord, stack: Stack, *, root: str) -> TestRecord:
+    """The record with a stack, if there is one; files below ``root`` are named relative to it."""
+    if not stack.frames:
+        return record
+    return dataclasses.replace(
+        record,
+        stack=tuple(frame.shown(root) for frame in stack.users_first),
+        stack_at=stack.at,
+        stack_own=len(stack.users),
+        stack_cut=stack.cut,
     )
 
 
@@ -150,6 +163,7 @@ def attach(reports: Sequence[pytest.TestReport], record: TestRecord) -> None:
             ("llm_peak_ram_bytes", record.ram.peak_bytes),
             ("llm_peak_resident_bytes", record.ram.peak_resident_bytes),
         ]
+    properties += [("llm_breach", budget.sentence) for budget in record.budgets if not budget.held]
     for report in reports:
         report.user_properties = [*report.user_properties, *properties]
     if reports:

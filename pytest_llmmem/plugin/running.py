@@ -9,8 +9,10 @@ import pytest
 
 from pytest_llmmem.baselines.values import median_run
 from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.core.notes import setup_again_note
 from pytest_llmmem.core.plan import LoadPlan
 from pytest_llmmem.core.records import TestRecord, TrialRecord
+from pytest_llmmem.core.stacks import NO_STACK, Stack
 from pytest_llmmem.engine import measure
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin import baselining, bridge, recording
@@ -55,6 +57,8 @@ class Runner:
         self._driver = find_driver(list(plans.values()), settings)
         self._group: Worker | None = None
         """The worker that the next test of the same group goes on in."""
+        self._lost_in: str | None = None
+        """The test in which the worker ended that the next test of the same group would have gone on in."""
         # architectures that tests will load, by themselves or through ``loaded_model``
         checkpoints = [self._find(item) for item in plans]
         model_types = {checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint}
@@ -103,10 +107,12 @@ class Runner:
             record = dataclasses.replace(record, run_peaks_bytes=peaks)
         reports = chosen.reports
         if self._judge is not None and (comparison := self._judge.judge(item, records)):
-            reports = bridge.with_comparison(item, reports, comparison)
+            reports = bridge.with_comparison(item, reports, comparison, chosen.growth_stack)
             record = dataclasses.replace(
                 record, outcome=recording.outcome_of(reports), baseline=baselining.record_of(comparison)
             )
+            if comparison.verdict == "grew" and not record.stack:
+                record = recording.with_stack(record, chosen.growth_stack, root=str(item.config.rootpath))
         recording.attach(reports, record)
         return reports, chosen.aborted
 
@@ -120,14 +126,17 @@ class Runner:
         run: int,
     ) -> "_Ran":
         goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
-        worker, self._group = self._group, None
+        reused, self._group = self._group, None
+        lost_in, self._lost_in = self._lost_in, None
         try:
-            worker = worker or self.pool.take()
+            worker = reused or self.pool.take()
         except NoWorkerError as error:
             complaint = f"no worker could be made: {error}"
             return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
         hearing = Hearing(item, Progress.of(self._config, item, self._find))
         plan = self._plan(item, isolated)
+        if lost_in is not None:
+            plan = _without_setup(plan)
         history = history_file(item, plan.budgets, self._settings)
         following = self._keys[nextitem] if goes_on and nextitem else None
         number = self._numbers[item] * self._settings.repeat + run
@@ -149,12 +158,16 @@ class Runner:
             # its stop came too late for this test, and must not reach the next one
             worker.kill()
             worker.close()
+        if goes_on and self._group is None and (reused or lost_in or hearing.is_set_up):
+            self._lost_in = item.nodeid
         model = hearing.model(self._find(item))
+        again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
         measured = dataclasses.replace(
             measured,
             notes=(
                 *self.pool.take_notes(),
                 *measured.notes,
+                *again,
                 *hearing.notes(measured, model),
                 *self._turns.notes,
                 *history_notes(history),
@@ -165,7 +178,7 @@ class Runner:
         record = recording.record_of(
             item, reports, measured, ending, model, raised=hearing.raised, trials=trials, diagnosis=diagnosis
         )
-        return _Ran(reports, record, hearing.aborted)
+        return _Ran(reports, record, hearing.aborted, measured.growth_stack)
 
     def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
         """Strategies in order, until one fits."""
@@ -189,7 +202,8 @@ class Runner:
     def _plan(self, item: pytest.Item, isolated: Isolated) -> LoadPlan:
         assert isolated.plan is not None, "only planned tests run"
         timeout_s = isolated.plan.timeout_s or item.stash.get(TIMEOUT, None)
-        return dataclasses.replace(isolated.plan, timeout_s=timeout_s)
+        allows_bytes = self._judge.allows_bytes(item) if self._judge else None
+        return dataclasses.replace(isolated.plan, timeout_s=timeout_s, baseline_allows_bytes=allows_bytes)
 
     def _group_of(self, item: pytest.Item | None) -> str | None:
         isolated = self._isolated.get(item) if item is not None else None
@@ -203,6 +217,15 @@ class Runner:
             return None  # the fixture raises it, inside the test
 
 
+def _without_setup(plan: LoadPlan) -> LoadPlan:
+    """The plan of a test whose setup repeats what another has paid for: nothing that would count it is enforced."""
+    budgets = tuple(
+        dataclasses.replace(budget, enforce="watch") if budget.enforce in {"cgroup", "cap"} else budget
+        for budget in plan.budgets
+    )
+    return dataclasses.replace(plan, budgets=budgets, judges_setup=False)
+
+
 @dataclass(frozen=True, slots=True)
 class _Ran:
     """One run of a test."""
@@ -211,6 +234,7 @@ class _Ran:
     record: TestRecord | None = None
     """``None`` when there was no worker for it."""
     aborted: Aborted | None = None
+    growth_stack: Stack = NO_STACK
 
     @property
     def can_be_repeated(self) -> bool:

@@ -4,13 +4,16 @@ import contextlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.diagnosis import frames_of
 from pytest_llmmem.core.diagnosis.cuda import CudaOutOfMemory
 from pytest_llmmem.core.records import TrialRecord
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.plugin.loads import Load
+
+_KEPT: Final = 2000
+"""Characters of a long message that are kept, at each of its ends."""
 
 ItemKey = tuple[str, int]
 """A node id, and which of the items with that id is meant."""
@@ -113,7 +116,7 @@ class Raised:
         kind = type(error)
         plain = kind.__module__ in {"builtins", "__main__", "_pytest.outcomes", "pytest_llmmem"}
         module = "" if plain else f"{kind.__module__}."
-        return cls(f"{module}{kind.__qualname__}", text_of(error)[:4000], frames_of(error))
+        return cls(f"{module}{kind.__qualname__}", _ends_of(text_of(error)), frames_of(error))
 
     @property
     def out_of_vram(self) -> CudaOutOfMemory | None:
@@ -127,6 +130,11 @@ class Raised:
         return f"{self.type}: {first}" if first else self.type
 
 
+def _ends_of(text: str) -> str:
+    """A message that is not too long to be kept: of one that quotes another process's traceback, the last line says most."""
+    return text if len(text) <= 2 * _KEPT else f"{text[:_KEPT]}\n…\n{text[-_KEPT:]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """``loaded_model`` is there; sizes in bytes."""
@@ -136,6 +144,8 @@ class Loaded:
     nbytes: int
     mapped_bytes: int | None
     """Weights that are mapped and not resident yet."""
+    kept_bytes: int | None
+    """Freed by the load, and kept by the C library."""
     bits_per_parameter: float
     quantized_fraction: float
     disk_bytes: int

@@ -70,6 +70,7 @@ def loaded_message(loaded: Any, hints: tuple[str, ...] = ()) -> Loaded:
         dtype=str(loaded.dtype).removeprefix("torch."),
         nbytes=loaded.nbytes,
         mapped_bytes=loaded.mapped_after_load_bytes,
+        kept_bytes=loaded.kept_bytes,
         bits_per_parameter=loaded.bits_per_parameter,
         quantized_fraction=loaded.quantized_fraction,
         disk_bytes=loaded.disk_bytes,

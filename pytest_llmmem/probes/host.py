@@ -9,6 +9,8 @@ class HostMemory:
 
     total_bytes: int
     available_bytes: int
+    machine_available_bytes: int
+    """Free memory of the host, without the container's limit: psutil, and so accelerate, calls it available."""
     limited_by: str
     """``"host"``, or the control group whose limit is nearer."""
 

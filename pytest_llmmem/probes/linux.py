@@ -202,14 +202,19 @@ def host_memory() -> HostMemory:
         match = _MEMINFO.search(file.read())
     assert match is not None, "MemAvailable has been there since Linux 3.14"
     total, available = (int(field) * 1024 for field in match.groups())
-    limited_by = "host"
+    limited_by, machine_available = "host", available
     for group in cgroups.own_groups():
         limit = group.limit_bytes()
         if limit is not None and limit < total:
             total, limited_by = limit, str(group.path)
         if limit is not None:
             available = min(available, max(0, limit - group.unreclaimable_bytes()))
-    return HostMemory(total_bytes=total, available_bytes=available, limited_by=limited_by)
+    return HostMemory(
+        total_bytes=total,
+        available_bytes=available,
+        machine_available_bytes=machine_available,
+        limited_by=limited_by,
+    )
 
 
 def oom_kills_on_host() -> int | None:

@@ -100,7 +100,12 @@ def mark_error_bytes() -> int:
 def host_memory() -> HostMemory:
     """The machine, as psutil sees it."""
     memory = psutil.virtual_memory()
-    return HostMemory(total_bytes=memory.total, available_bytes=memory.available, limited_by="host")
+    return HostMemory(
+        total_bytes=memory.total,
+        available_bytes=memory.available,
+        machine_available_bytes=memory.available,
+        limited_by="host",
+    )
 
 
 def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: ARG001 -- the probe's signature

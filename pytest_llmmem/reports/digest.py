@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from pytest_llmmem.core.budgets import counted
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, VramRecord
-from pytest_llmmem.core.sizes import format_size, parse_size, unit_of
+from pytest_llmmem.core.sizes import format_size, unit_of
+from pytest_llmmem.core.stacks import stack_heading
 
 FAILURES: Final = frozenset({"failed", "error"})
 """Outcomes that fail the session."""
@@ -55,30 +55,11 @@ def state(test: TestRecord) -> str:
 
 def reasons(test: TestRecord) -> list[str]:
     """Why a test ended as it did: what broke or grew, evidence, exception, place in a load, diagnosis."""
-    broken = (_sentence(budget) for budget in test.budgets if not budget.held)
+    broken = (budget.sentence for budget in test.budgets if not budget.held)
     grown = test.baseline.sentence if test.baseline and test.baseline.verdict == "grew" else ""
     place = f"at {test.ending.place}" if test.ending.place else None
     diagnosis = test.diagnosis.lines if test.diagnosis else ()
     return [line for line in (*broken, grown, test.ending.note, test.ending.error, place, *diagnosis) if line]
-
-
-def _sentence(budget: BudgetRecord) -> str:
-    """As the failing test said it: ``core/budgets.py``, ``Verdict.sentence``."""
-    unit = unit_of(budget.limit)
-    limit, actual = format_size(budget.limit_bytes, unit), format_size(budget.actual_bytes, unit)
-    expression = "" if _is_size(budget.limit) else f" ({budget.limit})"
-    used = f"wrote {actual}" if budget.kind == "max_disk" else f"used {actual} {counted(budget.count)}"
-    where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
-    over = format_size(budget.actual_bytes - budget.limit_bytes, unit)
-    return f"{budget.kind} is {limit}{expression}, {used}{where}: {over} over"
-
-
-def _is_size(limit: str) -> bool:
-    try:
-        parse_size(limit)
-    except ValueError:
-        return False
-    return True
 
 
 def circumstances(environment: Mapping[str, str | int | float | None]) -> list[tuple[str, str]]:
@@ -88,6 +69,11 @@ def circumstances(environment: Mapping[str, str | int | float | None]) -> list[t
         for name, value in environment.items()
         if value is not None
     ]
+
+
+def stack_words(test: TestRecord) -> str:
+    """``"Stack at the crossing, yours first"``, and what of it is missing; empty without one."""
+    return f"Stack {stack_heading(test.stack_at or 'the end', test.stack_cut)}" if test.stack else ""
 
 
 def _shown(name: str, value: str | float) -> str:
@@ -112,6 +98,14 @@ def limit_words(budget: BudgetRecord) -> str:
     resident = " resident" if budget.count == "resident" else ""
     where = f" in {budget.name!r}" if budget.name else ""
     return f"{format_size(budget.limit_bytes, unit_of(budget.limit))}{_ELSEWHERE.get(budget.kind, '')}{resident}{where}"
+
+
+def share_words(budget: BudgetRecord) -> str:
+    """``"85%"``: how much of a budget was used, more than all of it where it was broken; empty for a limit of 0."""
+    if not budget.limit_bytes:
+        return ""
+    percent = round(100 * budget.actual_bytes / budget.limit_bytes)
+    return f"{percent if budget.held else max(101, percent)}%"
 
 
 def unit_beside(budget: BudgetRecord | None) -> str | None:

@@ -1,19 +1,20 @@
 """What a failing test says: one sentence, then what is needed to act on it, in at most twenty lines."""
 
+import math
 from typing import Final
 
-from pytest_llmmem.core.budgets import Verdict, counted
+from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.guard import FINISH_FACTOR
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import VramRecord
-from pytest_llmmem.core.sizes import format_size
-from pytest_llmmem.core.stacks import users_first
+from pytest_llmmem.core.sizes import format_beside, format_size
+from pytest_llmmem.core.stacks import Stack, elided, stack_heading
 from pytest_llmmem.reports.digest import pinned_words, vram_words
 
 _FRAMES: Final = 8
 _ROUND_UP: Final = 1.01
-"""A number with three digits must not be rounded below what was used."""
+"""A limit at exactly what was used would be broken by the next run."""
 _ORDINARY_ERROR_BYTES: Final = 8 * 2**20
 """Errors up to this are of the kernel's counters and of copied pages, and say nothing of mapped files."""
 
@@ -75,25 +76,28 @@ def details(measured: Measured, *, root: str) -> str:
     if measured.ranks:
         ranks = (f"{rank.rank}: {format_size(rank.peak_bytes)}" for rank in measured.ranks)
         lines.append("ranks     " + ", ".join(ranks))
-    lines += [f"budget    {_line(verdict)}" for verdict in measured.verdicts]
+    lines += [f"budget    {verdict.sentence()}" for verdict in measured.verdicts]
     if (verdict := _broken(measured)) and not measured.ending.died:
-        lines.append(
-            f"passes    with {format_size(verdict.actual_bytes * _ROUND_UP, verdict.budget.limit.unit)} or more"
-        )
+        used_bytes = verdict.actual_bytes
+        _, enough, _ = format_beside(used_bytes, math.ceil(used_bytes * _ROUND_UP), verdict.budget.limit.unit)
+        lines.append(f"passes    with {enough} or more")
     if verdict and _is_uncertain(verdict, measured):
         lines.append(
             "uncertain the error of measuring is larger than what is over: files were mapped and unmapped between two looks"
         )
     if measured.place:
         lines.append(f"place     {measured.place}")
-    frames = users_first(measured.stack)
-    if frames:
-        lines.append(f"stack     at {measured.stack_at}, yours first")
-        lines += [f"  {frame.shown(root)}" for frame in frames[:_FRAMES]]
-        if len(frames) > _FRAMES:
-            lines.append(f"  and {len(frames) - _FRAMES} more")
+    lines += stack_lines(measured.stack, root=root)
     lines += [f"note      {note}" for note in measured.notes]
     return "\n".join(lines)
+
+
+def stack_lines(stack: Stack, *, root: str) -> list[str]:
+    """A stack as a part of such a section; nothing where there is none."""
+    if not stack.frames:
+        return []
+    frames = elided([frame.shown(root) for frame in stack.users_first], len(stack.users), most=_FRAMES)
+    return [f"stack     {stack_heading(stack.at, stack.cut)}", *(f"  {frame}" for frame in frames)]
 
 
 def _is_uncertain(verdict: Verdict, measured: Measured) -> bool:
@@ -112,15 +116,6 @@ def _vram_line(vram: VramRecord, measured: Measured) -> str:
         if one.device == vram.device
     )
     return f"{vram_words(vram)}: {phases}"
-
-
-def _line(verdict: Verdict) -> str:
-    unit = verdict.budget.limit.unit
-    budget = verdict.budget
-    name = f" {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
-    held = "held" if verdict.held else "broken"
-    limit, actual = format_size(budget.limit_bytes, unit), format_size(verdict.actual_bytes, unit)
-    return f"{budget.kind}{name} {limit}: {actual} {counted(budget.count)}, {held}"
 
 
 def _broken(measured: Measured) -> Verdict | None:

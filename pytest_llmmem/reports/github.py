@@ -10,7 +10,17 @@ from typing import Final
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
-from pytest_llmmem.reports.digest import FAILURES, encodable, headline, reasons, state, tightest, worst_first
+from pytest_llmmem.core.stacks import elided
+from pytest_llmmem.reports.digest import (
+    FAILURES,
+    encodable,
+    headline,
+    reasons,
+    stack_words,
+    state,
+    tightest,
+    worst_first,
+)
 from pytest_llmmem.reports.markdown import account, page, prose, surroundings, table
 
 _ROWS: Final = 100
@@ -18,6 +28,7 @@ _ROWS: Final = 100
 _WORST: Final = 3
 _BARS: Final = 10
 _LABEL: Final = 32
+_FRAMES: Final = 20
 _ANNOTATIONS: Final = 10
 """GitHub shows no more errors of one step."""
 
@@ -89,7 +100,8 @@ def annotations(record: SessionRecord, *, folder: str = "") -> Iterator[str]:
 
 
 def _message(test: TestRecord) -> str:
-    return "\n".join((*reasons(test), *test.stack)) or state(test)
+    stack = (f"{stack_words(test)}:", *elided(test.stack, test.stack_own, most=_FRAMES)) if test.stack else ()
+    return "\n".join((*reasons(test), *stack)) or state(test)
 
 
 def _data(text: str) -> str:

@@ -18,11 +18,23 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
-from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
-from pytest_llmmem.core.sizes import UNITS
-from pytest_llmmem.reports.digest import circumstances, headline, reasons, state, tightest, unit_beside, worst_first
+from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.sizes import UNITS, format_beside, unit_of
+from pytest_llmmem.core.stacks import elided
+from pytest_llmmem.reports.digest import (
+    circumstances,
+    headline,
+    reasons,
+    share_words,
+    stack_words,
+    state,
+    tightest,
+    unit_beside,
+    worst_first,
+)
 
 _ASSETS: Final = Path(__file__).parent / "assets"
+_FRAMES: Final = 40
 _FINEST_S: Final = 1e-4
 _FINEST_BYTES: Final = 1024
 _LARGEST: Final = 2**30
@@ -53,15 +65,25 @@ def _asset(name: str) -> str:
 
 def _test(test: TestRecord) -> dict[str, Any]:
     """The record as its JSON has it, the timeline packed, and what every summary says of it."""
-    budget = tightest(test.budgets)
+    worst = tightest(test.budgets)
+    plain = replace(test, timeline=None).to_json()
     return {
-        **replace(test, timeline=None).to_json(),
+        **plain,
+        "budgets": [each | _shown(budget) for each, budget in zip(plain["budgets"], test.budgets, strict=True)],
         "state": state(test),
         "reasons": reasons(test),
-        "tightest": test.budgets.index(budget) if budget else None,
-        "unit": unit_beside(budget),
+        "stack": elided(test.stack, test.stack_own, most=_FRAMES),
+        "stack_words": stack_words(test),
+        "tightest": test.budgets.index(worst) if worst else None,
+        "unit": unit_beside(worst),
         "timeline": _packed(test.timeline) if test.timeline and len(test.timeline.seconds) > 1 else None,
     }
+
+
+def _shown(budget: BudgetRecord) -> dict[str, str]:
+    """A limit and its use as its sentence has them, and the share."""
+    limit, used, _ = format_beside(budget.limit_bytes, budget.actual_bytes, unit_of(budget.limit))
+    return {"limit_shown": limit, "used_shown": used, "share_shown": share_words(budget)}
 
 
 def _packed(line: TimelineRecord) -> dict[str, Any]:

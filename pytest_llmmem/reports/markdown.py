@@ -9,6 +9,7 @@ from typing import Final
 
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.stacks import elided
 from pytest_llmmem.reports.digest import (
     FAILURES,
     circumstances,
@@ -16,6 +17,8 @@ from pytest_llmmem.reports.digest import (
     headline,
     limit_words,
     reasons,
+    share_words,
+    stack_words,
     state,
     tightest,
     unit_beside,
@@ -62,25 +65,23 @@ def _cells(test: TestRecord) -> tuple[str, ...]:
 
 
 def _share(budget: BudgetRecord) -> str:
-    share = f"{budget.actual_bytes / budget.limit_bytes:.0%}" if budget.limit_bytes else ""
-    return share if budget.held else f"**{share}**"
+    share = share_words(budget)
+    return f"**{share}**" if share and not budget.held else share
 
 
 def account(test: TestRecord) -> str:
     """What is known of one test: its state, the reasons, the notes, the stack."""
     lines = "\n".join(f"- {prose(line)}" for line in (*reasons(test), *test.notes))
-    blocks = (f"### {code(test.nodeid)}", f"{prose(state(test))}.", lines, _stack(test.stack))
+    blocks = (f"### {code(test.nodeid)}", f"{prose(state(test))}.", lines, _stack(test))
     return "\n\n".join(block for block in blocks if block)
 
 
-def _stack(stack: Sequence[str]) -> str:
-    if not stack:
+def _stack(test: TestRecord) -> str:
+    if not test.stack:
         return ""
-    frames = [_cut(frame) for frame in stack[:_FRAMES]]
-    if len(stack) > _FRAMES:
-        frames.append(f"and {len(stack) - _FRAMES} more")
+    frames = [_cut(frame) for frame in elided(test.stack, test.stack_own, most=_FRAMES)]
     fence = _fence("\n".join(frames), shortest=3)
-    return "\n".join((f"{fence}text", *frames, fence))
+    return "\n".join((f"{stack_words(test)}:", "", f"{fence}text", *frames, fence))
 
 
 def surroundings(record: SessionRecord) -> str:

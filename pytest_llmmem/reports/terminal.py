@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from pytest_llmmem.core.budgets import counted
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.reports.digest import (
     ending_words,
     limit_words,
     pinned_words,
+    share_words,
     tightest,
     unit_beside,
     vram_words,
@@ -84,7 +84,7 @@ def _row(test: TestRecord) -> tuple[str, str, str, str, str]:
     unit = unit_beside(budget)
     if budget:
         limit = limit_words(budget)
-        used = f"{budget.actual_bytes / budget.limit_bytes:.0%}" if budget.limit_bytes else ""
+        used = share_words(budget)
     note = "" if test.ending.kind in {"completed", "raised"} else f"  [{ending_words(test)}]"
     peak, files = format_size(test.ram.peak_bytes, unit), format_size(test.ram.peak_file_bytes, unit)
     return peak, files, limit, used, test.nodeid + note
@@ -103,11 +103,7 @@ def _full(test: TestRecord) -> Iterator[str]:
     for phase in test.phases:
         yield f"  {phase.name}: {format_size(phase.peak_bytes)} in {phase.seconds:.2f} s"
     for budget in test.budgets:
-        name = f" {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
-        yield (
-            f"  {budget.kind}{name} {budget.limit} = {format_size(budget.limit_bytes)}: "
-            f"{format_size(budget.actual_bytes)} {counted(budget.count)}, {'held' if budget.held else 'broken'}"
-        )
+        yield f"  {budget.sentence}"
     for vram in test.vram:
         yield f"  vram {vram_words(vram)} ({vram.method})"
     if test.pinned_bytes:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, TimelineRecord
-from pytest_llmmem.reports.digest import reasons, state, worst_first
+from pytest_llmmem.reports.digest import reasons, stack_words, state, worst_first
 
 _COUNTERS: Final = {"max_ram": "RAM", "max_vram": "VRAM"}
 """The counter beside which a budget's line belongs."""
@@ -63,7 +63,7 @@ def _marks(pid: int, test: TestRecord, timeline: TimelineRecord) -> Iterator[Eve
     for mark in timeline.marks:
         told: Event = {"text": mark.text}
         if mark.kind != "shard":
-            told |= {"stack": "\n".join(test.stack), "reasons": "\n".join(reasons(test))}
+            told |= {"stack": "\n".join((stack_words(test), *test.stack)), "reasons": "\n".join(reasons(test))}
         place = {"pid": pid, "tid": pid, "ts": _microseconds(mark.seconds)}
         yield {"ph": "i", "s": "p", "name": mark.text if mark.kind == "shard" else mark.kind, **place, "args": told}
 

@@ -3,16 +3,19 @@
 import contextlib
 import ctypes
 import faulthandler
+import functools
 import os
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.core.stacks import rest_of_stack
 from pytest_llmmem.probes import torch_memory
 from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.wire import (
@@ -26,7 +29,7 @@ from pytest_llmmem.workers.wire import (
     Spent,
     Streams,
 )
-from pytest_llmmem.workers.worker import FATAL_DUMP, HOLD, LIVE_DUMP
+from pytest_llmmem.workers.worker import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
 
 RunJob = Callable[[Any, "Voice"], None]
 """Runs one job; what it raises ends the worker."""
@@ -161,12 +164,15 @@ def arm_dumps(fault_file: int) -> None:
     never would in time. So the main thread blocks it and a thread that does nothing but wait is there to receive it.
 
     The live one runs on the main thread and writes that stack alone. Walking the stacks of threads that start and end
-    meanwhile reads freed memory, and the test is to go on.
+    meanwhile reads freed memory, and the test is to go on. Where that stack is deeper than faulthandler writes, the handler
+    of a third signal writes its outer end: it is in Python, and runs when the interpreter comes to it.
     """
     if sys.platform == "win32" or not hasattr(signal, "SIGRTMIN"):
         return
     faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=False, chain=False)
     signal.siginterrupt(LIVE_DUMP, False)
+    signal.signal(LIVE_REST, functools.partial(_write_rest, fault_file))
+    signal.siginterrupt(LIVE_REST, False)
     faulthandler.register(FATAL_DUMP, file=fault_file, all_threads=True, chain=True)
     libc = ctypes.CDLL(None)
     libc.signal(HOLD, ctypes.cast(libc.pause, ctypes.c_void_p))
@@ -174,6 +180,10 @@ def arm_dumps(fault_file: int) -> None:
     helper.start()
     # Python 3.12 warns of a fork with several threads; ours must not be the reason
     os.register_at_fork(before=helper.stop, after_in_parent=helper.start)
+
+
+def _write_rest(fault_file: int, _number: int, frame: FrameType | None) -> None:
+    os.write(fault_file, rest_of_stack(frame).encode(errors="backslashreplace"))
 
 
 class _Helper:

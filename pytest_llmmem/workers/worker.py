@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
+from pytest_llmmem.core.stacks import has_both_ends
 from pytest_llmmem.probes import shared_once
 from pytest_llmmem.workers.channel import Channel, ChannelError
 from pytest_llmmem.workers.traces import Traces
@@ -23,6 +24,9 @@ FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
 """Dump every Python stack, then die of it (see ``child.arm_dumps``)."""
 LIVE_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 6
 """Dump the main thread's Python stack and go on."""
+
+LIVE_REST: Final = getattr(signal, "SIGRTMIN", 0) + 4
+"""Write the outer end of that stack, which ``LIVE_DUMP`` leaves out, as soon as Python runs, and go on."""
 
 HOLD: Final = getattr(signal, "SIGRTMIN", 0) + 5
 """Stand still: sent ahead of ``FATAL_DUMP``, which takes a millisecond in which memory grows by 10 MB and more."""
@@ -161,20 +165,23 @@ class Worker(ABC):
             raise EOFError("it has ended")
         return self.channel.pop()
 
-    def dump_stacks(self) -> str:
-        """Ask for every Python stack without stopping; empty when none came."""
+    def dump_stacks(self, *, both_ends: bool = False) -> None:
+        """Have the main thread's Python stack written, and go on; it may come late.
+
+        ``both_ends``: wait for its outer end too, which can only be written when Python runs.
+        """
         if not self.can_dump:
-            return ""
-        before = self.traces.stacks_size()
+            return
+        before = size = self.traces.stacks_size()
         self._signal_main_thread(LIVE_DUMP)
+        self._signal_main_thread(LIVE_REST)
         deadline = time.monotonic() + _DUMP_GRACE_S
-        size = before
         while time.monotonic() < deadline:
             time.sleep(0.001)
             size, previous = self.traces.stacks_size(), size
-            if size > before and size == previous:
+            is_whole = not both_ends or has_both_ends(self.traces.stacks_text(before))
+            if size > before and size == previous and is_whole:
                 break
-        return self.traces.stacks_text(before)
 
     def ask_to_die(self) -> float:
         """Have it write its stacks and end; after so many seconds it must be killed."""

@@ -27,8 +27,8 @@ def test_a_test_that_grew_says_before_after_difference_and_where():
         "baseline  abc1234, 2026-10-03; linux-x86_64 torch2.13 transformers5.23 cpu",
         "grew      unreclaimable 2670 MB to 3100 MB (+430 MB)",
         "grew      resident 2690 MB to 4000 MB (+1310 MB)",
-        "grew      file 20.0 MB to 900 MB (+880 MB)",
-        "phases    setup 22.0 MB to 450 MB (+428 MB), load 17.0 MB to 447 MB (+430 MB), call 2600 MB to 2605 MB (+5.00 MB), generate 40.0 MB (new)",
+        "grew      file 20.0 MB to 900.0 MB (+880.0 MB)",
+        "phases    setup 22.0 MB to 450.0 MB (+428.0 MB), load 17.0 MB to 447.0 MB (+430.0 MB), call 2600.0 MB to 2605.0 MB (+5.0 MB), generate 40.0 MB (new)",
         "allowed   150 MB by 5% + 16MB, 2.00 MB for the error of measuring",
         "accept    with --llm-baseline-update",
     ]

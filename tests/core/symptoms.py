@@ -4,7 +4,7 @@ from pytest_llmmem.core.diagnosis import Diagnosis, Symptom, diagnose
 from pytest_llmmem.core.outcomes import Ending, Evidence, exit_from_returncode, judge_ending
 from pytest_llmmem.core.stacks import Frame
 
-GB = 10**9
+MB, GB = 10**6, 10**9
 RAISED = Ending(kind="raised")
 COMPLETED = Ending(kind="completed")
 

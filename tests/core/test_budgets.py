@@ -1,5 +1,7 @@
 """Limits follow the laws of arithmetic, and a breach says limit, then actual."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,14 +58,32 @@ def test_no_text_breaks_the_parser(text: str) -> None:
         assert "is not a limit" in str(error)  # noqa: PT017 -- any other exception is the failure
 
 
-def test_a_breach_is_one_sentence_in_the_users_unit() -> None:
-    limit = parse_limit("1.1 * weights + 200MiB")
-    verdict = Verdict(budget=Budget(kind="max_ram", limit=limit, limit_bytes=300 * 2**20), actual_bytes=412 * 2**20)
+@pytest.mark.parametrize(
+    ("budget", "limit_bytes", "actual_bytes", "sentence"),
+    [
+        ({"limit": "1.1 * weights + 200MiB"}, 300 * 2**20, 412 * 2**20,
+         "max_ram is 300 MiB (1.1 * weights + 200MiB), used 412 MiB unreclaimable: 112 MiB over"),
+        ({"limit": "2GB"}, 2 * 10**9, 2_002_900_000, "max_ram is 2.0000 GB, used 2.0029 GB unreclaimable: 0.0029 GB over"),
+        ({"limit": "2GB"}, 2 * 10**9, 1_480_000_000, "max_ram is 2.00 GB, used 1.48 GB unreclaimable: 0.52 GB left"),
+        ({"limit": "1GB + 200MB", "count": "resident"}, 1_200_000_000, 2 * 10**9,
+         "max_ram is 1.20 GB (1GB + 200MB), used 2.00 GB resident: 0.80 GB over"),
+        ({"limit": 8 * 10**9}, 8 * 10**9, 9 * 10**9, "max_ram is 8.00 GB, used 9.00 GB unreclaimable: 1.00 GB over"),
+        ({"limit": "50 MB", "kind": "memory_budget", "name": "decode"}, 50_000_000, 80_000_000,
+         "memory_budget is 50.0 MB, used 80.0 MB unreclaimable in 'decode': 30.0 MB over"),
+        ({"limit": "80% device", "kind": "max_vram", "count": "device", "device": "cuda:0"}, 4_800_000_000, 5 * 10**9,
+         "max_vram is 4.80 GB (80% device), used 5.00 GB by the driver on cuda:0: 0.20 GB over"),
+        ({"limit": "20MB", "kind": "max_disk", "count": "written"}, 20_000_000, 30_000_000,
+         "max_disk is 20.0 MB, wrote 30.0 MB: 10.0 MB over"),
+    ],
+)  # fmt: skip
+def test_a_budget_beside_what_was_used_is_one_sentence_in_the_users_unit(
+    budget: dict[str, Any], limit_bytes: int, actual_bytes: int, sentence: str
+) -> None:
+    parsed = {"kind": "max_ram", **budget, "limit": parse_limit(budget["limit"])}
+    verdict = Verdict(budget=Budget(limit_bytes=limit_bytes, **parsed), actual_bytes=actual_bytes)
 
-    assert not verdict.held
-    assert verdict.sentence() == (
-        "max_ram is 300 MiB (1.1 * weights + 200MiB), used 412 MiB unreclaimable: 112 MiB over"
-    )
+    assert verdict.sentence() == sentence
+    assert verdict.held is sentence.endswith("left")
 
 
 def test_a_limit_is_held_at_exactly_its_size() -> None:

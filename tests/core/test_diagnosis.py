@@ -1,5 +1,8 @@
 """Known failures are recognised by what is known of them, and nothing is concluded from what is not."""
 
+import ast
+import dataclasses
+import inspect
 import re
 from pathlib import Path
 from typing import get_args
@@ -55,6 +58,16 @@ def test_every_option_that_is_advised_is_there() -> None:
     assert set(re.findall(r"--llm-[a-z-]*[a-z]", advice)) <= {option.flag for option in OPTIONS}
 
 
+def test_every_fact_that_a_row_may_ask_for_is_set_by_the_plugin() -> None:
+    from pytest_llmmem.plugin import explaining
+
+    calls = ast.walk(ast.parse(inspect.getsource(explaining)))
+    set_there = {node.arg for node in calls if isinstance(node, ast.keyword)}
+
+    for facts in (Symptom, LoadFacts, CheckpointFacts):
+        assert {field.name for field in dataclasses.fields(facts)} <= set_there
+
+
 # -- exceptions
 
 
@@ -85,6 +98,13 @@ def test_the_place_is_told_where_memory_ran_out_and_what_was_free() -> None:
         ("ValueError", "Default process group has not been initialized", "load_checkpoint_in_model"),
         ("OSError", "[Errno 22] Invalid argument", "torch/serialization.py"),
         ("EOFError", "", "torch/serialization.py"),
+        ("UnpicklingError", "invalid load key, '<'.", "torch/serialization.py"),
+        (
+            "FileNotFoundError",
+            "[Errno 2] No such file or directory: '/data/mine/index.json'",
+            "accelerate/utils/offload.py",
+        ),
+        ("TypeError", "got an unexpected keyword argument 'load_in_8bit'", "from_pretrained"),
     ],
 )
 def test_a_message_that_says_too_little_is_recognised_by_where_it_comes_from(
@@ -105,6 +125,13 @@ def test_a_message_that_says_too_little_is_recognised_by_where_it_comes_from(
         ("RuntimeError", "CUDA error: device-side assert triggered"),
         ("FileNotFoundError", "[Errno 2] No such file or directory: 'model.safetensors.index.json'"),
         ("FileNotFoundError", "[Errno 2] No such file or directory: '/data/vocab.json'"),
+        ("FileNotFoundError", "[Errno 2] No such file or directory: '/data/mine/index.json'"),
+        ("TypeError", "my_own_loader() got an unexpected keyword argument 'load_in_8bit'"),
+        ("TypeError", "my_own_loader() got an unexpected keyword argument 'llm_int8_enable_fp32_cpu_offload'"),
+        ("UnpicklingError", "invalid load key, 'v'."),
+        ("UnpicklingError", "invalid load key, '<'."),
+        ("RuntimeError", "PytorchStreamReader failed locating file data.pkl: file not found"),
+        ("RuntimeError", "unable to mmap 400 bytes from file </torch_4711_12_0>: Cannot allocate memory (12)"),
     ],
 )
 def test_other_exceptions_are_left_alone(error_type: str, text: str) -> None:
@@ -188,6 +215,12 @@ def test_a_sigkill_that_nobody_can_be_shown_to_have_sent() -> None:
 
 OFFLOADING = Frame("/x/site-packages/accelerate/utils/offload.py", "45", "offload_weight")
 READING = Frame("/x/site-packages/torch/storage.py", "450", "__getitem__")
+SHARING = Frame("/x/site-packages/torch/storage.py", "450", "share_memory_")
+SAVING = (
+    Frame("/x/site-packages/torch/serialization.py", "800", "save"),
+    Frame("/x/site-packages/safetensors/torch.py", "350", "save_file"),
+    Frame("/x/site-packages/transformers/modeling_utils.py", "3000", "save_pretrained"),
+)
 FORWARD = Frame("/x/site-packages/torch/nn/modules/linear.py", "130", "forward")
 
 
@@ -197,6 +230,8 @@ FORWARD = Frame("/x/site-packages/torch/nn/modules/linear.py", "130", "forward")
         ((FORWARD,), ("model-00002-of-00006.safetensors",), "map-truncated"),
         ((OFFLOADING, FORWARD), (), "offload-disk-full"),
         ((READING,), (), "map-unreadable"),
+        ((SHARING,), (), "shared-memory-full"),
+        (SAVING, (), None),
         ((FORWARD,), (), None),
     ],
 )
@@ -209,8 +244,19 @@ def test_a_bus_error_is_told_by_the_files_and_the_stack(
 
     assert (found.id if found else None) == expected
     if found:
-        assert "SIGBUS" in found.happened
+        assert ("SIGBUS" in found.happened) is (expected != "shared-memory-full")
         assert_readable(found)
+
+
+@pytest.mark.parametrize(("free", "expected"), [(0, "shared-memory-full"), (60 * 2**20, None), (None, None)])
+def test_a_bus_error_while_the_shared_memory_is_full_is_its(free: int | None, expected: str | None) -> None:
+    found = diagnose(died(-7, FORWARD, shm_total_bytes=64 * 2**20, shm_free_bytes=free))
+
+    assert (found.id if found else None) == expected
+    if found:
+        assert found.happened.endswith("It has 64.0 MiB.")
+        assert_readable(found)
+    assert id_of(died(-11, FORWARD, shm_total_bytes=64 * 2**20, shm_free_bytes=0)) is None
 
 
 @pytest.mark.parametrize("returncode", [0xC0000005, -1073741819])
@@ -231,6 +277,7 @@ def test_a_segmentation_fault_is_a_loads_only_where_weights_were_read() -> None:
     assert id_of(died(-11, READING)) == "segfault-while-loading"
     assert id_of(died(-11, place="shard 1 of 3")) == "segfault-while-loading"
     assert id_of(died(-11, FORWARD)) is None
+    assert id_of(died(-11, *SAVING)) is None
 
 
 @pytest.mark.parametrize("kind", get_args(EndingKind))

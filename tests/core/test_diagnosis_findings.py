@@ -4,7 +4,7 @@ import pytest
 
 from pytest_llmmem.core.diagnosis import CheckpointFacts, LoadFacts, Symptom, diagnose
 from pytest_llmmem.core.outcomes import Ending
-from tests.core.symptoms import COMPLETED, GB, RAISED, assert_readable, id_of
+from tests.core.symptoms import COMPLETED, GB, MB, RAISED, assert_readable, id_of
 
 FLOAT16 = CheckpointFacts(weights_bytes=2 * GB, dtype="float16")
 
@@ -39,6 +39,13 @@ def test_a_dtype_that_is_no_wider_or_unknown_is_no_finding(dtype: str | None) ->
     assert diagnose(loaded(dtype=dtype)) is None
 
 
+def test_a_quantised_checkpoint_is_no_wider_as_a_model() -> None:
+    stored = CheckpointFacts(weights_bytes=2 * GB, dtype="int8")
+
+    assert diagnose(loaded(stored, dtype="float16", bits_per_parameter=8.9)) is None
+    assert id_of(loaded(stored, dtype="float16", bits_per_parameter=16.0)) == "dtype-wider"
+
+
 def test_a_dtype_that_was_asked_for_is_a_finding_only_where_it_did_not_fit() -> None:
     asked = {"dtype": "float32", "asked_dtype": "float32"}
 
@@ -68,25 +75,39 @@ def test_a_quantisation_that_changed_nothing_is_found(
 
     assert (found.id if found else None) == expected
     if found:
-        assert found.why.startswith("3% of the parameters are quantised; the rest is float16")
+        assert found.why.startswith("3% of the parameters are quantised, the others take 16 bits each")
         assert_readable(found)
 
 
+def test_what_is_left_unquantised_is_told_with_the_bits_that_it_takes() -> None:
+    found = diagnose(
+        loaded(asked_bits=8, bits_per_parameter=15.0, quantized_fraction=0.653)
+    )  # a T5, whose wo is float32
+
+    assert found is not None
+    assert found.why.startswith("65% of the parameters are quantised, the others take 28 bits each")
+
+
 @pytest.mark.parametrize(
-    ("weights", "nbytes", "peak", "expected"),
+    ("weights", "nbytes", "peak", "kept", "expected"),
     [
-        (2 * GB, 2 * GB, 4 * GB, "second-copy"),
-        (2 * GB, 4 * GB, 6 * GB, "second-copy"),  # a float32 model and a float16 state dict
-        (2 * GB, 2 * GB, int(2.5 * GB), None),  # one shard beside the model
-        (2 * GB, 4 * GB, int(4.01 * GB), None),  # cast from a map
-        (GB // 1000, GB // 1000, GB // 10, None),  # what the libraries take hides a small model
-        (2 * GB, 2 * GB, None, None),
+        (2 * GB, 2 * GB, 4 * GB, 0, "second-copy"),
+        (2 * GB, 2 * GB, 4 * GB, GB, "second-copy"),  # the half of a state dict that was freed and not given back
+        (2 * GB, 4 * GB, 6 * GB, 0, "second-copy"),  # a float32 model and a float16 state dict
+        (2 * GB, 2 * GB, int(2.5 * GB), 0, None),  # one shard beside the model
+        (2 * GB, 4 * GB, int(4.01 * GB), 0, None),  # cast from a map
+        (GB // 1000, GB // 1000, GB // 10, 0, None),  # what the libraries take hides a small model
+        (2 * GB, 2 * GB, None, 0, None),
+        (220 * MB, 119 * MB, 405 * MB, 296 * MB, None),  # an int8 load under glibc's default mmap threshold
+        (2 * GB, 2 * GB, 4 * GB, None, None),
     ],
 )
-def test_a_second_copy_is_found(weights: int, nbytes: int, peak: int | None, expected: str | None) -> None:
+def test_a_second_copy_is_found(
+    weights: int, nbytes: int, peak: int | None, kept: int | None, expected: str | None
+) -> None:
     checkpoint = CheckpointFacts(weights_bytes=weights, dtype="float16")
 
-    found = diagnose(loaded(checkpoint, nbytes=nbytes, peak_bytes=peak))
+    found = diagnose(loaded(checkpoint, nbytes=nbytes, peak_bytes=peak, kept_bytes=kept))
 
     assert (found.id if found else None) == expected
     if found:

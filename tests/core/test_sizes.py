@@ -1,10 +1,12 @@
 """Sizes round-trip, and refuse what nobody can have meant."""
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.sizes import UNITS, format_size, parse_size, unit_of
+from pytest_llmmem.core.sizes import UNITS, format_beside, format_size, parse_size, unit_of
 
 
 @given(number=st.integers(0, 10**6), unit=st.sampled_from(list(UNITS)), space=st.sampled_from(["", " ", "  "]))
@@ -38,3 +40,34 @@ def test_sizes_for_people_have_about_three_digits() -> None:
         "1.00 MB",
         "2.66 GB",
     ]
+
+
+BYTES = st.integers(0, 10**15)
+
+
+@given(limit=BYTES, used=BYTES | st.integers(-5000, 5000), unit=st.sampled_from([None, *UNITS]))
+def test_sizes_beside_each_other_can_be_subtracted_and_never_contradict_the_bytes(
+    limit: int, used: int, unit: str | None
+) -> None:
+    used = used if used > 5000 else max(0, limit + used)  # often next to the limit
+    printed = format_beside(limit, used, unit)
+    numbers = [Decimal(text.split()[0]) for text in printed]
+    units = {text.split()[1] for text in printed}
+
+    assert units == {unit} if unit else len(units) == 1
+    assert numbers[2] == abs(numbers[1] - numbers[0])
+    assert (numbers[1] > numbers[0]) is (used > limit)
+    assert (numbers[1] == numbers[0]) is (used == limit)
+    size = UNITS[units.pop()]
+    as_bytes = [float(number * size) for number in numbers]
+    assert as_bytes[:2] == pytest.approx([limit, used], rel=0.005, abs=0.005 * size)
+    assert as_bytes[2] == pytest.approx(abs(used - limit), rel=0.1)
+
+
+def test_sizes_beside_each_other_have_no_more_digits_than_they_need() -> None:
+    gigabyte = 10**9
+    assert format_beside(2 * gigabyte, 5 * gigabyte, "GB") == ("2.00 GB", "5.00 GB", "3.00 GB")
+    assert format_beside(2 * gigabyte, 2_002_900_000, "GB") == ("2.0000 GB", "2.0029 GB", "0.0029 GB")
+    assert format_beside(300_000_000, 199_749_632, "MB") == ("300 MB", "200 MB", "100 MB")
+    assert format_beside(100, 103) == ("100 B", "103 B", "3 B")
+    assert format_beside(0, 0, "MB") == ("0 MB", "0 MB", "0 MB")

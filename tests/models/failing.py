@@ -122,7 +122,7 @@ class Ended:
         """Of its death."""
         exit_ = exit_from_returncode(self.returncode)
         ending = judge_ending(exit_, finished=False, phase="call", stopped=None, evidence=Evidence())
-        return Symptom(ending=ending, stack=parse_stack(self.stderr))
+        return Symptom(ending=ending, stack=parse_stack(self.stderr).frames)
 
 
 PRELUDE = """

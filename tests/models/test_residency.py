@@ -1,13 +1,14 @@
 """Which pages of a model are in memory, beside what the kernel's own account says."""
 
 import mmap
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_llmmem.models.residency import mapped_nbytes, touch, trim
+from pytest_llmmem.models.residency import freed_nbytes, mapped_nbytes, touch, trim
 from tests.conftest import needs
 
 pytestmark = [
@@ -25,6 +26,23 @@ def mapped(path: Path, *, tensors: int = 4, mib: int = 2) -> Any:
     return torch.nn.ParameterList(
         torch.nn.Parameter(tensor, requires_grad=False) for tensor in load_file(path).values()
     )
+
+
+def test_what_is_freed_and_kept_is_told() -> None:
+    if freed_nbytes() is None:
+        pytest.skip("the C library does not say")
+    program = """
+from pytest_llmmem.models.residency import freed_nbytes
+before = freed_nbytes()
+blocks = [bytearray(100_000) for _ in range(300)]  # below glibc's first mmap threshold
+held = freed_nbytes()
+del blocks[:-1]  # the last one keeps what is below it from being given back
+print(before, held, freed_nbytes())
+"""
+    before, held, after = map(int, subprocess.check_output([sys.executable, "-c", program], text=True).split())
+
+    assert abs(held - before) < 1_000_000
+    assert after - held == pytest.approx(30_000_000, abs=1_000_000)
 
 
 def absent_by_smaps(path: Path) -> int:

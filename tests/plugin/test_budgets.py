@@ -1,5 +1,7 @@
 """Budgets in real workers: what fails, what is stopped, and what is said."""
 
+import html
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,39 @@ def test_a_test_over_its_budget_fails_and_says_what_would_have_passed(run: Calla
     assert (record.ending.kind, record.outcome, record.budgets[0].held) == ("over_budget", "failed", False)
     assert record.ram is not None
     assert abs(record.ram.peak_bytes - 80 * MB) <= MB + record.ram.error_bytes
+
+
+def test_a_breach_is_one_sentence_on_every_surface(
+    run: Callable[..., Run], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = Path(pytester.path, "summary.md")
+    source = """
+        import pytest
+        @pytest.mark.max_ram("0.05GB + 30MB")
+        def test_it(): b"x" * 82_000_000
+        @pytest.mark.max_ram("0.05GB + 30MB")
+        def test_own_failure():
+            b"x" * 82_000_000
+            assert not "its own"
+    """
+    pytester.makeconftest(f"import os; os.environ.update(GITHUB_ACTIONS='true', GITHUB_STEP_SUMMARY={str(summary)!r})")
+
+    ran = run(source, "--llm-report=r.html", "--llm-report=r.md", "--junitxml=r.xml", "--llm-report=r.trace.json")
+
+    for name in ("test_it", "test_own_failure"):
+        (budget,) = ran[name].budgets
+        assert re.fullmatch(
+            r"max_ram is 0\.08\d+ GB \(0\.05GB \+ 30MB\), used 0\.08\d+ GB unreclaimable: 0\.00\d+ GB over",
+            budget.sentence,
+        )
+        surfaces = {
+            file: Path(pytester.path, file).read_text() for file in ("r.html", "r.md", "r.trace.json", "summary.md")
+        }
+        testcases = html.unescape(Path(pytester.path, "r.xml").read_text()).split("<testcase")
+        surfaces["r.xml"] = next(each for each in testcases if f'name="{name}"' in each)
+        surfaces["terminal"] = ran.text.split("::error")[0]
+        surfaces["annotation"] = ran.text.split("::error", 1)[1]
+        assert [where for where, text in surfaces.items() if budget.sentence not in text.replace("\\", "")] == []
 
 
 def test_a_model_loaded_in_a_fixture_counts(run: Callable[..., Run]) -> None:

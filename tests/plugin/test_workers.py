@@ -128,3 +128,67 @@ def test_an_empty_selection_and_a_collect_only_start_nothing(run: Callable[..., 
 
     assert "isolated in workers" not in run(source, "--collect-only").text
     assert run(source, "-k", "zzz").result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+GROUP = """
+    import ctypes, pytest, time
+
+    @pytest.fixture(scope="module")
+    def model(memory_window):
+        with memory_window(None, name="load"):
+            held = b"x" * 80_000_000
+        return held
+
+    pytestmark = [pytest.mark.in_worker(scope="module"), pytest.mark.max_ram("30MB"MARKER)]
+"""
+
+
+@pytest.mark.parametrize("marker", ["", ', enforce="cgroup"', ', on_breach="stop"'])
+@linux
+def test_what_a_dead_worker_had_set_up_does_not_count_for_the_test_that_sets_it_up_again(
+    run: Callable[..., Run], marker: str
+) -> None:
+    ran = run(
+        GROUP.replace("MARKER", marker)
+        + """
+    @pytest.mark.max_ram("200MB")
+    def test_loads(model): pass
+    def test_dies(model): ctypes.string_at(0)
+    def test_pays_again(model): b"x" * 10_000_000
+    def test_goes_on(model): b"x" * 10_000_000
+    def test_dies_too(model): ctypes.string_at(0)
+    def test_is_still_judged(model): b"x" * 50_000_000
+    """
+    )
+
+    outcomes = {test.nodeid.partition("::")[2]: test.outcome for test in ran.record.tests}
+    assert outcomes == {
+        "test_loads": "passed", "test_dies": "failed", "test_pays_again": "passed", "test_goes_on": "passed",
+        "test_dies_too": "failed", "test_is_still_judged": "failed",
+    }  # fmt: skip
+    again = ran["test_pays_again"]
+    phases = {phase.name: phase.peak_bytes for phase in again.phases}
+    assert phases["setup"] > 79_000_000
+    assert phases["load"] > 79_000_000
+    assert abs(again.ram.peak_bytes - 10_000_000) < 5_000_000
+    assert again.budgets[0].actual_bytes == again.ram.peak_bytes
+    note = next(note for note in again.notes if note.startswith("its setup used 80"))
+    assert "counts for no budget: the worker that its group shares ended in " in note
+    assert "::test_dies, and what it had set up was set up again" in note
+    assert f"note: {again.nodeid}: {note}" in ran.text
+    assert ran["test_goes_on"].notes == ()
+    assert not ran["test_is_still_judged"].budgets[0].held
+
+
+@linux
+def test_a_setup_that_never_passed_counts_for_the_next_test_too(run: Callable[..., Run]) -> None:
+    ran = run(
+        GROUP.replace("MARKER", "")
+        + """
+    def test_is_stopped_in_setup(model): pass
+    def test_loads_for_the_first_time(model): pass
+    """
+    )
+
+    assert [test.outcome for test in ran.record.tests] == ["error", "error"]
+    assert [test.budgets[0].held for test in ran.record.tests] == [False, False]

@@ -63,6 +63,8 @@ def hostile() -> SessionRecord:
                 ram=ram(5, 1),
                 budgets=(budget("1MB", 1, 5),),
                 stack=(nasty, "````"),
+                stack_at="the end",
+                stack_own=1,
                 notes=(nasty,),
                 diagnosis=DiagnosisRecord(id=nasty, lines=(nasty,)),
                 location="tests/a,b:c%.py:7",
@@ -130,6 +132,8 @@ def _tests(points: int) -> Iterator[TestRecord]:
         phases=phases(("setup", 0.01, 0.33, 21.9), ("load", 0.04, 0.3, 17.0), ("call", 0.34, 5.8, 5330), ("teardown", 6.15, 0.4, 0)),
         budgets=(budget("1.2 * weights + 200MB", 3396, 5350),),
         model=POLYGLOT,
+        stack_at="the crossing",
+        stack_own=1,
         stack=(
             "tests/test_load.py:13 in test_float32_fits",
             "torch/nn/modules/module.py:1189 in <lambda>",
@@ -164,6 +168,8 @@ def _tests(points: int) -> Iterator[TestRecord]:
         ram=ram(15_870, 1990),
         phases=phases(("setup", 0.02, 21.8, 15_870), ("load", 0.1, 21.7, 15_860)),
         model=MIDM,
+        stack_at="the end",
+        stack_own=1,
         stack=(
             "tests/conftest.py:31 in naive_model",
             "torch/serialization.py:1521 in load",
@@ -195,6 +201,8 @@ def _tests(points: int) -> Iterator[TestRecord]:
         ending=EndingRecord(kind="crashed", signal="SIGBUS", phase="call", place="shard 3 of 8"),
         ram=ram(12.1, 640),
         phases=phases(("setup", 0.0, 0.02, 0.3), ("call", 0.02, 0.9, 12.1)),
+        stack_at="the end",
+        stack_own=1,
         stack=("tests/test_shards.py:9 in test_reads_shard_3", "torch/nn/functional.py:2546 in embedding"),
         diagnosis=DiagnosisRecord(
             id="truncated_shard",
@@ -277,6 +285,8 @@ def _tests(points: int) -> Iterator[TestRecord]:
         ending=EndingRecord(kind="timed_out", phase="call"),
         ram=ram(512, 33),
         phases=phases(("setup", 0.0, 0.4, 12), ("call", 0.4, 59.6, 512)),
+        stack_at="the end",
+        stack_own=1,
         stack=("tests/test_serving.py:93 in test_answers_within_a_minute", "queue.py:171 in get", "threading.py:327 in wait"),
         timeline=timeline(
             (0, 0, 0, 0), (0.4, 12, 30, 0), (5, 512, 33, 0), (60.0, 512, 33, 0), points=points,

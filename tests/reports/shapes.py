@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
+from pytest_llmmem.core.budgets import Budget, Verdict, parse_limit
 from pytest_llmmem.core.records import (
     BudgetRecord,
     MarkRecord,
@@ -53,13 +54,13 @@ def ram(peak: float, file: float) -> RamRecord:
 
 
 def budget(limit: str, limit_mb: float, actual_mb: float, **named: str) -> BudgetRecord:
-    return BudgetRecord(
-        **{"kind": "max_ram", **named},  # type: ignore[arg-type]
-        limit=limit,
-        limit_bytes=int(limit_mb * MB),
-        actual_bytes=int(actual_mb * MB),
-        held=actual_mb <= limit_mb,
+    named = {"kind": "max_ram", **named}
+    sizes = {"limit_bytes": int(limit_mb * MB), "actual_bytes": int(actual_mb * MB)}
+    verdict = Verdict(
+        budget=Budget(limit=parse_limit(limit), limit_bytes=sizes["limit_bytes"], **named),  # type: ignore[arg-type]
+        actual_bytes=sizes["actual_bytes"],
     )
+    return BudgetRecord(limit=limit, held=verdict.held, sentence=verdict.sentence(), **named, **sizes)  # type: ignore[arg-type]
 
 
 def phases(*rows: tuple[str, float, float, float]) -> tuple[PhaseRecord, ...]:

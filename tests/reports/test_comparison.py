@@ -19,10 +19,10 @@ def rows():
 
 def test_the_text_is_aligned():
     assert list(table(HEADER, rows())) == [
-        "         before    after  difference        of             most of it in  test",
-        "grew    2670 MB  3100 MB     +430 MB  +16%  unreclaimable  load           test_x.py::test_a[x|y]",
-        "shrank   100 MB  10.0 MB    -90.0 MB  -90%  unreclaimable                 test_x.py::test_b",
-        "new              7.00 MB                    unreclaimable                 test_x.py::test_c",
+        "          before    after  difference        of             most of it in  test",
+        "grew     2670 MB  3100 MB     +430 MB  +16%  unreclaimable  load           test_x.py::test_a[x|y]",
+        "shrank  100.0 MB  10.0 MB    -90.0 MB  -90%  unreclaimable                 test_x.py::test_b",
+        "new               7.00 MB                    unreclaimable                 test_x.py::test_c",
     ]
 
 
@@ -35,7 +35,7 @@ def test_markdown_is_a_table_of_its_own():
         "|  | before | after | difference |  | of | most of it in | test |",
         "|---|--:|--:|--:|--:|---|---|---|",
         r"| grew | 2670 MB | 3100 MB | +430 MB | +16% | unreclaimable | load | `test_x.py::test_a[x\|y]` |",
-        "| shrank | 100 MB | 10.0 MB | -90.0 MB | -90% | unreclaimable |  | `test_x.py::test_b` |",
+        "| shrank | 100.0 MB | 10.0 MB | -90.0 MB | -90% | unreclaimable |  | `test_x.py::test_b` |",
         "| new |  | 7.00 MB |  |  | unreclaimable |  | `test_x.py::test_c` |",
     ]
 

@@ -4,32 +4,39 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_llmmem.core.budgets import Budget, Verdict, parse_limit
-from pytest_llmmem.core.records import BudgetRecord
-from pytest_llmmem.reports.digest import circumstances, headline, reasons, state, worst_first
+from pytest_llmmem.core.records import SessionRecord
+from pytest_llmmem.reports import github, markdown
+from pytest_llmmem.reports.digest import circumstances, headline, reasons, share_words, state, worst_first
 from tests.reports.records import sample
+from tests.reports.shapes import budget
 
 
-@pytest.mark.parametrize(
-    ("kind", "limit", "count", "name"),
-    [("max_ram", "100MB", "unreclaimable", None), ("max_ram", "1.2 * weights + 200MB", "resident", None), ("memory_budget", "50 MB", "unreclaimable", "decode"), ("max_disk", "1GB", "written", None), ("max_vram", "80% device", "reserved", None)],
-)  # fmt: skip
-def test_a_broken_budget_reads_as_the_failure_did(kind, limit, count, name) -> None:
-    device = "cuda:0" if kind == "max_vram" else None
-    budget = Budget(kind=kind, limit=parse_limit(limit), limit_bytes=100_000_000, count=count, name=name, device=device)
-    record = BudgetRecord(
-        kind=kind,
-        limit=limit,
-        limit_bytes=100_000_000,
-        actual_bytes=250_000_000,
-        held=False,
-        count=count,
-        name=name,
-        device=device,
+def test_a_broken_budget_reads_as_the_failure_did() -> None:
+    broken, held = budget("100MB", 100, 250), budget("1GB", 1000, 250, kind="max_disk", count="written")
+    test = replace(sample().tests[0], budgets=(broken, held))
+
+    assert reasons(test) == ["max_ram is 100 MB, used 250 MB unreclaimable: 150 MB over"]
+
+
+@pytest.mark.parametrize(("used", "share"), [(99.8, "100%"), (100, "100%"), (100.1, "101%"), (12.4, "12%")])
+def test_only_a_broken_budget_was_used_by_more_than_all_of_it(used: float, share: str) -> None:
+    assert share_words(budget("100MB", 100, used)) == share
+
+
+def test_a_deep_stack_is_shown_with_both_of_its_ends_and_with_what_is_missing() -> None:
+    deep = tuple(f"deep.py:{line} in deeper" for line in range(150))
+    test = replace(
+        sample().tests[1],
+        stack=(*deep, "test_x.py:9 in test_x", "torch/nn.py:1 in forward"),
+        stack_own=151,
+        stack_cut=57,
     )
-    test = replace(sample().tests[0], budgets=(record,))
+    session = SessionRecord(environment={}, tests=(test,))
 
-    assert reasons(test) == [Verdict(budget=budget, actual_bytes=250_000_000).sentence()]
+    for page in (markdown.render(session), *github.annotations(session)):
+        assert "Stack at the crossing, yours first; 57 frames in the middle are cut:" in page
+        assert [deep[0] in page, deep[75] in page, "test_x.py:9 in test_x" in page] == [True, False, True]
+        assert "more of yours" in page
 
 
 def test_the_headline_counts_outcomes_and_unusual_endings() -> None:

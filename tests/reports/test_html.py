@@ -15,6 +15,7 @@ from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.reports import html
 from tests.reports.browser import MISSING, launched, opened
 from tests.reports.records import hostile, large, sample
+from tests.reports.shapes import budget, ram
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -69,6 +70,23 @@ def test_no_text_leaves_its_place() -> None:
     assert elements.tags.count("script") == Elements(html.render(sample())).tags.count("script")
     assert json.loads(elements.scripts[0])["tests"][0]["nodeid"] == record.tests[0].nodeid
     assert page.encode("utf-8")
+
+
+@in_a_browser
+def test_a_limit_and_its_use_are_told_apart_wherever_they_stand(browser: "Browser", tmp_path: Path) -> None:
+    near = replace(sample().tests[1], ram=ram(2002.9, 10), budgets=(budget("2GB", 2000, 2002.9),))
+    path = tmp_path / "near.html"
+    path.write_text(html.render(SessionRecord(environment={}, tests=(near,))), encoding="utf-8")
+
+    with opened(browser, path) as page:
+        page.click("#tests summary")
+        row = page.inner_text("#tests summary")
+        told = page.inner_text("#tests .detail")
+
+    assert "101%" in row
+    assert "of max_ram 2.0000 GB" in row
+    assert "max_ram is 2.0000 GB, used 2.0029 GB unreclaimable: 0.0029 GB over" in told
+    assert re.search(r"2\.0000 GB\s+2\.0029 GB\s+unreclaimable\s+broken", told)
 
 
 def test_200_tests_of_2000_points_are_less_than_a_megabyte_and_a_half() -> None:
@@ -296,7 +314,7 @@ def test_the_stack_of_a_breach_and_its_moment_are_told(page: "Page") -> None:
     told = page.inner_text("#tests details[open] .detail")
 
     assert "breach at 4.11 s: max_ram 3396 MB crossed" in told
-    assert "Stack at the breach, yours first" in told
+    assert "Stack at the crossing, yours first" in told
     assert "\n".join(sample().tests[1].stack) in told
 
 

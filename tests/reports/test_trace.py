@@ -69,7 +69,7 @@ def test_phases_are_spans_and_marks_are_moments_with_the_stack() -> None:
         ("teardown", 6_150_000, 400_000),
     ]
     assert (breach["name"], breach["ts"]) == ("breach", 4_110_000)
-    assert breach["args"]["stack"].splitlines() == list(test.stack)
+    assert breach["args"]["stack"].splitlines() == ["Stack at the crossing, yours first", *test.stack]
 
 
 def test_spans_follow_or_enclose_each_other(run: Callable[..., Run]) -> None:

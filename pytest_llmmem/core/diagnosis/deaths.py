@@ -4,13 +4,15 @@ from typing import Final
 
 from pytest_llmmem.core.diagnosis.rows import Row, When, Words, both, died
 from pytest_llmmem.core.diagnosis.symptoms import Symptom
-from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.sizes import format_beside
 
 _READERS: Final = (
-    "safetensors/",
-    "torch/storage.py",
-    "torch/serialization.py",
-    "transformers/modeling_utils.py",
+    "safetensors/torch.py load",
+    "safetensors/numpy.py load",
+    "torch/storage.py __getitem__",
+    "torch/serialization.py load",
+    "transformers/modeling_utils.py from_pretrained",
+    "transformers/modeling_utils.py load_",
     "transformers/core_model_loading.py",
     "accelerate/utils/modeling.py",
 )
@@ -39,7 +41,8 @@ def _weights_do_not_fit(symptom: Symptom) -> Words | None:
     available = symptom.available_bytes
     if symptom.checkpoint is None or available is None or symptom.checkpoint.weights_bytes <= available:
         return None
-    return {"weights": format_size(symptom.checkpoint.weights_bytes), "available": format_size(available)}
+    there, weights, _ = format_beside(available, symptom.checkpoint.weights_bytes)
+    return {"weights": weights, "available": there}
 
 
 def _unproved(symptom: Symptom) -> Words | None:
@@ -61,7 +64,8 @@ ROWS: Final = (
         id="out-of-memory",
         when=_out_of_memory,
         happened="Killed for want of memory{at}: {note}.",
-        why="No page was left to give. Weights that are mapped and only read do not lead there; copies of them do.",
+        why="The machine, or the container, ran out of memory. The kernel can drop weights that are mapped and only read; "
+        "copies of them it cannot.",
         next=(
             "See where it grows: --llm-max-ram=LIMIT --llm-on-breach=stop ends the test earlier, with a stack.",
             "Hold less at once: --llm-load=sharded, the checkpoint's own dtype, int8 or nf4.",
@@ -101,7 +105,7 @@ ROWS: Final = (
         id="map-unreadable",
         when=both(died("SIGBUS", "IN_PAGE_ERROR"), _reading),
         happened="The worker died of {signal}{at}: a page of a mapped file could not be had.",
-        why="The file became shorter meanwhile, or what it lies on failed: NFS, Lustre, FUSE, a full /dev/shm.",
+        why="The file became shorter meanwhile, or what it lies on failed: NFS, Lustre, FUSE.",
         next=(
             "Copy the checkpoint to a local disk and load it from there.",
             "Or read instead of mapping: from_pretrained(..., disable_mmap=True), transformers 5.6 and later.",

@@ -47,7 +47,7 @@ ROWS: Final = (
         id="shard-missing",
         when=raised("FileNotFoundError", r"(?P<shard>[^/\\'\"]+-\d+-of-\d+\.(?:safetensors|bin))"),
         happened="{shard} is not there.",
-        why="The index names it, and a load opens every shard that the index names.",
+        why="A load opens every shard that the checkpoint's index names.",
         next=(
             "Run the same download again: it fetches what is missing.",
             "To know it before any load: assert not model_checkpoint.missing.",
@@ -68,7 +68,7 @@ ROWS: Final = (
         # a pointer starts with "version": its "v", 118, is read as the pickle's first instruction
         when=either(
             raised("OSError", r"without having git-lfs installed"),
-            raised("UnpicklingError", r"Unsupported operand 118\b|invalid load key, 'v'"),
+            raised("UnpicklingError", r"Unsupported operand 118\b|invalid load key, 'v'", inside=_READING_BIN),
         ),
         happened="A .bin file is not the weights: it starts as a git-lfs pointer does.",
         why="A repository that is cloned without git-lfs has pointers in place of its large files.",
@@ -78,15 +78,15 @@ ROWS: Final = (
         id="bin-truncated",
         when=both(
             either(
-                raised("RuntimeError", r"PytorchStreamReader failed"),
+                raised("RuntimeError", r"PytorchStreamReader failed .*failed finding central directory"),
                 raised("OSError", r"Invalid argument", inside=_READING_BIN),
                 raised("EOFError", r"", inside=_READING_BIN),
-                both(_UNREADABLE_BIN, _is_truncated),
+                both(either(_UNREADABLE_BIN, raised("RuntimeError", r"PytorchStreamReader failed")), _is_truncated),
             ),
             _named,
         ),
         happened="A .bin file ends too early{named}.",
-        why="It is a zip, whose directory is at its end, and the end is not there: a download or a copy was cut short.",
+        why="Its end is missing, where a zip has its directory and a pickle its last step: a download or a copy was cut short.",
         next=(
             "Delete it and fetch it again.",
             "To know it before any load: assert not model_checkpoint.truncated.",
@@ -94,14 +94,14 @@ ROWS: Final = (
     ),
     Row(
         id="bin-not-weights",
-        when=raised("UnpicklingError", r"Unsupported operand \d+|invalid load key"),
+        when=raised("UnpicklingError", r"Unsupported operand \d+|invalid load key", inside=_READING_BIN),
         happened="A .bin file is no file of torch.save.",
         why="It starts with something else than a zip or a pickle: an error page, another format.",
         next=("Look at it: head -c 100 FILE.", "Then delete it and fetch it again."),
     ),
     Row(
         id="bin-holds-code",
-        when=raised("UnpicklingError", r"(?i)unsupported global:? (?:global )?(?P<name>[\w.]+)"),
+        when=raised("UnpicklingError", r"(?i)unsupported global:? (?:global )?(?P<name>[\w.]+)", inside=_READING_BIN),
         happened="A .bin file asks for {name}, which is no tensor.",
         why="A pickle can run any code. torch builds nothing but tensors of it, unless it is told to trust the file.",
         next=(

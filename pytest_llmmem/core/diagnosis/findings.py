@@ -5,7 +5,7 @@ from typing import Final
 from pytest_llmmem.core.budgets import DTYPE_BITS
 from pytest_llmmem.core.diagnosis.rows import Row, Words
 from pytest_llmmem.core.diagnosis.symptoms import CheckpointFacts, LoadFacts, Symptom
-from pytest_llmmem.core.sizes import UNITS, format_size
+from pytest_llmmem.core.sizes import UNITS, format_beside, format_size
 
 _OURS: Final = {None, "AssertionError", "BudgetExceeded"}
 """What a test about memory fails with. Another exception has a cause of its own."""
@@ -13,6 +13,9 @@ _SAVED: Final = 0.25
 """Of what a quantisation should save: whoever saved less has left most of the model as it was."""
 _COPY: Final = 0.9
 """Of the checkpoint: so much beside the loaded model is a second copy of it."""
+_UNEXPLAINED: Final = 0.25
+"""A share of the checkpoint. If less than this is left of the peak, without the model and without what the C library kept of
+freed memory, then nothing shows that a copy was in use."""
 _TELLING_BYTES: Final = 200 * UNITS["MB"]
 """A smaller model is hidden by what its libraries take."""
 
@@ -42,9 +45,10 @@ def _plan_exceeds_container(symptom: Symptom) -> Words | None:
         return None
     if symptom.ending.kind != "out_of_memory" and checkpoint.weights_bytes <= container:
         return None
+    there, planned, _ = format_beside(container, load.planned_host_bytes)
     return {
-        "planned": format_size(load.planned_host_bytes),
-        "container": format_size(container),
+        "planned": planned,
+        "container": there,
         "cpu": f"{container // UNITS['MB']}MB",
     }
 
@@ -59,6 +63,10 @@ def _dtype_wider(symptom: Symptom) -> Words | None:
     stored, loaded = DTYPE_BITS.get(checkpoint.dtype or ""), DTYPE_BITS.get(load.dtype or "")
     if stored is None or loaded is None or loaded <= stored or (asked and passed):
         return None
+    if load.bits_per_parameter is not None and load.bits_per_parameter < (stored + loaded) / 2:
+        return (
+            None  # a quantised checkpoint: its floating-point weights, whose dtype is the model's, are the lesser part
+        )
     return {
         "dtype": str(load.dtype),
         "stored": str(checkpoint.dtype),
@@ -77,13 +85,14 @@ def _quantization_without_effect(symptom: Symptom) -> Words | None:
         return None
     if stored - load.bits_per_parameter > _SAVED * (stored - load.asked_bits):
         return None
-    fraction = load.quantized_fraction
+    fraction = load.quantized_fraction or 0.0
+    others = (load.bits_per_parameter - fraction * load.asked_bits) / (1 - fraction) if fraction < 1 else 0.0
     return {
         "asked": str(load.asked_bits),
         "bits": f"{load.bits_per_parameter:.1f}",
         "bound": f"{(stored + load.asked_bits) / 2:g}",
-        "stored": str(checkpoint.dtype),
-        "quantized": "Few" if fraction is None else f"{fraction:.0%}",
+        "others": f"{others:.0f}",
+        "quantized": f"{fraction:.0%}",
     }
 
 
@@ -92,9 +101,12 @@ def _second_copy(symptom: Symptom) -> Words | None:
     if about is None:
         return None
     checkpoint, load = about
-    if load.peak_bytes is None or load.nbytes is None or checkpoint.weights_bytes < _TELLING_BYTES:
+    if load.peak_bytes is None or load.nbytes is None or load.kept_bytes is None:
         return None
-    if load.peak_bytes < load.nbytes + _COPY * checkpoint.weights_bytes:
+    beside_bytes = load.peak_bytes - load.nbytes
+    if checkpoint.weights_bytes < _TELLING_BYTES or beside_bytes < _COPY * checkpoint.weights_bytes:
+        return None
+    if beside_bytes - load.kept_bytes < _UNEXPLAINED * checkpoint.weights_bytes:
         return None
     return {
         "peak": format_size(load.peak_bytes),
@@ -114,9 +126,12 @@ ROWS: Final = (
     Row(
         id="plan-exceeds-container",
         when=_plan_exceeds_container,
-        happened="The plan gave the model {planned} of host memory, and the container has {container}.",
+        happened="The plan could use {planned} of host memory, and the container had {container} left before the test.",
         why="accelerate plans with max_memory, or else with what psutil calls free: the machine's memory, not the container's.",
-        next=("Pass it: max_memory={{'cpu': '{cpu}'}}, less what the rest of the process needs.",),
+        next=(
+            "Pass it: max_memory={{'cpu': '{cpu}'}}, less what the rest of the process needs.",
+            "Or let --llm-load=auto do it, which plans with what the container has left.",
+        ),
     ),
     Row(
         id="dtype-wider",
@@ -129,8 +144,8 @@ ROWS: Final = (
         id="quantization-without-effect",
         when=_quantization_without_effect,
         happened="{asked} bits per parameter were asked for, and the model takes {bits}.",
-        why="{quantized} of the parameters are quantised; the rest is {stored} as before. Only nn.Linear is: embeddings are not, "
-        "nor, since transformers 5, the experts of mixture models.",
+        why="{quantized} of the parameters are quantised, the others take {others} bits each. Embeddings are not quantised, "
+        "nor, since transformers 5, a mixture's experts; some models keep layers in float32.",
         next=(
             "For a mixture of experts: load a checkpoint that was quantised beforehand, or pin transformers 4.57.",
             "To keep it from coming back: assert loaded_model.bits_per_parameter < {bound}.",

@@ -12,7 +12,7 @@ ROWS: Final = (
             raised("ImportError ValueError", r"(?i)requires `?accelerate(?!.*bitsandbytes)|^accelerate is required"),
             raised("ModuleNotFoundError", r"No module named 'accelerate'"),
         ),
-        happened="The load needs accelerate, which is not installed or too old.",
+        happened="accelerate is needed here, and is not installed or too old.",
         why="transformers leaves device_map, bitsandbytes and (before 4.51) low_cpu_mem_usage to accelerate.",
         next=(
             "Install it: pip install -U accelerate.",
@@ -26,7 +26,7 @@ ROWS: Final = (
             raised("PackageNotFoundError", r"metadata was found for bitsandbytes"),
             raised("ModuleNotFoundError", r"No module named 'bitsandbytes'"),
         ),
-        happened="The load needs bitsandbytes, which is not installed or too old.",
+        happened="bitsandbytes is needed here, and is not installed or too old.",
         why="Loading in 8 or 4 bits is the work of bitsandbytes, together with accelerate.",
         next=(
             "Install both: pip install -U bitsandbytes accelerate.",
@@ -44,7 +44,7 @@ ROWS: Final = (
     ),
     Row(
         id="load-in-bits-removed",
-        when=raised("TypeError", r"unexpected keyword argument 'load_in_(?P<bits>[48])bit'"),
+        when=raised("TypeError", r"unexpected keyword argument 'load_in_(?P<bits>[48])bit'", inside="from_pretrained"),
         happened="from_pretrained no longer knows load_in_{bits}bit.",
         why="transformers 5 has taken it out, and hands what it does not know to the model's own __init__.",
         next=(
@@ -54,7 +54,9 @@ ROWS: Final = (
     ),
     Row(
         id="cpu-offload-argument",
-        when=raised("TypeError", r"unexpected keyword argument 'llm_int8_enable_fp32_cpu_offload'"),
+        when=raised(
+            "TypeError", r"unexpected keyword argument 'llm_int8_enable_fp32_cpu_offload'", inside="from_pretrained"
+        ),
         happened="from_pretrained does not know llm_int8_enable_fp32_cpu_offload.",
         why="It is a field of BitsAndBytesConfig.",
         next=(

@@ -3,14 +3,15 @@
 import re
 from typing import Final
 
-from pytest_llmmem.core.diagnosis.rows import Row, Words, either, raised
+from pytest_llmmem.core.diagnosis.rows import Row, Words, both, died, either, raised
 from pytest_llmmem.core.diagnosis.symptoms import Symptom
-from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.sizes import UNITS, format_size
 
 _ALLOCATION: Final = re.compile(r"DefaultCPUAllocator: .*you tried to allocate (?P<asked>\d+) bytes")
 _MAPPING: Final = re.compile(
-    r"unable to mmap (?P<asked>\d+) bytes from file <(?:[^>]*[/\\])?(?P<file>[^>]+)>.*annot allocate"
+    r"unable to mmap (?P<asked>\d+) bytes from file <(?!/torch_\d)(?:[^>]*[/\\])?(?P<file>[^>]+)>.*annot allocate"
 )
+"""A name such as ``/torch_4711_1`` is that of shared memory, and no file's."""
 
 
 def _allocation(symptom: Symptom) -> Words | None:
@@ -27,6 +28,34 @@ def _mapping(symptom: Symptom) -> Words | None:
     if symptom.error_name != "RuntimeError" or match is None:
         return None
     return {"what": f"{match['file']} ({format_size(int(match['asked']))})"}
+
+
+_SHARING: Final = (
+    "torch/multiprocessing/reductions.py",
+    "torch/storage.py share_memory_",
+    "torch/storage.py _share_memory",
+    "torch/storage.py _new_shared",
+    "multiprocessing/shared_memory.py",
+    "multiprocessing/heap.py",
+)
+"""Code that shares memory with another process."""
+_FULL_BYTES: Final = 2**20
+"""A ``/dev/shm`` with less free space than this is full."""
+
+
+def _dies_sharing(symptom: Symptom) -> Words | None:
+    """A page of shared memory that cannot be had is a signal: there is no call that could return an error."""
+    left = symptom.shm_free_bytes
+    full = left is not None and left < _FULL_BYTES
+    sharing = any(symptom.was_in(function) for function in _SHARING)
+    return died("SIGBUS")(symptom) if full or sharing else None
+
+
+def _shm(symptom: Symptom) -> Words:
+    size = symptom.shm_total_bytes
+    if size is None:
+        return {"size": ""}
+    return {"size": f" It has {format_size(size, 'GiB' if size >= UNITS['GiB'] else 'MiB')}."}
 
 
 def _mapping_without_a_name(symptom: Symptom) -> Words | None:
@@ -57,6 +86,30 @@ ROWS: Final = (
         ),
     ),
     Row(
+        id="shared-memory-full",
+        when=both(
+            either(
+                raised(
+                    "RuntimeError DistBackendError",
+                    r"</torch_\d+[^>]*>: No space left|workers are out of shared memory",
+                ),
+                raised("OSError RuntimeError DistBackendError", r"/dev/shm/.*No space left|No space left.*/dev/shm/"),
+                raised("OSError", r"No space left on device", inside="multiprocessing/synchronize.py"),
+                raised("OSError", r"No space left on device", inside="multiprocessing/shared_memory.py"),
+                _dies_sharing,
+            ),
+            _shm,
+        ),
+        happened="/dev/shm is full: there was no room for memory that processes share{at}.{size}",
+        why="Tensors pass through it between processes: DataLoader workers, torch.multiprocessing, NCCL. A container has 64 MiB "
+        "of it unless told otherwise.",
+        next=(
+            "Enlarge it: docker run --shm-size=8g or --ipc=host; in Kubernetes an emptyDir with medium: Memory, mounted there.",
+            "Or use less: fewer DataLoader workers (num_workers=0 uses none), smaller batches, a smaller prefetch_factor.",
+            "Both of torch's sharing strategies use it. Look for what was left: ls -l /dev/shm.",
+        ),
+    ),
+    Row(
         id="disk-full",
         when=either(
             raised("OSError SafetensorError RuntimeError", r"No space left on device|Disk quota exceeded"),
@@ -64,10 +117,10 @@ ROWS: Final = (
             raised("RuntimeError", r"inline_container\.cc:\d+\] \. unexpected pos"),
         ),
         happened="There was no room on the disk for what was to be written{at}.",
-        why="Weights that are saved, or offloaded from .bin files, take their full size again.",
+        why="Checkpoints that are saved, weights that are offloaded from .bin files, and caches take their full size.",
         next=(
             "Make room, or write elsewhere: offload_folder=..., HF_HOME, TMPDIR.",
-            "Or offload from safetensors: from_pretrained reads most models where they lie and writes nothing.",
+            "Weights that are offloaded from safetensors are not written: from_pretrained reads most models where they lie.",
         ),
     ),
 )

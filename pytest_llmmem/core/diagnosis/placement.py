@@ -30,7 +30,11 @@ ROWS: Final = (
     ),
     Row(
         id="offload-folder-empty",
-        when=raised("FileNotFoundError", r"No such file or directory: '(?P<folder>[^']*)[/\\]index\.json'"),
+        when=raised(
+            "FileNotFoundError",
+            r"No such file or directory: '(?P<folder>[^']*)[/\\]index\.json'",
+            inside="accelerate/utils/offload.py",
+        ),
         happened="dispatch_model found no offloaded weights in {folder}.",
         why="It wrote none: a device_map of {{'': 'disk'}} names no module, and the index of what was written is not there.",
         next=(

@@ -31,6 +31,8 @@ class LoadFacts:
     """Storage of the model in memory."""
     peak_bytes: int | None = None
     """Unreclaimable growth while it loaded."""
+    kept_bytes: int | None = None
+    """Freed memory that the C library kept when the load returned."""
     asked_bits: int | None = None
     """Of the quantisation asked for: 8 or 4; ``None`` without one."""
     bits_per_parameter: float | None = None
@@ -59,6 +61,10 @@ class Symptom:
     """Free on the machine before the test."""
     container_available_bytes: int | None = None
     """Left of the container's limit before the test; ``None`` when there is none, or it is unknown."""
+    shm_total_bytes: int | None = None
+    """The size of ``/dev/shm``."""
+    shm_free_bytes: int | None = None
+    """The free space in ``/dev/shm`` after the test."""
 
     @property
     def error_name(self) -> str | None:

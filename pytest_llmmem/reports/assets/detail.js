@@ -44,13 +44,12 @@ function why(test) {
 function moments(test) {
   const marks = (test.timeline?.marks ?? []).filter((mark) => mark.kind !== "shard");
   if (!marks.length && !test.stack.length) return null;
-  const kinds = [...new Set(marks.map((mark) => mark.kind))];
   return el(
     "section",
     {},
     ...marks.map((mark) => el("p", { className: "bad moment" }, `${mark.kind} at ${mark.seconds.toFixed(2)} s: ${mark.text}`)),
     ...(test.stack.length
-      ? [el("h3", {}, `Stack at the ${kinds.join(" or ") || "end"}, yours first`), el("pre", { tabIndex: 0 }, test.stack.join("\n"))]
+      ? [el("h3", {}, test.stack_words), el("pre", { tabIndex: 0 }, test.stack.join("\n"))]
       : []),
   );
 }
@@ -146,8 +145,8 @@ function peaks({ ram, unit, disk_written_bytes, run_peaks_bytes }) {
 function budgets(test) {
   const line = (budget) => [
     withSmall(budgetName(budget), budget.limit),
-    formatSize(budget.limit_bytes, test.unit),
-    withSmall(formatSize(budget.actual_bytes, test.unit), budget.count === "device" ? "by the driver" : budget.count, "td"),
+    budget.limit_shown,
+    withSmall(budget.used_shown, budget.count === "device" ? "by the driver" : budget.count, "td"),
     el("td", { className: budget.held ? "" : "bad" }, budget.held ? "held" : "broken"),
   ];
   return block("Budgets", ["", "limit", "used", ""], test.budgets.map(line));

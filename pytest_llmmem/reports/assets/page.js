@@ -27,7 +27,7 @@ function listedTest(test, rank) {
       el("span", { className: "name" }, names.length ? el("small", {}, file) : null, names.join("::") || file),
       number(test.ram ? formatSize(test.ram.peak_bytes, test.unit) : "", "unreclaimable"),
       number(test.ram ? formatSize(test.ram.peak_file_bytes, test.unit) : "", "files"),
-      test.tightest === null ? el("span", { className: "of" }) : bar(test.budgets[test.tightest], test.unit),
+      test.tightest === null ? el("span", { className: "of" }) : bar(test.budgets[test.tightest]),
       el("span", { className: "number seconds" }, formatSeconds(test.duration_s)),
     ],
     kind: test.outcome,
@@ -39,7 +39,7 @@ function listedTest(test, rank) {
 
 const isFailure = (test) => test.outcome === "failed" || test.outcome === "error";
 
-function bar(budget, unit) {
+function bar(budget) {
   const share = shareOf(budget); // undefined for a limit of 0
   const filled = el("i", {});
   filled.style.width = `${(Math.min(share ?? 0, 1.5) / 1.5) * 100}%`;
@@ -47,8 +47,8 @@ function bar(budget, unit) {
     "span",
     { className: "of" },
     el("span", { className: `bar ${budget.held ? "" : "broken"}`, "aria-hidden": "true" }, filled),
-    el("span", { className: `number ${budget.held ? "" : "bad"}` }, share === undefined ? "" : `${(share * 100).toFixed(0)}%`),
-    el("small", {}, `of ${budget.name ?? budget.kind} ${formatSize(budget.limit_bytes, unit)}`),
+    el("span", { className: `number ${budget.held ? "" : "bad"}` }, budget.share_shown),
+    el("small", {}, `of ${budget.name ?? budget.kind} ${budget.limit_shown}`),
   );
 }
 
