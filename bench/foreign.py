@@ -4,8 +4,8 @@
     python bench/foreign.py --only transformers --source transformers=CHECKOUT
 
 Each package has an environment of its own under ``--cache``, with the plugins that projects use. Its tests run plain, and
-then isolated in several variants. Where outcomes differ, they run plain with the variant's arguments: a test that has
-another outcome there, too, is not changed by isolation. transformers' tests are in no release: they need a folder with a
+then isolated in several variants. A test whose outcome differs runs by itself, plain and isolated: isolation has not
+changed it if it differs plain, too, or not again. transformers' tests are in no release: they need a folder with a
 checkout, which is installed and written into, and are passed over without one.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
-from suites import ISOLATED, PLAIN, ROOT, Bench, Suite, differences
+from suites import ISOLATED, PLAIN, ROOT, Bench, Run, Suite, differences
 
 VARIANTS = {
     "alone": (),
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=ROOT / ".cache/foreign", help="folder for all that is kept")
     chosen = parser.parse_args()
     cache, checkouts = chosen.cache.resolve(), dict(source.split("=", 1) for source in chosen.source)
-    print("suite | version | variant | tests | plain | isolated | differ | not by isolation | plain s | isolated s")
+    print("suite | version | variant | tests | plain | isolated | differ | by isolation | plain s | isolated s")
     print(" | ".join(["---"] * 10), flush=True)
     notes, prepared = [], set()
     for suite in map(partial(from_checkout, checkouts), SUITES):
@@ -120,19 +120,28 @@ def compare(bench: Bench, variants: list[str]) -> list[str]:
         label = variant.replace("-", "").replace(" ", "-")
         isolated = bench.run(label, (*ALWAYS, *ISOLATED, *VARIANTS[variant]))
         found = differences(plain, isolated)
-        elsewhere = (
-            differences(plain, bench.run(f"{label}-plain", (*ALWAYS, *PLAIN, *VARIANTS[variant]))) if found else {}
-        )
+        both = [test for test in found if test in plain.outcomes and test in isolated.outcomes]
+        causes = {test: cause(bench, test, variant, plain, isolated) for test in both[:SHOWN]}
+        of_isolation = len(found) - sum(map(bool, causes.values()))
         print(f"{title} | {suite.version} | {variant} | {len(plain.outcomes)} | {plain} | {isolated}", end=" | ")
-        print(
-            f"{len(found)} | {len(found.keys() & elsewhere)} | {plain.seconds:.0f} | {isolated.seconds:.0f}", flush=True
-        )
-        listed = [f"not by isolation: {line}" if test in elsewhere else line for test, line in found.items()]
+        print(f"{len(found)} | {of_isolation} | {plain.seconds:.0f} | {isolated.seconds:.0f}", flush=True)
+        lines = [f"{sentence}{causes.get(test, '')}" for test, sentence in found.items()]
         file = bench.folder / f"{suite.part}{label}.differences"
-        file.write_text("\n".join(listed), encoding="utf-8")
-        more = [f"... {len(listed) - SHOWN} more in {file}"] if len(listed) > SHOWN else []
-        notes += [f"{title}, {variant}: {line}" for line in (*listed[:SHOWN], *more)]
+        file.write_text("\n".join(lines), encoding="utf-8")
+        more = [f"... {len(lines) - SHOWN} more in {file}"] if len(lines) > SHOWN else []
+        notes += [f"{title}, {variant}: {line}" for line in (*lines[:SHOWN], *more)]
     return notes
+
+
+def cause(bench: Bench, test: str, variant: str, plain: Run, isolated: Run) -> str:
+    """Why a test has another outcome, if not by isolation: what it does by itself tells. Empty when it does not."""
+    by_itself = bench.run("itself-plain", (*ALWAYS, *PLAIN, *VARIANTS[variant]), test=test)
+    if by_itself.outcomes.get(test) != plain.outcomes[test]:
+        return " [plain, too, when it runs by itself: it depends on tests before it]"
+    again = bench.run("itself", (*ALWAYS, *ISOLATED, *VARIANTS[variant]), test=test)
+    if again.outcomes.get(test) != isolated.outcomes[test]:
+        return " [not again when it is run isolated by itself]"
+    return ""
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Test suites of other projects, each in an environment of its own, and the outcome of every test of a run."""
 
+import contextlib
 import json
 import os
 import re
@@ -112,13 +113,13 @@ class Bench:
         pins = (f"pytest=={pytest_version}", *self.suite.requires, *beside)
         _call(*pip, "install", *package, *pins, "-e", ROOT)
 
-    def run(self, label: str, arguments: tuple[str, ...]) -> Run:
-        """Run the suite once; the log of outcomes and the output stay in the folder under ``label``."""
+    def run(self, label: str, arguments: tuple[str, ...], *, test: str | None = None) -> Run:
+        """Run the suite once, or one test by its node id; outcomes and output stay in the folder under ``label``."""
         label = f"{self.suite.part}-{label}" if self.suite.part else label
         log, output = self.folder / f"{label}.jsonl", self.folder / f"{label}.log"
         log.unlink(missing_ok=True)
         options = (*_COMMON, f"--outcome-log={log}", *self.suite.arguments, *arguments)
-        command = (str(self.python), "-m", "pytest", *options, *self.suite.tests)
+        command = (str(self.python), "-m", "pytest", *options, *((test,) if test else self.suite.tests))
         began = time.perf_counter()
         ending = _run(command, self.source, output, self.suite.limit_s)
         seconds = time.perf_counter() - began
@@ -169,9 +170,10 @@ def _run(command: tuple[str, ...], folder: Path, output: Path, limit_s: int) -> 
         try:
             return f"exit status {process.wait(limit_s)}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             return f"stopped after {limit_s} s"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _call(*command: str | Path) -> None:
