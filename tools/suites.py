@@ -1,6 +1,5 @@
 """Test suites of other projects, each in an environment of its own, and the outcome of every test of a run."""
 
-import contextlib
 import json
 import os
 import re
@@ -172,8 +171,9 @@ def _run(command: tuple[str, ...], folder: Path, output: Path, limit_s: int) -> 
         except subprocess.TimeoutExpired:
             return f"stopped after {limit_s} s"
         finally:
-            with contextlib.suppress(ProcessLookupError):
+            if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
 def _call(*command: str | Path) -> None:
