@@ -134,7 +134,7 @@ def compare(bench: Bench, variants: list[str]) -> list[str]:
         print(f"{title} | {suite.version} | {variant} | {len(plain.outcomes)} | {plain} | {isolated}", end=" | ")
         print(f"{len(found)} | {of_isolation} | {plain.seconds:.0f} | {isolated.seconds:.0f}", flush=True)
         lines = [f"{sentence}{causes.get(test, '')}" for test, sentence in found.items()]
-        file = bench.folder / f"{suite.part}{label}.differences"
+        file = bench.folder / f"{suite.part or suite.name}-{label}.differences"
         file.write_text("\n".join(lines), encoding="utf-8")
         more = [f"... {len(lines) - SHOWN} more in {file}"] if len(lines) > SHOWN else []
         notes += [f"{title}, {variant}: {line}" for line in (*lines[:SHOWN], *more)]

@@ -154,7 +154,8 @@ def differences(plain: Run, isolated: Run) -> dict[str, str]:
 
 
 def _counted(outcomes: Counter[str]) -> str:
-    return ", ".join(f"{count} {category}" for category, count in outcomes.most_common())
+    by_frequency = sorted(outcomes.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {category}" for category, count in by_frequency)
 
 
 def _run(command: tuple[str, ...], folder: Path, output: Path, limit_s: int) -> str:
