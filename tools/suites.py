@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +45,8 @@ class Suite:
     """What pytest is told for this suite only."""
     tests: tuple[str, ...] = ("tests",)
     """Folders and files, below the package's own."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that are set for every run."""
     checkout: Path | None = None
     """A folder that is installed, and that pytest runs in; ``None`` for the sdist of the version."""
     limit_s: int = 900
@@ -120,7 +122,7 @@ class Bench:
         options = (*_COMMON, f"--outcome-log={log}", *self.suite.arguments, *arguments)
         command = (str(self.python), "-m", "pytest", *options, *((test,) if test else self.suite.tests))
         began = time.perf_counter()
-        ending = _run(command, self.source, output, self.suite.limit_s)
+        ending = self._call_pytest(command, output)
         seconds = time.perf_counter() - began
         text = output.read_text(encoding="utf-8", errors="replace")
         outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -140,6 +142,25 @@ class Bench:
             seconds=seconds,
         )
 
+    def _call_pytest(self, command: tuple[str, ...], output: Path) -> str:
+        """Run in a process group of its own, and say how it ended."""
+        # The caller's PYTEST_ADDOPTS or PYTHONPATH is not the suite's; a fixed hash seed keeps test ids made from sets.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
+        environ |= {"PYTHONHASHSEED": "0", "PYTHONPATH": str(_PLUGINS), "HF_HUB_OFFLINE": "1"}
+        environ |= self.suite.environment
+        with output.open("w", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                command, cwd=self.source, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+            try:
+                return f"exit status {process.wait(self.suite.limit_s)}"
+            except subprocess.TimeoutExpired:
+                return f"stopped after {self.suite.limit_s} s"
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+
 
 def differences(plain: Run, isolated: Run) -> dict[str, str]:
     """A sentence for each test whose outcomes differ, by its node id; tests that did not run isolated come last."""
@@ -156,25 +177,6 @@ def differences(plain: Run, isolated: Run) -> dict[str, str]:
 def _counted(outcomes: Counter[str]) -> str:
     by_frequency = sorted(outcomes.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {category}" for category, count in by_frequency)
-
-
-def _run(command: tuple[str, ...], folder: Path, output: Path, limit_s: int) -> str:
-    """Run a command in a process group of its own, and say how it ended."""
-    # The caller's PYTEST_ADDOPTS or PYTHONPATH is not the suite's; a fixed hash seed keeps test ids made from sets.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
-    environ |= {"PYTHONHASHSEED": "0", "PYTHONPATH": str(_PLUGINS), "HF_HUB_OFFLINE": "1"}
-    with output.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environ, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            return f"exit status {process.wait(limit_s)}"
-        except subprocess.TimeoutExpired:
-            return f"stopped after {limit_s} s"
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
 
 
 def _call(*command: str | Path) -> None:
