@@ -18,6 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 
 T = TypeVar("T")
 MB = 1_000_000
+PROJECT = Path(__file__).resolve().parents[1]
 
 _CLOCK = """
 import time
@@ -39,6 +40,7 @@ class Run:
     """One pytest session that has ended."""
 
     code: int
+    """Negative, the number of a signal, when it was ended."""
     output: str
     wall_s: float
     tests: Mapping[str, Mapping[str, Any]]
@@ -69,29 +71,37 @@ class Session:
     def environment(self) -> dict[str, str]:
         own = {
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1" if self._plugins == "named" else "",
-            "PYTHONPATH": str(self.folder),
+            # this checkout's plugin, whichever is installed
+            "PYTHONPATH": os.pathsep.join((str(self.folder), str(PROJECT))),
             "TMPDIR": str(self.folder / "tmp"),
             "HF_HUB_OFFLINE": "1",
         }
         return {name: text for name, text in os.environ.items() if name != "PYTEST_ADDOPTS"} | own
 
-    def run(self, *arguments: str, python: str = sys.executable) -> Run:
-        """Run once; ``-p llmmem`` is left to the caller, since some run without it."""
-        report, ticks = self.folder / "report.json", self.folder / "ticks"
+    def run(self, *arguments: str, python: str = sys.executable, limit_s: float | None = None) -> Run:
+        """Run once, and end it after ``limit_s``; ``-p llmmem`` is left to the caller, since some run without it."""
+        report, ticks, output = (self.folder / name for name in ("report.json", "ticks", "output"))
         for old in (report, ticks):
             old.unlink(missing_ok=True)
         isolating = "llmmem" in arguments
         command = self.command(*arguments, *(["--llm-report=report.json"] if isolating else []), python=python)
         began = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
-        )
+        # a file, since a process that is left behind would keep a pipe open
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment(), stdout=file, stderr=subprocess.STDOUT
+            )
+            try:
+                code = process.wait(limit_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
         wall_s = time.perf_counter() - began
         tests = json.loads(report.read_text())["tests"] if report.exists() else []
         times = [float(line) for line in ticks.read_text().split()] if ticks.exists() else []
         return Run(
-            code=done.returncode,
-            output=done.stdout + done.stderr,
+            code=code,
+            output=output.read_text(errors="replace"),
             wall_s=wall_s,
             tests={test["nodeid"].partition("::")[2]: test for test in tests},
             per_test_s=[later - earlier for earlier, later in zip(times, times[1:], strict=False)],
