@@ -10,11 +10,13 @@ from typing import Any, Final
 
 import pytest
 
+from pytest_llmmem import probes
 from pytest_llmmem.plugin.compat import silence_log_hooks
 from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned
 from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
 from pytest_llmmem.plugin.trials import try_load
 from pytest_llmmem.plugin.vram import Allocator
+from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.child import Voice
 from pytest_llmmem.workers.traces import Traces
@@ -50,6 +52,7 @@ class Inside:
     traces: Traces
     parent_pid: int
     _hooks: "Hooks | None" = None
+    _mappings: Mappings | None = None
     _allocator: Allocator = field(default_factory=Allocator)
 
     def settle(self) -> None:
@@ -62,10 +65,19 @@ class Inside:
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(hooks), "llmmem-output")
         silence_log_hooks(self.config, hooks, LOG_HOOKS)
+        self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:
         """Serve the channel until the last job, then write what only a normal exit would have written."""
-        child.serve(channel, self.traces.stacks, self._run, malloc=self.malloc, parent_pid=self.parent_pid)
+        assert self._mappings is not None, "settled before the first job"
+        child.serve(
+            channel,
+            self.traces.stacks,
+            self._run,
+            malloc=self.malloc,
+            parent_pid=self.parent_pid,
+            mappings=self._mappings,
+        )
         _save_coverage()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

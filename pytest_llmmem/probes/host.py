@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pytest_llmmem.core.readings import Reading
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostMemory:
@@ -13,6 +15,21 @@ class HostMemory:
     """``"host"``, or the control group whose limit is nearer."""
 
 
+Spans = tuple[tuple[int, int], ...]
+"""First and end page of each stretch of an address space."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mappings:
+    """Where a process has mapped memory for itself, without a tmpfs's files, whose pages are shared memory."""
+
+    pid: int
+    files: Spans = ()
+    """Such as the libraries."""
+    writable: Spans = ()
+    """What a fork would inherit and could write to."""
+
+
 class Gone:
     """Takes the place of a process's readings once there is no such process."""
 
@@ -21,6 +38,12 @@ class Gone:
 
     def glance(self) -> None:
         """Nothing can be read."""
+
+    def read_pages(self) -> None:
+        """Nothing can be read."""
+
+    def learn(self, reading: Reading) -> None:
+        """Nothing is there to learn about."""
 
     def close(self) -> None:
         """Nothing is held open."""
