@@ -112,15 +112,19 @@ class _Supervision:
             self._memory = memory
             while not self.finished:
                 message = self.worker.poll(max(0.0, due - time.monotonic()))
+                if message is None and (now := time.monotonic()) >= due:
+                    look = self._pace.look(now)
+                    reading = self._read(look)
+                    # the boundary of a message that came meanwhile may lie on either side of the look
+                    message = self.worker.poll(0)
+                    if message is None:
+                        self._tick(reading, look, now)
+                    due = time.monotonic() + self._pace.wait_s(now)
                 if isinstance(message, EOFError):
                     self._bury()
                     return
                 if message is not None:
                     self._hear(message)
-                elif (now := time.monotonic()) >= due:
-                    look = self._pace.look(now)
-                    self._tick(self._read(look), look, now)
-                    due = time.monotonic() + self._pace.wait_s(now)
 
     def _read(self, look: Look) -> Reading | None:
         match look:

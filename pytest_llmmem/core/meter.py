@@ -13,6 +13,14 @@ class Copied:
     bytes: int
     error_bytes: int
     """Give or take so many, too few to be counted."""
+    counts: int = 0
+    """How often they were counted: since the last time they are estimated."""
+
+    def growth_error_bytes(self, later: "Copied") -> int:
+        """Of what was copied from now until later: between two counts one estimate is a part of the other."""
+        if later.counts == self.counts:
+            return abs(later.error_bytes - self.error_bytes)
+        return later.error_bytes + self.error_bytes
 
 
 NONE_COPIED: Final = Copied(0, 0)
@@ -103,8 +111,8 @@ class Window:
         return unreclaimable_bytes - self.base.unreclaimable_bytes - self.base_copied.bytes
 
     def _error_bytes(self, bounds: Bounds) -> int:
-        uncertain = self.base_copied.error_bytes + self.copied.error_bytes
-        return self.mark_error_bytes + bounds.reported - bounds.certain + uncertain
+        copied_error = self.base_copied.growth_error_bytes(self.copied)
+        return self.mark_error_bytes + bounds.reported - bounds.certain + copied_error
 
 
 @dataclass(slots=True)

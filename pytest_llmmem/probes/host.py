@@ -21,13 +21,13 @@ Spans = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mappings:
-    """Where a process has mapped memory for itself, without a tmpfs's files, whose pages are shared memory."""
+    """Where a process has mapped memory for itself."""
 
     pid: int
     files: Spans = ()
     """Such as the libraries."""
-    writable: Spans = ()
-    """What a fork would inherit and could write to."""
+    private: Spans = ()
+    """All of it: a process that is forked inherits it, and copies each page that it writes to."""
 
 
 class Gone:

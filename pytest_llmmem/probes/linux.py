@@ -16,7 +16,7 @@ from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes import cgroups
 from pytest_llmmem.probes.host import Gone, HostMemory, Spans
 from pytest_llmmem.probes.linux_faults import Faults
-from pytest_llmmem.probes.linux_pages import Pages
+from pytest_llmmem.probes.linux_pages import count_pages
 
 METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
 
@@ -40,10 +40,10 @@ class Memory:
         with contextlib.ExitStack() as opened:
             self._status, self._statm = (_opened(f"/proc/{pid}/{name}", opened) for name in ("status", "statm"))
             self._faults = opened.enter_context(contextlib.closing(Faults(pid)))
-            self._library_pages = opened.enter_context(contextlib.closing(Pages(pid, libraries, "file")))
             self.close = opened.pop_all().close
+        self._pid, self._libraries = pid, libraries
         self._library_bytes = 0
-        self._counted_at_bytes = 0
+        self._counted_at_bytes: int | None = None
         """All pages of files when the libraries' were last counted."""
         self._glanced = b""
         self._last: Reading | None = None
@@ -87,13 +87,21 @@ class Memory:
         return self._last
 
     def read_pages(self) -> Reading | None:
-        """The same, after counting the libraries' pages anew if many have come or gone since (0.7 ms)."""
+        """The same, after counting the libraries' pages anew if many have come or gone since (0.7 ms).
+
+        At first all pages of files are the libraries'.
+        """
         reading = self.read()
         if reading is None:
             return None
         files = reading.all_files_bytes
-        if abs(files - self._counted_at_bytes) > _FEW_FILE_BYTES:
-            self._library_bytes, self._counted_at_bytes = self._library_pages.count_bytes() or 0, files
+        counted: int | None = None
+        if self._counted_at_bytes is None:
+            counted = files
+        elif abs(files - self._counted_at_bytes) > _FEW_FILE_BYTES:
+            counted = count_pages(self._pid, self._libraries, "file")
+        if counted is not None:
+            self._library_bytes, self._counted_at_bytes = counted, files
             library = min(files, self._library_bytes)
             self._last = dataclasses.replace(reading, file_bytes=files - library, library_bytes=library)
         return self._last

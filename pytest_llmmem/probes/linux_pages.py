@@ -1,6 +1,5 @@
 """Linux: whose the pages of a process are, from its mappings and page tables. Milliseconds: not for a polling loop."""
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -44,18 +43,17 @@ def mappings() -> Mappings:
     """What this process has mapped for itself, now."""
     in_memory = _tmpfs_devices()
     files: list[tuple[int, int]] = []
-    writable: list[tuple[int, int]] = []
+    private: list[tuple[int, int]] = []
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         for line in maps:  # address perms offset dev inode path
             address, permissions, _, device, inode, *_ = line.split(maxsplit=5)
             if permissions[3] != "p":
                 continue
             first, end = (int(bound, 16) // _PAGE for bound in address.split("-"))
-            if inode != "0" and device not in in_memory:
+            _append(private, first, end)
+            if inode != "0" and device not in in_memory:  # pages of a tmpfs's files are shared memory
                 _append(files, first, end)
-            if permissions[1] == "w":
-                _append(writable, first, end)
-    return Mappings(pid=os.getpid(), files=tuple(files), writable=tuple(writable))
+    return Mappings(pid=os.getpid(), files=tuple(files), private=tuple(private))
 
 
 def _append(spans: list[tuple[int, int]], first: int, end: int) -> None:
@@ -73,39 +71,22 @@ def _tmpfs_devices() -> set[str]:
     return {f"{int(major):02x}:{int(minor):02x}" for major, minor in numbers}
 
 
-class Pages:
-    """The pages of one kind in some stretches of a process's address space.
+def count_pages(pid: int, spans: Spans, kind: Kind) -> int | None:
+    """How much of some stretches of a process's address space is resident as pages of one kind, in bytes.
 
     From ``/proc/PID/pagemap`` (Documentation/admin-guide/mm/pagemap.rst), which anybody may read of a process of theirs.
+    ``None`` where the kernel has no such file or refuses it, and once the process is gone.
     """
-
-    def __init__(self, pid: int, spans: Spans, kind: Kind) -> None:
-        self._pagemap: int | None = None
-        with contextlib.suppress(OSError):
-            self._pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        self._others = _OTHERS[kind]
-        self._chunks = [
-            (start * _ENTRY, (min(start + _CHUNK, end) - start) * _ENTRY)
-            for first, end in spans
-            for start in range(first, end, _CHUNK)
-        ]
-
-    def count_bytes(self) -> int | None:
-        """``None`` where the kernel has no such file or refuses it, and once the process is gone."""
-        if self._pagemap is None:
-            return None
-        pages = 0
-        try:
-            for offset, length in self._chunks:
-                highest = os.pread(self._pagemap, length, offset)[_ENTRY - 1 :: _ENTRY]
-                pages += len(highest.translate(None, self._others))
-        except OSError:
-            return None
-        return pages * _PAGE
-
-    def close(self) -> None:
-        if self._pagemap is not None:
-            os.close(self._pagemap)
+    pages, others = 0, _OTHERS[kind]
+    try:
+        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+            for first, end in spans:
+                for start in range(first, end, _CHUNK):
+                    entries = os.pread(pagemap.fileno(), (min(start + _CHUNK, end) - start) * _ENTRY, start * _ENTRY)
+                    pages += len(entries[_ENTRY - 1 :: _ENTRY].translate(None, others))
+    except OSError:
+        return None
+    return pages * _PAGE
 
 
 def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:

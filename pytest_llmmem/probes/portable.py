@@ -70,18 +70,9 @@ def mappings() -> Mappings:
     return Mappings(pid=os.getpid())
 
 
-class Pages:
+def count_pages(pid: int, spans: Spans, kind: Literal["file", "shared"]) -> int | None:  # noqa: ARG001 -- as on Linux
     """Unknown here; spawned workers inherit no pages, so nothing is missed."""
-
-    def __init__(self, pid: int, spans: Spans, kind: Literal["file", "shared"]) -> None:
-        """As on Linux."""
-
-    def count_bytes(self) -> int | None:
-        """Unknown."""
-        return None
-
-    def close(self) -> None:
-        """Nothing is held open."""
+    return None
 
 
 def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:  # noqa: ARG001 -- as above

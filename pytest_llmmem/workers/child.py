@@ -82,7 +82,7 @@ class Voice:
     def ready(self) -> None:
         self._memory = probes.open_memory(os.getpid(), self.mappings.files)
         reading = self._read()
-        self._inherited = InheritedPages(self.mappings)
+        self._inherited = InheritedPages(self.mappings, reading)
         self._tell(Ready(reading, self._inherited.private_bytes, self.mappings.files))
 
     def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:

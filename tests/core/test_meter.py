@@ -12,8 +12,8 @@ def meter_at(base: Reading) -> Meter:
     return meter
 
 
-def copied(size: float, *, error: float = 0) -> Copied:
-    return Copied(round(size * MB), round(error * MB))
+def copied(size: float, *, error: float = 0, counts: int = 0) -> Copied:
+    return Copied(round(size * MB), round(error * MB), counts=counts)
 
 
 def test_growth_is_above_the_baseline() -> None:
@@ -90,10 +90,21 @@ def test_pages_that_were_copied_before_a_window_are_not_its_own() -> None:
     meter.boundary(reading(100), copied(30, error=1))
     meter.open("test", reading(100), NOTHING)
 
-    meter.boundary(reading(110, mark=110, faults=10), copied(35, error=0.5))
+    meter.boundary(reading(110, mark=110, faults=10), copied(35, error=0.5, counts=1))
 
     peak = meter.close().peak
     assert (peak.peak_bytes, peak.error_bytes) == (15 * MB, 1.5 * MB)
+
+
+def test_what_is_uncertain_since_one_count_is_so_in_both_estimates() -> None:
+    meter = Meter()
+    meter.boundary(reading(100), copied(31, error=1, counts=1))
+    meter.open("test", reading(100), NOTHING)
+
+    meter.boundary(reading(100, mark=100), copied(33, error=3, counts=1))
+
+    peak = meter.close().peak
+    assert (peak.peak_bytes, peak.error_bytes) == (2 * MB, 2 * MB)
 
 
 def test_many_boundaries_make_no_larger_error_than_one() -> None:

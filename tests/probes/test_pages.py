@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,8 +29,7 @@ def rss_file() -> int:
 
 
 def test_all_pages_of_files_are_found_in_the_mappings() -> None:
-    with closing(probes.Pages(os.getpid(), probes.mappings().files, "file")) as pages:
-        counted = pages.count_bytes()
+    counted = probes.count_pages(os.getpid(), probes.mappings().files, "file")
 
     assert counted is not None
     assert abs(counted - rss_file()) < MB
@@ -92,14 +90,14 @@ def test_inherited_pages_are_shared_until_they_are_written_to() -> None:
     copied, new = in_a_process(
         """
 inherited = bytearray(b"x" * 40_000_000)
-writable = probes.mappings().writable
+private = probes.mappings().private
 if os.fork() == 0:
-    pages = probes.Pages(os.getpid(), writable, "shared")
-    before = pages.count_bytes()
+    pid = os.getpid()
+    before = probes.count_pages(pid, private, "shared")
     inherited[:20_000_000:mmap.PAGESIZE] = b"y" * len(range(0, 20_000_000, mmap.PAGESIZE))
-    copied = pages.count_bytes()
+    copied = probes.count_pages(pid, private, "shared")
     new = bytearray(b"z" * 30_000_000)
-    print(before - copied, copied - pages.count_bytes(), flush=True)
+    print(before - copied, copied - probes.count_pages(pid, private, "shared"), flush=True)
     os._exit(0)
 os.wait()
 """
@@ -111,11 +109,9 @@ os.wait()
 
 def test_a_process_that_is_gone_has_no_pages() -> None:
     child = subprocess.Popen(["true"])
-    pages = probes.Pages(child.pid, ((0, 1),), "file")
     child.wait()
 
-    assert pages.count_bytes() is None
-    pages.close()
+    assert probes.count_pages(child.pid, ((0, 1),), "file") is None
 
 
 def test_a_tmpfs_is_no_file() -> None:
