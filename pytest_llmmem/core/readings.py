@@ -164,20 +164,24 @@ class Segment:
         return Bounds(self.closed_bytes, self.unreclaimable_bytes)
 
     @property
+    def _lowest_bytes(self) -> int:
+        """The mark, as if all library pages had come before it was raised."""
+        return self.mark_bytes - max(self.first.library_bytes, self.library_bytes)
+
+    @property
     def file_bytes(self) -> int:
         """Of the test's own files, as if all library pages had come before their peak."""
-        return max(self.first.file_bytes, self.all_files_bytes - self.library_bytes)
+        seen = max(self.first.file_bytes, self.all_files_bytes - self.library_bytes)
+        return max(seen, self._lowest_bytes - self.closed_bytes)
 
     @property
     def resident(self) -> Bounds:
-        """Unreclaimable and the test's own files.
+        """Unreclaimable and the test's own files: the sum of the two peaks, unless the mark says that they were not at once.
 
-        It is the sum of the two peaks, unless the mark says that they were not at once, or that there was more. The mark
-        has the libraries' pages in it: as many as there were before the segment at least, and as there are now at most.
+        The mark has the libraries' pages in it: at least as many as there were when the segment began.
         """
-        before, now = self.first.library_bytes, self.library_bytes
-        lowest = self.mark_bytes - max(before, now)
-        highest = self.mark_bytes - min(before, now) + self.beside_mark_bytes
+        lowest = self._lowest_bytes
+        highest = self.mark_bytes - min(self.first.library_bytes, self.library_bytes) + self.beside_mark_bytes
         reported = max(lowest, min(self.closed_bytes + self.file_bytes, highest))
         return Bounds(reported, min(reported, max(lowest, self.unreclaimable_bytes)))
 

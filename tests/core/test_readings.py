@@ -139,6 +139,7 @@ def test_a_file_that_was_mapped_and_unmapped_unseen_is_resident_all_the_same() -
     segment.add(reading(100, mark=300, faults=5))
 
     assert (unreclaimable(segment), resident(segment)) == ((105, 100), (300, 300))
+    assert segment.file_bytes == 195 * MB
 
 
 Step = tuple[int, int, int, bool]
