@@ -213,9 +213,9 @@ class _Supervision:
             # libraries' pages that have come since the last survey may have been taken for the test's
             self._ledger.sample(self._memory.read_pages() or reading)
             verdicts = self._seen()
-        for verdict in verdicts:
-            if verdict.budget.kind == "max_ram":
-                self.fence.tick(verdict.actual_bytes, reading)
+        for window, budget in self._ledger.standing():
+            if budget.kind == "max_ram":
+                self.fence.tick(self._ledger.held_bytes(window, budget, reading), reading)
         guarded = tuple(map(self._guarded, verdicts))
         self._pace.room(min((budget.ahead_bytes for budget in guarded), default=None), reading.used_bytes, now)
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)

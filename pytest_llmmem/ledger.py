@@ -209,6 +209,13 @@ class Ledger:
             return Verdict(budget=budget, actual_bytes=self.vram.seen_bytes(budget))
         return self.verdict(window, budget)
 
+    def held_bytes(self, window: Window, budget: Budget, reading: Reading) -> int:
+        """What the worker holds now of what a budget of its memory compares."""
+        held = window.growth_bytes(reading.unreclaimable_bytes, self.meter.tree)
+        if budget.count == "resident":
+            held += reading.file_bytes - window.base.file_bytes
+        return held + (window.base.unreclaimable_bytes if budget.limit.is_share else 0)
+
     def verdict(self, window: Window, budget: Budget) -> Verdict:
         """A budget beside what its window used: growth, or the absolute peak for a share of the machine."""
         if budget.kind == "max_disk":

@@ -171,3 +171,22 @@ def test_a_look_that_a_boundary_has_overtaken_counts_for_no_phase(run_late: Call
     phases = {phase.name: phase.peak_bytes for phase in ran["test_it"].phases}
     assert phases["setup"] < 20 * MB
     assert phases["call"] > 59 * MB
+
+
+def test_an_rlimit_leaves_the_room_that_an_unseen_spike_has_given_back(run_late: Callable[..., Run]) -> None:
+    ran = run_late(
+        """
+        import pytest, time
+        from pathlib import Path
+        @pytest.mark.max_ram("200MB", enforce="rlimit")
+        def test_it():
+            Path("begun").touch()
+            spike = b"x" * 160_000_000
+            del spike
+            Path("done").touch()
+            time.sleep(0.1)
+            held = b"x" * 120_000_000
+        """
+    )
+
+    ran.result.assert_outcomes(passed=1)
