@@ -194,7 +194,7 @@ class ModelRecord:
 class BaselineRecord:
     """A test beside its baseline, unreclaimable peaks in bytes."""
 
-    verdict: Literal["held", "grew", "shrank", "new", "incomparable"]
+    verdict: Literal["held", "grew", "shrank", "uncertain", "new", "incomparable"]
     sentence: str
     machine: str | None
     """Key of the machine that the baseline is of; ``None`` without one."""

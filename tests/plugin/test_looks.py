@@ -190,3 +190,69 @@ def test_an_rlimit_leaves_the_room_that_an_unseen_spike_has_given_back(run_late:
     )
 
     ran.result.assert_outcomes(passed=1)
+
+
+BEFORE = """
+    import pytest
+    @pytest.mark.in_worker
+    def test_it(): held = b"x" * 100_000_000
+"""
+GROWN = """
+    import pytest
+    from pathlib import Path
+    @pytest.mark.in_worker
+    def test_it():
+        if MISSED_AGAIN: Path("done").unlink(missing_ok=True)
+        Path("begun").touch()
+        held = b"x" * 200_000_000
+        del held
+        Path("done").touch()
+"""
+
+
+def test_growth_that_the_error_would_hide_is_measured_again(run_late: Callable[..., Run]) -> None:
+    run_late(BEFORE, "--llm-baseline-update")
+
+    ran = run_late(GROWN.replace("MISSED_AGAIN", "False"))
+
+    record = ran["test_it"]
+    assert record.baseline is not None
+    assert (record.outcome, record.baseline.verdict) == ("failed", "grew")
+    assert [note for note in record.notes if note.startswith("run 2 times: ")]
+
+
+def test_growth_that_cannot_be_judged_is_said_so(run_late: Callable[..., Run]) -> None:
+    run_late(BEFORE, "--llm-baseline-update")
+
+    ran = run_late(GROWN.replace("MISSED_AGAIN", "True"))
+
+    record = ran["test_it"]
+    assert record.baseline is not None
+    assert (record.outcome, record.baseline.verdict) == ("passed", "uncertain")
+    assert [note for note in record.notes if note.startswith("run 3 times: ")]
+    ran.result.stdout.fnmatch_lines(["*test_it: not judged: baseline is * MB, used * MB unreclaimable, *"])
+
+
+def test_a_baseline_is_measured_again_before_it_is_written(run_late: Callable[..., Run]) -> None:
+    ran = run_late(GROWN.replace("MISSED_AGAIN", "False"), "--llm-baseline-update")
+
+    ram = ran["test_it"].ram
+    assert ram is not None
+    assert ram.error_bytes < 20 * MB
+
+
+def test_a_baseline_that_can_judge_nothing_is_said_to(run_late: Callable[..., Run]) -> None:
+    ran = run_late(GROWN.replace("MISSED_AGAIN", "True"), "--llm-baseline-update")
+
+    ran.result.stdout.fnmatch_lines(["llm-baselines.json: *test_it can be off by * MB, more than its tolerance: *"])
+
+
+def test_a_test_is_not_run_again_beside_a_baseline_that_can_judge_nothing(run_late: Callable[..., Run]) -> None:
+    run_late(GROWN.replace("MISSED_AGAIN", "True"), "--llm-baseline-update")
+
+    ran = run_late(BEFORE)
+
+    record = ran["test_it"]
+    assert record.baseline is not None
+    assert record.baseline.verdict == "uncertain"
+    assert not record.notes
