@@ -7,8 +7,10 @@ from typing import Any, Final, Protocol
 
 from pytest_llmmem import probes
 from pytest_llmmem.cards import Cards
+from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.guard import Guarded, Machine, why_stop
 from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.notes import uncertain_notes
 from pytest_llmmem.core.outcomes import Ending, Evidence, StopReason, judge_ending
 from pytest_llmmem.core.pace import Look, Pace
 from pytest_llmmem.core.places import describe_place
@@ -19,6 +21,7 @@ from pytest_llmmem.dumps import Dumps
 from pytest_llmmem.family import Family
 from pytest_llmmem.ledger import Ledger
 from pytest_llmmem.probes.driver import Driver
+from pytest_llmmem.probes.host import Gone
 from pytest_llmmem.workers.channel import ChannelError
 from pytest_llmmem.workers.limits import Fence, NoFence, build_fence
 from pytest_llmmem.workers.wire import Boundary, Finished, Looked, Said
@@ -80,11 +83,14 @@ class _Supervision:
     _family: Family = field(init=False)
     _cards: Cards = field(init=False)
     _dumps: Dumps = field(init=False)
+    _counts_files: bool = field(init=False)
+    """Whether a budget does."""
     _shard: str | None = None
     _breach_place: str | None = None
     _strike_at: float = 0.0
     _last_reading: Reading | None = None
     _pace: Pace = field(init=False)
+    _memory: probes.Memory | Gone = field(init=False)
     _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
 
     def __post_init__(self) -> None:
@@ -96,6 +102,7 @@ class _Supervision:
         self._family = Family(self.worker)
         self._cards = Cards(self.driver, self.worker.pid)
         self._dumps = Dumps(self.worker)
+        self._counts_files = any(budget.count == "resident" for budget in self.plan.budgets)
         self.looks_at_boundaries = not self.driver.why_none
         of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
         if of_memory:
@@ -105,26 +112,43 @@ class _Supervision:
             self.notes += [complaint] if complaint else []
 
     def watch(self) -> None:
-        """Until the job is done or the worker is gone: messages as they come, between them a look at each tick."""
+        """Until the job is done or the worker is gone."""
+        with contextlib.closing(probes.open_memory(self.worker.pid, self.worker.libraries)) as memory:
+            self._memory = memory
+            try:
+                self._follow()
+            except EOFError:
+                self._bury()
+            except ChannelError as error:
+                self.intrusion = str(error)
+                self.worker.kill()
+                self._bury()
+
+    def _follow(self) -> None:
+        """Take messages as they come, and a look whenever it is time, however many messages there are."""
         due = time.monotonic()
-        with contextlib.closing(probes.open_memory(self.worker.pid)) as memory:
-            while not self.finished:
-                try:
-                    message = self.worker.poll(max(0.0, due - time.monotonic()))
-                except EOFError:
-                    self._bury()
-                    return
-                except ChannelError as error:
-                    self.intrusion = str(error)
-                    self.worker.kill()
-                    self._bury()
-                    return
+        while not self.finished:
+            message = self.worker.poll(max(0.0, due - time.monotonic()))
+            if message is not None:
+                self._hear(message)
+            if (now := time.monotonic()) >= due and not self.finished:
+                look = self._pace.look(now)
+                reading = self._read(look)
+                # of a boundary that came meanwhile nobody knows on which side of the look it lies
+                message = self.worker.poll(0)
+                self._tick(None if isinstance(message, Boundary) else reading, look, now)
                 if message is not None:
                     self._hear(message)
-                elif (now := time.monotonic()) >= due:
-                    look = self._pace.look(now)
-                    self._tick(memory.glance() if look == "glance" else memory.read(), look, now)
-                    due = time.monotonic() + self._pace.wait_s(now)
+                due = time.monotonic() + self._pace.wait_s(now)
+
+    def _read(self, look: Look) -> Reading | None:
+        match look:
+            case "glance":
+                return self._memory.glance()
+            case "reading":
+                return self._memory.read()
+            case "survey":
+                return self._memory.read_pages()
 
     def _tick(self, reading: Reading | None, look: Look, now: float) -> None:
         """Take a sample, and see whether the test must be ended."""
@@ -144,7 +168,7 @@ class _Supervision:
         if look == "glance" and not self._pace.is_judged_now(reading.used_bytes, now):
             self._pace.changed(now)
             self._last_reading = reading
-            self._ledger.meter.glimpse(reading)
+            self._ledger.sample(reading)
             return
         surveys = look == "survey" and not self._pace.near
         if surveys:
@@ -176,6 +200,7 @@ class _Supervision:
     def _hear(self, message: Any) -> None:
         match message:
             case Boundary():
+                self._memory.learn(message.reading)
                 self._cards.look(self._ledger, waits=True)
                 answers = self._ledger.cross(message, self.worker.family_with(message.reading))
                 for answer in [Looked(), *answers] if self.looks_at_boundaries else answers:
@@ -190,7 +215,7 @@ class _Supervision:
         machine = None
         elapsed_s = now - self._started
         if surveys:
-            growth = self._ledger.whole.peak_bytes
+            growth = self._ledger.whole.peak.peak_bytes
             self.listener.progress(self.worker.pid, elapsed_s, reading, growth)
             if not self._pace.idle(now):
                 machine = Machine(
@@ -198,25 +223,22 @@ class _Supervision:
                     reserve_bytes=self.plan.reserve_bytes,
                     growth_bytes=growth,
                 )
-        guarded = tuple(
-            Guarded(
-                used_bytes=self._ledger.seen_bytes(window, budget),
-                limit_bytes=budget.limit_bytes,
-                stops_at_limit=budget.on_breach == "stop"
-                or (self.fence.name == "cgroup" and budget.kind != "max_vram"),
-            )
-            for window, budget in self._ledger.standing()
-        )
+        verdicts = self._seen()
+        if self._counts_files and not all(verdict.held for verdict in verdicts):
+            # libraries' pages that have come since the last survey may have been taken for the test's
+            self._ledger.sample(self._memory.read_pages() or reading)
+            verdicts = self._seen()
+        for window, budget in self._ledger.standing():
+            if budget.kind == "max_ram":
+                self.fence.tick(self._ledger.held_bytes(window, budget, reading), reading)
+        guarded = tuple(map(self._guarded, verdicts))
         self._pace.room(min((budget.ahead_bytes for budget in guarded), default=None), reading.used_bytes, now)
-        if self.fence.name != "watch" and guarded:
-            self.fence.tick(guarded[0].used_bytes, reading)
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)
         if reason is not None:
             self._stop(reason)
         elif not self.breached and any(budget.breached for budget in guarded):
             self.breached = True
             self._breach_place = self._where()
-            verdicts = self._ledger.verdicts(at_least_bytes=0, unfinished=True)
             self._ledger.mark("breach", next(verdict.sentence() for verdict in verdicts if not verdict.held))
             self._dumps.take("breach")
         elif self._dumps.growth is None and self._exceeds_baseline():
@@ -226,6 +248,19 @@ class _Supervision:
         allowed_bytes = self.plan.baseline_allows_bytes
         whole = self._ledger.whole if self._ledger.judges_setup else None
         return allowed_bytes is not None and whole is not None and whole.peak.peak_bytes > allowed_bytes
+
+    def _seen(self) -> list[Verdict]:
+        """The budgets that can still be broken, beside what is known now."""
+        return [self._ledger.seen(window, budget) for window, budget in self._ledger.standing()]
+
+    def _guarded(self, verdict: Verdict) -> Guarded:
+        budget = verdict.budget
+        has_hard_limit = self.fence.name == "cgroup" and budget.kind == "max_ram"
+        return Guarded(
+            used_bytes=verdict.certain_bytes,
+            limit_bytes=budget.limit_bytes,
+            stops_at_limit=budget.on_breach == "stop" or has_hard_limit,
+        )
 
     def _timed_out(self) -> bool:
         return self.plan.timeout_s is not None and time.monotonic() - self._started > self.plan.timeout_s
@@ -276,17 +311,18 @@ class _Supervision:
         vram = self._ledger.vram.peaks
         if ending.died and (vram or any(budget.kind == "max_vram" for budget in self.plan.budgets)):
             self.notes.append(_UNSEEN_VRAM)
+        verdicts = self._ledger.verdicts(at_least_bytes=self.fence.killed_at_bytes(), unfinished=not self.finished)
         return Measured(
             ending=ending,
             peak=self._ledger.whole.peak if self._ledger.whole else None,
             phases=self._ledger.phases(),
-            verdicts=self._ledger.verdicts(at_least_bytes=self.fence.killed_at_bytes(), unfinished=not self.finished),
+            verdicts=verdicts,
             method="sampled" if self._family.seen else probes.METHOD,
             seconds=time.monotonic() - self._started,
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
-            notes=tuple(self.notes),
+            notes=(*self.notes, *uncertain_notes(verdicts)),
             vram=vram,
             pinned_bytes=self._ledger.pinned_bytes,
             written_bytes=self._ledger.written_bytes,

@@ -8,8 +8,9 @@ from typing import Final, Literal
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Limit, Verdict
 from pytest_llmmem.core.measured import Phase
+from pytest_llmmem.core.meter import Meter, Window
 from pytest_llmmem.core.outcomes import PhaseName
-from pytest_llmmem.core.readings import Meter, Reading, Tree, Window
+from pytest_llmmem.core.readings import Reading, Segment, Tree
 from pytest_llmmem.core.records import MarkRecord
 from pytest_llmmem.core.timeline import Point, Timeline
 from pytest_llmmem.core.vram import DriverReading, VramWindow
@@ -47,7 +48,8 @@ class Ledger:
     """On all devices together, as of then."""
     _written_before_bytes: int | None = None
     _written_bytes: int = 0
-    _drawn_peak_bytes: int = 0
+    _drawn_bytes: int = 0
+    """The highest point of the timeline since the last boundary."""
     _began: float = field(default_factory=time.monotonic)
     _blocks: dict[int, Budget] = field(default_factory=dict)
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
@@ -58,10 +60,8 @@ class Ledger:
     def cross(self, boundary: Boundary, family: Tree) -> list[Accepted | Spent]:
         """Close and open windows; returns what the worker waits to hear. ``family`` is its tree's baseline now."""
         self.wrote(boundary.written_bytes)
-        self.meter.boundary(
-            boundary.reading, copied_bytes=boundary.copied_bytes, uncertain_bytes=boundary.uncertain_bytes
-        )
-        self.draw(boundary.reading)
+        ended = self.meter.boundary(boundary.reading, boundary.copied)
+        self._draw_boundary(ended, boundary.reading)
         for opened in self._opened:
             opened.vram.add(boundary.vram)
         if self.whole is not None and boundary.pinned_bytes is not None:
@@ -88,7 +88,7 @@ class Ledger:
         self._opened[0] = _Opened(now, VramWindow.opened(boundary.vram, self._driver))
         self.vram, self.pinned_bytes = self._opened[0].vram, None
         self._written_before_bytes, self._written_bytes = boundary.written_bytes, 0
-        self._drawn_peak_bytes = 0
+        self._drawn_bytes = 0
 
     def _open(self, opening: Opening, reading: Reading, family: Tree) -> list[Accepted]:
         window = self.meter.open(opening.name, reading, family)
@@ -109,7 +109,7 @@ class Ledger:
 
     def _close(self, window: Window, opened: "_Opened", now: float) -> Spent:
         budget = self._blocks.pop(id(window), None)
-        verdict = Verdict(budget=budget, actual_bytes=self.used_bytes(window, budget)) if budget else None
+        verdict = self.verdict(window, budget) if budget else None
         if verdict is not None:
             self._verdicts.append(verdict)
         if window.name in PHASES:
@@ -152,16 +152,31 @@ class Ledger:
             self.timeline.mark(MarkRecord(seconds=round(time.monotonic() - self._began, 4), kind=kind, text=text))
 
     def draw(self, reading: Reading) -> None:
-        """Put on the timeline what is held now, or, where the peak has risen since the last point, that."""
+        """Put on the timeline what is held now, or, where the mark has just risen above all points, the peak."""
         if self.timeline is None or self.whole is None:
             return
-        held = self.whole.held_bytes(reading, self.meter.tree)
-        peak = self.whole.peak_bytes
-        if peak > self._drawn_peak_bytes:  # the kernel's mark, or a tree, may know of more than the sample
-            held = self._drawn_peak_bytes = peak
-        file = reading.file_bytes - self.whole.base.file_bytes
+        segment = self.meter.segment
+        peak = self.whole.growth_bytes(segment.closed_bytes, self.meter.tree)
+        held = self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree)
+        self._add_point(peak if peak > self._drawn_bytes else held, reading)
+
+    def _draw_boundary(self, ended: Segment, reading: Reading) -> None:
+        """Put on the timeline what only the boundary told of the stretch before it, and what is held now."""
+        if self.timeline is None or self.whole is None:
+            return
+        peak = self.whole.growth_bytes(ended.closed_bytes, self.meter.tree)
+        if peak > self._drawn_bytes:
+            self._add_point(peak, reading)
+        self._drawn_bytes = 0
+        self._add_point(self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree), reading)
+
+    def _add_point(self, held_bytes: int, reading: Reading) -> None:
+        assert self.timeline is not None
+        assert self.whole is not None
+        self._drawn_bytes = max(self._drawn_bytes, held_bytes)
+        file_bytes = max(0, reading.file_bytes - self.whole.base.file_bytes)
         seconds = time.monotonic() - self._began
-        self.timeline.add(Point(seconds, held, max(0, file), self._vram_held_bytes))
+        self.timeline.add(Point(seconds, held_bytes, file_bytes, self._vram_held_bytes))
 
     def standing(self) -> list[tuple[Window, Budget]]:
         """The budgets that can still be broken: the job's own, and those of open blocks."""
@@ -177,12 +192,12 @@ class Ledger:
         """
         standing = []
         for window, budget in self.standing():
-            actual_bytes = self.used_bytes(window, budget)
+            verdict = self.verdict(window, budget)
             if unfinished:
-                actual_bytes = max(actual_bytes, self.seen_bytes(window, budget))
-            if budget.kind not in {"max_vram", "max_disk"}:
-                actual_bytes = max(actual_bytes, at_least_bytes)
-            standing.append(Verdict(budget=budget, actual_bytes=actual_bytes))
+                verdict = max(verdict, self.seen(window, budget), key=lambda each: each.actual_bytes)
+            if budget.kind not in {"max_vram", "max_disk"} and at_least_bytes > verdict.actual_bytes:
+                verdict = Verdict(budget=budget, actual_bytes=at_least_bytes)
+            standing.append(verdict)
         return (*standing, *self._verdicts)
 
     def phases(self) -> tuple[Phase, ...]:
@@ -204,21 +219,35 @@ class Ledger:
             vram=opened.vram.peaks,
         )
 
-    def seen_bytes(self, window: Window, budget: Budget) -> int:
+    def seen(self, window: Window, budget: Budget) -> Verdict:
         """What of a budget can be seen from outside while the test runs."""
-        return self.vram.seen_bytes(budget) if budget.kind == "max_vram" else self.used_bytes(window, budget)
-
-    def used_bytes(self, window: Window, budget: Budget) -> int:
-        """What a budget compares: growth, or the absolute peak for a share of the machine."""
-        if budget.kind == "max_disk":
-            return self._written_bytes
         if budget.kind == "max_vram":
-            return self.vram.used_bytes(budget)
+            return Verdict(budget=budget, actual_bytes=self.vram.seen_bytes(budget))
+        return self.verdict(window, budget)
+
+    def held_bytes(self, window: Window, budget: Budget, reading: Reading) -> int:
+        """What the worker holds now of what a budget of its memory compares."""
+        held = window.growth_bytes(reading.unreclaimable_bytes, self.meter.tree)
         if budget.count == "resident":
-            return window.peak.absolute_peak_bytes if budget.limit.is_share else window.peak.peak_resident_bytes
-        if budget.limit.is_share:
-            return window.peak_bytes + window.base.unreclaimable_bytes
-        return window.peak_bytes
+            held += reading.file_bytes - window.base.file_bytes
+        return held + (window.base.unreclaimable_bytes if budget.limit.is_share else 0)
+
+    def verdict(self, window: Window, budget: Budget) -> Verdict:
+        """A budget beside what its window used: growth, or the absolute peak for a share of the machine."""
+        if budget.kind == "max_disk":
+            return Verdict(budget=budget, actual_bytes=self._written_bytes)
+        if budget.kind == "max_vram":
+            return Verdict(budget=budget, actual_bytes=self.vram.used_bytes(budget))
+        peak = window.peak
+        if budget.count == "resident":
+            if budget.limit.is_share:
+                used, error = peak.absolute_peak_bytes, window.mark_error_bytes
+            else:
+                used, error = peak.peak_resident_bytes, peak.resident_error_bytes
+        else:
+            absolute = window.base.unreclaimable_bytes if budget.limit.is_share else 0
+            used, error = peak.peak_bytes + absolute, peak.error_bytes
+        return Verdict(budget=budget, actual_bytes=used, error_bytes=error)
 
 
 @dataclass(frozen=True, slots=True)

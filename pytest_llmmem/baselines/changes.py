@@ -34,26 +34,32 @@ class Change:
         return f"{percent:+}%" if percent else "0%"
 
     @property
-    def verdict(self) -> Literal["grew", "shrank", "held"]:
-        """What could be the measuring's own error is no change."""
-        if abs(self.difference_bytes) <= self.tolerance.bytes(self.before_bytes) + self.error_bytes:
-            return "held"
-        return "grew" if self.difference_bytes > 0 else "shrank"
+    def verdict(self) -> Literal["grew", "shrank", "held", "uncertain"]:
+        """What could be the measuring's own error is no change; and when that hides more than the tolerance, nothing is known."""
+        allowed = self.tolerance.bytes(self.before_bytes)
+        if abs(self.difference_bytes) > allowed + self.error_bytes:
+            return "grew" if self.difference_bytes > 0 else "shrank"
+        return "held" if self.error_bytes <= allowed else "uncertain"
 
 
 def is_changed(before: Baseline | None, after: Baseline, tolerance: Tolerance) -> bool:
-    """Whether an update should write it: a number that held stays as it is, so that a review sees what changed."""
+    """Whether an update should write it: a number that held stays as it is, so that a review sees what changed.
+
+    So does one that is too uncertain to tell, unless it is now known better.
+    """
     if before is None or before.peak_reserved_bytes.keys() != after.peak_reserved_bytes.keys():
         return True
-    return any(change.verdict != "held" for change in changes_between(before, after, tolerance))
+    verdicts = {change.verdict for change in changes_between(before, after, tolerance)}
+    return bool(verdicts & {"grew", "shrank"}) or ("uncertain" in verdicts and after.error_bytes < before.error_bytes)
 
 
 def changes_between(before: Baseline, after: Baseline, tolerance: Tolerance) -> tuple[Change, ...]:
     """Every measure that both have; the allocator's and the files' have no error that is known."""
     error = before.error_bytes + after.error_bytes
+    resident_error = before.resident_error_bytes + after.resident_error_bytes
     measures: Mapping[str, tuple[int, int, int]] = {
         "unreclaimable": (before.peak_bytes, after.peak_bytes, error),
-        "resident": (before.peak_resident_bytes, after.peak_resident_bytes, error),
+        "resident": (before.peak_resident_bytes, after.peak_resident_bytes, resident_error),
         "file": (before.peak_file_bytes, after.peak_file_bytes, 0),
         **{
             f"vram {device}": (size, after.peak_reserved_bytes[device], 0)

@@ -12,12 +12,14 @@ from pytest_llmmem.baselines.values import Baseline, finished, median_run
 from pytest_llmmem.core.records import TestRecord
 from pytest_llmmem.core.sizes import format_beside, format_size
 
-Verdict = Literal["grew", "shrank", "held", "new", "gone", "incomparable"]
+Verdict = Literal["grew", "shrank", "held", "uncertain", "new", "gone", "incomparable"]
 
 HEADER: Final = ("", "before", "after", "difference", "", "of", "most of it in", "test")
 """Of the table whose rows are ``Comparison.rows()``."""
 
 _LOAD: Final = "load"
+_STRONGEST: Final[tuple[Verdict, ...]] = ("grew", "uncertain", "shrank", "held")
+"""Of several measures, the verdict that is the test's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,21 @@ class Comparison:
             case "new":
                 used = f": used {format_size(self.after.peak_bytes)} unreclaimable" if self.after else ""
                 return f"no baseline yet{used}; --llm-baseline-update writes one"
+            case "uncertain":
+                return self._sentence_of_uncertain()
             case _:
                 return self._sentence_of_both()
+
+    def _sentence_of_uncertain(self) -> str:
+        change = self.deciding[0]
+        unit = self._unit(change)
+        before, after, error = (
+            format_size(size, unit) for size in (change.before_bytes, change.after_bytes, change.error_bytes)
+        )
+        return (
+            f"not judged: baseline is {before}, used {after} {change.measure}, and the two can be off by {error}: "
+            f"more than the tolerance {self.tolerance.text}"
+        )
 
     def _sentence_of_both(self) -> str:
         if not self.deciding or self.before is None:
@@ -166,7 +181,7 @@ def compare(
             for change in changes_between(baseline, after, tolerance)
             if change.measure.partition(" ")[0] in only
         }
-        verdict = "grew" if "grew" in kinds else "shrank" if "shrank" in kinds else "held"
+        verdict = next(kind for kind in _STRONGEST if kind in kinds or kind == "held")
     return Comparison(
         nodeid=record.nodeid, verdict=verdict, tolerance=tolerance, before=baseline, after=after, only=tuple(only),
         machine=machine, why=why,

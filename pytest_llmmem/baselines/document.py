@@ -29,6 +29,8 @@ def render(baselines: Baselines) -> str:
 
 def _entry(baseline: Baseline) -> dict[str, Any]:
     entry: dict[str, Any] = {name: _beside(getattr(baseline, name)) for name in _SIZES}
+    if baseline.resident_error_bytes != baseline.error_bytes:
+        entry["resident_error_bytes"] = _beside(baseline.resident_error_bytes)
     if baseline.peak_reserved_bytes:
         entry["peak_reserved_bytes"] = {
             device: _beside(size) for device, size in sorted(baseline.peak_reserved_bytes.items())
@@ -97,6 +99,8 @@ class _Reader:
             if name not in entry:
                 self._refuse(path, f"{path[-1]} has no {name}")
         known: dict[str, Any] = {name: self._size(entry[name], (*path, name)) for name in _SIZES}
+        later = "resident_error_bytes"
+        known[later] = self._size(entry[later], (*path, later)) if later in entry else known["error_bytes"]
         for name in _SIZES_BY_NAME:
             inner = (*path, name)
             sizes = self._object(entry.get(name, Pairs()), inner)

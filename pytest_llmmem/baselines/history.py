@@ -58,7 +58,7 @@ class Trend:
         level = self.points[0]
         for point in self.points[1:]:
             change = self._change(level, point)
-            if change.verdict != "held":
+            if change.verdict in {"grew", "shrank"}:
                 steps.append(Step(report=point.report, change=change))
                 level = point
         return tuple(steps)

@@ -9,7 +9,7 @@ from pytest_llmmem.baselines.tolerance import Tolerance
 from pytest_llmmem.baselines.values import Baseline, finished, runs_by_test
 from pytest_llmmem.core.records import SessionRecord
 
-_ORDER = ("grew", "shrank", "incomparable", "new", "gone", "held")
+_ORDER = ("grew", "shrank", "uncertain", "incomparable", "new", "gone", "held")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ part      = NUMBER "%" | SIZE        each at most once
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Final, Protocol
 
 from pytest_llmmem.core.sizes import split_size, unit_of
 
@@ -34,6 +34,19 @@ class Tolerance:
     def bytes(self, before_bytes: int) -> int:
         """How far a number that was ``before_bytes`` may move, either way."""
         return int(before_bytes * self.percent / 100) + self.extra_bytes
+
+    def covers_error(self, measured: "Measured") -> bool:
+        """Whether a change that counts cannot be hidden by the error of measuring."""
+        return measured.error_bytes <= self.bytes(measured.peak_bytes)
+
+
+class Measured(Protocol):
+    """A peak and its error, of a run or in a baseline."""
+
+    @property
+    def peak_bytes(self) -> int: ...
+    @property
+    def error_bytes(self) -> int: ...
 
 
 def parse_tolerance(value: object) -> Tolerance:

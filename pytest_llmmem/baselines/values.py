@@ -17,6 +17,8 @@ class Baseline:
     peak_file_bytes: int
     error_bytes: int
     """How far ``peak_bytes`` can be off."""
+    resident_error_bytes: int
+    """The same of ``peak_resident_bytes``."""
     peak_reserved_bytes: Mapping[str, int] = field(default_factory=dict)
     """Of each device's memory, by its name; a device that is not here was not measured."""
     phases: Mapping[str, int] = field(default_factory=dict)
@@ -43,6 +45,7 @@ class Baseline:
             peak_resident_bytes=middle.ram.peak_resident_bytes,
             peak_file_bytes=middle.ram.peak_file_bytes,
             error_bytes=middle.ram.error_bytes,
+            resident_error_bytes=_first_known(middle.ram.resident_error_bytes, middle.ram.error_bytes),
             peak_reserved_bytes={each.device: each.peak_reserved_bytes for each in middle.vram},
             phases=phases,
             runs=len(runs),
@@ -82,6 +85,10 @@ class Baselines:
                 for nodeid, baseline in tests.items():
                     into[nodeid] = max(baseline, into.get(nodeid, baseline), key=_age)
         return Baselines(machines=machines)
+
+
+def _first_known(size: int | None, other: int) -> int:
+    return other if size is None else size
 
 
 def _age(baseline: Baseline) -> tuple[str, str]:

@@ -203,10 +203,22 @@ class Verdict:
 
     budget: Budget
     actual_bytes: int
+    error_bytes: int = 0
+    """How far that can be too much."""
 
     @property
     def held(self) -> bool:
-        return self.actual_bytes <= self.budget.limit_bytes
+        """What may be the error of measuring breaks no budget."""
+        return self.certain_bytes <= self.budget.limit_bytes
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether it held only because it may be the error."""
+        return self.held and self.actual_bytes > self.budget.limit_bytes
+
+    @property
+    def certain_bytes(self) -> int:
+        return self.actual_bytes - self.error_bytes
 
     def sentence(self) -> str:
         """The limit, what was used, and what that is over it or leaves of it: the same on every surface."""

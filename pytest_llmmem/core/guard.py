@@ -14,6 +14,7 @@ class Guarded:
     """One budget beside what its stretch of the test has used so far, in bytes."""
 
     used_bytes: int
+    """For certain: without what may be the error of measuring."""
     limit_bytes: int
     stops_at_limit: bool
 

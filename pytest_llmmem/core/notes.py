@@ -12,6 +12,16 @@ _MOST: Final = 0.5
 """Of the weights: when more than that never became resident, the budget has judged a load that is still to be paid."""
 
 
+def uncertain_notes(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """Budgets that may have been broken, or not: the difference is less than the error of measuring."""
+    return tuple(
+        f"{verdict.sentence()}, uncertain by {format_size(verdict.error_bytes, verdict.budget.limit.unit)}, so it is no failure: "
+        "--llm-repeat=3 measures again"
+        for verdict in verdicts
+        if verdict.is_uncertain
+    )
+
+
 def lazy_load_notes(
     verdicts: Sequence[Verdict], peak: Peak | None, *, weights_bytes: int | None, still_mapped_bytes: int | None
 ) -> tuple[str, ...]:

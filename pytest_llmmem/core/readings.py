@@ -1,4 +1,4 @@
-"""One look at a process's memory, and what many looks and the kernel's mark together say about its peak."""
+"""One look at a process's memory, and what the looks between two resets of the kernel's mark say together."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -15,16 +15,27 @@ class Reading:
 
     anonymous_bytes: int
     file_bytes: int = 0
+    """Pages of files that were mapped since the process was ready for its first test."""
+    library_bytes: int = 0
+    """Pages of files that were mapped before, such as the libraries' code: how many come with one page that is touched
+    hangs on the state of the page cache, so they are in no peak but the absolute one."""
     shmem_bytes: int = 0
     swap_bytes: int = 0
     huge_bytes: int = 0
     """``MAP_HUGETLB`` pages, which are in none of the other fields."""
     mark_bytes: int | None = None
     """The kernel's high-water mark of the resident set since it was last reset; ``None`` where there is none."""
+    faulted_bytes: int | None = None
+    """What page faults can have brought so far: anonymous memory grows by no more than this does. ``None``: unknown."""
+
+    @property
+    def all_files_bytes(self) -> int:
+        return self.file_bytes + self.library_bytes
 
     @property
     def resident_bytes(self) -> int:
-        return self.anonymous_bytes + self.file_bytes + self.shmem_bytes
+        """All that the kernel calls resident, the libraries' pages too."""
+        return self.anonymous_bytes + self.all_files_bytes + self.shmem_bytes
 
     @property
     def unreclaimable_bytes(self) -> int:
@@ -33,7 +44,7 @@ class Reading:
     @property
     def used_bytes(self) -> int:
         """All of it."""
-        return self.anonymous_bytes + self.file_bytes + self.shmem_bytes + self.swap_bytes + self.huge_bytes
+        return self.resident_bytes + self.swap_bytes + self.huge_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,152 +63,127 @@ class Peak:
     """The highest memory of one stretch of a test, in bytes above the stretch's baseline unless it says absolute."""
 
     baseline_bytes: int
-    """Resident, absolute, when the stretch began."""
+    """Resident, absolute, when the stretch began, the libraries' pages too."""
     peak_bytes: int
     """Unreclaimable."""
     peak_resident_bytes: int
+    """Unreclaimable and pages of files, without the libraries'."""
     peak_file_bytes: int
     absolute_peak_bytes: int
-    """Resident; what a process of its own would have shown."""
+    """The mark: resident with the baseline and with the libraries' pages."""
     error_bytes: int
-    """How far ``peak_bytes`` can be off: the mark's own bound, and what no sample explains."""
+    """How far ``peak_bytes`` can be off: the mark's own bound, what no sample explains, and pages too few to count."""
+    resident_error_bytes: int = 0
+    """The same of ``peak_resident_bytes``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A peak: the number that is reported, at the safe side, and what of it is certain, in bytes."""
+
+    reported: int
+    certain: int
+
+    def joined(self, other: "Bounds") -> "Bounds":
+        """Of two stretches together."""
+        return Bounds(max(self.reported, other.reported), max(self.certain, other.certain))
+
+    def plus(self, more: int) -> "Bounds":
+        return Bounds(self.reported + more, self.certain + more)
+
+
+NOTHING_SEEN: Final = Bounds(0, 0)
 
 
 @dataclass(slots=True)
 class Segment:
-    """What was seen between two resets of the mark."""
+    """What was seen between two resets of the mark; absolute, and the highest of any look where it says nothing else."""
 
+    first: Reading
+    """At its beginning."""
+    mark_bytes: int = 0
     resident_bytes: int = 0
     unreclaimable_bytes: int = 0
-    file_bytes: int = 0
-    mark_bytes: int = 0
+    closed_bytes: int = 0
+    """Unreclaimable, at the safe side: with what the mark saw and no look until then."""
+    all_files_bytes: int = 0
+    beside_mark_bytes: int = 0
+    """Unreclaimable and not resident, so in no mark."""
+    library_bytes: int = 0
+    """When last looked at: these pages come, and hardly ever go."""
+    _allowed_bytes: int | None = 0
+    """The unreclaimable peak that the page faults until now allow; ``None`` where they are not known."""
+    _full: Reading = field(init=False)
+    """The last look that read the mark and the page faults."""
+    _faulted_before_bytes: int | None = field(init=False)
+    """At such a look before that."""
+
+    def __post_init__(self) -> None:
+        self._full, self._faulted_before_bytes = self.first, self.first.faulted_bytes
+        self.add(self.first)
 
     def add(self, reading: Reading) -> None:
-        resident_bytes = reading.resident_bytes
+        resident_bytes, unreclaimable_bytes = reading.resident_bytes, reading.unreclaimable_bytes
         self.resident_bytes = max(self.resident_bytes, resident_bytes)
-        self.unreclaimable_bytes = max(self.unreclaimable_bytes, reading.unreclaimable_bytes)
-        self.file_bytes = max(self.file_bytes, reading.file_bytes)
+        self.unreclaimable_bytes = max(self.unreclaimable_bytes, unreclaimable_bytes)
+        self.all_files_bytes = max(self.all_files_bytes, reading.all_files_bytes)
+        self.beside_mark_bytes = max(self.beside_mark_bytes, reading.swap_bytes + reading.huge_bytes)
+        self.library_bytes = reading.library_bytes
         self.mark_bytes = max(self.mark_bytes, resident_bytes, reading.mark_bytes or 0)
+        if reading.mark_bytes is not None:
+            self._allow(reading)
+        self._close()
+
+    def add_mark(self, mark_bytes: int) -> None:
+        """Take in a mark without a look: of the page faults before it nothing is known."""
+        if mark_bytes > self.mark_bytes:
+            self.mark_bytes, self._allowed_bytes = mark_bytes, None
+            self._close()
+
+    def _allow(self, reading: Reading) -> None:
+        """Between two looks unreclaimable memory grew by no more than the page faults between them.
+
+        A look reads its page faults after its memory, so what was counted at the look before the first is subtracted.
+        """
+        faulted, before = reading.faulted_bytes, self._faulted_before_bytes
+        if faulted is None or before is None or self._allowed_bytes is None:
+            self._allowed_bytes = None
+            return
+        self._allowed_bytes = max(self._allowed_bytes, self._full.unreclaimable_bytes + faulted - before)
+        self._full, self._faulted_before_bytes = reading, self._full.faulted_bytes
+
+    def _close(self) -> None:
+        """Take what no look explains until now for unreclaimable, as far as page faults allow it."""
+        highest = self.unreclaimable_bytes + self.mark_bytes - self.resident_bytes
+        if self._allowed_bytes is not None:
+            highest = min(highest, self._allowed_bytes)
+        self.closed_bytes = max(self.closed_bytes, self.unreclaimable_bytes, highest)
 
     @property
-    def unexplained_bytes(self) -> int:
-        """Resident memory that the mark saw and no sample did."""
-        return self.mark_bytes - self.resident_bytes
+    def unreclaimable(self) -> Bounds:
+        return Bounds(self.closed_bytes, self.unreclaimable_bytes)
 
     @property
-    def closed_unreclaimable_bytes(self) -> int:
-        """The unreclaimable peak on the safe side: whatever is unexplained counts as unreclaimable."""
-        return self.unreclaimable_bytes + self.unexplained_bytes
-
-
-@dataclass(slots=True)
-class Window:
-    """One stretch of a test: a phase, a ``memory_budget`` block, or the whole."""
-
-    name: str
-    base: Reading
-    tree_base: Tree
-    mark_error_bytes: int
-    closed_unreclaimable_bytes: int = 0
-    unexplained_bytes: int = 0
-    file_bytes: int = 0
-    mark_bytes: int = 0
-    copied_bytes: int = 0
-    """Inherited pages that were written to: memory that growth of the resident set does not show."""
-    uncertain_bytes: int = 0
-    tree_growth: Tree = NOTHING
-
-    def include(self, segment: Segment) -> None:
-        if segment.closed_unreclaimable_bytes > self.closed_unreclaimable_bytes:
-            self.closed_unreclaimable_bytes = segment.closed_unreclaimable_bytes
-            self.unexplained_bytes = segment.unexplained_bytes
-        self.file_bytes = max(self.file_bytes, segment.file_bytes)
-        self.mark_bytes = max(self.mark_bytes, segment.mark_bytes)
-
-    def include_tree(self, tree: Tree) -> None:
-        grown, base = self.tree_growth, self.tree_base
-        self.tree_growth = Tree(
-            unreclaimable_bytes=max(grown.unreclaimable_bytes, tree.unreclaimable_bytes - base.unreclaimable_bytes),
-            resident_bytes=max(grown.resident_bytes, tree.resident_bytes - base.resident_bytes),
-        )
+    def _lowest_bytes(self) -> int:
+        """The mark, as if all library pages had come before it was raised."""
+        return self.mark_bytes - max(self.first.library_bytes, self.library_bytes)
 
     @property
-    def peak_bytes(self) -> int:
-        """Unreclaimable, as in ``peak``, which costs ten times as much to ask for."""
-        own = self.closed_unreclaimable_bytes - self.base.unreclaimable_bytes + self.copied_bytes
-        return max(0, own, self.tree_growth.unreclaimable_bytes)
-
-    def held_bytes(self, reading: Reading, tree: Tree) -> int:
-        """Unreclaimable, above the baseline, at this instant."""
-        own = reading.unreclaimable_bytes - self.base.unreclaimable_bytes + self.copied_bytes
-        return max(0, own, tree.unreclaimable_bytes - self.tree_base.unreclaimable_bytes)
+    def file_bytes(self) -> int:
+        """Of the test's own files, as if all library pages had come before their peak."""
+        seen = max(self.first.file_bytes, self.all_files_bytes - self.library_bytes)
+        return max(seen, self._lowest_bytes - self.closed_bytes)
 
     @property
-    def peak(self) -> Peak:
-        return Peak(
-            baseline_bytes=self.base.resident_bytes,
-            peak_bytes=self.peak_bytes,
-            peak_resident_bytes=max(0, self.mark_bytes - self.base.resident_bytes, self.tree_growth.resident_bytes),
-            peak_file_bytes=max(0, self.file_bytes - self.base.file_bytes),
-            absolute_peak_bytes=max(self.mark_bytes, self.base.resident_bytes + self.tree_growth.resident_bytes),
-            error_bytes=self.mark_error_bytes + self.unexplained_bytes + self.uncertain_bytes,
-        )
+    def resident(self) -> Bounds:
+        """Unreclaimable and the test's own files: the sum of the two peaks, unless the mark says that they were not at once.
 
-
-@dataclass(slots=True)
-class Meter:
-    """Turns samples (from outside) and boundaries (from the worker itself) into peaks of nested windows.
-
-    The worker resets its mark at each boundary, so the mark of a segment belongs to every window open during it.
-    """
-
-    mark_error_bytes: int = 0
-    windows: list[Window] = field(default_factory=list)
-    tree: Tree = NOTHING
-    """As of the last look; nothing while the process is alone."""
-    _segment: Segment = field(default_factory=Segment)
-
-    def glimpse(self, reading: Reading) -> None:
-        """Take in what the process holds now; open windows know it with the next sample or boundary."""
-        self._segment.add(reading)
-
-    def sample(self, reading: Reading) -> None:
-        """Take in what the process holds now; open windows know it at once."""
-        self._segment.add(reading)
-        for window in self.windows:
-            window.include(self._segment)
-
-    def sample_mark(self, mark_bytes: int) -> None:
-        """Take in a mark that was read without a reading: the kernel's last word on a process that died."""
-        self._segment.mark_bytes = max(self._segment.mark_bytes, mark_bytes)
-        for window in self.windows:
-            window.include(self._segment)
-
-    def sample_tree(self, tree: Tree | None) -> None:
-        """Take in what the process and its descendants hold now; ``None`` when it is alone."""
-        self.tree = tree or NOTHING
-        for window in self.windows:
-            window.include_tree(self.tree)
-
-    def boundary(self, reading: Reading, *, copied_bytes: int = 0, uncertain_bytes: int = 0) -> None:
-        """End the segment with the reading that the worker took just before it reset its mark."""
-        self.sample(reading)
-        for window in self.windows:
-            window.copied_bytes += copied_bytes
-            window.uncertain_bytes += uncertain_bytes
-        self._segment = Segment()
-        self._segment.add(without_mark(reading))
-
-    def open(self, name: str, reading: Reading, tree_base: Tree) -> Window:
-        """Begin a window at a boundary."""
-        window = Window(name, reading, tree_base, self.mark_error_bytes)
-        window.include(self._segment)
-        self.windows.append(window)
-        return window
-
-    def close(self) -> Window:
-        """End the innermost window at a boundary."""
-        return self.windows.pop()
+        The mark has the libraries' pages in it: at least as many as there were when the segment began.
+        """
+        lowest = self._lowest_bytes
+        highest = self.mark_bytes - min(self.first.library_bytes, self.library_bytes) + self.beside_mark_bytes
+        reported = max(lowest, min(self.closed_bytes + self.file_bytes, highest))
+        return Bounds(reported, min(reported, max(lowest, self.unreclaimable_bytes)))
 
 
 def without_mark(reading: Reading) -> Reading:

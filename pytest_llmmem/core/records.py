@@ -45,8 +45,11 @@ class RamRecord:
     peak_file_bytes: int
     absolute_peak_bytes: int
     error_bytes: int
+    """Of ``peak_bytes``."""
     method: Literal["kernel", "sampled"]
     interval_ms: float
+    resident_error_bytes: int | None = None
+    """Of ``peak_resident_bytes``; ``None`` in reports that do not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +169,8 @@ class BudgetRecord:
     limit_bytes: int
     actual_bytes: int
     held: bool
+    error_bytes: int = 0
+    """How far ``actual_bytes`` can be too much: a budget is held when that may be why it is above the limit."""
     name: str | None = None
     count: str = "unreclaimable"
     device: str | None = None
@@ -191,7 +196,7 @@ class ModelRecord:
 class BaselineRecord:
     """A test beside its baseline, unreclaimable peaks in bytes."""
 
-    verdict: Literal["held", "grew", "shrank", "new", "incomparable"]
+    verdict: Literal["held", "grew", "shrank", "uncertain", "new", "incomparable"]
     sentence: str
     machine: str | None
     """Key of the machine that the baseline is of; ``None`` without one."""

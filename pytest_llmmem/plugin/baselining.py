@@ -19,6 +19,7 @@ from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.baselines.values import Baseline, finished, runs_of
 from pytest_llmmem.core.errors import BaselineError
 from pytest_llmmem.core.records import BaselineRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.plugin.environment import environment
 from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.settings import Settings
@@ -44,32 +45,49 @@ class Judge:
 
     def allows_bytes(self, item: pytest.Item) -> int | None:
         """Unreclaimable growth beyond which a test has grown, as far as that is known before it runs."""
-        marker = LlmBaseline.of(item)
         match = nearest(machine_key(self._environment, ()), self._known.machines)
         before = self._known.of(match.key).get(item.nodeid) if match and not self._settings.baseline_update else None
-        if before is None or "unreclaimable" not in self._only(marker):
+        if before is None or "unreclaimable" not in self._only(item):
             return None
-        return before.peak_bytes + self._tolerance(marker).bytes(before.peak_bytes) + before.error_bytes
+        return before.peak_bytes + self._tolerance(item).bytes(before.peak_bytes) + before.error_bytes
 
     def judge(self, item: pytest.Item, runs: Sequence[TestRecord]) -> Comparison | None:
         """The runs of one test beside its baseline; ``None`` when all is to be accepted as it is."""
         if self._settings.baseline_update:
             return None
-        marker = LlmBaseline.of(item)
         key = machine_key(self._environment, {each.device for run in runs for each in run.vram})
         match = nearest(key, self._known.machines)
         return compare(
             self._known.of(match.key).get(item.nodeid) if match else None,
             runs,
-            self._tolerance(marker),
-            only=self._only(marker),
+            self._tolerance(item),
+            only=self._only(item),
             machine=match,
         )
 
-    def _tolerance(self, marker: LlmBaseline | None) -> Tolerance:
+    def clear(self, item: pytest.Item, runs: Sequence[TestRecord]) -> Sequence[TestRecord]:
+        """Of the runs of one test those that can be compared, or become its baseline: the best, where none is good enough."""
+        tolerance = self._tolerance(item)
+        clear = [run for run in runs if run.ram and tolerance.covers_error(run.ram)]
+        return clear or [min(runs, key=lambda run: run.ram.error_bytes if run.ram else 0)]
+
+    def asks_for_another(self, item: pytest.Item, runs: Sequence[TestRecord]) -> bool:
+        """Whether one more run may tell what these cannot: the error of measuring was larger than the tolerance."""
+        tolerance, clear = self._tolerance(item), self.clear(item, runs)
+        comparison = self.judge(item, clear)
+        if comparison is None:
+            return not any(run.ram and tolerance.covers_error(run.ram) for run in clear)
+        # beside a baseline that is uncertain itself no run tells more
+        is_uncertain = comparison.verdict == "uncertain"
+        return is_uncertain and comparison.before is not None and tolerance.covers_error(comparison.before)
+
+    def _tolerance(self, item: pytest.Item) -> Tolerance:
+        marker = LlmBaseline.of(item)
         return (marker and marker.tolerance) or self._settings.tolerance
 
-    def _only(self, marker: LlmBaseline | None) -> Sequence[str]:
+    @staticmethod
+    def _only(item: pytest.Item) -> Sequence[str]:
+        marker = LlmBaseline.of(item)
         return (marker and marker.only) or DECIDING
 
 
@@ -132,6 +150,12 @@ def write(path: Path, session: SessionRecord, settings: Settings, collected: Col
         counts = f"{len(changed)} written, {kept} kept as they were, {len(gone)} removed with their tests"
         told.append(f"{path.name}: {key}: {counts}")
         told += [f"{path.name}: removed: {nodeid}" for nodeid in gone]
+        told += [
+            f"{path.name}: {nodeid} can be off by {format_size(each.error_bytes)}, more than its tolerance: "
+            "it will judge nothing; update it when the machine does less"
+            for nodeid, each in changed.items()
+            if not _tolerance(tolerances[nodeid], settings).covers_error(each)
+        ]
     cut_short = sum(not finished(test) and test.outcome != "skipped" for test in session.tests)
     if told and cut_short:
         told.append(f"{path.name}: {cut_short} did not run to the end, and nothing was written of them")
@@ -148,7 +172,7 @@ def messages(path: Path, session: SessionRecord, settings: Settings, collected: 
     told = [
         f"{test.nodeid}: {test.baseline.sentence}"
         for test in compared
-        if test.baseline and test.baseline.verdict in {"shrank", "incomparable"}
+        if test.baseline and test.baseline.verdict in {"shrank", "uncertain", "incomparable"}
     ]
     new = {
         test.nodeid: Baseline.of([test])

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import pytest
 
+from pytest_llmmem import probes
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
 from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
@@ -18,6 +19,7 @@ from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
 from pytest_llmmem.plugin.torchrun import keep_groups_apart
 from pytest_llmmem.plugin.trials import try_load
 from pytest_llmmem.plugin.vram import Allocator
+from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.child import Voice
@@ -56,6 +58,7 @@ class Inside:
     malloc: str
     traces: Traces
     _hooks: "Hooks | None" = None
+    _mappings: Mappings | None = None
     _allocator: Allocator = field(default_factory=Allocator)
 
     def settle(self) -> None:
@@ -68,10 +71,12 @@ class Inside:
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(hooks), "llmmem-output")
         silence_log_hooks(self.config, hooks, LOG_HOOKS)
+        self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:
         """Serve the channel until the last job, then write what only a normal exit would have written."""
-        child.serve(channel, self.traces.stacks, self._run, malloc=self.malloc)
+        assert self._mappings is not None, "settled before the first job"
+        child.serve(channel, self.traces.stacks, self._run, malloc=self.malloc, mappings=self._mappings)
         _save_coverage()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

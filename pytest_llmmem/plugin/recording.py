@@ -86,6 +86,7 @@ def record_of(
                 limit_bytes=verdict.budget.limit_bytes,
                 actual_bytes=verdict.actual_bytes,
                 held=verdict.held,
+                error_bytes=verdict.error_bytes,
                 name=verdict.budget.name,
                 count=verdict.budget.count,
                 device=verdict.budget.device,

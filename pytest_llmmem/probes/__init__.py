@@ -2,9 +2,10 @@
 
 This is the one platform switch for measuring: every platform's file offers the same names.
 
-    open_memory(pid) -> Memory      readings of one process; ``read()`` is ``None`` once it is gone
+    open_memory(pid, libraries)     readings of one process; ``read()`` is ``None`` once it is gone
+    mappings() -> Mappings          what this process has mapped for itself: its libraries, and what a fork inherits
+    count_pages(pid, spans, kind)   how much of some mappings is resident as pages of that kind
     reset_mark() -> bool            reset our own high-water mark; whether there is one to reset
-    private_bytes(pid) -> int       anonymous pages that no other process shares; ``None`` where that cannot be told
     shared_once(pids) -> Tree       several processes, every shared page counted once
     descendants(pid) -> tuple       process ids below a process
     shares_memory(pid, other)       whether two processes are one in memory
@@ -21,34 +22,35 @@ from typing import Final
 if sys.platform == "linux":
     from pytest_llmmem.probes.linux import (
         METHOD,
-        faults,
+        Memory,
         gpu_files_open,
         gpu_files_there,
         host_memory,
         mark_error_bytes,
         oom_kills_on_host,
         open_memory,
-        private_bytes,
-        private_maps,
         reset_mark,
-        shared_once,
         written_bytes,
     )
+    from pytest_llmmem.probes.linux_faults import faulted_bytes
+    from pytest_llmmem.probes.linux_pages import count_pages, mappings, private_maps, shared_once
     from pytest_llmmem.probes.linux_processes import descendants, environment, has_memory, shares_memory
 else:
     from pytest_llmmem.probes.portable import (
         METHOD,
+        Memory,
+        count_pages,
         descendants,
         environment,
-        faults,
+        faulted_bytes,
         gpu_files_open,
         gpu_files_there,
         has_memory,
         host_memory,
+        mappings,
         mark_error_bytes,
         oom_kills_on_host,
         open_memory,
-        private_bytes,
         private_maps,
         reset_mark,
         shared_once,
@@ -62,17 +64,19 @@ INTERVAL_S: Final = 0.002
 __all__ = [
     "INTERVAL_S",
     "METHOD",
+    "Memory",
+    "count_pages",
     "descendants",
     "environment",
-    "faults",
+    "faulted_bytes",
     "gpu_files_open",
     "gpu_files_there",
     "has_memory",
     "host_memory",
+    "mappings",
     "mark_error_bytes",
     "oom_kills_on_host",
     "open_memory",
-    "private_bytes",
     "private_maps",
     "reset_mark",
     "shared_once",

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pytest_llmmem.core.readings import Reading
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostMemory:
@@ -15,6 +17,21 @@ class HostMemory:
     """``"host"``, or the control group whose limit is nearer."""
 
 
+Spans = tuple[tuple[int, int], ...]
+"""First and end page of each stretch of an address space."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mappings:
+    """Where a process has mapped memory for itself."""
+
+    pid: int
+    files: Spans = ()
+    """Such as the libraries."""
+    private: Spans = ()
+    """All of it: a process that is forked inherits it, and copies each page that it writes to."""
+
+
 class Gone:
     """Takes the place of a process's readings once there is no such process."""
 
@@ -23,6 +40,12 @@ class Gone:
 
     def glance(self) -> None:
         """Nothing can be read."""
+
+    def read_pages(self) -> None:
+        """Nothing can be read."""
+
+    def learn(self, reading: Reading) -> None:
+        """Nothing is there to learn about."""
 
     def close(self) -> None:
         """Nothing is held open."""

@@ -1,22 +1,28 @@
 """Linux: ``/proc``. Costs and traps of each file are in ``docs/numbers.md``."""
 
+import sys
+
+# above the other imports: type checkers of other platforms stop here, and what is imported below is not there for them
+assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+
 import contextlib
+import dataclasses
 import glob
 import os
 import re
-import sys
-from collections.abc import Iterable
 from typing import Final, Literal
 
-from pytest_llmmem.core.readings import Reading, Tree
+from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes import cgroups
-from pytest_llmmem.probes.host import Gone, HostMemory
-
-assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+from pytest_llmmem.probes.host import Gone, HostMemory, Spans
+from pytest_llmmem.probes.linux_faults import Faults
+from pytest_llmmem.probes.linux_pages import count_pages
 
 METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_FEW_FILE_BYTES: Final = 1_000_000
+"""Up to so many bytes of them are not worth counting whose they are."""
 _WRITTEN: Final = re.compile(rb"^write_bytes: (\d+)$", re.MULTILINE)
 _MEMINFO: Final = re.compile(rb"MemTotal: *(\d+) kB\n(?:.*\n)*?MemAvailable: *(\d+) kB")
 _STATUS: Final = re.compile(
@@ -29,9 +35,16 @@ _GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu", "
 class Memory:
     """Readings of one process through kept descriptors: ``status`` says all, ``statm`` costs a tenth."""
 
-    def __init__(self, pid: int) -> None:
-        self._status = os.open(f"/proc/{pid}/status", os.O_RDONLY | os.O_CLOEXEC)
-        self._statm = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, pid: int, libraries: Spans) -> None:
+        """``libraries`` are the stretches whose pages of files are not the test's (``mappings().files``)."""
+        with contextlib.ExitStack() as opened:
+            self._status, self._statm = (_opened(f"/proc/{pid}/{name}", opened) for name in ("status", "statm"))
+            self._faults = opened.enter_context(contextlib.closing(Faults(pid)))
+            self.close = opened.pop_all().close
+        self._pid, self._libraries = pid, libraries
+        self._library_bytes = 0
+        self._counted_at_bytes: int | None = None
+        """All pages of files when the libraries' were last counted."""
         self._glanced = b""
         self._last: Reading | None = None
 
@@ -48,12 +61,13 @@ class Memory:
             return self._last or self.read()
         self._glanced = text
         resident, shared = (int(field) * _PAGE for field in text.split(maxsplit=3)[1:3])
-        if shared != self._last.file_bytes + self._last.shmem_bytes:
-            return self.read()  # of a mapped file or of shared memory? only the full reading tells
         last = self._last
+        if shared != last.all_files_bytes + last.shmem_bytes:
+            return self.read()  # of a mapped file or of shared memory? only the full reading tells
         self._last = Reading(
             anonymous_bytes=resident - shared,
             file_bytes=last.file_bytes,
+            library_bytes=last.library_bytes,
             shmem_bytes=last.shmem_bytes,
             swap_bytes=last.swap_bytes,
             huge_bytes=last.huge_bytes,
@@ -61,36 +75,68 @@ class Memory:
         return self._last
 
     def read(self) -> Reading | None:
-        """The process now; ``None`` once it has no memory left (dead, or a zombie)."""
-        self._last = self._read()
-        return self._last
+        """The process now, with the libraries' pages as last counted; ``None`` once it has no memory left.
 
-    def _read(self) -> Reading | None:
+        It has none when it is dead, or a zombie.
+        """
         try:
             match = _STATUS.search(os.pread(self._status, 4096, 0))
         except ProcessLookupError:
+            match = None
+        self._last = self._reading(match) if match else None
+        return self._last
+
+    def read_pages(self) -> Reading | None:
+        """The same, after counting the libraries' pages anew if many have come or gone since (0.7 ms).
+
+        At first all pages of files are the libraries'.
+        """
+        reading = self.read()
+        if reading is None:
             return None
-        if match is None:
-            return None
-        mark, anonymous, file, shmem, swap, huge = (int(field) * 1024 for field in match.groups(default=b"0"))
+        files = reading.all_files_bytes
+        counted: int | None = None
+        if self._counted_at_bytes is None:
+            counted = files
+        elif abs(files - self._counted_at_bytes) > _FEW_FILE_BYTES:
+            counted = count_pages(self._pid, self._libraries, "file")
+        if counted is not None:
+            self._library_bytes, self._counted_at_bytes = counted, files
+            library = min(files, self._library_bytes)
+            self._last = dataclasses.replace(reading, file_bytes=files - library, library_bytes=library)
+        return self._last
+
+    def learn(self, reading: Reading) -> None:
+        """Take over what the process has counted of itself."""
+        self._library_bytes, self._counted_at_bytes = reading.library_bytes, reading.all_files_bytes
+        self._last = None
+
+    def _reading(self, status: re.Match[bytes]) -> Reading:
+        mark, anonymous, files, shmem, swap, huge = (int(field) * 1024 for field in status.groups(default=b"0"))
+        library = min(files, self._library_bytes)
         return Reading(
             anonymous_bytes=anonymous,
-            file_bytes=file,
+            file_bytes=files - library,
+            library_bytes=library,
             shmem_bytes=shmem,
             swap_bytes=swap,
             huge_bytes=huge,
             mark_bytes=mark,
+            faulted_bytes=self._faults.read(),  # after the status, so that no fault before it is missed
         )
 
-    def close(self) -> None:
-        os.close(self._status)
-        os.close(self._statm)
+
+def _opened(path: str, stack: contextlib.ExitStack) -> int:
+    """A descriptor that is closed with the stack."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    stack.callback(os.close, descriptor)
+    return descriptor
 
 
-def open_memory(pid: int) -> Memory | Gone:
+def open_memory(pid: int, libraries: Spans = ()) -> Memory | Gone:
     """Readings of a process; of one that has ended already, there are none."""
     try:
-        return Memory(pid)
+        return Memory(pid, libraries)
     except OSError:
         return Gone()
 
@@ -112,66 +158,6 @@ def reset_mark() -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def private_bytes(pid: int | Literal["self"] = "self") -> int | None:
-    """Anonymous pages that this process shares with no other, from ``smaps_rollup`` (milliseconds: once per phase).
-
-    Dirty pages that are not anonymous (a file mapped shared, shared memory) are ``Pss_Dirty - Pss_Anon``, as long as
-    they are this process's alone. ``None`` where the kernel has no such file (before 4.14) or refuses it.
-    """
-    fields = _rollup(pid)
-    if fields is None:
-        return None
-    not_anonymous = max(0, fields.get("Pss_Dirty", fields["Pss_Anon"] + fields["Pss_Shmem"]) - fields["Pss_Anon"])
-    return fields["Private_Dirty"] - not_anonymous
-
-
-def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:
-    """Several processes together: a page that k of them share counts 1/k in each (proportional set size).
-
-    Of ``siblings`` only what they share counts, to complete the others' pages; their own is not the family's.
-    """
-    unreclaimable = resident = 0
-    for pid in pids:
-        if fields := _rollup(pid):
-            unreclaimable += fields["Pss_Anon"] + fields["Pss_Shmem"] + fields["SwapPss"] + fields["Private_Hugetlb"]
-            resident += fields["Pss"]
-    for pid in siblings:
-        if fields := _rollup(pid):
-            own = fields["Private_Dirty"] + fields["Private_Clean"]
-            unreclaimable += fields["Pss_Anon"] - fields["Private_Dirty"]
-            resident += fields["Pss"] - own
-    return Tree(unreclaimable_bytes=unreclaimable, resident_bytes=resident)
-
-
-def _rollup(pid: int | str) -> dict[str, int] | None:
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            lines = file.read().decode().splitlines()[1:]
-    except OSError:
-        return None
-    return {name: int(value.split()[0]) * 1024 for name, value in (line.split(":", 1) for line in lines)} or None
-
-
-def private_maps() -> list[tuple[int, int]]:
-    """Bounds of our own anonymous writable mappings, the heap included."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        fields = [line.split() for line in maps]
-    return [
-        (int(start, 16), int(end, 16))
-        for (start, end), permissions, inode, *name in (
-            (line[0].split("-"), line[1], line[4], *line[5:]) for line in fields
-        )
-        if permissions == "rw-p" and inode == "0" and name in ([], ["[heap]"])
-    ]
-
-
-def faults() -> int:
-    """Minor page faults of this process so far: each copies at most one inherited page."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def written_bytes(pid: int | Literal["self"] = "self") -> int | None:

@@ -4,13 +4,14 @@ There is no split into anonymous and file-backed pages and no resettable mark he
 unreclaimable and peaks are sampled; reports say ``sampled``.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Final, Literal
 
 import psutil
 
 from pytest_llmmem.core.readings import Reading, Tree
-from pytest_llmmem.probes.host import Gone, HostMemory
+from pytest_llmmem.probes.host import Gone, HostMemory, Mappings, Spans
 
 METHOD: Final[Literal["kernel", "sampled"]] = "sampled"
 
@@ -35,11 +36,18 @@ class Memory:
         """There is nothing cheaper than a reading."""
         return self.read()
 
+    def read_pages(self) -> Reading | None:
+        """Pages of files are not told apart."""
+        return self.read()
+
+    def learn(self, reading: Reading) -> None:
+        """Nothing is kept from one reading to the next."""
+
     def close(self) -> None:
         """Nothing is held open."""
 
 
-def open_memory(pid: int) -> Memory | Gone:
+def open_memory(pid: int, libraries: Spans = ()) -> Memory | Gone:  # noqa: ARG001 -- the probe's signature
     """Readings of a process; of one that has ended already, there are none."""
     try:
         return Memory(pid)
@@ -52,14 +60,19 @@ def reset_mark() -> bool:
     return False
 
 
-def private_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: ARG001 -- the signature is the platforms' common one
-    """Unknown here; spawned workers inherit no pages, so nothing is missed."""
-    return None
-
-
 def private_maps() -> list[tuple[int, int]]:
     """Only asked of forked workers, of which there are none here."""
     return []
+
+
+def mappings() -> Mappings:
+    """Unknown here."""
+    return Mappings(pid=os.getpid())
+
+
+def count_pages(pid: int, spans: Spans, kind: Literal["file", "shared"]) -> int | None:  # noqa: ARG001 -- as on Linux
+    """Unknown here; spawned workers inherit no pages, so nothing is missed."""
+    return None
 
 
 def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:  # noqa: ARG001 -- as above
@@ -87,8 +100,8 @@ def shares_memory(pid: int, other: int) -> bool:  # noqa: ARG001 -- as on Linux
     return False
 
 
-def faults() -> int:
-    """Only asked of forked workers, of which there are none here."""
+def faulted_bytes() -> int:
+    """Only asked for what a forked worker copies, and there are none here."""
     return 0
 
 

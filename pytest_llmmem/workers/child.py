@@ -17,7 +17,9 @@ from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import rest_of_stack
 from pytest_llmmem.probes import torch_memory
+from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers.channel import Channel
+from pytest_llmmem.workers.copies import InheritedPages
 from pytest_llmmem.workers.wire import (
     Accepted,
     Boundary,
@@ -34,26 +36,24 @@ from pytest_llmmem.workers.worker import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
 RunJob = Callable[[Any, "Voice"], None]
 """Runs one job; what it raises ends the worker."""
 
-_FEW_COPIES: Final = 4 * 2**20
-"""Up to so many bytes of page faults are not worth a walk through the page tables: they are printed as the error."""
-
 _STRAY: Final = b"llmmem: a forked child of this test came back into pytest, and was ended: end it with os._exit()\n"
 
 # a test may replace them, and not put them back
 _exit, _getpid, _write = os._exit, os.getpid, os.write
 
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
+def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, mappings: Mappings) -> None:
+    """Take jobs from the channel until the last one is done or the parent is gone.
 
-def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str) -> None:
-    """Take jobs from the channel until the last one is done or the parent is gone."""
+    ``mappings`` are the process's own, or those of the process that it was forked from.
+    """
     # one open descriptor for the life of the worker; faulthandler writes to it from signal handlers
     faulthandler.enable(file=fault_file, all_threads=True)
     arm_dumps(fault_file)
     offer_to_oom_killer()
     if malloc == "steady":
         steady_malloc()
-    voice = Voice(channel)
+    voice = Voice(channel, mappings)
     voice.ready()
     while True:
         try:
@@ -72,22 +72,19 @@ class Voice:
     """The worker's side of the channel: windows of the measurement, and what the body wants to say."""
 
     channel: Channel
+    mappings: Mappings
+    """That are not the tests'."""
     waits: bool = False
     """Whether the parent is waited for at each boundary."""
     _memory: Any = None
-    _private_bytes: int = 0
-    _anonymous_bytes: int = 0
-    _faults: int = 0
+    _inherited: InheritedPages = field(init=False)
     _pid: int = field(default_factory=_getpid)
 
     def ready(self) -> None:
-        self._memory = probes.open_memory(os.getpid())
+        self._memory = probes.open_memory(os.getpid(), self.mappings.files)
         reading = self._read()
-        self._faults = probes.faults()
-        # every fault since the fork copied a page or mapped one of a file: near enough, and no walk is needed
-        self._private_bytes = self._faults * _PAGE
-        self._anonymous_bytes = reading.anonymous_bytes
-        self._tell(Ready(reading, self._private_bytes))
+        self._inherited = InheritedPages(self.mappings, reading)
+        self._tell(Ready(reading, self._inherited.private_bytes, self.mappings.files))
 
     def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:
         """End the innermost windows and begin others. The mark starts anew: no window sees another one's spike."""
@@ -129,29 +126,16 @@ class Voice:
 
     def _send_boundary(self, closes: int, opens: tuple[Opening, ...], *, wants_peak: bool) -> None:
         reading = self._read()
-        copied, uncertain = self._copied(reading)
+        copied = self._inherited.copied(reading)
         probes.reset_mark()
         written = probes.written_bytes()
         vram, pinned = torch_memory.read(), torch_memory.read_pinned()
-        self._tell(Boundary(reading, closes, opens, copied, uncertain, written, wants_peak, vram, pinned))
+        self._tell(Boundary(reading, closes, opens, copied, written, wants_peak, vram, pinned))
         if self.waits:
             self.channel.receive()
 
-    def _copied(self, reading: Reading) -> tuple[int, int]:
-        """Inherited pages copied since the last boundary: known, and merely possible."""
-        faults = probes.faults()
-        possible, self._faults = (faults - self._faults) * _PAGE, faults
-        private = probes.private_bytes() if possible > _FEW_COPIES else None
-        if private is None:
-            # taken for copies, so that a later walk does not find them a second time
-            self._private_bytes += possible
-            return 0, possible
-        copied = (private - self._private_bytes) - (reading.anonymous_bytes - self._anonymous_bytes)
-        self._private_bytes, self._anonymous_bytes = private, reading.anonymous_bytes
-        return max(0, copied), 0
-
     def _read(self) -> Reading:
-        reading: Reading | None = self._memory.read()
+        reading: Reading | None = self._memory.read_pages()
         assert reading is not None, "a running process can read itself"
         return reading
 

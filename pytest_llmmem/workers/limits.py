@@ -29,8 +29,8 @@ class Fence(Protocol):
 
     name: str
 
-    def tick(self, used_bytes: int, reading: Reading) -> None:
-        """Called with every sample."""
+    def tick(self, held_bytes: int, reading: Reading) -> None:
+        """Called with every sample, and with what the worker holds of its budget."""
 
     def oom_kills(self) -> int:
         """OOM kills that the limit itself has caused."""
@@ -47,7 +47,7 @@ class NoFence:
 
     name = "watch"
 
-    def tick(self, used_bytes: int, reading: Reading) -> None:
+    def tick(self, held_bytes: int, reading: Reading) -> None:
         """Nothing to do."""
 
     def oom_kills(self) -> int:
@@ -65,7 +65,8 @@ class LandingRlimit:
     """``RLIMIT_DATA``, set only when the worker nears its budget: the offending line itself raises.
 
     The limit counts private writable mappings whether they are touched or not, and safetensors maps whole files so:
-    set from the start, it would refuse maps that cost nothing.
+    set from the start, it would refuse maps that cost nothing. So one allocation that is larger than all that is left is
+    granted to a worker that has not come near yet, and watched as it is touched.
     """
 
     pid: int
@@ -73,8 +74,8 @@ class LandingRlimit:
     name: str = "rlimit"
     _landed: bool = False
 
-    def tick(self, used_bytes: int, reading: Reading) -> None:
-        if self._landed or used_bytes < _LANDING * self.limit_bytes:
+    def tick(self, held_bytes: int, reading: Reading) -> None:
+        if self._landed or held_bytes < _LANDING * self.limit_bytes:
             return
         import resource
 
@@ -83,7 +84,7 @@ class LandingRlimit:
             return
         with contextlib.suppress(OSError):
             now = _status(self.pid)
-            left = self.limit_bytes - used_bytes - (now["RssAnon"] - reading.anonymous_bytes)
+            left = self.limit_bytes - held_bytes - (now["RssAnon"] - reading.anonymous_bytes)
             limit = now["VmData"] + left - _MARGIN_BYTES
             resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 
@@ -135,7 +136,7 @@ class ControlGroup:
             self._group.path.rmdir()
             raise
 
-    def tick(self, used_bytes: int, reading: Reading) -> None:
+    def tick(self, held_bytes: int, reading: Reading) -> None:
         """The kernel does it."""
 
     def oom_kills(self) -> int:

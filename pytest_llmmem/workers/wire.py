@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_llmmem.core.budgets import Limit
+from pytest_llmmem.core.meter import NONE_COPIED, Copied
 from pytest_llmmem.core.readings import Peak, Reading
 from pytest_llmmem.core.vram import VramReading
+from pytest_llmmem.probes.host import Spans
 
 __all__ = [
     "Accepted",
@@ -33,6 +35,8 @@ class Ready:
     reading: Reading
     private_bytes: int
     """Anonymous pages that were its own already; what it shares with others was inherited."""
+    libraries: Spans = ()
+    """Files that were mapped already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +65,8 @@ class Boundary:
     reading: Reading
     closes: int = 0
     opens: tuple[Opening, ...] = ()
-    copied_bytes: int = 0
-    """Inherited pages that were copied since the last boundary."""
-    uncertain_bytes: int = 0
-    """Pages that may have been copied and were too few to count."""
+    copied: Copied = NONE_COPIED
+    """Since the worker was ready."""
     written_bytes: int | None = None
     """What the worker and the children that it has waited for wrote to storage, since it began."""
     wants_peak: bool = False

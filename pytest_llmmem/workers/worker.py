@@ -16,6 +16,7 @@ from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
 from pytest_llmmem.core.stacks import has_both_ends
 from pytest_llmmem.probes import shared_once
+from pytest_llmmem.probes.host import Spans
 from pytest_llmmem.workers.channel import Channel, ChannelError
 from pytest_llmmem.workers.traces import Traces
 from pytest_llmmem.workers.wire import Message, Ready, Run, Streams
@@ -109,6 +110,11 @@ class Worker(ABC):
     def private_bytes(self) -> int:
         """What was its own when it became ready."""
         return self._ready.private_bytes if self._ready else 0
+
+    @property
+    def libraries(self) -> Spans:
+        """The files that it had mapped when it became ready."""
+        return self._ready.libraries if self._ready else ()
 
     def shared_with(self, children: Iterable[int]) -> Tree:
         """Itself, what it has started, and its origin, now; shared pages once."""

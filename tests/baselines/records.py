@@ -50,12 +50,12 @@ def baseline(peak: float = 0, **known: object) -> Baseline:
 sizes = st.integers(0, 2**60)
 names = st.sampled_from(["a", 'b"c', "d: e", "한", "\\n"])
 singles = st.builds(
-    Baseline, peak_bytes=sizes, peak_resident_bytes=sizes, peak_file_bytes=sizes, error_bytes=sizes,
+    Baseline, peak_bytes=sizes, peak_resident_bytes=sizes, peak_file_bytes=sizes, error_bytes=sizes, resident_error_bytes=sizes,
     peak_reserved_bytes=st.dictionaries(names, sizes, max_size=2), phases=st.dictionaries(names, sizes, max_size=2),
     runs=st.just(1), spread_bytes=st.none(), commit=st.none() | names, date=st.none() | st.datetimes().map(str),
 )  # fmt: skip
 repeated = st.builds(
-    Baseline, peak_bytes=sizes, peak_resident_bytes=sizes, peak_file_bytes=sizes, error_bytes=sizes,
+    Baseline, peak_bytes=sizes, peak_resident_bytes=sizes, peak_file_bytes=sizes, error_bytes=sizes, resident_error_bytes=sizes,
     runs=st.integers(2, 9), spread_bytes=sizes,
 )  # fmt: skip
 tests = st.dictionaries(

@@ -176,3 +176,23 @@ def test_every_row_has_a_cell_for_each_heading():
 
     assert gone.sentence() == "it has a baseline and is no more"
     assert {len(row) for each in (gone, new) for row in each.rows()} == {len(HEADER)}
+
+
+def test_what_the_error_of_measuring_hides_is_not_judged():
+    comparison = compare(baseline(100, error=5), record(peak=200, error=90), TOLERANCE)
+
+    assert comparison.verdict == "uncertain"
+    assert comparison.sentence() == (
+        "not judged: baseline is 100 MB, used 200 MB unreclaimable, and the two can be off by 95.0 MB: "
+        "more than the tolerance 5% + 16MB"
+    )
+
+
+def test_growth_is_certain_where_it_is_larger_than_tolerance_and_error():
+    assert compare(baseline(100, error=5), record(peak=300, error=90), TOLERANCE).verdict == "grew"
+
+
+def test_one_measure_that_grew_decides_beside_one_that_is_uncertain():
+    before = baseline(100, error=50, vram={"cuda:0": 100})
+
+    assert compare(before, record(peak=100, vram={"cuda:0": 900}), TOLERANCE).verdict == "grew"

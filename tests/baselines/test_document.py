@@ -1,5 +1,6 @@
 """The file is pleasant to review, reads back as it was written, and is refused with the line that is wrong."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -148,3 +149,13 @@ def test_what_json_cannot_bear_is_no_file_of_ours(text):
 def test_nobody_is_told_to_delete_a_file_that_is_none_of_ours():
     with pytest.raises(BaselineError, match=r"test_x.py line 1: .*: name the file of the baselines$"):
         parse("def test_x(): pass", where=Path("test_x.py"))
+
+
+def test_an_error_of_its_own_is_kept_for_the_resident_peak():
+    known = dataclasses.replace(baseline(100, error=1), resident_error_bytes=30)
+    file = Baselines(machines={KEY: {"a.py::a": known, "a.py::b": baseline(100, error=1)}})
+
+    text = render(file)
+
+    assert text.count("resident_error_bytes") == 1
+    assert parse(text, where=WHERE) == file

@@ -23,7 +23,7 @@ from pytest_llmmem.baselines.values import Baseline
 
 path, name = Path(sys.argv[1]), sys.argv[2]
 for number in range(10):
-    one = Baseline(peak_bytes=number, peak_resident_bytes=0, peak_file_bytes=0, error_bytes=0)
+    one = Baseline(peak_bytes=number, peak_resident_bytes=0, peak_file_bytes=0, error_bytes=0, resident_error_bytes=0)
     store.update(path, f"machine {int(name) % 2}", {f"{name}::{number}": one})
 """
 

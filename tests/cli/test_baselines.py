@@ -64,7 +64,9 @@ def test_history_names_the_step(llmmem: Llmmem) -> None:
 
 def test_baselines_of_two_runners_become_one_file(llmmem: Llmmem) -> None:
     for name, machine in (("a.json", "linux-x86_64 cpu"), ("b.json", "linux-aarch64 cpu")):
-        baseline = Baseline(peak_bytes=1, peak_resident_bytes=1, peak_file_bytes=0, error_bytes=0)
+        baseline = Baseline(
+            peak_bytes=1, peak_resident_bytes=1, peak_file_bytes=0, error_bytes=0, resident_error_bytes=0
+        )
         store.update(Path(name), machine, {"test_a.py::test_it": baseline})
 
     done = llmmem("merge", "a.json", "b.json", "--into", "all.json")

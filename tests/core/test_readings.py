@@ -1,111 +1,175 @@
-"""Samples and marks make peaks that miss no spike and count nothing twice."""
+"""Looks and the kernel's mark together miss no spike, and take no file's pages for memory."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.readings import NOTHING, Meter, Reading, Tree
+from pytest_llmmem.core.readings import Reading, Segment
 
 MB = 10**6
 
 
-def reading(anonymous: int = 0, file: int = 0, *, shmem: int = 0, mark: int | None = None) -> Reading:
+def reading(
+    anonymous: int = 0, file: int = 0, *, library: int = 0, shmem: int = 0, mark: int | None = None, faults: int | None = 0
+) -> Reading:  # fmt: skip
+    """All in MB; with a mark it is a full look."""
     return Reading(
         anonymous_bytes=anonymous * MB,
         file_bytes=file * MB,
+        library_bytes=library * MB,
         shmem_bytes=shmem * MB,
         mark_bytes=None if mark is None else mark * MB,
+        faulted_bytes=None if faults is None else faults * MB,
     )
 
 
-def meter_at(base: Reading) -> Meter:
-    meter = Meter()
-    meter.boundary(base)
-    meter.open("test", base, NOTHING)
-    return meter
+def unreclaimable(segment: Segment) -> tuple[float, float]:
+    """Reported and certain, in MB."""
+    return segment.unreclaimable.reported / MB, segment.unreclaimable.certain / MB
 
 
-def test_growth_is_above_the_baseline() -> None:
-    meter = meter_at(reading(100, 50))
-
-    meter.sample(reading(300, 80, mark=380))
-
-    peak = meter.close().peak
-    assert (peak.baseline_bytes, peak.peak_bytes, peak.peak_resident_bytes, peak.peak_file_bytes) == (
-        150 * MB, 200 * MB, 230 * MB, 30 * MB,
-    )  # fmt: skip
-    assert peak.absolute_peak_bytes == 380 * MB
+def resident(segment: Segment) -> tuple[float, float]:
+    return segment.resident.reported / MB, segment.resident.certain / MB
 
 
-def test_a_spike_that_no_sample_saw_counts_as_unreclaimable_and_as_the_error() -> None:
-    meter = meter_at(reading(100))
+def test_a_spike_that_no_look_saw_counts_and_is_not_certain() -> None:
+    segment = Segment(reading(100, faults=None))
 
-    meter.sample(reading(110, mark=150))
+    segment.add(reading(110, mark=150, faults=None))
 
-    peak = meter.close().peak
-    assert (peak.peak_bytes, peak.error_bytes) == (50 * MB, 40 * MB)
-
-
-def test_a_mark_that_the_samples_explain_adds_nothing() -> None:
-    meter = meter_at(reading(100))
-
-    meter.sample(reading(100, file=500, mark=600))
-    meter.sample(reading(120, mark=600))
-
-    peak = meter.close().peak
-    assert (peak.peak_bytes, peak.peak_resident_bytes, peak.error_bytes) == (20 * MB, 500 * MB, 0)
+    assert unreclaimable(segment) == (150, 110)
 
 
-def test_an_early_spike_is_not_explained_by_a_later_sample() -> None:
-    meter = meter_at(reading(100))
+def test_a_spike_that_page_faults_cannot_have_brought_does_not_count() -> None:
+    segment = Segment(reading(100, faults=500))
 
-    meter.sample(reading(100, mark=500))
-    meter.sample(reading(100, file=400, mark=500))
+    segment.add(reading(101, mark=170, faults=505))  # a file was mapped and unmapped: many pages with one fault
 
-    assert meter.close().peak.peak_bytes == 400 * MB
-
-
-def test_a_reset_mark_keeps_one_phases_spike_out_of_the_next() -> None:
-    meter = meter_at(reading(100))
-    meter.open("setup", reading(100), NOTHING)
-    meter.boundary(reading(100, mark=700))
-    setup = meter.close().peak
-    meter.open("call", reading(100), NOTHING)
-    meter.boundary(reading(130, mark=130))
-    call = meter.close().peak
-
-    assert (setup.peak_bytes, call.peak_bytes) == (600 * MB, 30 * MB)
-    assert meter.close().peak.peak_bytes == 600 * MB
+    assert unreclaimable(segment) == (105, 101)
 
 
-def test_copied_pages_are_added_to_every_open_window() -> None:
-    meter = meter_at(reading(100))
-    meter.open("call", reading(100), NOTHING)
+def test_page_faults_between_the_two_numbers_of_one_look_are_not_missed() -> None:
+    segment = Segment(reading(100, faults=500))
 
-    meter.boundary(reading(100, mark=100), copied_bytes=100 * MB, uncertain_bytes=2 * MB)
+    # while this look went from the memory to the page faults, 60 MB came and went
+    segment.add(reading(100, mark=100, faults=560))
+    segment.add(reading(100, mark=160, faults=561))
 
-    call, test = meter.close().peak, meter.close().peak
-    assert (call.peak_bytes, test.peak_bytes, test.error_bytes) == (100 * MB, 100 * MB, 2 * MB)
+    assert unreclaimable(segment) == (160, 100)
 
 
-def test_a_tree_counts_above_what_it_shared_from_the_start() -> None:
-    meter = Meter()
-    meter.open("test", reading(100), Tree(unreclaimable_bytes=500 * MB, resident_bytes=900 * MB))
+def test_page_faults_of_one_gap_do_not_excuse_those_of_another() -> None:
+    segment = Segment(reading(100, faults=0))
+    for look in range(1, 6):  # memory that comes and goes
+        segment.add(reading(100, mark=100, faults=20 * look))
 
-    meter.sample_tree(Tree(unreclaimable_bytes=820 * MB, resident_bytes=1300 * MB))
+    segment.add(reading(100, mark=400, faults=110))
 
-    peak = meter.close().peak
-    assert (peak.peak_bytes, peak.peak_resident_bytes, peak.absolute_peak_bytes) == (320 * MB, 400 * MB, 500 * MB)
+    assert unreclaimable(segment) == (140, 100)
+
+
+def test_a_look_that_sees_the_spike_after_all_makes_it_certain() -> None:
+    segment = Segment(reading(100))
+
+    segment.add(reading(100, mark=150, faults=50))
+    assert unreclaimable(segment) == (150, 100)
+    segment.add(reading(150, mark=150, faults=60))
+    assert unreclaimable(segment) == (150, 150)
+
+
+def test_a_mark_that_the_looks_explain_adds_nothing() -> None:
+    segment = Segment(reading(100, faults=None))
+
+    segment.add(reading(100, file=500, mark=600, faults=None))
+    segment.add(reading(120, mark=600, faults=None))
+
+    assert unreclaimable(segment) == (120, 120)
+    assert resident(segment) == (600, 600)
+
+
+def test_an_early_spike_is_not_explained_by_a_later_look() -> None:
+    segment = Segment(reading(100, faults=None))
+
+    segment.add(reading(100, mark=500, faults=None))
+    segment.add(reading(100, file=400, mark=500, faults=None))
+
+    assert unreclaimable(segment) == (500, 100)
+
+
+def test_the_kernels_last_word_has_no_page_faults_to_go_by() -> None:
+    segment = Segment(reading(100))
+    segment.add(reading(110, mark=110, faults=10))
+
+    segment.add_mark(180 * MB)
+
+    assert unreclaimable(segment) == (180, 110)
+
+
+def test_library_pages_are_in_no_peak() -> None:
+    segment = Segment(reading(100, library=20))
+
+    segment.add(reading(125, file=7, library=140, mark=290, faults=30))
+    segment.add(reading(110, file=7, library=140, mark=290, faults=40))
+
+    assert segment.file_bytes == 7 * MB
+    assert unreclaimable(segment) == (143, 125)
+    assert resident(segment) == (150, 150)
+
+
+def test_library_pages_that_come_after_the_peak_do_not_hide_it() -> None:
+    segment = Segment(reading(100))
+
+    segment.add(reading(160, mark=160, faults=60))
+    segment.add(reading(100, library=150, mark=250, faults=61))
+
+    assert resident(segment) == (160, 160)
+
+
+def test_two_peaks_that_were_not_at_once_are_not_added_up() -> None:
+    segment = Segment(reading(100))
+
+    segment.add(reading(100, file=500, mark=600))
+    segment.add(reading(600, mark=620, faults=520))
+
+    assert resident(segment) == (620, 620)
+
+
+def test_a_file_that_was_mapped_and_unmapped_unseen_is_resident_all_the_same() -> None:
+    segment = Segment(reading(100))
+
+    segment.add(reading(100, mark=300, faults=5))
+
+    assert (unreclaimable(segment), resident(segment)) == ((105, 100), (300, 300))
+    assert segment.file_bytes == 195 * MB
+
+
+Step = tuple[int, int, int, bool]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 50), st.booleans()), min_size=1))
+def test_the_resident_peak_is_off_by_no_more_than_the_library_pages_that_came(steps: list[Step]) -> None:
+    segment = Segment(reading(0))
+    mark = highest = library = 0
+    for anonymous, file, came, is_seen in steps:
+        library += came
+        mark = max(mark, anonymous + file + library)
+        highest = max(highest, anonymous + file)
+        if is_seen:
+            segment.add(reading(anonymous, file, library=library, mark=mark, faults=None))
+    segment.add(reading(anonymous, file, library=library, mark=mark, faults=None))
+
+    reported, certain = resident(segment)
+    assert abs(reported - highest) <= library
+    assert certain <= highest
 
 
 @given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 500)), min_size=1))
-def test_the_peak_is_never_below_any_sample_nor_resident_below_the_mark(looks: list[tuple[int, int, int]]) -> None:
-    meter = meter_at(reading(0))
+def test_the_peak_is_never_below_any_look_nor_resident_below_the_mark(looks: list[tuple[int, int, int]]) -> None:
+    segment = Segment(reading(0))
     highest = 0
     for anonymous, file, extra in looks:
         highest = max(highest, anonymous + file + extra)
-        meter.sample(reading(anonymous, file, mark=highest))
+        segment.add(reading(anonymous, file, mark=highest, faults=None))
 
-    peak = meter.close().peak
-    assert peak.peak_bytes >= max(anonymous for anonymous, _, _ in looks) * MB
-    assert peak.peak_resident_bytes == highest * MB
-    assert peak.peak_bytes - peak.error_bytes <= max(anonymous for anonymous, _, _ in looks) * MB
+    reported, certain = unreclaimable(segment)
+    assert reported >= certain == max(anonymous for anonymous, _, _ in looks)
+    assert segment.resident.reported == highest * MB

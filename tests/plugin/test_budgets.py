@@ -207,6 +207,48 @@ def test_an_rlimit_makes_the_line_itself_raise(run: Callable[..., Run]) -> None:
 
 
 @linux
+def test_one_allocation_beyond_an_rlimit_is_granted_far_from_it_and_stopped(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest
+        @pytest.mark.max_ram("100MB", enforce="rlimit")
+        def test_it(): b"x" * 2_000_000_000
+        """
+    )
+
+    record = ran["test_it"]
+    assert record.ending.kind == "over_budget"
+    assert "in test_it" in record.stack[0]
+
+
+@linux
+@pytest.mark.parametrize("enforce", ["watch", "cgroup"])
+def test_a_hard_limit_on_memory_is_none_on_the_disk_and_none_on_a_block(run: Callable[..., Run], enforce: str) -> None:
+    ran = run(
+        f"""
+        import pytest, time
+        from pathlib import Path
+        pytestmark = pytest.mark.max_ram("500MB", enforce={enforce!r})
+        @pytest.mark.max_disk("20MB", on_breach="finish")
+        def test_disk(tmp_path):
+            (tmp_path / "log").write_bytes(bytes(30_000_000))
+            time.sleep(0.3)
+            Path("disk").touch()
+        def test_block(memory_budget):
+            with memory_budget("20MB", name="block"):
+                held = b"x" * 30_000_000
+                time.sleep(0.3)
+                Path("block").touch()
+        """
+    )
+
+    ran.result.assert_outcomes(failed=2)
+    assert Path("disk").exists()
+    assert Path("block").exists()
+    assert [budget.held for test in ran.record.tests for budget in test.budgets] == [True, False, True, False]
+
+
+@linux
 def test_a_control_group_is_exact_or_its_absence_is_said(run: Callable[..., Run]) -> None:
     ran = run(
         """

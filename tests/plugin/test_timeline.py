@@ -60,3 +60,30 @@ def test_what_a_child_holds_stays_on_the_line(run: Callable[..., Run]) -> None:
     )
 
     assert_one_hill(ran, 55 * MB)
+
+
+def test_the_line_shows_no_spike_that_no_phase_knows(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import pytest, time
+        inherited = bytearray(b"x" * 60_000_000)
+        @pytest.fixture
+        def spike():
+            block = b"x" * 100_000_000
+            time.sleep(0.1)
+        @pytest.mark.in_worker
+        def test_it(spike):
+            inherited[::4096] = b"y" * len(inherited[::4096])
+            time.sleep(0.1)
+        """
+    )
+
+    record = ran["test_it"]
+    assert record.timeline is not None
+    assert record.ram is not None
+    call = next(phase for phase in record.phases if phase.name == "call")
+    line = zip(record.timeline.seconds, record.timeline.unreclaimable_bytes, strict=True)
+    in_call = max(held for second, held in line if second > call.started_s + 0.01)
+    assert max(record.timeline.unreclaimable_bytes) == record.ram.peak_bytes
+    assert record.ram.peak_bytes < 110 * MB
+    assert in_call < 70 * MB

@@ -78,21 +78,6 @@ def test_shared_memory_and_files_are_told_apart(tmp_path: Path) -> None:
     assert abs(after.unreclaimable_bytes - before.unreclaimable_bytes - 20 * MB) < 10 * MB
 
 
-def test_dirty_shared_files_are_not_taken_for_private_memory(tmp_path: Path) -> None:
-    file = tmp_path / "offloaded"
-    file.touch()
-    os.truncate(file, 40 * MB)
-    before = probes.private_bytes()
-    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
-        for page in range(0, 40 * MB, 4096):
-            mapped[page] = 1
-        during = probes.private_bytes()
-    assert before is not None
-    assert during is not None
-
-    assert during - before < 10 * MB
-
-
 def test_descendants_are_found_through_generations() -> None:
     child = subprocess.Popen(["sh", "-c", "sh -c 'sleep 60 & wait' & wait"], start_new_session=True)
     try:

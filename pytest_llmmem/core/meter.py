@@ -1,0 +1,164 @@
+"""From looks and boundaries to the peaks of nested windows: a test, its phases, its blocks."""
+
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from pytest_llmmem.core.readings import NOTHING, NOTHING_SEEN, Bounds, Peak, Reading, Segment, Tree, without_mark
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """Inherited pages that a forked worker has written to since its first boundary: its resident set does not show them."""
+
+    bytes: int
+    error_bytes: int
+    """Give or take so many, too few to be counted."""
+    counts: int = 0
+    """How often they were counted: since the last time they are estimated."""
+
+    def growth_error_bytes(self, later: "Copied") -> int:
+        """Of what was copied from now until later: between two counts one estimate is a part of the other."""
+        if later.counts == self.counts:
+            return abs(later.error_bytes - self.error_bytes)
+        return later.error_bytes + self.error_bytes
+
+
+NONE_COPIED: Final = Copied(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Highest:
+    """The peaks of one segment or several, absolute and with copied pages."""
+
+    unreclaimable: Bounds = NOTHING_SEEN
+    resident: Bounds = NOTHING_SEEN
+    file_bytes: int = 0
+    mark_bytes: int = 0
+
+    @classmethod
+    def of(cls, segment: Segment, copied: Copied) -> Self:
+        """What was copied in a segment counts as copied before its peak."""
+        return cls(
+            segment.unreclaimable.plus(copied.bytes),
+            segment.resident.plus(copied.bytes),
+            segment.file_bytes,
+            segment.mark_bytes,
+        )
+
+    def joined(self, other: "Highest") -> "Highest":
+        return Highest(
+            self.unreclaimable.joined(other.unreclaimable),
+            self.resident.joined(other.resident),
+            max(self.file_bytes, other.file_bytes),
+            max(self.mark_bytes, other.mark_bytes),
+        )
+
+
+@dataclass(slots=True)
+class Window:
+    """One stretch of a test: a phase, a ``memory_budget`` block, or the whole."""
+
+    name: str
+    base: Reading
+    base_copied: Copied
+    tree_base: Tree
+    mark_error_bytes: int
+    segment: Segment
+    """That is going on."""
+    copied: Copied
+    """As of the last boundary."""
+    ended: Highest = Highest()
+    """Of the segments before."""
+    tree_growth: Tree = NOTHING
+
+    def begin_segment(self, segment: Segment, copied: Copied) -> None:
+        """End the segment that is going on, and begin the next one."""
+        self.copied = copied
+        self.ended, self.segment = self.highest, segment
+
+    def include_tree(self, tree: Tree) -> None:
+        grown, base = self.tree_growth, self.tree_base
+        self.tree_growth = Tree(
+            unreclaimable_bytes=max(grown.unreclaimable_bytes, tree.unreclaimable_bytes - base.unreclaimable_bytes),
+            resident_bytes=max(grown.resident_bytes, tree.resident_bytes - base.resident_bytes),
+        )
+
+    def growth_bytes(self, unreclaimable_bytes: int, tree: Tree) -> int:
+        """Above the baseline, of what the process and its tree hold at an instant."""
+        own = self._above_base(unreclaimable_bytes + self.copied.bytes)
+        return max(0, own, tree.unreclaimable_bytes - self.tree_base.unreclaimable_bytes)
+
+    @property
+    def highest(self) -> Highest:
+        """Until now."""
+        return self.ended.joined(Highest.of(self.segment, self.copied))
+
+    @property
+    def peak(self) -> Peak:
+        highest, tree, base = self.highest, self.tree_growth, self.base
+        resident = self._above_base(highest.resident.reported) - base.file_bytes
+        return Peak(
+            baseline_bytes=base.resident_bytes,
+            peak_bytes=max(0, self._above_base(highest.unreclaimable.reported), tree.unreclaimable_bytes),
+            peak_resident_bytes=max(0, resident, tree.resident_bytes),
+            peak_file_bytes=max(0, highest.file_bytes - base.file_bytes),
+            absolute_peak_bytes=max(highest.mark_bytes, base.resident_bytes + tree.resident_bytes),
+            error_bytes=self._error_bytes(highest.unreclaimable),
+            resident_error_bytes=self._error_bytes(highest.resident),
+        )
+
+    def _above_base(self, unreclaimable_bytes: int) -> int:
+        return unreclaimable_bytes - self.base.unreclaimable_bytes - self.base_copied.bytes
+
+    def _error_bytes(self, bounds: Bounds) -> int:
+        copied_error = self.base_copied.growth_error_bytes(self.copied)
+        return self.mark_error_bytes + bounds.reported - bounds.certain + copied_error
+
+
+@dataclass(slots=True)
+class Meter:
+    """Turns samples (from outside) and boundaries (from the worker itself) into peaks of nested windows.
+
+    The worker resets its mark at each boundary, so the mark of a segment belongs to every window open during it.
+    """
+
+    mark_error_bytes: int = 0
+    windows: list[Window] = field(default_factory=list)
+    segment: Segment = field(default_factory=lambda: Segment(Reading(anonymous_bytes=0)))
+    """That is going on."""
+    copied: Copied = NONE_COPIED
+    tree: Tree = NOTHING
+    """As of the last look; nothing while the process is alone."""
+
+    def sample(self, reading: Reading) -> None:
+        """Take in what the process holds now."""
+        self.segment.add(reading)
+
+    def sample_mark(self, mark_bytes: int) -> None:
+        """Take in a mark that was read without a reading: the kernel's last word on a process that died."""
+        self.segment.add_mark(mark_bytes)
+
+    def sample_tree(self, tree: Tree | None) -> None:
+        """Take in what the process and its descendants hold now; ``None`` when it is alone."""
+        self.tree = tree or NOTHING
+        for window in self.windows:
+            window.include_tree(self.tree)
+
+    def boundary(self, reading: Reading, copied: Copied) -> Segment:
+        """End the segment with the reading that the worker took just before it reset its mark; returns it."""
+        ended = self.segment
+        ended.add(reading)
+        self.segment, self.copied = Segment(without_mark(reading)), copied
+        for window in self.windows:
+            window.begin_segment(self.segment, copied)
+        return ended
+
+    def open(self, name: str, reading: Reading, tree_base: Tree) -> Window:
+        """Begin a window at a boundary."""
+        window = Window(name, reading, self.copied, tree_base, self.mark_error_bytes, self.segment, self.copied)
+        self.windows.append(window)
+        return window
+
+    def close(self) -> Window:
+        """End the innermost window at a boundary."""
+        return self.windows.pop()
