@@ -17,6 +17,7 @@ from pytest_llmmem.probes import cgroups
 from pytest_llmmem.probes.host import Gone, HostMemory, Spans
 from pytest_llmmem.probes.linux_faults import Faults
 from pytest_llmmem.probes.linux_pages import count_pages
+from pytest_llmmem.probes.system_files import close, list_folder, open_file, read_at, read_file, read_link, write_file
 
 METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
 
@@ -54,7 +55,7 @@ class Memory:
         Swap and huge pages are as at the last full reading.
         """
         try:
-            text = os.pread(self._statm, 128, 0)
+            text = read_at(self._statm, 128, 0)
         except ProcessLookupError:
             return None
         if self._last is None or text == self._glanced:
@@ -80,7 +81,7 @@ class Memory:
         It has none when it is dead, or a zombie.
         """
         try:
-            match = _STATUS.search(os.pread(self._status, 4096, 0))
+            match = _STATUS.search(read_at(self._status, 4096, 0))
         except ProcessLookupError:
             match = None
         self._last = self._reading(match) if match else None
@@ -128,8 +129,8 @@ class Memory:
 
 def _opened(path: str, stack: contextlib.ExitStack) -> int:
     """A descriptor that is closed with the stack."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    stack.callback(os.close, descriptor)
+    descriptor = open_file(path)
+    stack.callback(close, descriptor)
     return descriptor
 
 
@@ -148,15 +149,9 @@ def reset_mark() -> bool:
     wipe the very spike that the mark is for.
     """
     try:
-        descriptor = os.open("/proc/self/clear_refs", os.O_WRONLY | os.O_CLOEXEC)
+        write_file("/proc/self/clear_refs", b"5")
     except OSError:
         return False
-    try:
-        os.write(descriptor, b"5")
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
     return True
 
 
@@ -166,8 +161,7 @@ def written_bytes(pid: int | Literal["self"] = "self") -> int | None:
     Pages of mapped files count as they are written to. Files in memory (tmpfs) do not: they are memory.
     """
     try:
-        with open(f"/proc/{pid}/io", "rb") as file:
-            match = _WRITTEN.search(file.read())
+        match = _WRITTEN.search(read_file(f"/proc/{pid}/io"))
     except OSError:
         return None
     return int(match[1]) if match else None
@@ -184,8 +178,7 @@ def mark_error_bytes() -> int:
 
 def host_memory() -> HostMemory:
     """``MemTotal`` and ``MemAvailable``, or what the nearest control group above us leaves of them."""
-    with open("/proc/meminfo", "rb") as file:
-        match = _MEMINFO.search(file.read())
+    match = _MEMINFO.search(read_file("/proc/meminfo"))
     assert match is not None, "MemAvailable has been there since Linux 3.14"
     total, available = (int(field) * 1024 for field in match.groups())
     limited_by, machine_available = "host", available
@@ -206,8 +199,7 @@ def host_memory() -> HostMemory:
 def oom_kills_on_host() -> int | None:
     """``oom_kill`` of ``/proc/vmstat``: all OOM kills since boot, in containers too; readable by everybody."""
     try:
-        with open("/proc/vmstat", "rb") as file:
-            match = re.search(rb"^oom_kill (\d+)$", file.read(), re.MULTILINE)
+        match = re.search(rb"^oom_kill (\d+)$", read_file("/proc/vmstat"), re.MULTILINE)
     except OSError:
         return None
     return int(match[1]) if match else None
@@ -222,9 +214,9 @@ def gpu_files_open(pid: int | None = None) -> str | None:
     """The first GPU device file that a process holds open, which has a driver context then; our own without a pid."""
     folder = f"/proc/{pid or 'self'}/fd"
     with contextlib.suppress(OSError):  # it is gone, or another user's
-        for name in os.listdir(folder):
+        for name in list_folder(folder):
             with contextlib.suppress(OSError):
-                target = os.readlink(f"{folder}/{name}")
+                target = read_link(f"{folder}/{name}")
                 if target.startswith(_GPU_FILES):
                     return target
     return None

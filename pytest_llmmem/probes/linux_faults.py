@@ -1,13 +1,17 @@
 """Linux: how much anonymous memory a process can have got meanwhile, by the page faults that the kernel counted."""
 
+import sys
+
+# above the other imports: type checkers of other platforms stop here
+assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+
 import os
 import re
 import resource
-import sys
 from pathlib import Path
 from typing import Final
 
-assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+from pytest_llmmem.probes.system_files import close, open_file, read_at
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _LARGEST: Final = _PAGE * _PAGE // 8
@@ -15,6 +19,9 @@ _LARGEST: Final = _PAGE * _PAGE // 8
 _SIZES: Final = Path("/sys/kernel/mm/transparent_hugepage")
 _VMSTAT: Final = Path("/proc/vmstat")
 _FAULT_ALLOC: Final = re.compile(rb"^thp_fault_alloc (\d+)$", re.MULTILINE)
+
+
+_getrusage = resource.getrusage
 
 
 def _huge_pages() -> dict[int, Path | None]:
@@ -55,28 +62,28 @@ class Faults:
     """
 
     def __init__(self, pid: int) -> None:
-        self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-        self._huge = [(os.open(path, os.O_RDONLY | os.O_CLOEXEC), size) for size, path in _HUGE.items() if path]
+        self._stat = open_file(f"/proc/{pid}/stat")
+        self._huge = [(open_file(str(path)), size) for size, path in _HUGE.items() if path]
 
     def read(self) -> int | None:
         """Of small pages since the process began, of huge ones since boot; ``None`` once the process is gone."""
         try:
-            text = os.pread(self._stat, 1024, 0)
+            text = read_at(self._stat, 1024, 0)
         except ProcessLookupError:
             return None
         # proc_pid_stat(5): minflt and majflt are the 8th and 10th field after the name, which may hold any character
         fields = text[text.rindex(b")") :].split(maxsplit=11)
         faults = int(fields[8]) + int(fields[10])
-        return faults * _EACH + sum(_count(os.pread(counter, 16384, 0)) * size for counter, size in self._huge)
+        return faults * _EACH + sum(_count(read_at(counter, 16384, 0)) * size for counter, size in self._huge)
 
     def close(self) -> None:
         for descriptor in (self._stat, *(counter for counter, _ in self._huge)):
-            os.close(descriptor)
+            close(descriptor)
 
 
 def faulted_bytes() -> int:
     """Minor page faults of this process so far, a page each: inherited pages that it copied are no more than that."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt * _PAGE
+    return _getrusage(resource.RUSAGE_SELF).ru_minflt * _PAGE
 
 
 def _count(text: bytes) -> int:

@@ -1,14 +1,17 @@
 """Linux: whose the pages of a process are, from its mappings and page tables. Milliseconds: not for a polling loop."""
 
-import os
 import sys
+
+# above the other imports: type checkers of other platforms stop here
+assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+
+import os
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.probes.host import Mappings, Spans
-
-assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+from pytest_llmmem.probes.system_files import close, open_file, read_at, read_file
 
 Kind = Literal["file", "shared"]
 """Pages of files; or anonymous pages that are other processes' too, as all that were inherited are until they are written to."""
@@ -44,15 +47,14 @@ def mappings() -> Mappings:
     in_memory = _tmpfs_devices()
     files: list[tuple[int, int]] = []
     private: list[tuple[int, int]] = []
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        for line in maps:  # address perms offset dev inode path
-            address, permissions, _, device, inode, *_ = line.split(maxsplit=5)
-            if permissions[3] != "p":
-                continue
-            first, end = (int(bound, 16) // _PAGE for bound in address.split("-"))
-            _append(private, first, end)
-            if inode != "0" and device not in in_memory:  # pages of a tmpfs's files are shared memory
-                _append(files, first, end)
+    for line in _lines("/proc/self/maps"):  # address perms offset dev inode path
+        address, permissions, _, device, inode, *_ = line.split(maxsplit=5)
+        if permissions[3] != "p":
+            continue
+        first, end = (int(bound, 16) // _PAGE for bound in address.split("-"))
+        _append(private, first, end)
+        if inode != "0" and device not in in_memory:  # pages of a tmpfs's files are shared memory
+            _append(files, first, end)
     return Mappings(pid=os.getpid(), files=tuple(files), private=tuple(private))
 
 
@@ -65,10 +67,13 @@ def _append(spans: list[tuple[int, int]], first: int, end: int) -> None:
 
 def _tmpfs_devices() -> set[str]:
     """As ``maps`` writes them; ``mountinfo`` has them in decimal."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        fields = [line.split() for line in mounts]
+    fields = [line.split() for line in _lines("/proc/self/mountinfo")]
     numbers = [each[2].split(":") for each in fields if each[each.index("-") + 1] in {"tmpfs", "devtmpfs", "ramfs"}]
     return {f"{int(major):02x}:{int(minor):02x}" for major, minor in numbers}
+
+
+def _lines(path: str) -> list[str]:
+    return read_file(path).decode(errors="replace").splitlines()
 
 
 def count_pages(pid: int, spans: Spans, kind: Kind) -> int | None:
@@ -79,13 +84,18 @@ def count_pages(pid: int, spans: Spans, kind: Kind) -> int | None:
     """
     pages, others = 0, _OTHERS[kind]
     try:
-        with open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
-            for first, end in spans:
-                for start in range(first, end, _CHUNK):
-                    entries = os.pread(pagemap.fileno(), (min(start + _CHUNK, end) - start) * _ENTRY, start * _ENTRY)
-                    pages += len(entries[_ENTRY - 1 :: _ENTRY].translate(None, others))
+        pagemap = open_file(f"/proc/{pid}/pagemap")
     except OSError:
         return None
+    try:
+        for first, end in spans:
+            for start in range(first, end, _CHUNK):
+                entries = read_at(pagemap, (min(start + _CHUNK, end) - start) * _ENTRY, start * _ENTRY)
+                pages += len(entries[_ENTRY - 1 :: _ENTRY].translate(None, others))
+    except OSError:
+        return None
+    finally:
+        close(pagemap)
     return pages * _PAGE
 
 
@@ -109,8 +119,7 @@ def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:
 
 def _rollup(pid: int | str) -> dict[str, int] | None:
     try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            lines = file.read().decode().splitlines()[1:]
+        lines = read_file(f"/proc/{pid}/smaps_rollup").decode().splitlines()[1:]
     except OSError:
         return None
     return {name: int(value.split()[0]) * 1024 for name, value in (line.split(":", 1) for line in lines)} or None
@@ -118,8 +127,7 @@ def _rollup(pid: int | str) -> dict[str, int] | None:
 
 def private_maps() -> list[tuple[int, int]]:
     """Bounds of our own anonymous writable mappings, the heap included."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
-        fields = [line.split() for line in maps]
+    fields = [line.split() for line in _lines("/proc/self/maps")]
     return [
         (int(start, 16), int(end, 16))
         for (start, end), permissions, inode, *name in (

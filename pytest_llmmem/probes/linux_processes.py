@@ -1,13 +1,16 @@
 """Linux: which processes there are below another, and how they are related."""
 
+import sys
+
+# above the other imports: type checkers of other platforms stop here
+assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+
 import contextlib
 import ctypes
-import os
 import platform
-import sys
 from typing import Final
 
-assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
+from pytest_llmmem.probes.system_files import list_folder, read_file
 
 _KCMP: Final = {"x86_64": 312, "aarch64": 272}
 """The call's number by architecture."""
@@ -28,17 +31,16 @@ def descendants(pid: int) -> tuple[int, ...]:
 def _children(pid: int) -> list[int]:
     children: list[int] = []
     with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                children += [int(child) for child in file.read().split()]
+        for thread in list_folder(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                children += map(int, read_file(f"/proc/{pid}/task/{thread}/children").split())
     return children
 
 
 def has_memory(pid: int) -> bool:
     """Whether a process has any: one that ends gives up all of it first, and is a zombie until it is waited for."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return not file.read().startswith(b"0 ")
+        return not read_file(f"/proc/{pid}/statm").startswith(b"0 ")
     except OSError:
         return False
 
@@ -57,8 +59,7 @@ def shares_memory(pid: int, other: int) -> bool:
 def environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; empty where it cannot be read."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            entries = file.read().decode(errors="replace").split("\0")
+        entries = read_file(f"/proc/{pid}/environ").decode(errors="replace").split("\0")
     except OSError:
         return {}
     return dict(entry.split("=", 1) for entry in entries if "=" in entry)

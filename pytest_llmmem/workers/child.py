@@ -81,7 +81,7 @@ class Voice:
     _pid: int = field(default_factory=_getpid)
 
     def ready(self) -> None:
-        self._memory = probes.open_memory(os.getpid(), self.mappings.files)
+        self._memory = probes.open_memory(_getpid(), self.mappings.files)
         reading = self._read()
         self._inherited = InheritedPages(self.mappings, reading)
         self._tell(Ready(reading, self._inherited.private_bytes, self.mappings.files))
@@ -175,13 +175,13 @@ class _Helper:
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None)
-        self._pid = os.getpid()
+        self._pid = _getpid()
         self._thread = ctypes.c_ulong()
         # a semaphore at zero, never posted; sem_wait goes on after a handler (SA_RESTART), pause() would return
         self._never = ctypes.create_string_buffer(64)
 
     def start(self) -> None:
-        if os.getpid() != self._pid:
+        if _getpid() != self._pid:
             return
         if sys.platform == "win32":
             return
@@ -193,7 +193,7 @@ class _Helper:
         signal.pthread_sigmask(signal.SIG_BLOCK, {FATAL_DUMP})
 
     def stop(self) -> None:
-        if os.getpid() == self._pid:
+        if _getpid() == self._pid:
             self._libc.pthread_cancel(self._thread)
             self._libc.pthread_join(self._thread, None)
 

@@ -9,6 +9,8 @@ from pytest_llmmem.core.meter import NONE_COPIED, Copied
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.host import Mappings
 
+_getpid, _getppid = os.getpid, os.getppid
+
 _FEW_BYTES: Final = 6 * 2**20
 """Up to so many bytes of copies are not worth a walk through the page tables (1 to 2 ms)."""
 
@@ -21,7 +23,7 @@ class InheritedPages:
         # every fault since the fork copied a page or mapped one of a file: near enough, and no walk is needed
         self.private_bytes = probes.faulted_bytes()
         """Anonymous pages that were its own from the beginning."""
-        self._is_forked = mappings.pid != os.getpid()
+        self._is_forked = mappings.pid != _getpid()
         self._mappings = mappings
         self._last = Copied(0, 0, counts=0)
         self._counted = reading
@@ -50,8 +52,8 @@ class InheritedPages:
 
     def _count_bytes(self) -> int | None:
         """All anonymous pages were shared at the fork, and those that are not any more were copied, or given back."""
-        shared = probes.count_pages(os.getpid(), self._mappings.private, "shared")
-        with closing(probes.open_memory(os.getppid())) as memory:
+        shared = probes.count_pages(_getpid(), self._mappings.private, "shared")
+        with closing(probes.open_memory(_getppid())) as memory:
             origin = memory.read()
         if shared is None or origin is None:
             return None

@@ -14,7 +14,7 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("workers have a server on Linux", allow_module_level=True)
 
-from pytest_llmmem.probes import descendants
+from pytest_llmmem.probes import descendants, mappings
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel, ChannelError
 from pytest_llmmem.workers.child import Voice
@@ -42,7 +42,7 @@ def run_job(job: Any, voice: Voice) -> None:
 
 
 def serve(traces: Traces, preload: Any, control: Channel, preloads: bool) -> None:
-    body = partial(child.serve, fault_file=traces.stacks, run_job=run_job, malloc="default")
+    body = partial(child.serve, fault_file=traces.stacks, run_job=run_job, malloc="default", mappings=mappings())
     serve_forks(control, body, preload if preloads else lambda: None, jobs=1)
 
 
