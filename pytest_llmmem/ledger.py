@@ -38,6 +38,8 @@ class Ledger:
     """The phase that is running."""
     timeline: Timeline | None = None
     """``None`` when nobody will look at it."""
+    is_sampled: bool = True
+    """Whether somebody looks from outside. If nobody does, only the mark knows of a peak, and all of it would be uncertain."""
     judges_setup: bool = True
     """``False``: the whole, and all that is judged, begins anew with the call."""
     pinned_bytes: int | None = None
@@ -246,7 +248,7 @@ class Ledger:
                 used, error = peak.peak_resident_bytes, peak.resident_error_bytes
         else:
             absolute = window.base.unreclaimable_bytes if budget.limit.is_share else 0
-            used, error = peak.peak_bytes + absolute, peak.error_bytes
+            used, error = peak.peak_bytes + absolute, peak.error_bytes if self.is_sampled else window.mark_error_bytes
         return Verdict(budget=budget, actual_bytes=used, error_bytes=error)
 
 

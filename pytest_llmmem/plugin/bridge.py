@@ -60,21 +60,31 @@ def complete_reports(
 ) -> tuple[list[pytest.TestReport], Ending]:
     """The worker's reports, with what is missing made up for and with broken budgets as failures."""
     ending = measured.ending
-    broken = [verdict for verdict in measured.verdicts if not verdict.held]
+    broken = broken_budgets(measured)
     called = any(report.when == "call" for report in _of_test(reports))
     if broken and ending.kind == "over_budget" and called and _highest_phase(measured) != "teardown":
         # the call was over before its stop arrived: its own report says what happened, not a death in teardown
         after = [] if any(report.when == "teardown" for report in reports) else [passed_report(item, "teardown")]
-        return [*_with_breach(item, reports, broken, measured), *after], dataclasses.replace(ending, phase="call")
+        return [*with_breach(item, reports, broken, measured), *after], dataclasses.replace(ending, phase="call")
     if ending.died:
         ending = dataclasses.replace(ending, phase=_phase_of_death(reports, ending.phase))
         return _with_death(item, reports, dataclasses.replace(measured, ending=ending)), ending
     if broken:
-        reports = _with_breach(item, reports, broken, measured)
-        if any(getattr(report, _BREACH, None) for report in reports):
-            return reports, dataclasses.replace(ending, kind="over_budget")
+        reports = with_breach(item, reports, broken, measured)
+    return reports, ending_of(reports, ending)
+
+
+def ending_of(reports: Sequence[pytest.TestReport], ending: Ending) -> Ending:
+    """How a test ended whose process did not: by what its reports say."""
+    if any(getattr(report, _BREACH, None) for report in reports):
+        return dataclasses.replace(ending, kind="over_budget")
     failed = next((report.when for report in reports if report.failed), None)
-    return reports, dataclasses.replace(ending, kind="raised", phase=failed) if failed else ending
+    return dataclasses.replace(ending, kind="raised", phase=failed) if failed else ending
+
+
+def broken_budgets(measured: Measured) -> list[Verdict]:
+    """Those that fail a test."""
+    return [verdict for verdict in measured.verdicts if not verdict.held]
 
 
 def _of_test(reports: Sequence[pytest.TestReport]) -> list[pytest.TestReport]:
@@ -148,7 +158,7 @@ def _with_death(item: pytest.Item, reports: Sequence[pytest.TestReport], measure
     return [*before, *reports, death, *after]
 
 
-def _with_breach(
+def with_breach(
     item: pytest.Item, reports: Sequence[pytest.TestReport], broken: Sequence[Verdict], measured: Measured
 ) -> list[pytest.TestReport]:
     """A test that broke a budget fails in its call; one that failed anyway keeps its own failure."""

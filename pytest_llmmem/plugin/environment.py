@@ -28,6 +28,7 @@ def environment(settings: Settings) -> dict[str, str | int | float | None]:
         "host_bytes": host.total_bytes,
         "host_limited_by": host.limited_by,
         "malloc": settings.malloc,
+        "isolate": settings.isolate,
         "mark_error_bytes": probes.mark_error_bytes(),
         **{name: installed(name) for name in libraries},
     }

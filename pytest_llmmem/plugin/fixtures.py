@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_llmmem.plugin.options import value_of
-from pytest_llmmem.plugin.state import MODELS, TRIALS, VOICE
+from pytest_llmmem.plugin.state import MODELS, TRIALS
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoint import Checkpoint
@@ -88,7 +88,7 @@ def memory_window(pytestconfig: pytest.Config) -> Window:
 
     def measure(limit: object = None, *, name: str = "memory_budget") -> Spending:
         __tracebackhide__ = True
-        return Spending(pytestconfig.stash.get(VOICE, None), name, limit)
+        return Spending(pytestconfig, name, limit)
 
     return measure
 
@@ -101,6 +101,6 @@ def memory_budget(memory_window: Window) -> Window:
             model.generate(...)
 
     ``limit`` is what ``max_ram`` takes, or ``None`` to measure only; ``spent.peak`` is known after the block. The
-    block is a phase of its own in the report. Outside a worker nothing is measured or judged.
+    block is a phase of its own in the report.
     """
     return memory_window

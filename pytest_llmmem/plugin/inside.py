@@ -14,6 +14,7 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
+from pytest_llmmem.plugin.phases import Phases
 from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
 from pytest_llmmem.plugin.torchrun import keep_groups_apart
@@ -24,7 +25,6 @@ from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.child import Voice
 from pytest_llmmem.workers.traces import Traces
-from pytest_llmmem.workers.wire import Opening
 
 
 def item_keys(items: Iterable[pytest.Item]) -> dict[ItemKey, pytest.Item]:
@@ -57,20 +57,22 @@ class Inside:
     items: dict[ItemKey, pytest.Item]
     malloc: str
     traces: Traces
-    _hooks: "Hooks | None" = None
+    _relay: "Relay | None" = None
+    _phases: Phases = field(default_factory=Phases)
     _mappings: Mappings | None = None
     _allocator: Allocator = field(default_factory=Allocator)
 
     def settle(self) -> None:
         """Take over the hooks, in a process that will never report by itself."""
-        hooks = self._hooks = Hooks(self.config)
+        relay = self._relay = Relay(self.config)
         manager = self.config.pluginmanager
         manager.unregister(name="llmmem-isolation")
-        manager.register(hooks, "llmmem-inside")
+        manager.register(relay, "llmmem-relay")
+        manager.register(self._phases, "llmmem-phases")
         manager.register(self._allocator, "llmmem-allocator")
         if self.config.getoption("capture") == "fd":
-            manager.register(OutputFiles(hooks), "llmmem-output")
-        silence_log_hooks(self.config, hooks, LOG_HOOKS)
+            manager.register(OutputFiles(relay), "llmmem-output")
+        silence_log_hooks(self.config, relay, LOG_HOOKS)
         self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:
@@ -83,9 +85,8 @@ class Inside:
                 stream.flush()
 
     def _run(self, job: Job | Trial, voice: Voice) -> None:
-        hooks = self._hooks
-        assert hooks is not None, "settled before the first job"
-        hooks.voice = self.config.stash[VOICE] = voice
+        assert self._relay is not None, "settled before the first job"
+        self._relay.voice = self.config.stash[VOICE] = voice
         self.config.stash[TRACES] = self.traces
         item = self.items[job.item]
         if isinstance(job, Job) and rank_of(os.environ) is not None:
@@ -95,6 +96,7 @@ class Inside:
             return
         self.config.stash[TRIALS] = job.trials
         self._allocator.begin(job.caps, job.vram_history)
+        self._phases.begin(voice)
         nextitem = self.items[job.following] if job.following else None
         try:
             item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
@@ -105,16 +107,15 @@ class Inside:
         for reason in (item.session.shouldstop, item.session.shouldfail):
             if reason:
                 voice.say(Aborted("stop", str(reason)))
-        hooks.end()
+        self._phases.end()
         self._allocator.end()
 
 
-class Hooks:
-    """Opens and closes the measurement's windows at each phase, and passes reports and warnings on."""
+class Relay:
+    """Passes on to the parent what pytest's hooks hear of a test."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._open = 0
         self._voice: Voice | None = None
 
     @property
@@ -125,38 +126,6 @@ class Hooks:
     @voice.setter
     def voice(self, voice: Voice) -> None:
         self._voice = voice
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_setup(self) -> Generator[None, object, object]:
-        __tracebackhide__ = True
-        self._begin("setup")
-        return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_call(self) -> Generator[None, object, object]:
-        __tracebackhide__ = True
-        self._begin("call")
-        return (yield)
-
-    @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_teardown(self) -> Generator[None, object, object]:
-        __tracebackhide__ = True
-        self._begin("teardown")
-        return (yield)
-
-    def _begin(self, phase: str) -> None:
-        """One boundary between two phases, so that the mark is reset once."""
-        if self._open:
-            self.voice.switch(closes=self._open - 1, opens=(Opening(phase),))
-        else:
-            self.voice.switch(opens=(Opening("test"), Opening(phase)))
-        self._open = 2
-
-    def end(self) -> None:
-        """End what is open: the last phase, and the test."""
-        if self._open:
-            self.voice.switch(closes=self._open)
-        self._open = 0
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, call: "pytest.CallInfo[None]") -> Generator[None, pytest.TestReport, Any]:
@@ -193,14 +162,14 @@ class Hooks:
 class OutputFiles:
     """Passes on the files of captured output, once, from within capture's own wrapper around setup."""
 
-    def __init__(self, hooks: Hooks) -> None:
-        self._hooks = hooks
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
         self._shown = False
 
     def pytest_runtest_setup(self) -> None:
         if not self._shown:
             self._shown = True
-            self._hooks.voice.show_output()
+            self._relay.voice.show_output()
 
 
 def plain(value: Any, around: tuple[int, ...] = ()) -> Any:

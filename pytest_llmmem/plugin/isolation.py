@@ -8,7 +8,7 @@ import pytest
 
 from pytest_llmmem.plugin import bridge, recording
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
-from pytest_llmmem.plugin.planning import plan_item
+from pytest_llmmem.plugin.planning import Isolated, plan_item
 from pytest_llmmem.plugin.running import TIMEOUT, Runner
 from pytest_llmmem.plugin.said import Aborted
 from pytest_llmmem.plugin.selection import is_marked
@@ -19,9 +19,23 @@ from pytest_llmmem.plugin.vram import spread_workers
 
 def isolate(session: pytest.Session, settings: Settings) -> None:
     """Take over the session's isolated tests. Raises ``LlmmemError`` where that cannot be done."""
-    if settings.isolate != "none":
-        config = session.config
+    config = session.config
+    if settings.isolate == "none":
+        from pytest_llmmem.plugin.in_process import InProcess
+
+        tests = plan_tests(config, settings, session.items)
+        why = settings.why_none or "--llm-isolate=none"
+        config.pluginmanager.register(InProcess(config, tests, why), "llmmem-isolation")
+    else:
         config.pluginmanager.register(Isolation(config, settings, session.items), "llmmem-isolation")
+
+
+def plan_tests(config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> dict[pytest.Item, Isolated]:
+    """What is known of the tests that are to be measured."""
+    models = config.stash.get(MODELS, None)
+    find = models.checkpoint_of if models else lambda _: None
+    chosen = items if settings.isolate == "all" else filter(is_marked, items)
+    return {item: plan_item(item, settings, find) for item in chosen}
 
 
 class Isolation:
@@ -30,10 +44,7 @@ class Isolation:
     def __init__(self, config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> None:
         self._settings = settings
         spread_workers(config, settings, items)
-        models = config.stash.get(MODELS, None)
-        find = models.checkpoint_of if models else lambda _: None
-        chosen = items if settings.isolate == "all" else filter(is_marked, items)
-        self._isolated = {item: plan_item(item, settings, find) for item in chosen}
+        self._isolated = plan_tests(config, settings, items)
         make_base_temp(config)
         planned = any(isolated.plan for isolated in self._isolated.values())
         self._runner = Runner(config, settings, items, self._isolated) if planned else None

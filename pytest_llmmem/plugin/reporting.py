@@ -55,7 +55,8 @@ class Reporting:
         verbosity = config.get_verbosity()
         lines = [*terminal.table(record, verbosity=verbosity), *self._baselines(record, config, rank)]
         if lines:
-            terminalreporter.write_sep("=", "memory of isolated tests")
+            here = settings.isolate == "none"
+            terminalreporter.write_sep("=", "memory of tests in this process" if here else "memory of isolated tests")
         for line in lines:
             terminalreporter.write_line(line)
         for path in settings.report if rank == 0 else ():

@@ -8,13 +8,11 @@ from typing import Final
 import pytest
 
 from pytest_llmmem.baselines.values import median_run
-from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.core.notes import setup_again_note
 from pytest_llmmem.core.plan import LoadPlan
 from pytest_llmmem.core.records import TestRecord, TrialRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack
 from pytest_llmmem.engine import measure
-from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.plugin import baselining, bridge, recording
 from pytest_llmmem.plugin.explaining import explain
 from pytest_llmmem.plugin.hearing import Hearing
@@ -24,7 +22,7 @@ from pytest_llmmem.plugin.pool import Pool, open_pool
 from pytest_llmmem.plugin.progress import Progress
 from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Trial
 from pytest_llmmem.plugin.settings import Settings
-from pytest_llmmem.plugin.state import MODELS
+from pytest_llmmem.plugin.state import find_checkpoint
 from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
 from pytest_llmmem.plugin.turns import Turns
 from pytest_llmmem.plugin.vram import caps_of, find_driver, history_file, history_notes
@@ -61,7 +59,7 @@ class Runner:
         self._lost_in: str | None = None
         """The test in which the worker ended that the next test of the same group would have gone on in."""
         # architectures that tests will load, by themselves or through ``loaded_model``
-        checkpoints = [self._find(item) for item in plans]
+        checkpoints = [find_checkpoint(item) for item in plans]
         model_types = {checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint}
         self.pool: Pool = open_pool(config, settings, items, jobs=len(plans), model_types=sorted(model_types))
 
@@ -93,7 +91,7 @@ class Runner:
         self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
-        trials = self._try_loads(item, isolated) if is_asked_by(item) and self._find(item) else ()
+        trials = self._try_loads(item, isolated) if is_asked_by(item) and find_checkpoint(item) else ()
         runs = [self._run_once(item, nextitem, isolated, trials, run=0)]
         while self._is_run_again(item, isolated, runs):
             runs.append(self._run_once(item, nextitem, isolated, trials, run=len(runs)))
@@ -148,7 +146,7 @@ class Runner:
         except NoWorkerError as error:
             complaint = f"no worker could be made: {error}"
             return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
-        hearing = Hearing(item, Progress.of(self._config, item, self._find))
+        hearing = Hearing(item, Progress.of(self._config, item, find_checkpoint))
         plan = self._plan(item, isolated)
         if lost_in is not None:
             plan = _without_setup(plan)
@@ -175,7 +173,7 @@ class Runner:
             worker.close()
         if goes_on and self._group is None and (reused or lost_in or hearing.is_set_up):
             self._lost_in = item.nodeid
-        model = hearing.model(self._find(item))
+        model = hearing.model(find_checkpoint(item))
         again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
         measured = dataclasses.replace(
             measured,
@@ -189,7 +187,7 @@ class Runner:
             ),
         )
         reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
-        diagnosis = explain(reports, measured, ending, hearing, self._find(item))
+        diagnosis = explain(reports, measured, ending, hearing, find_checkpoint(item))
         record = recording.record_of(
             item, reports, measured, ending, model, raised=hearing.raised, trials=trials, diagnosis=diagnosis
         )
@@ -223,13 +221,6 @@ class Runner:
     def _group_of(self, item: pytest.Item | None) -> str | None:
         isolated = self._isolated.get(item) if item is not None else None
         return isolated.group if isolated else None
-
-    def _find(self, item: pytest.Item) -> Checkpoint | None:
-        models = self._config.stash.get(MODELS, None)
-        try:
-            return models.checkpoint_of(item) if models else None
-        except LlmmemError:
-            return None  # the fixture raises it, inside the test
 
 
 def _without_setup(plan: LoadPlan) -> LoadPlan:

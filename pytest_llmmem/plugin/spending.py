@@ -2,30 +2,30 @@
 
 from typing import TYPE_CHECKING, Self
 
+import pytest
+
 from pytest_llmmem.core.budgets import parse_limit
 from pytest_llmmem.core.errors import BudgetExceeded
+from pytest_llmmem.plugin.state import VOICE
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.readings import Peak
-    from pytest_llmmem.workers.child import Voice
 
 
 class Spending:
-    """A ``memory_budget`` block: what it may use, and, once it has ended, what it has used.
+    """A ``memory_budget`` block: what it may use, and, once it has ended, what it has used."""
 
-    ``peak`` is ``None`` until then, and where nothing is measured (``--llm-isolate=none``).
-    """
-
-    def __init__(self, voice: "Voice | None", name: str, limit: object) -> None:
+    def __init__(self, config: pytest.Config, name: str, limit: object) -> None:
         __tracebackhide__ = True
         try:
             self._limit = None if limit is None else parse_limit(limit)
         except ValueError as error:
             msg = f"memory_budget {name!r}: {error}"
             raise ValueError(msg) from None
-        self._voice = voice
+        self._config = config
         self.name = name
         self.peak: Peak | None = None
+        """``None`` until the block has ended."""
         self.limit_bytes: int | None = None
 
     @property
@@ -35,14 +35,17 @@ class Spending:
 
     def __enter__(self) -> Self:
         __tracebackhide__ = True
-        if self._voice is not None:
-            self._voice.open(self.name, self._limit)
+        voice = self._config.stash.get(VOICE, None)
+        if voice is None:
+            from pytest_llmmem.plugin.in_process import voice_of
+
+            voice = voice_of(self._config)
+        self._voice = voice
+        voice.open(self.name, self._limit)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         __tracebackhide__ = True
-        if self._voice is None:
-            return
         spent = self._voice.close()
         self.peak, self.limit_bytes = spent.peak, spent.limit_bytes
         if spent.breach and error is None:

@@ -4,8 +4,11 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from pytest_llmmem.core.errors import LlmmemError
+
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import TrialRecord
+    from pytest_llmmem.models.checkpoint import Checkpoint
     from pytest_llmmem.plugin.models import Models
     from pytest_llmmem.plugin.settings import Settings
     from pytest_llmmem.workers.child import Voice
@@ -21,6 +24,15 @@ TRACES: "Final[pytest.StashKey[Traces]]" = pytest.StashKey()
 """Only there inside a worker."""
 TRIALS: "Final[pytest.StashKey[tuple[TrialRecord, ...]]]" = pytest.StashKey()
 """Only there inside a worker: what ``first_load_that_fits`` has tried."""
+
+
+def find_checkpoint(item: pytest.Item) -> "Checkpoint | None":
+    """The checkpoint that a test is parametrised with; ``None`` without one, or where it cannot be read."""
+    models = item.config.stash.get(MODELS, None)
+    try:
+        return models.checkpoint_of(item) if models else None
+    except LlmmemError:
+        return None  # the fixture raises it, inside the test
 
 
 def settings_of(config: pytest.Config) -> "Settings":

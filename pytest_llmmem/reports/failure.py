@@ -15,8 +15,6 @@ from pytest_llmmem.reports.digest import pinned_words, vram_words
 _FRAMES: Final = 8
 _ROUND_UP: Final = 1.01
 """A limit at exactly what was used would be broken by the next run."""
-_ORDINARY_ERROR_BYTES: Final = 8 * 2**20
-"""Errors up to this are of the kernel's counters and of copied pages, and say nothing of mapped files."""
 
 
 def death_sentence(measured: Measured) -> str:
@@ -81,10 +79,6 @@ def details(measured: Measured, *, root: str) -> str:
         used_bytes = verdict.actual_bytes
         _, enough, _ = format_beside(used_bytes, math.ceil(used_bytes * _ROUND_UP), verdict.budget.limit.unit)
         lines.append(f"passes    with {enough} or more")
-    if verdict and _is_uncertain(verdict, measured):
-        lines.append(
-            "uncertain the error of measuring is larger than what is over: files were mapped and unmapped between two looks"
-        )
     if measured.place:
         lines.append(f"place     {measured.place}")
     lines += stack_lines(measured.stack, root=root)
@@ -98,13 +92,6 @@ def stack_lines(stack: Stack, *, root: str) -> list[str]:
         return []
     frames = elided([frame.shown(root) for frame in stack.users_first], len(stack.users), most=_FRAMES)
     return [f"stack     {stack_heading(stack.at, stack.cut)}", *(f"  {frame}" for frame in frames)]
-
-
-def _is_uncertain(verdict: Verdict, measured: Measured) -> bool:
-    """Whether the test may have held its budget: its memory may have been mapped files."""
-    counted = verdict.budget.kind == "max_ram" and verdict.budget.count == "unreclaimable"
-    over_bytes = verdict.actual_bytes - verdict.budget.limit_bytes
-    return counted and measured.peak is not None and over_bytes < measured.peak.error_bytes - _ORDINARY_ERROR_BYTES
 
 
 def _vram_line(vram: VramRecord, measured: Measured) -> str:

@@ -8,7 +8,7 @@ import struct
 import sys
 from collections.abc import Sequence
 from pickle import dumps, loads
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from zlib import crc32
 
 _MAGIC: Final = b"\x93LLM"
@@ -22,6 +22,13 @@ _DESCRIPTORS: Final = 8
 _HIGH: Final = 4096
 
 _close = os.close
+
+
+class Endpoint(Protocol):
+    """One end of a channel, as the code at that end sees it."""
+
+    def send(self, message: Any, descriptors: Sequence[int] = ()) -> None: ...
+    def receive(self) -> Any: ...
 
 
 class ChannelError(Exception):

@@ -18,7 +18,7 @@ from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import rest_of_stack
 from pytest_llmmem.probes import torch_memory
 from pytest_llmmem.probes.host import Mappings
-from pytest_llmmem.workers.channel import Channel
+from pytest_llmmem.workers.channel import Channel, Endpoint
 from pytest_llmmem.workers.copies import InheritedPages
 from pytest_llmmem.workers.wire import (
     Accepted,
@@ -71,7 +71,7 @@ def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, ma
 class Voice:
     """The worker's side of the channel: windows of the measurement, and what the body wants to say."""
 
-    channel: Channel
+    channel: Endpoint
     mappings: Mappings
     """That are not the tests'."""
     waits: bool = False

@@ -159,32 +159,6 @@ def test_xfail_covers_deaths_and_breaches_by_type(run: Callable[..., Run]) -> No
     assert ran["test_breach"].outcome == "xfailed"
 
 
-def test_pdb_switches_isolation_off_and_says_so(run: Callable[..., Run]) -> None:
-    ran = run(
-        "import os\nparent = os.getpid()\ndef test_it(): assert os.getpid() == parent", "--llm-isolate=all", "--pdb"
-    )
-
-    ran.result.assert_outcomes(passed=1)
-    ran.result.stdout.fnmatch_lines(["llmmem: nothing is isolated, measured or judged (--pdb)"])
-
-
-def test_none_runs_our_fixtures_and_judges_nothing(run: Callable[..., Run]) -> None:
-    ran = run(
-        """
-        import pytest
-        @pytest.mark.max_ram("1MB")
-        def test_it(memory_budget):
-            with memory_budget("1MB") as spent:
-                b"x" * 50_000_000
-            assert spent.peak_bytes is None
-        """,
-        "--llm-isolate=none",
-    )
-
-    ran.result.assert_outcomes(passed=1)
-    ran.result.stdout.fnmatch_lines(["llmmem: nothing is isolated, measured or judged (--llm-isolate=none)"])
-
-
 def test_tests_in_the_parent_keep_their_fixtures_across_isolated_ones(run: Callable[..., Run]) -> None:
     ran = run(
         """
