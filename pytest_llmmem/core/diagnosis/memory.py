@@ -89,7 +89,10 @@ ROWS: Final = (
         id="shared-memory-full",
         when=both(
             either(
-                raised("RuntimeError DistBackendError", r"</torch_\d+[^>]*>: No space left|workers are out of shared memory"),
+                raised(
+                    "RuntimeError DistBackendError",
+                    r"</torch_\d+[^>]*>: No space left|workers are out of shared memory",
+                ),
                 raised("OSError RuntimeError DistBackendError", r"/dev/shm/.*No space left|No space left.*/dev/shm/"),
                 raised("OSError", r"No space left on device", inside="multiprocessing/synchronize.py"),
                 raised("OSError", r"No space left on device", inside="multiprocessing/shared_memory.py"),
