@@ -120,10 +120,10 @@ def test_a_budget_is_judged_by_what_torch_has_reserved(run: Callable[..., Run], 
     ran.result.stdout.fnmatch_lines(
         [
             "max_vram is 4.00 GB, used 5.00 GB reserved on cuda:0: 1.00 GB over",
-            "budget    max_vram on cuda:0 4.00 GB: 5.00 GB reserved, broken",
-            "passes    with 5.05 GB or more",
+            "budget    max_vram is 4.00 GB, used 5.00 GB reserved on cuda:0: 1.00 GB over",
+            "passes    with 5.050 GB or more",
             "max_vram is 4.00 GB, used 5.00 GB allocated on cuda:0: 1.00 GB over",
-            "max_vram is 4.80 GB (20% device), used 5.00 GB reserved on cuda:0: 200 MB over",
+            "max_vram is 4.80 GB (20% device), used 5.00 GB reserved on cuda:0: 0.20 GB over",
             "*mine*",
         ]
     )
