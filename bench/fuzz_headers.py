@@ -189,7 +189,7 @@ def run_by_coverage(folder: Path, keep: Path, *, seconds: float, seed: int) -> N
     words = keep / "words"
     words.write_text("\n".join('"' + "".join(f"\\x{each:02x}" for each in word.encode()) + '"' for word in WORDS))
     options = [f"-max_total_time={seconds:.0f}", f"-seed={seed}", f"-artifact_prefix={keep}/", f"-dict={words}"]
-    limits = ["-timeout=2", "-rss_limit_mb=600", "-max_len=20000", "-print_final_stats=1"]
+    limits = ["-timeout=20", "-rss_limit_mb=600", "-max_len=20000", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *options, *limits, str(corpus)], partial(feed_any, folder))
     atheris.Fuzz()
 

@@ -22,8 +22,11 @@ MAX_KINDS: Final = 20_000
 MAX_HEADERS_BYTES: Final = 30_000_000
 """Of the headers of all shards: one takes 130 bytes for each tensor."""
 
-MAX_JSON_BYTES: Final = 20_000_000
-"""Of a file or a header. An index takes 90 bytes for each tensor. (The safetensors library has a limit of 100 MB.)"""
+MAX_READ_BYTES: Final = 20_000_000
+"""Of a file: its header, or its pickle, or the whole index or config. An index takes 90 bytes for each tensor.
+
+The safetensors library has a limit of 100 MB for its headers: as objects of Python they would take gigabytes.
+"""
 
 MAX_JSON_MARKS: Final = 2_000_000
 """Brackets, commas, colons and quotes. A header has 25 for each tensor, an index 6; a parser makes up to 300 bytes of 4."""

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.bounds import (
-    MAX_JSON_BYTES,
     MAX_JSON_DEPTH,
     MAX_JSON_DIGITS,
     MAX_JSON_MARKS,
+    MAX_READ_BYTES,
     TooMuch,
     out_of_bounds,
 )
@@ -41,7 +41,7 @@ class Parsed:
 def read_object(path: Path) -> Parsed:
     """The JSON object in a file. Raises ``CheckpointError`` for everything else."""
     with RegularFile(path) as file:
-        text = file.read(0, MAX_JSON_BYTES + 1)
+        text = file.read(0, MAX_READ_BYTES + 1)
     try:
         parsed = parse(text)
     except TooMuch as error:
@@ -71,8 +71,8 @@ def parse(text: bytes) -> Parsed:
 
 def _check_bounds(text: bytes) -> None:
     """Look at the text as bytes, before anything is made of it: the parser knows no bounds."""
-    if len(text) > MAX_JSON_BYTES:
-        msg = f"more than {MAX_JSON_BYTES:,} bytes"
+    if len(text) > MAX_READ_BYTES:
+        msg = f"more than {MAX_READ_BYTES:,} bytes"
         raise TooMuch(msg)
     if b"0" * (MAX_JSON_DIGITS + 1) in text.translate(_DIGITS_AS_0):
         msg = f"a number of more than {MAX_JSON_DIGITS} digits"

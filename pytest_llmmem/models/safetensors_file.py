@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.printable import excerpt
-from pytest_llmmem.models.bounds import MAX_JSON_BYTES, TooMuch, out_of_bounds
+from pytest_llmmem.models.bounds import MAX_READ_BYTES, TooMuch, out_of_bounds
 from pytest_llmmem.models.foreign_json import parse
 from pytest_llmmem.models.regular_files import RegularFile
 from pytest_llmmem.models.tensors import BY_CODE, DTYPES, Tensor, tensor
@@ -53,7 +53,7 @@ def read_header(path: Path) -> Header:
             raise _broken(path, "it does not start with a safetensors header: download it again")
         if file.size < _LENGTH_BYTES + length:
             raise _broken(path, f"it ends inside its header of {length} bytes: download it again")
-        text = file.read(_LENGTH_BYTES, min(length, MAX_JSON_BYTES + 1))
+        text = file.read(_LENGTH_BYTES, min(length, MAX_READ_BYTES + 1))
     try:
         tensors = tuple(_in_file_order(_entries(text)))
     except TooMuch as error:

@@ -11,7 +11,7 @@ from typing import Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models import stored_zip
-from pytest_llmmem.models.bounds import MAX_JSON_BYTES, TooMuch, out_of_bounds
+from pytest_llmmem.models.bounds import MAX_READ_BYTES, TooMuch, out_of_bounds
 from pytest_llmmem.models.regular_files import RegularFile
 from pytest_llmmem.models.tensors import DTYPES, Tensor
 from pytest_llmmem.models.torch_pickle import read_state_dict
@@ -54,7 +54,7 @@ def read_header(path: Path) -> Header:
         if start != stored_zip.MAGIC:
             raise _broken(path, "it is no zip: download it again")
         try:
-            pickled = stored_zip.read_entry(file, b"/data.pkl", limit=MAX_JSON_BYTES)
+            pickled = stored_zip.read_entry(file, b"/data.pkl", limit=MAX_READ_BYTES)
             if pickled is None:
                 return Header(tensors=(), truncated=True, found_bytes=file.size, work_bytes=0)
             state = read_state_dict(pickled)

@@ -165,6 +165,20 @@ def test_many_shards_are_told_by_the_first_ones_and_all_that_are_not_whole(llmme
     assert f"and {len(shards) - 13} more" in done.out
 
 
+def test_many_missing_shards_are_told_by_the_first_ones(llmmem: Llmmem, checkpoint: Path) -> None:
+    names = [f"model-{number:05}-of-00040.safetensors" for number in range(40)]
+    change_index(checkpoint, weight_map=dict(enumerate(names)) | {"a": SHARDS[0]})
+
+    done = llmmem("inspect", checkpoint)
+
+    rows = done.out.partition("found")[0]
+    assert [name for name in names if name in rows] == names[:12]
+    assert "and 28 more" in rows
+    assert done.out.count("is not there, and the index names it") == 12
+    assert "found: 28 more that the index names are not there: fetch them" in done.out
+    assert len(llmmem("inspect", checkpoint, "--json").document["shards"]) == 41
+
+
 @pytest.mark.parametrize("command", ["inspect", "estimate"])
 def test_neither_torch_nor_transformers_nor_pytest_is_imported(tmp_path: Path, command: str) -> None:
     program = f"""

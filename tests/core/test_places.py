@@ -21,3 +21,7 @@ def test_the_only_file_goes_by_its_name() -> None:
 
 def test_a_file_that_is_not_of_the_checkpoint_goes_by_its_name() -> None:
     assert describe_place("adapter.safetensors", "lora_A", SHARDS) == "adapter.safetensors, `lora_A`"
+
+
+def test_names_of_others_are_told_so_that_no_terminal_obeys_them() -> None:
+    assert describe_place("\x1b[2J.bin", "\n::error::", ()) == r"\x1b[2J.bin, `\n::error::`"

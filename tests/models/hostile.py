@@ -310,6 +310,12 @@ LIGHT: Final = (
     Hostile(
         "name of a megabyte", lambda folder: header(folder, '{"%s": 1}' % ("x" * 10**6)), "an entry is not an object"
     ),
+    Hostile(
+        "name of underscores",
+        lambda folder: header(folder, WHOLE.replace("a", "_" * 10**6 + ".weight", 1).replace("[2]", "[1, 2]")),
+        "",
+        accepted=True,
+    ),
     # the index
     Hostile("index of a list", lambda folder: index(folder, "[]"), "holds a JSON list instead of an object"),
     Hostile("nested index", lambda folder: index(folder, f'{{"weight_map": {NESTED}}}'), "more than 64 objects"),
@@ -325,6 +331,7 @@ LIGHT: Final = (
     Hostile("name of Windows", shards("..\\x", "C:x"), "which is no file of this folder, and was not opened"),
     Hostile("folder itself", shards("", ".", "./"), "which is no file of this folder, and was not opened"),
     Hostile("escapes for a file", shards(ESCAPE), r"the index names \\x1b\]0;pwned\\x07\\x1b\[2J, which is no file"),
+    Hostile("escapes of one byte", shards("\x7f\x9b2J"), r"the index names \\x7f\\x9b2J, which is no file"),
     Hostile("forged line", shards("x\n::error::y"), r"the index names x\\n::error::y, which is no file"),
     Hostile("NUL in a file name", shards("x\0y"), r"the index names x\\x00y, which is no file"),
     Hostile("reversed text", shards("x\u202ey"), r"the index names x\\u202ey, which is no file"),

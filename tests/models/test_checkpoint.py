@@ -1,5 +1,6 @@
 """What a folder is said to hold."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -161,6 +162,38 @@ def test_shards_without_a_usable_index_are_refused(tmp_path: Path, content: str 
 
     with pytest.raises(CheckpointError, match=why):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bound", "what"), [("MAX_TENSORS", "more than 4 tensors"), ("MAX_HEADERS_BYTES", "headers of more than 4 bytes")]
+)
+def test_all_shards_together_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, what: str
+) -> None:
+    monkeypatch.setattr(f"pytest_llmmem.models.checkpoint.{bound}", 4)
+
+    with pytest.raises(CheckpointError, match=f"has {what}: no model that is known needs so much"):
+        read_checkpoint(sharded(tmp_path))
+
+
+def test_a_folder_that_is_too_full_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_llmmem.models.checkpoint_folder.MAX_FILES", 1)
+
+    with pytest.raises(CheckpointError, match="has more than 1 files"):
+        read_checkpoint(single(tmp_path))
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collector_is_as_it_was_before(tmp_path: Path, enabled: bool) -> None:
+    was_enabled = gc.isenabled()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        read_checkpoint(single(tmp_path))
+        with pytest.raises(CheckpointError):
+            read_checkpoint(tmp_path / "not-there")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if was_enabled else gc.disable)()
 
 
 @pytest.mark.parametrize("shard", ["1GB", "100kB"])

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models import safetensors_file
 from pytest_llmmem.models.checkpoint import Checkpoint, Shard, read_checkpoint
 from pytest_llmmem.models.conversions import Kind, convert_shard, stacking_bytes
@@ -363,6 +364,14 @@ def test_training_takes_16_bytes_for_each_parameter_in_float32_and_in_mixed_prec
     assert estimate_training(10, "float32").total_bytes == 160
     assert estimate_training(10, "mixed").total_bytes == 160
     assert estimate_training(10, "bfloat16").total_bytes == 80
+
+
+def test_more_kinds_of_tensors_than_any_model_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = made(tmp_path, PRESETS["tiny-llama"].config, shard_bytes=10**9)
+    monkeypatch.setattr("pytest_llmmem.models.estimate.MAX_KINDS", 3)
+
+    with pytest.raises(CheckpointError, match="has tensors of more than 3 kinds: no model that is known needs so much"):
+        checkpoint.estimate()
 
 
 def test_an_estimate_imports_no_library(tmp_path: Path) -> None:

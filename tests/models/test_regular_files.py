@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,19 @@ def test_what_is_no_file_is_told(tmp_path: Path, make: object, what: str) -> Non
 
     with pytest.raises(CheckpointError, match=rf"model\.safetensors {what}"):
         RegularFile(tmp_path / "model.safetensors")
+
+
+@posix
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["pipe", "device"])
+def test_what_is_no_file_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
+    make(tmp_path / "model.safetensors")
+    opened: list[object] = []
+    monkeypatch.setattr(os, "open", lambda path, *_: opened.append(path))
+
+    with pytest.raises(CheckpointError):
+        RegularFile(tmp_path / "model.safetensors")
+
+    assert opened == []
 
 
 @pytest.mark.parametrize("start", [2**63, 2**64])

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +135,15 @@ def test_attention_that_is_fetched_from_the_hub_is_not_asked_for(tmp_path: Path)
     spec = replace(spec_of("tiny-llama"), config_json=json.dumps(config | {"num_attention_heads": 2}))
 
     assert written(spec, tmp_path / "made").parameters > 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_a_model_of_endless_layers_does_not_take_all_memory() -> None:
+    program = "from pytest_llmmem.models import meta_layout as m; m._limit_memory(); bytearray(m._DATA_BYTES)"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stderr.endswith("MemoryError\n")
 
 
 def test_a_model_that_takes_too_long_to_build_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
