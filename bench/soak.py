@@ -23,9 +23,10 @@ from pathlib import Path
 
 from _run import Run, session, table, verdict
 
+LIVED = ("passed completed",)
 DIED = ("failed crashed", "failed exited")
 EXPECTED = {
-    "lives": ("passed completed",),
+    "lives": LIVED,
     "sigsegv": ("failed crashed SIGSEGV",),
     "sigbus": ("failed crashed SIGBUS",),
     "sigabrt": ("failed crashed SIGABRT",),
@@ -39,28 +40,23 @@ EXPECTED = {
     "memory_error": ("failed raised",),
     "setup": ("error crashed SIGABRT",),
     "teardown": ("error crashed SIGABRT",),
-    "orphan": ("passed completed",),
-    "forks_into_pytest": ("passed completed",),
+    "orphan": LIVED,
+    "forks_into_pytest": LIVED,
     "kills_fork_server": DIED,
-    "stops_fork_server": (*DIED, "failed timed_out", "passed completed"),
+    "stops_fork_server": (*DIED, "failed timed_out", *LIVED),
     "garbage": ("failed exited",),
     "garbage_and_hangs": ("failed exited", "failed timed_out"),
     "bad_message": ("failed exited",),
     "huge_length": ("failed exited",),
     "closes_descriptors": ("failed exited",),
-    "replaces_exit": ("passed completed",),
-    "replaces_getpid": ("passed completed",),
-    "replaces_read": ("passed completed",),
-    "replaces_clock": ("passed completed",),
-    "replaces_socket": ("passed completed",),
-    "replaces_faulthandler": ("passed completed",),
-    "empties_tmpdir": ("passed completed",),
+    **{f"replaces_{name}": LIVED for name in ("exit", "getpid", "read", "clock", "socket", "faulthandler")},
+    "empties_tmpdir": LIVED,
     "bad_str": ("failed raised",),
     "bad_repr": ("failed raised",),
     "surrogate": ("failed raised",),
     "large_text": ("failed raised",),
-    "unpicklable_property": ("passed completed",),
-    "own_warning": ("passed completed",),
+    "unpicklable_property": LIVED,
+    "own_warning": LIVED,
 }
 """Outcome, kind of ending, and the signal where it is the test's own; any of several is right."""
 RARE = {"large_text": 0.05}
