@@ -161,7 +161,7 @@ def why_not_fork() -> str:
     if (device := probes.gpu_files_open()) is not None:
         return f"{device} was opened during collection, and a GPU context does not survive a fork"
     if "torch" in sys.modules and not _torch_works_after_fork():
-        return "torch has computed during collection, and its threads do not survive a fork"
+        return "torch has computed during collection, and its threads do not survive a fork; OMP_NUM_THREADS=1 has none"
     return ""
 
 
