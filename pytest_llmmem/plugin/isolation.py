@@ -1,20 +1,23 @@
 """pytest in the parent: gives isolated tests to workers and replays what they report."""
 
+import contextlib
 import faulthandler
 from collections.abc import Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmmem.plugin import bridge, recording
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
 from pytest_llmmem.plugin.planning import Isolated, plan_item
-from pytest_llmmem.plugin.running import TIMEOUT, Runner
+from pytest_llmmem.plugin.pool import open_pool
 from pytest_llmmem.plugin.said import Aborted
 from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.settings import Settings
-from pytest_llmmem.plugin.state import MODELS
+from pytest_llmmem.plugin.state import MODELS, TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.vram import spread_workers
+
+if TYPE_CHECKING:
+    from pytest_llmmem.plugin.running import Runner
 
 
 def isolate(session: pytest.Session, settings: Settings) -> None:
@@ -46,8 +49,22 @@ class Isolation:
         spread_workers(config, settings, items)
         self._isolated = plan_tests(config, settings, items)
         make_base_temp(config)
-        planned = any(isolated.plan for isolated in self._isolated.values())
-        self._runner = Runner(config, settings, items, self._isolated) if planned else None
+        planned = [item for item, isolated in self._isolated.items() if isolated.plan]
+        self._runner = self._start(config, items, planned) if planned else None
+
+    def _start(self, config: pytest.Config, items: list[pytest.Item], planned: list[pytest.Item]) -> "Runner":
+        # architectures that tests will load, by themselves or through ``loaded_model``
+        checkpoints = map(find_checkpoint, planned)
+        model_types = sorted({checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint})
+        pool = open_pool(config, self._settings, items, jobs=len(planned), model_types=model_types)
+        with contextlib.ExitStack() as undo:
+            undo.callback(pool.close)
+            # imported while the server of workers gets ready: a third of a second of a session's start
+            from pytest_llmmem.plugin.running import Runner
+
+            runner = Runner(config, self._settings, items, self._isolated, pool)
+            undo.pop_all()
+        return runner
 
     def describe(self) -> str:
         """One line: how many tests are isolated, and how."""
@@ -68,10 +85,10 @@ class Isolation:
         faulthandler.cancel_dump_traceback_later()
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         aborted = None
-        if isolated.why_skipped:
-            reports = recording.not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
-        elif isolated.plan is None:
-            reports = recording.not_run(item, bridge.complaint_reports(item, isolated.complaint), isolated.complaint)
+        if isolated.plan is None:
+            from pytest_llmmem.plugin.recording import reports_without_run
+
+            reports = reports_without_run(item, isolated)
         else:
             assert self._runner is not None, "there is a plan"
             reports, aborted = self._runner.run(item, nextitem, isolated)

@@ -20,7 +20,9 @@ from pytest_llmmem.core.records import (
     TrialRecord,
 )
 from pytest_llmmem.core.stacks import Stack
+from pytest_llmmem.plugin import bridge
 from pytest_llmmem.plugin.markers import LlmBaseline
+from pytest_llmmem.plugin.planning import Isolated
 from pytest_llmmem.plugin.said import Raised
 from pytest_llmmem.probes import INTERVAL_S
 
@@ -118,6 +120,13 @@ def with_stack(record: TestRecord, stack: Stack, *, root: str) -> TestRecord:
         stack_own=len(stack.users),
         stack_cut=stack.cut,
     )
+
+
+def reports_without_run(item: pytest.Item, isolated: Isolated) -> list[pytest.TestReport]:
+    """The reports of a test that has no plan."""
+    if isolated.why_skipped:
+        return not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
+    return not_run(item, bridge.complaint_reports(item, isolated.complaint), isolated.complaint)
 
 
 def not_run(item: pytest.Item, reports: list[pytest.TestReport], reason: str) -> list[pytest.TestReport]:

@@ -18,11 +18,11 @@ from pytest_llmmem.plugin.explaining import explain
 from pytest_llmmem.plugin.hearing import Hearing
 from pytest_llmmem.plugin.inside import item_keys
 from pytest_llmmem.plugin.planning import Isolated
-from pytest_llmmem.plugin.pool import Pool, open_pool
+from pytest_llmmem.plugin.pool import Pool
 from pytest_llmmem.plugin.progress import Progress
 from pytest_llmmem.plugin.said import Aborted, ItemKey, Job, Trial
 from pytest_llmmem.plugin.settings import Settings
-from pytest_llmmem.plugin.state import find_checkpoint
+from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
 from pytest_llmmem.plugin.turns import Turns
 from pytest_llmmem.plugin.vram import caps_of, find_driver, history_file, history_notes
@@ -30,8 +30,6 @@ from pytest_llmmem.probes import driver
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 _MEASURED_AGAIN: Final = 2
-TIMEOUT: Final = pytest.StashKey[float]()
-"""The limit that pytest-timeout has worked out for an item."""
 
 
 class Runner:
@@ -43,7 +41,10 @@ class Runner:
         settings: Settings,
         items: list[pytest.Item],
         isolated: Mapping[pytest.Item, Isolated],
+        pool: Pool,
     ) -> None:
+        """Raises ``BaselineError``."""
+        self.pool = pool
         self._config = config
         self._settings = settings
         self._isolated = isolated
@@ -52,16 +53,11 @@ class Runner:
         path = baselining.baselines_path(config, settings)
         self._judge = baselining.Judge(path, settings) if path else None
         self._turns = Turns(config, isolated)
-        plans = {item: one.plan for item, one in isolated.items() if one.plan}
-        self._driver = find_driver(list(plans.values()), settings)
+        self._driver = find_driver([one.plan for one in isolated.values() if one.plan], settings)
         self._group: Worker | None = None
         """The worker that the next test of the same group goes on in."""
         self._lost_in: str | None = None
         """The test in which the worker ended that the next test of the same group would have gone on in."""
-        # architectures that tests will load, by themselves or through ``loaded_model``
-        checkpoints = [find_checkpoint(item) for item in plans]
-        model_types = {checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint}
-        self.pool: Pool = open_pool(config, settings, items, jobs=len(plans), model_types=sorted(model_types))
 
     def run(
         self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated

@@ -22,6 +22,8 @@ VOICE: "Final[pytest.StashKey[Voice]]" = pytest.StashKey()
 
 TRACES: "Final[pytest.StashKey[Traces]]" = pytest.StashKey()
 """Only there inside a worker."""
+TIMEOUT: Final = pytest.StashKey[float]()
+"""Of an item: the limit that pytest-timeout has worked out for it."""
 TRIALS: "Final[pytest.StashKey[tuple[TrialRecord, ...]]]" = pytest.StashKey()
 """Only there inside a worker: what ``first_load_that_fits`` has tried."""
 

@@ -34,7 +34,6 @@ def serve_forks(control: Channel, body: Body, preload: Callable[[], None], *, jo
     events = ChildEvents()
     preload()
     control.send(Preloaded(os.getpid(), gpu_files_open()))
-    gc.collect()
     # without it the first collection in a worker would copy every inherited page that holds an object
     gc.freeze()
     if jobs >= _COLLAPSE_FROM:

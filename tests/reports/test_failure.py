@@ -1,5 +1,3 @@
 """The section under a failed test."""
 
-
-
 MB = 10**6
