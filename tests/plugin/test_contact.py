@@ -209,52 +209,36 @@ def test_a_loop_over_the_usual_descriptors_does_not_meet_the_channel(run: Callab
     ran.result.assert_outcomes(passed=1)
 
 
+REPLACED = """
+    import builtins, faulthandler, os, pickle, pytest, select, socket, time
+
+    FUNCTIONS = [
+        (os, "_exit"), (os, "getpid"), (os, "read"), (os, "write"), (os, "open"), (os, "close"), (os, "listdir"),
+        (time, "monotonic"), (time, "sleep"), (socket, "socket"), (faulthandler, "enable"), (faulthandler, "register"),
+        (select, "select"), (pickle, "dumps"), (builtins, "open"),
+    ]
+
+    @pytest.fixture
+    def last(request):
+        yield
+        setattr(*request.param, lambda *_, **__: None)
+
+    @pytest.mark.in_worker
+    @pytest.mark.parametrize("last", FUNCTIONS, indirect=True, ids=lambda each: f"{each[0].__name__}.{each[1]}")
+    def test_replaces(last): os.stat(".")
+    @pytest.mark.in_worker
+    def test_dies(): os.abort()
+    @pytest.mark.in_worker
+    def test_after(): pass
+"""
+
+
 @both
-@pytest.mark.parametrize(
-    "replaced",
-    [
-        "os._exit",
-        "os.getpid",
-        "os.read",
-        "os.write",
-        "os.open",
-        "os.close",
-        "os.listdir",
-        "time.monotonic",
-        "time.sleep",
-        "socket.socket",
-        "faulthandler.enable",
-        "faulthandler.register",
-        "select.select",
-        "pickle.dumps",
-        "builtins.open",
-    ],
-)
-def test_what_a_test_replaces_and_does_not_put_back_hurts_nobody(
-    run: Callable[..., Run], replaced: str, worker: str
-) -> None:
-    module, name = replaced.split(".")
-    ran = run(
-        f"""
-        import {module}, os, pytest
+def test_what_a_test_replaces_and_does_not_put_back_hurts_nobody(run: Callable[..., Run], worker: str) -> None:
+    ran = run(REPLACED, f"--llm-worker={worker}", timeout_s=120)
 
-        @pytest.fixture
-        def last():
-            yield
-            {module}.{name} = lambda *_, **__: None
-
-        @pytest.mark.in_worker
-        def test_replaces(last): os.stat(".")
-        @pytest.mark.in_worker
-        def test_dies(): os.abort()
-        @pytest.mark.in_worker
-        def test_after(): pass
-        """,
-        f"--llm-worker={worker}",
-    )
-
-    ran.result.assert_outcomes(passed=2, failed=1)
-    assert ran["test_replaces"].ram is not None
+    ran.result.assert_outcomes(passed=16, failed=1)
+    assert all(test.ram for test in ran.record.tests)
 
 
 UNPRINTABLE = """
