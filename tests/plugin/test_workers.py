@@ -172,7 +172,7 @@ def test_what_a_dead_worker_had_set_up_does_not_count_for_the_test_that_sets_it_
     assert phases["load"] > 79_000_000
     assert abs(again.ram.peak_bytes - 10_000_000) < 5_000_000
     assert again.budgets[0].actual_bytes == again.ram.peak_bytes
-    note = next(note for note in again.notes if note.startswith("its setup used 80"))
+    note = next(note for note in again.notes if note.startswith("its setup used 8"))
     assert "counts for no budget: the worker that its group shares ended in " in note
     assert "::test_dies, and what it had set up was set up again" in note
     assert f"note: {again.nodeid}: {note}" in ran.text
