@@ -5,11 +5,12 @@ import os
 import pickle
 import socket
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 CONFIG: Final = '{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}'
 ENTRY: Final = '{"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}'
@@ -32,6 +33,13 @@ class Hostile:
 
     accepted: bool = False
     """Nothing is wrong with it."""
+
+    on: Literal["anything", "posix", "linux"] = "anything"
+    """Where such files can be."""
+
+    @property
+    def can_be_made(self) -> bool:
+        return {"anything": True, "posix": os.name == "posix", "linux": sys.platform == "linux"}[self.on]
 
 
 def config(folder: Path, text: str | bytes = CONFIG) -> None:
@@ -222,18 +230,25 @@ WITH_BRACKETS: Final = f'{{"{"]" * 100_000}": {NESTED}}}'
 LIGHT: Final = (
     # files that are none
     Hostile(
-        "pipe for weights", piped("model.safetensors"), r"model.safetensors is a named pipe in the place of a file"
+        "pipe for weights",
+        piped("model.safetensors"),
+        r"model.safetensors is a named pipe in the place of a file",
+        on="posix",
     ),
-    Hostile("pipe for config", piped("config.json"), r"config.json is a named pipe in the place of a file"),
-    Hostile("socket for weights", listening, "is a socket in the place of a file"),
-    Hostile("device for weights", linked("model.safetensors", "/dev/zero"), "is a device in the place of a file"),
-    Hostile("device for config", linked("config.json", "/dev/zero"), "is a device in the place of a file"),
+    Hostile("pipe for config", piped("config.json"), r"config.json is a named pipe in the place of a file", on="posix"),
+    Hostile("socket for weights", listening, "is a socket in the place of a file", on="posix"),
+    Hostile(
+        "device for weights", linked("model.safetensors", "/dev/zero"), "is a device in the place of a file", on="posix"
+    ),
+    Hostile("device for config", linked("config.json", "/dev/zero"), "is a device in the place of a file", on="posix"),
     Hostile("folder for weights", folder_for_weights, "is a folder in the place of a file"),
     Hostile("folder beside an index", folder_beside_an_index, "", accepted=True),
-    Hostile("loop of links", linked("model.safetensors", "model.safetensors"), "cannot be read .*symbolic links"),
-    Hostile("loop for config", linked("config.json", "config.json"), "found: config.json is not there"),
-    Hostile("link to nowhere", linked("model.safetensors", "../blobs/0"), "cannot be read .*No such file"),
-    Hostile("name that is no text", surrogate_name, "", accepted=True),
+    Hostile(
+        "loop of links", linked("model.safetensors", "model.safetensors"), "cannot be read .*symbolic links", on="posix"
+    ),
+    Hostile("loop for config", linked("config.json", "config.json"), "found: config.json is not there", on="posix"),
+    Hostile("link to nowhere", linked("model.safetensors", "../blobs/0"), "cannot be read .*No such file", on="posix"),
+    Hostile("name that is no text", surrogate_name, "", accepted=True, on="linux"),
     # headers of safetensors files
     Hostile("header of 100 MB", sparse_header(100_000_000), "the header of .* has more than 20,000,000 bytes"),
     Hostile("header of NULs", sparse_header(10_000_000), "its header is damaged"),

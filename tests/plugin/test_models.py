@@ -40,6 +40,8 @@ def test_a_hostile_checkpoint_fails_the_tests_that_need_it_in_a_sentence(
     run: Callable[..., Run], tmp_path: Path, kind: str
 ) -> None:
     (hostile,) = [each for each in LIGHT if each.name == kind]
+    if not hostile.can_be_made:
+        pytest.skip("there are no such files here")
     folder = tmp_path / "hostile"
     folder.mkdir()
     hostile.make(folder)
