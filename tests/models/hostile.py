@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-CONFIG: Final = '{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}'
+from pytest_llmmem.models.presets import PRESETS
+
+CONFIG: Final = json.dumps(PRESETS["tiny-llama"].config)
 ENTRY: Final = '{"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}'
 WHOLE: Final = f'{{"a": {ENTRY}}}'
 
