@@ -19,10 +19,10 @@ def main() -> None:
 
 
 def _limit_memory() -> None:
-    try:
-        import resource
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         return
+    import resource
+
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     if most == resource.RLIM_INFINITY or most > _DATA_BYTES:
         resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, most))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Llmmem
-from tests.models.hostile import HEAVY, LIGHT, Hostile
+from tests.models.hostile import Hostile
+from tests.models.hostile_kinds import HEAVY, LIGHT
 
 kinds = pytest.mark.parametrize("kind", [kind for kind in LIGHT if kind.can_be_made], ids=lambda kind: kind.name)
 

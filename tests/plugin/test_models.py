@@ -14,7 +14,7 @@ from pytest_llmmem.models.tensors import tensor
 from pytest_llmmem.plugin.models import Models
 from pytest_llmmem.plugin.settings import CHECKS
 from tests.conftest import Run, needs
-from tests.models.hostile import LIGHT
+from tests.models.hostile_kinds import LIGHT
 
 pytestmark = needs("torch", "transformers")
 
