@@ -204,7 +204,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, default=Path("fuzz"), help="a folder for findings and the corpus")
+    parser.add_argument(
+        "--keep", type=Path, default=Path(tempfile.gettempdir(), "llmmem-fuzz"), help="a folder for findings"
+    )
     parser.add_argument("inputs", nargs="*", type=Path, help="findings to try again, and nothing else")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

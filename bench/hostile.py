@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pytest_llmmem.models.safetensors_file import write_holes
 from pytest_llmmem.models.tensors import tensor
-from tests.models.hostile import HEAVY, LIGHT, WHOLE, config, header, index, pickled
+from tests.models.hostile import WHOLE, config, header, index, pickled
+from tests.models.hostile_kinds import HEAVY, LIGHT
 
 GOAL_S, GOAL_MB = 2, 300
 

@@ -73,7 +73,7 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     dtypes = ", ".join(f"{format_size(nbytes)} {dtype}" for dtype, nbytes in document["bytes_by_dtype"].items())
     yield "model", document["source"]
     yield "folder", document["path"]
-    yield "architecture", document["architecture"] or document["model_type"] or "unknown: there is no config.json"
+    yield "architecture", document["architecture"] or document["model_type"] or "unknown: no config.json names it"
     partial = any(shard["state"] == "missing" for shard in document["shards"])
     yield "parameters", f"{document['parameters']:,}" + (", of the shards that are there" if partial else "")
     yield "weights", f"{format_size(document['weights_bytes'])} ({dtypes})"

@@ -1,6 +1,6 @@
-"""How much is read of a checkpoint: more than any model that is known has, and little enough for 2 s and 300 MB.
+"""How much of a checkpoint is read: more than any known model has, and little enough to take 2 s and 300 MB at most.
 
-``bench/hostile.py`` measures what the worst within these bounds takes.
+``bench/hostile.py`` measures what the worst checkpoint within these bounds takes.
 """
 
 from typing import Final

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_llmmem.models import safetensors_file, torch_file
 from pytest_llmmem.models.bounds import MAX_HEADERS_BYTES, MAX_TENSORS, out_of_bounds
 from pytest_llmmem.models.checkpoint_folder import CheckpointFolder, Format
-from pytest_llmmem.models.garbage import collector_paused
+from pytest_llmmem.models.garbage_collector import collector_paused
 from pytest_llmmem.models.model_config import read_config
 from pytest_llmmem.models.tensors import Tensor, nbytes_of
 

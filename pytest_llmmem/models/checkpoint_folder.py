@@ -94,7 +94,8 @@ class CheckpointFolder:
     def _without_weights(self) -> CheckpointError:
         for format_ in WEIGHT_NAMES:
             for name in self._weight_names(format_):
-                RegularFile(self.path / name)  # raises what it is instead
+                with RegularFile(self.path / name):  # raises what it is instead
+                    pass
         found = ", ".join(self.names[:10])
         accepted = " or ".join(f"{name} (or its index and shards)" for name in WEIGHT_NAMES.values())
         what = f"holds {found}, and no weights" if found else "is empty"

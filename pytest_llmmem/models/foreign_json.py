@@ -1,4 +1,4 @@
-"""JSON that others wrote: ``config.json``, an index, a header. It is read within bounds, or refused."""
+"""JSON of files that nobody has to trust, ``config.json``, an index or a header: read within ``bounds``, or refused."""
 
 import json
 import re

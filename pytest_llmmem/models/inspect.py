@@ -11,7 +11,7 @@ from pytest_llmmem.core.printable import excerpt, some_of
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoint_folder import CheckpointFolder
-from pytest_llmmem.models.garbage import collector_paused
+from pytest_llmmem.models.garbage_collector import collector_paused
 from pytest_llmmem.models.index_file import is_inside, read_index
 from pytest_llmmem.models.model_config import read_config
 

@@ -1,7 +1,7 @@
-"""A stack machine for the pickles of strangers: it makes numbers, texts, tuples and one dict, and asks what all else means.
+"""A stack machine for pickles that nobody has to trust. It builds numbers, texts, tuples and one dict, and nothing else.
 
-Nothing that a pickle names is imported or called, nothing recurses, and there is an end to the work. ``pickle.Unpickler`` is
-no reader for a stranger's file: it hashes every key, and a tuple of two million in each other ends the interpreter.
+Nothing that a pickle names is imported or called, nothing recurses, and the number of operations is bounded.
+``pickle.Unpickler`` cannot read such a file: it hashes every key, and a key of two million nested tuples ends the interpreter.
 """
 
 from typing import Any, Final, NamedTuple, Protocol

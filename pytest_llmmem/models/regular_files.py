@@ -58,7 +58,7 @@ class RegularFile:
             raise CheckpointError(msg)
 
     def _unreadable(self, error: Exception) -> CheckpointError:
-        why = error.strerror if isinstance(error, OSError) else error
+        why = (error.strerror if isinstance(error, OSError) else None) or error
         return CheckpointError(f"{self.path} cannot be read ({why}): make it readable, or fetch it again")
 
 

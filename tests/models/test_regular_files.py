@@ -13,6 +13,10 @@ from pytest_llmmem.models.regular_files import RegularFile
 posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
 
 
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
 def test_a_file_is_read_from_anywhere(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"0123456789")
 
@@ -37,7 +41,7 @@ def test_a_link_to_a_file_is_that_file_as_in_the_cache_of_the_hub(tmp_path: Path
     ("make", "what"),
     [
         (lambda path: path.mkdir(), "is a folder in the place of a file"),
-        (os.mkfifo, "is a named pipe in the place of a file"),
+        (pipe, "is a named pipe in the place of a file"),
         (lambda path: path.symlink_to("/dev/null"), "is a device in the place of a file"),
         (lambda path: path.symlink_to(path.name), "cannot be read"),
         (lambda _: None, r"cannot be read \(No such file or directory\)"),
@@ -53,7 +57,7 @@ def test_what_is_no_file_is_told(tmp_path: Path, make: object, what: str) -> Non
 
 
 @posix
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["pipe", "device"])
+@pytest.mark.parametrize("make", [pipe, lambda path: path.symlink_to("/dev/null")], ids=["pipe", "device"])
 def test_what_is_no_file_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
     make(tmp_path / "model.safetensors")
     opened: list[object] = []

@@ -139,9 +139,13 @@ def test_attention_that_is_fetched_from_the_hub_is_not_asked_for(tmp_path: Path)
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
 def test_a_model_of_endless_layers_does_not_take_all_memory() -> None:
-    program = "from pytest_llmmem.models import meta_layout as m; m._limit_memory(); bytearray(m._DATA_BYTES)"
+    program = """
+from pytest_llmmem.models import meta_layout
+meta_layout.describe = lambda config: bytearray(meta_layout._DATA_BYTES)
+meta_layout.main()
+"""
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], input="{}", capture_output=True, text=True, check=False)
 
     assert done.stderr.endswith("MemoryError\n")
 
