@@ -7,7 +7,6 @@ from typing import Any, Final, Protocol
 
 from pytest_llmmem import probes
 from pytest_llmmem.cards import Cards
-from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.guard import Guarded, Machine, why_stop
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.notes import uncertain_notes
@@ -223,15 +222,16 @@ class _Supervision:
                     reserve_bytes=self.plan.reserve_bytes,
                     growth_bytes=growth,
                 )
-        verdicts = self._seen()
-        if self._counts_files and not all(verdict.held for verdict in verdicts):
-            # libraries' pages that have come since the last survey may have been taken for the test's
+        guarded = self._guarded()
+        if self._counts_files and any(
+            budget.must_stop or (budget.breached and not self.breached) for budget in guarded
+        ):
+            # pages of libraries that have come since the last survey may have been taken for the test's
             self._ledger.sample(self._memory.read_pages() or reading)
-            verdicts = self._seen()
+            guarded = self._guarded()
         for window, budget in self._ledger.standing():
             if budget.kind == "max_ram":
                 self.fence.tick(self._ledger.held_bytes(window, budget, reading), reading)
-        guarded = tuple(map(self._guarded, verdicts))
         self._pace.room(min((budget.ahead_bytes for budget in guarded), default=None), reading.used_bytes, now)
         reason = why_stop(guarded, machine, elapsed_s=elapsed_s, timeout_s=self.plan.timeout_s)
         if reason is not None:
@@ -239,6 +239,7 @@ class _Supervision:
         elif not self.breached and any(budget.breached for budget in guarded):
             self.breached = True
             self._breach_place = self._where()
+            verdicts = (self._ledger.seen(window, budget) for window, budget in self._ledger.standing())
             self._ledger.mark("breach", next(verdict.sentence() for verdict in verdicts if not verdict.held))
             self._dumps.take("breach")
         elif self._dumps.growth is None and self._exceeds_baseline():
@@ -249,17 +250,16 @@ class _Supervision:
         whole = self._ledger.whole if self._ledger.judges_setup else None
         return allowed_bytes is not None and whole is not None and whole.peak.peak_bytes > allowed_bytes
 
-    def _seen(self) -> list[Verdict]:
+    def _guarded(self) -> tuple[Guarded, ...]:
         """The budgets that can still be broken, beside what is known now."""
-        return [self._ledger.seen(window, budget) for window, budget in self._ledger.standing()]
-
-    def _guarded(self, verdict: Verdict) -> Guarded:
-        budget = verdict.budget
-        has_hard_limit = self.fence.name == "cgroup" and budget.kind == "max_ram"
-        return Guarded(
-            used_bytes=verdict.certain_bytes,
-            limit_bytes=budget.limit_bytes,
-            stops_at_limit=budget.on_breach == "stop" or has_hard_limit,
+        hard = "max_ram" if self.fence.name == "cgroup" else None
+        return tuple(
+            Guarded(
+                used_bytes=self._ledger.seen(window, budget).certain_bytes,
+                limit_bytes=budget.limit_bytes,
+                stops_at_limit=budget.on_breach == "stop" or budget.kind == hard,
+            )
+            for window, budget in self._ledger.standing()
         )
 
     def _timed_out(self) -> bool:

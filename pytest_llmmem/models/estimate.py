@@ -31,7 +31,7 @@ DTYPES_TO_LOAD_IN: Final = ("float64", "float32", "float16", "bfloat16")
 _FROM_CONFIG: Final = ("naive", "sharded", "empty")
 """Strategies that build the model first, in the dtype that its config names."""
 
-_ALWAYS: Final = Need(peak=5_000_000, resident=20_000_000, forward=25_000_000)
+_ALWAYS: Final = Need(peak=15_000_000, resident=20_000_000, forward=25_000_000)
 """What the libraries' own code and objects take in any load, measured. The libraries are imported before."""
 
 _HEAD: Final = re.compile(r"lm_head|embed_out|output_projection")

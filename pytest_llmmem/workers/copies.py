@@ -23,7 +23,7 @@ class InheritedPages:
         # every fault since the fork copied a page or mapped one of a file: near enough, and no walk is needed
         self.private_bytes = probes.faulted_bytes()
         """Anonymous pages that were its own from the beginning."""
-        self._is_forked = mappings.pid != _getpid()
+        self._pid, self._origin_pid = _getpid(), _getppid()
         self._mappings = mappings
         self._last = Copied(0, 0, counts=0)
         self._counted = reading
@@ -34,7 +34,7 @@ class InheritedPages:
 
         Half of what may have been copied since the last count is taken for copied, give or take the other half.
         """
-        if not self._is_forked:
+        if self._mappings.pid == self._pid:
             return NONE_COPIED
         possible = self._possible_bytes(reading)
         if possible > _FEW_BYTES and (copied := self._count_bytes()) is not None:
@@ -52,8 +52,8 @@ class InheritedPages:
 
     def _count_bytes(self) -> int | None:
         """All anonymous pages were shared at the fork, and those that are not any more were copied, or given back."""
-        shared = probes.count_pages(_getpid(), self._mappings.private, "shared")
-        with closing(probes.open_memory(_getppid())) as memory:
+        shared = probes.count_pages(self._pid, self._mappings.private, "shared")
+        with closing(probes.open_memory(self._origin_pid)) as memory:
             origin = memory.read()
         if shared is None or origin is None:
             return None
