@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.models.hub import HubModel
-from pytest_llmmem.models.sources import parse_source
+from pytest_llmmem.models.sources.hub import HubModel
+from pytest_llmmem.models.sources.source import parse_source
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from _run import interleave, table, verdict
 
-from pytest_llmmem.models.cache import cache_folder
-from pytest_llmmem.models.sources import parse_source, resolve
+from pytest_llmmem.models.sources.cache import cache_folder
+from pytest_llmmem.models.sources.source import parse_source, resolve
 
 GOAL = 1.5
 LOADS_OF = {"load": 1, "release": 1, "second_load": 2, "disk": 1}

@@ -14,9 +14,9 @@ from typing import Any
 
 from _run import MB, Session, session, table, verdict
 
-from pytest_llmmem.models.checkpoint import Checkpoint, read_checkpoint
-from pytest_llmmem.models.estimate import LOADS
-from pytest_llmmem.models.sources import parse_source, resolve
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.estimates.estimate import LOADS
+from pytest_llmmem.models.sources.source import parse_source, resolve
 
 TESTS = """
     import json

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from _run import Middle, interleave, table, verdict
 
-from pytest_llmmem.models.following import follow_load
-from pytest_llmmem.models.synthetic import SyntheticSpec, write_synthetic
-from pytest_llmmem.workers.place import PlaceFile
+from pytest_llmmem.models.loading.load_tracing import follow_load
+from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
+from pytest_llmmem.workers.load_progress import PlaceFile
 
 CONFIG = {
     "architectures": ["GPTNeoXForCausalLM"],

@@ -2,7 +2,7 @@
 
     python bench/hostile.py
 
-Each is as large, as deep or as many as the bounds in ``pytest_llmmem/models/bounds.py`` allow, or out of them; ordinary ones
+Each is as large, as deep or as many as the bounds in ``pytest_llmmem/models/checkpoints/bounds.py`` allow, or out of them; ordinary ones
 stand beside. The goal is 2 s and 300 MB, the start of the interpreter included.
 """
 
@@ -22,8 +22,8 @@ from _run import table, verdict
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pytest_llmmem.models.safetensors_file import write_holes
-from pytest_llmmem.models.tensors import tensor
+from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
+from pytest_llmmem.models.checkpoints.tensors import tensor
 from tests.models.hostile import WHOLE, config, header, index, pickled
 from tests.models.hostile_kinds import HEAVY, LIGHT
 

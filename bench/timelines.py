@@ -30,8 +30,8 @@ CLOCKS = """
     import time
 
     from pytest_llmmem.core.timeline import Timeline
-    from pytest_llmmem.engine import _Supervision
-    from pytest_llmmem.ledger import Ledger
+    from pytest_llmmem.supervision.supervisor import _Supervision
+    from pytest_llmmem.supervision.accounting import Ledger
 
     spent = [0.0]
 

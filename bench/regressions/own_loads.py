@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pytest_llmmem.models.strategies import LoadRequest, Strategy
+from pytest_llmmem.models.loading.strategies import LoadRequest, Strategy
 
 
 def pytest_llmmem_strategies() -> list[Strategy]:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pytest_llmmem.baselines.changes import Change, changes_between
-from pytest_llmmem.baselines.keys import Match
+from pytest_llmmem.baselines.machine import Match
 from pytest_llmmem.baselines.measures import DECIDING
 from pytest_llmmem.baselines.tolerance import Tolerance
+from pytest_llmmem.baselines.tolerated_changes import Change, changes_between
 from pytest_llmmem.baselines.values import Baseline, finished, median_run
 from pytest_llmmem.core.records import TestRecord
 from pytest_llmmem.core.sizes import format_beside, format_size

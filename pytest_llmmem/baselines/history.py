@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pytest_llmmem.baselines.changes import Change, signed
 from pytest_llmmem.baselines.reading import read_report
 from pytest_llmmem.baselines.sessions import machine_of
 from pytest_llmmem.baselines.tolerance import Tolerance
+from pytest_llmmem.baselines.tolerated_changes import Change, signed
 from pytest_llmmem.baselines.values import Baseline, finished, runs_by_test
 from pytest_llmmem.core.errors import BaselineError
 from pytest_llmmem.core.records import SessionRecord

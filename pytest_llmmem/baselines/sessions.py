@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pytest_llmmem.baselines.compare import Comparison, compare, why_not
-from pytest_llmmem.baselines.keys import machine_key
+from pytest_llmmem.baselines.machine import machine_key
 from pytest_llmmem.baselines.tolerance import Tolerance
 from pytest_llmmem.baselines.values import Baseline, finished, runs_by_test
 from pytest_llmmem.core.records import SessionRecord

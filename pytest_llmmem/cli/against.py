@@ -7,8 +7,8 @@ from pytest_llmmem.core.sizes import format_size
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import SessionRecord
-    from pytest_llmmem.models.checkpoint import Checkpoint
-    from pytest_llmmem.models.estimate import Estimate
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+    from pytest_llmmem.models.estimates.estimate import Estimate
 
 Count = Literal["unreclaimable", "resident"]
 
@@ -42,7 +42,7 @@ class Beside:
 
 def compare(checkpoint: "Checkpoint", session: "SessionRecord", *, dtype: str | None) -> tuple[Beside, ...]:
     """Every load of this checkpoint that a session has measured, beside what its version of transformers should need."""
-    from pytest_llmmem.models.estimate import LOADS
+    from pytest_llmmem.models.estimates.estimate import LOADS
 
     rows = []
     for test in session.tests:

@@ -11,7 +11,7 @@ from pytest_llmmem.core.errors import SourceError
 from pytest_llmmem.core.printable import printable
 
 if TYPE_CHECKING:
-    from pytest_llmmem.models.checkpoint import Checkpoint
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="A folder, a Hub id (org/name@revision), or synthetic:PRESET.")
@@ -31,9 +31,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 def open_checkpoint(model: str) -> "Checkpoint":
     """What the headers of a model say; it is fetched or made first, if need be. Raises ``SourceError``, ``CheckpointError``."""
-    from pytest_llmmem.models.cache import cache_folder
-    from pytest_llmmem.models.checkpoint import read_checkpoint
-    from pytest_llmmem.models.sources import parse_source, resolve
+    from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+    from pytest_llmmem.models.sources.cache import cache_folder
+    from pytest_llmmem.models.sources.source import parse_source, resolve
 
     with naming_argument(f"MODEL {model}", source=model):
         folder = resolve(parse_source(model, base=Path.cwd()), cache=cache_folder())

@@ -100,7 +100,7 @@ def merge(
     json: Json = False,
 ) -> None:
     """Put the baselines of several runners into one file."""
-    from pytest_llmmem.baselines import store
+    from pytest_llmmem.baselines import file as store
 
     merged = store.merge(into, parts)
     counts = {machine: len(tests) for machine, tests in sorted(merged.machines.items())}
@@ -113,9 +113,9 @@ def merge(
 
 def suggest(reports: Reports, *, json: Json = False) -> None:
     """Suggest a tolerance and budgets from the spread of repeated runs (--llm-repeat)."""
-    from pytest_llmmem.baselines.noise import HEADER, noise_of
-    from pytest_llmmem.baselines.noise import suggest as suggest_from
     from pytest_llmmem.baselines.reading import read_report
+    from pytest_llmmem.baselines.suggest import HEADER, noise_of
+    from pytest_llmmem.baselines.suggest import suggest as suggest_from
     from pytest_llmmem.baselines.values import runs_by_test
 
     runs = runs_by_test(map(read_report, reports)).values()

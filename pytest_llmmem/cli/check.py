@@ -53,7 +53,7 @@ def check(
 
 
 def _described(test: "TestRecord") -> dict[str, Any]:
-    from pytest_llmmem.reports.digest import reasons
+    from pytest_llmmem.reports.wording import reasons
 
     failed = test.outcome in _FAILED
     return {

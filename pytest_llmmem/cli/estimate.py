@@ -13,7 +13,7 @@ from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import format_size
 
 if TYPE_CHECKING:
-    from pytest_llmmem.models.checkpoint import Checkpoint
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 
 Dtype = Annotated[str | None, typer.Option(help="To load in, such as float16. Default: each strategy's own.")]
 Transformers = Annotated[
@@ -54,9 +54,9 @@ def describe(
     checkpoint: "Checkpoint", *, loads: Sequence[str] | None, dtype: str | None, transformers: str | None
 ) -> dict[str, Any]:
     """The JSON document of the command. Raises ``ValueError`` as ``Checkpoint.estimate``."""
-    from pytest_llmmem.models.estimate import LOADS, estimates
-    from pytest_llmmem.models.inspect import of_shards
-    from pytest_llmmem.models.training import PRECISIONS, estimate_training
+    from pytest_llmmem.models.checkpoints.findings import of_shards
+    from pytest_llmmem.models.estimates.estimate import LOADS, estimates
+    from pytest_llmmem.models.estimates.training import PRECISIONS, estimate_training
 
     *told, int8, nf4 = estimates(checkpoint, (*(loads or LOADS), "int8", "nf4"), dtype=dtype, transformers=transformers)
     training = [estimate_training(checkpoint.parameters, precision) for precision in PRECISIONS]

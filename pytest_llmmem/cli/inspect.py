@@ -12,7 +12,7 @@ from pytest_llmmem.cli.output import print_facts, print_findings, print_json, pr
 from pytest_llmmem.core.sizes import format_size
 
 if TYPE_CHECKING:
-    from pytest_llmmem.models.checkpoint import Checkpoint
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 
 _MANY = 12
 """Shards in the same state that are listed one by one."""
@@ -33,7 +33,7 @@ def inspect(model: Model, *, json: Json = False) -> None:
 
 def describe(checkpoint: "Checkpoint") -> dict[str, Any]:
     """The JSON document of the command."""
-    from pytest_llmmem.models.inspect import architecture, findings
+    from pytest_llmmem.models.checkpoints.findings import architecture, findings
 
     shards: list[dict[str, Any]] = [
         {

@@ -34,9 +34,9 @@ def synth(
     json: Json = False,
 ) -> None:
     """Write a checkpoint of a model with holes for weights."""
-    from pytest_llmmem.models.checkpoint import read_checkpoint
-    from pytest_llmmem.models.sources import parse_source
-    from pytest_llmmem.models.synthetic import SyntheticSpec, write_synthetic
+    from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+    from pytest_llmmem.models.sources.source import parse_source
+    from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
 
     options = {"dtype": dtype, "shard": shard, "format": format, "fill": fill}
     query = urlencode({name: value for name, value in options.items() if value is not None})

@@ -25,15 +25,15 @@ def try_(
 ) -> None:
     """Try ways to load a model, each in a worker that is stopped at the limit, until one fits; print the call to use."""
     from pytest_llmmem.cli.session import load_options, run_pytest
-    from pytest_llmmem.models.inspect import findings
-    from pytest_llmmem.reports.digest import reasons
+    from pytest_llmmem.models.checkpoints.findings import findings
     from pytest_llmmem.reports.terminal import trial_table
+    from pytest_llmmem.reports.wording import reasons
 
     broken = [finding for finding in findings(open_checkpoint(model)) if finding.id in _FATAL]
     if broken:
         raise CheckpointError("; ".join(finding.text for finding in broken))
     how = load_options(load or (), device, trust_remote_code=trust_remote_code)
-    session = run_pytest("pytest_llmmem.fit", f"--llm-model={model}", f"--llm-max-ram={max_ram}", *how)
+    session = run_pytest("pytest_llmmem.suites.fit", f"--llm-model={model}", f"--llm-max-ram={max_ram}", *how)
     (test,) = session.tests
     fits = next((trial for trial in test.trials if trial.fits), None)
     if json:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.plugin.collect.selection import is_marked
 from pytest_llmmem.plugin.fixtures import (
     first_load_that_fits,
     llm_load,
@@ -19,7 +20,6 @@ from pytest_llmmem.plugin.fixtures import (
     model_checkpoint,
 )
 from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
-from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.state import MODELS, settings_of
 
 __all__ = [
@@ -47,25 +47,25 @@ def pytest_configure(config: pytest.Config) -> None:
     for line in MARKERS.values():
         config.addinivalue_line("markers", line)
     if is_any_given(config):
-        from pytest_llmmem.plugin.loads import check_load_settings
+        from pytest_llmmem.plugin.collect.loads import check_load_settings
 
         with _as_usage_error():
             settings = settings_of(config)
             check_load_settings(config)
             if settings.model:
-                from pytest_llmmem.plugin.models import Models
+                from pytest_llmmem.plugin.collect.models import Models
 
                 config.stash[MODELS] = Models.of(settings, config.invocation_params.dir)
     if hasattr(config, "workerinput"):
-        from pytest_llmmem.plugin.importing import note_path
+        from pytest_llmmem.plugin.run.importable_classes import note_path
 
         note_path(config)
     else:
-        from pytest_llmmem.plugin.reporting import Reporting
+        from pytest_llmmem.plugin.report.session import Reporting
 
         config.pluginmanager.register(Reporting(config), "llmmem-reporting")
     if "PYTEST_LLMMEM_WORKER" in os.environ:
-        from pytest_llmmem.plugin.spawned import SpawnedRole
+        from pytest_llmmem.plugin.worker.spawned import SpawnedRole
 
         config.pluginmanager.register(SpawnedRole(config), "llmmem-spawned")
 
@@ -81,7 +81,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that needs a model once for each ``--llm-model``, and once for each way to load it."""
     if "llm_model" in metafunc.fixturenames and MODELS in metafunc.config.stash:
-        from pytest_llmmem.plugin.models import parametrize
+        from pytest_llmmem.plugin.collect.models import parametrize
 
         parametrize(metafunc)
 
@@ -96,7 +96,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if value_of(config, "isolate") != "all" and not any(map(is_marked, session.items)):
         return
     with _as_usage_error():
-        from pytest_llmmem.plugin.isolation import isolate
+        from pytest_llmmem.plugin.run.protocol import isolate
 
         isolate(session, settings_of(config))
 

@@ -9,12 +9,12 @@ from pytest_llmmem.plugin.options import value_of
 from pytest_llmmem.plugin.state import MODELS, TRIALS
 
 if TYPE_CHECKING:
-    from pytest_llmmem.models.checkpoint import Checkpoint
-    from pytest_llmmem.models.loaded import LoadedModel
-    from pytest_llmmem.models.sources import Source
-    from pytest_llmmem.plugin.loads import Load
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+    from pytest_llmmem.models.loading.loaded import LoadedModel
+    from pytest_llmmem.models.sources.source import Source
+    from pytest_llmmem.plugin.budget_blocks import Spending
+    from pytest_llmmem.plugin.collect.loads import Load
     from pytest_llmmem.plugin.settings import Scope
-    from pytest_llmmem.plugin.spending import Spending
 
 
 def _model_scope(fixture_name: str, config: pytest.Config) -> "Scope":  # noqa: ARG001 -- pytest's signature
@@ -34,7 +34,7 @@ def llm_model(request: pytest.FixtureRequest) -> "Source":
 @pytest.fixture(scope="session")
 def model_checkpoint(llm_model: "Source", pytestconfig: pytest.Config) -> "Checkpoint":
     """What the checkpoint's headers say, without loading it: parameters, bytes by dtype, shards, what is wrong."""
-    from pytest_llmmem.plugin.loading import failing_plainly
+    from pytest_llmmem.plugin.worker.loading import failing_plainly
 
     with failing_plainly():
         return pytestconfig.stash[MODELS].checkpoint(llm_model)
@@ -43,7 +43,7 @@ def model_checkpoint(llm_model: "Source", pytestconfig: pytest.Config) -> "Check
 @pytest.fixture(scope="session")
 def llm_load(request: pytest.FixtureRequest) -> "Load":
     """How the model of this test is loaded: by ``llm_load``, ``--llm-load``, or ``default``."""
-    from pytest_llmmem.plugin.loads import Load
+    from pytest_llmmem.plugin.collect.loads import Load
 
     chosen: Load = getattr(request, "param", Load())
     return chosen
@@ -55,7 +55,7 @@ def loaded_model(
 ) -> "Generator[LoadedModel]":
     """The model, loaded in this test's worker; the load is a phase of its own."""
     __tracebackhide__ = True
-    from pytest_llmmem.plugin.loading import load_for_test
+    from pytest_llmmem.plugin.worker.loading import load_for_test
 
     yield from load_for_test(model_checkpoint, llm_load, memory_window, pytestconfig)
 
@@ -70,7 +70,7 @@ def first_load_that_fits(
     with the table when none fits.
     """
     __tracebackhide__ = True
-    from pytest_llmmem.plugin.loading import first_fitting, load_for_test
+    from pytest_llmmem.plugin.worker.loading import first_fitting, load_for_test
 
     trials = pytestconfig.stash.get(TRIALS, None)
     if trials is None:
@@ -84,7 +84,7 @@ Window = Callable[..., "Spending"]
 @pytest.fixture(scope="session")
 def memory_window(pytestconfig: pytest.Config) -> Window:
     """The measuring part of ``memory_budget``, for fixtures of any scope."""
-    from pytest_llmmem.plugin.spending import Spending
+    from pytest_llmmem.plugin.budget_blocks import Spending
 
     def measure(limit: object = None, *, name: str = "memory_budget") -> Spending:
         __tracebackhide__ = True

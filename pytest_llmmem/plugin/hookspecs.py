@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_llmmem.models.strategies import Strategy
+    from pytest_llmmem.models.loading.strategies import Strategy
 
 
 def pytest_llmmem_strategies() -> "Sequence[Strategy]":

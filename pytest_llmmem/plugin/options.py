@@ -43,7 +43,7 @@ CHECKS: Final = (
     "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
     "release", "second_load", "disk",
 )  # fmt: skip
-"""The ids of the ready-made checks, in the order of ``pytest_llmmem.checks``."""
+"""The ids of the ready-made checks, in the order of ``pytest_llmmem.suites.checks``."""
 
 OPTIONS: Final = (
     Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "

@@ -8,11 +8,11 @@ from pytest_llmmem.core.errors import LlmmemError
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import TrialRecord
-    from pytest_llmmem.models.checkpoint import Checkpoint
-    from pytest_llmmem.plugin.models import Models
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+    from pytest_llmmem.plugin.collect.models import Models
     from pytest_llmmem.plugin.settings import Settings
     from pytest_llmmem.workers.child import Voice
-    from pytest_llmmem.workers.traces import Traces
+    from pytest_llmmem.workers.session_files import Traces
 
 _SETTINGS: "Final[pytest.StashKey[Settings]]" = pytest.StashKey()
 MODELS: "Final[pytest.StashKey[Models]]" = pytest.StashKey()

@@ -10,7 +10,7 @@ from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import VramRecord
 from pytest_llmmem.core.sizes import format_beside, format_size
 from pytest_llmmem.core.stacks import Stack, elided, stack_heading
-from pytest_llmmem.reports.digest import pinned_words, vram_words
+from pytest_llmmem.reports.wording import pinned_words, vram_words
 
 _FRAMES: Final = 8
 _ROUND_UP: Final = 1.01

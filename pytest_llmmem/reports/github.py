@@ -11,7 +11,8 @@ from typing import Final
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 from pytest_llmmem.core.stacks import elided
-from pytest_llmmem.reports.digest import (
+from pytest_llmmem.reports.markdown import account, page, prose, surroundings, table
+from pytest_llmmem.reports.wording import (
     FAILURES,
     encodable,
     headline,
@@ -21,7 +22,6 @@ from pytest_llmmem.reports.digest import (
     tightest,
     worst_first,
 )
-from pytest_llmmem.reports.markdown import account, page, prose, surroundings, table
 
 _ROWS: Final = 100
 """A step summary may have 1 MiB; a row has less than 600 bytes."""

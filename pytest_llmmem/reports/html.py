@@ -21,7 +21,7 @@ from typing import Any, Final
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, TimelineRecord
 from pytest_llmmem.core.sizes import UNITS, format_beside, unit_of
 from pytest_llmmem.core.stacks import elided
-from pytest_llmmem.reports.digest import (
+from pytest_llmmem.reports.wording import (
     circumstances,
     headline,
     reasons,

@@ -3,7 +3,7 @@
 import json
 
 from pytest_llmmem.core.records import SessionRecord
-from pytest_llmmem.reports.digest import encodable
+from pytest_llmmem.reports.wording import encodable
 
 
 def render(record: SessionRecord) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.stacks import elided
-from pytest_llmmem.reports.digest import (
+from pytest_llmmem.reports.wording import (
     FAILURES,
     circumstances,
     encodable,

@@ -5,7 +5,7 @@ from typing import Final
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size
-from pytest_llmmem.reports.digest import (
+from pytest_llmmem.reports.wording import (
     ending_words,
     limit_words,
     pinned_words,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, TimelineRecord
-from pytest_llmmem.reports.digest import reasons, stack_words, state, worst_first
+from pytest_llmmem.reports.wording import reasons, stack_words, state, worst_first
 
 _COUNTERS: Final = {"max_ram": "RAM", "max_vram": "VRAM"}
 """The counter beside which a budget's line belongs."""

@@ -19,8 +19,8 @@ from pytest_llmmem.core.stacks import rest_of_stack
 from pytest_llmmem.probes import torch_memory
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers.channel import Channel, Endpoint
-from pytest_llmmem.workers.copies import InheritedPages
-from pytest_llmmem.workers.wire import (
+from pytest_llmmem.workers.copy_on_write import InheritedPages
+from pytest_llmmem.workers.messages import (
     Accepted,
     Boundary,
     Finished,

@@ -20,7 +20,7 @@ from pytest_llmmem.workers.channel import Channel, channel_pair
 from pytest_llmmem.workers.children import leave
 from pytest_llmmem.workers.reaper import RunServer, ServerEnded, StartServer, reap
 from pytest_llmmem.workers.server import Ended, NotStarted, Preloaded, Release, Start, Started
-from pytest_llmmem.workers.traces import Traces
+from pytest_llmmem.workers.session_files import Traces
 from pytest_llmmem.workers.worker import NoWorkerError, Worker, readable
 
 _LEAVING_S: Final = 10.0

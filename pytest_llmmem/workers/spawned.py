@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_returncode
 from pytest_llmmem.workers.channel import Channel, channel_pair, move_high
-from pytest_llmmem.workers.traces import Traces
+from pytest_llmmem.workers.session_files import Traces
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 VARIABLE: Final = "PYTEST_LLMMEM_WORKER"

@@ -18,8 +18,8 @@ from pytest_llmmem.core.stacks import has_both_ends
 from pytest_llmmem.probes import shared_once
 from pytest_llmmem.probes.host import Spans
 from pytest_llmmem.workers.channel import Channel, ChannelError
-from pytest_llmmem.workers.traces import Traces
-from pytest_llmmem.workers.wire import Message, Ready, Run, Streams
+from pytest_llmmem.workers.messages import Message, Ready, Run, Streams
+from pytest_llmmem.workers.session_files import Traces
 
 FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
 """Dump every Python stack, then die of it (see ``child.arm_dumps``)."""

@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_llmmem.baselines.compare import HEADER, Comparison, compare
-from pytest_llmmem.baselines.keys import Match
+from pytest_llmmem.baselines.machine import Match
 from pytest_llmmem.baselines.tolerance import parse_tolerance
 from tests.baselines.records import baseline, record
 

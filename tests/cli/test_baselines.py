@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pytest_llmmem.baselines import store
+from pytest_llmmem.baselines import file as store
 from pytest_llmmem.baselines.values import Baseline
 from pytest_llmmem.core.records import EndingRecord, RamRecord, SessionRecord, TestRecord
 from tests.cli.conftest import Llmmem

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.core.records import EndingRecord, ModelRecord, PhaseRecord, SessionRecord, TestRecord
-from pytest_llmmem.models.estimate import LOADS
-from pytest_llmmem.models.presets import PRESETS
+from pytest_llmmem.models.estimates.estimate import LOADS
+from pytest_llmmem.models.sources.presets import PRESETS
 from tests.cli.conftest import Llmmem
 
 MODEL = "synthetic:polyglot-ko-1.3b"

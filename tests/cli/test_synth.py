@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.models.checkpoint import read_checkpoint
-from pytest_llmmem.models.presets import PRESETS
+from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.sources.presets import PRESETS
 from tests.cli.conftest import Llmmem
 
 

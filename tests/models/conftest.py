@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.models.sources import parse_source, resolve
+from pytest_llmmem.models.sources.source import parse_source, resolve
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pytest_llmmem.models.presets import PRESETS
+from pytest_llmmem.models.sources.presets import PRESETS
 
 CONFIG: Final = json.dumps(PRESETS["tiny-llama"].config)
 ENTRY: Final = '{"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}'

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.card import GB, plug_in
 from tests.conftest import Run
 from tests.nvml import CONTEXT
+from tests.supervision.sample_gpu import GB, plug_in
 
 LISTS = {"lists": True, "sizes": True}
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.workers.admission import Claim, Place
-from tests.card import GB, plug_in
+from pytest_llmmem.workers.memory_queue import Claim, Place
 from tests.conftest import Run, needs
+from tests.supervision.sample_gpu import GB, plug_in
 
 pytestmark = [needs("xdist"), pytest.mark.skipif(not hasattr(os, "getuid"), reason="the folder is named by a user id")]
 

@@ -57,7 +57,7 @@ def test_what_opens_a_gpu_is_not_imported_ahead(
 ) -> None:
     pytester.makeconftest(
         f"""
-        from pytest_llmmem.plugin import pool
+        from pytest_llmmem.plugin.run import pool
         from pytest_llmmem.workers import fork_server, served
         imported = []
         pool._import_ahead = lambda architectures: imported.append("modelling code")

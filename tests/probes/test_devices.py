@@ -7,8 +7,8 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.probes import devices
-from tests.card import GB, Torch
 from tests.conftest import needs
+from tests.supervision.sample_gpu import GB, Torch
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import pytest
 
 from pytest_llmmem.probes import torch_memory
 from tests import nvml
-from tests.card import GB, Cuda, Torch
 from tests.conftest import needs
+from tests.supervision.sample_gpu import GB, Cuda, Torch
 
 FUNCTIONS = {
     name: inspect.signature(function)

@@ -19,9 +19,9 @@ from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel, ChannelError
 from pytest_llmmem.workers.child import Voice
 from pytest_llmmem.workers.fork_server import serve_forks
+from pytest_llmmem.workers.messages import Finished, Said
 from pytest_llmmem.workers.served import ForkedWorker, Server
-from pytest_llmmem.workers.traces import Traces
-from pytest_llmmem.workers.wire import Finished, Said
+from pytest_llmmem.workers.session_files import Traces
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 

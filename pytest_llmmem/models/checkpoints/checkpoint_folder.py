@@ -1,0 +1,106 @@
+"""Which files of a folder a load opens, as transformers chooses them, and which of them are there."""
+
+import os
+import re
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.models.checkpoints.bounds import MAX_FILES, out_of_bounds
+from pytest_llmmem.models.checkpoints.index_file import is_inside, read_index
+from pytest_llmmem.models.checkpoints.regular_files import RegularFile
+
+Format = Literal["safetensors", "bin"]
+
+WEIGHT_NAMES: Final[dict[Format, str]] = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}
+"""The file of an unsharded checkpoint, in the order in which transformers looks for them."""
+
+_WEIGHT_FILES: Final[dict[Format, re.Pattern[str]]] = {
+    "safetensors": re.compile(r"model(-\d+-of-\d+)?\.safetensors"),
+    "bin": re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesToLoad:
+    """Of one format."""
+
+    index: Path | None
+    """``None`` for weights in a single file."""
+
+    there: tuple[str, ...]
+    missing: tuple[str, ...]
+    """Also those that the index names outside of the folder: they are never opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFolder:
+    """A folder, as it was when it was looked into."""
+
+    path: Path
+    names: tuple[str, ...]
+    """Of all that lies in it, sorted."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises ``CheckpointError`` for what is no folder, and for one that is too full."""
+        if not os.path.isdir(path):
+            msg = f"{path} is not a folder: a checkpoint is a folder with config.json and weights"
+            raise CheckpointError(msg)
+        try:
+            with os.scandir(path) as entries:
+                names = sorted(entry.name for entry in islice(entries, MAX_FILES + 1))
+        except OSError as error:
+            msg = f"{path} cannot be read ({error.strerror}): make it readable"
+            raise CheckpointError(msg) from None
+        if len(names) > MAX_FILES:
+            raise out_of_bounds(path, f"more than {MAX_FILES:,} files")
+        return cls(path, tuple(names))
+
+    def formats(self) -> tuple[Format, ...]:
+        """Those of the weights, the one that a load reads first. Raises ``CheckpointError`` when there are none."""
+        formats = tuple(
+            format_ for format_ in WEIGHT_NAMES if self.weight_files(format_) or _index_name(format_) in self.names
+        )
+        if not formats:
+            raise self._without_weights()
+        return formats
+
+    def weight_files(self, format_: Format) -> tuple[str, ...]:
+        """Names of the files that look like weights, whether a load opens them or not."""
+        return tuple(name for name in self._weight_names(format_) if os.path.isfile(self.path / name))
+
+    def files_to_load(self, format_: Format) -> FilesToLoad:
+        """Raises ``CheckpointError`` without a usable index, where there is more than one file."""
+        single, index = WEIGHT_NAMES[format_], self.path / _index_name(format_)
+        if os.path.isfile(self.path / single):
+            return FilesToLoad(index=None, there=(single,), missing=())
+        if index.name not in self.names:
+            shards = ", ".join(self.weight_files(format_)[:10])
+            msg = f"{self.path} has shards ({shards}) but no {index.name}: fetch that file too"
+            raise CheckpointError(msg)
+        files = {name: is_inside(name) and os.path.exists(self.path / name) for name in read_index(index).files}
+        return FilesToLoad(
+            index=index,
+            there=tuple(name for name, is_there in files.items() if is_there),
+            missing=tuple(name for name, is_there in files.items() if not is_there),
+        )
+
+    def _weight_names(self, format_: Format) -> tuple[str, ...]:
+        return tuple(name for name in self.names if _WEIGHT_FILES[format_].fullmatch(name))
+
+    def _without_weights(self) -> CheckpointError:
+        for format_ in WEIGHT_NAMES:
+            for name in self._weight_names(format_):
+                with RegularFile(self.path / name):  # raises what it is instead
+                    pass
+        found = ", ".join(self.names[:10])
+        accepted = " or ".join(f"{name} (or its index and shards)" for name in WEIGHT_NAMES.values())
+        what = f"holds {found}, and no weights" if found else "is empty"
+        return CheckpointError(f"{self.path} {what}: a checkpoint has {accepted}")
+
+
+def _index_name(format_: Format) -> str:
+    return f"{WEIGHT_NAMES[format_]}.index.json"

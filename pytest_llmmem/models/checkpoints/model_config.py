@@ -1,0 +1,74 @@
+"""``config.json``: what is asked of it, and nothing taken for granted."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.models.checkpoints.foreign_json import read_object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """A config, with what is known of every architecture looked at."""
+
+    raw: Mapping[str, Any]
+    """As it stands there: any key may hold anything."""
+
+    class_names: tuple[str, ...]
+    """From ``architectures``."""
+
+    model_type: str | None
+
+    dtype: str | None
+    """Under either key that transformers has given it."""
+
+    own_classes: Mapping[str, str]
+    """Classes of models in code that comes with the checkpoint, by the ``AutoModel...`` of transformers that finds them."""
+
+    complaints: tuple[str, ...]
+    """What is wrong in it, in a clause each; what it concerns counts as not there."""
+
+    repeated: tuple[str, ...]
+    """Keys that are there twice: the last one counts."""
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any], *, repeated: Sequence[str] = ()) -> Self:
+        """A config that was read or made; an empty one for a model without any."""
+        classes, model_type = raw.get("architectures") or [], raw.get("model_type")
+        dtype = raw.get("dtype") or raw.get("torch_dtype")
+        complaints = []
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            complaints.append(f"'architectures' is {excerpt(repr(classes))}, and not a list of names of classes")
+            classes = []
+        if not isinstance(model_type, str | None):
+            complaints.append(f"'model_type' is {excerpt(repr(model_type))}, and not a name")
+            model_type = None
+        auto_map = raw.get("auto_map") or {}
+        if not isinstance(auto_map, dict):
+            complaints.append(f"'auto_map' is {excerpt(repr(auto_map))}, and not an object")
+            auto_map = {}
+        return cls(
+            raw=raw,
+            class_names=tuple(classes),
+            model_type=model_type,
+            own_classes={
+                auto: place.rpartition(".")[2]
+                for auto, place in auto_map.items()
+                if auto.startswith("AutoModel") and isinstance(place, str)
+            },
+            dtype=dtype if isinstance(dtype, str) else None,
+            complaints=tuple(complaints),
+            repeated=tuple(repeated),
+        )
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The config of a checkpoint; an empty one when there is none. Raises ``CheckpointError`` for what is no JSON object."""
+    path = folder / "config.json"
+    if not os.path.exists(path):
+        return ModelConfig.of({})
+    parsed = read_object(path)
+    return ModelConfig.of(parsed.value, repeated=parsed.repeated)

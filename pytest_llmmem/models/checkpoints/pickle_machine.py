@@ -1,0 +1,206 @@
+"""A stack machine for pickles that nobody has to trust. It builds numbers, texts, tuples and one dict, and nothing else.
+
+Nothing that a pickle names is imported or called, nothing recurses, and the number of operations is bounded.
+``pickle.Unpickler`` cannot read such a file: it hashes every key, and a key of two million nested tuples ends the interpreter.
+"""
+
+from typing import Any, Final, NamedTuple, Protocol
+
+from pytest_llmmem.models.checkpoints.bounds import MAX_OPERATIONS, TooMuch
+
+
+class Meaning(Protocol):
+    """What a pickle of one kind of data may name. Each method raises ``ValueError`` for anything else."""
+
+    def find(self, module: str, name: str) -> Any:
+        """What stands in for a class or a function."""
+
+    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+        """What stands in for its result; ``DICT`` for an empty dict."""
+
+    def refer(self, identity: Any) -> Any:
+        """What stands in for something that is not in the pickle."""
+
+
+class Other(NamedTuple):
+    """What stands in for data of which nothing is asked: only its place on the stack is kept."""
+
+    kind: str
+
+
+DICT: Final = Other("dict")
+_BYTES: Final = Other("bytes")
+_FLOAT: Final = Other("float")
+_LIST: Final = Other("list")
+_NONE: Final = Other("None")
+_SET: Final = Other("set")
+
+
+def refusal(what: str) -> ValueError:
+    """The error about what no dict of tensors has."""
+    return ValueError(f"its pickle holds more than tensors ({what})")
+
+
+def run(pickled: bytes, meaning: Meaning) -> tuple[Any, int]:
+    """What a pickle is of, and how many operations it has.
+
+    Raises ``TooMuch`` for more than ``MAX_OPERATIONS``, and ``ValueError`` for what is damaged or means nothing here.
+    """
+    try:
+        return _run(pickled, meaning)
+    except (IndexError, KeyError, UnicodeDecodeError):
+        msg = "its pickle is damaged"
+        raise ValueError(msg) from None
+
+
+def _run(pickled: bytes, meaning: Meaning) -> tuple[Any, int]:  # noqa: C901, PLR0912, PLR0915 -- the table of the format, in one place
+    """The operations are those of ``pickletools`` in the standard library; the ones that each tensor has come first.
+
+    An argument that ends too early is noticed where the next operation should be.
+    """
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+    at = 0
+    for number in range(MAX_OPERATIONS):
+        operation, at = pickled[at], at + 1
+        match operation:
+            case 0x72:  # LONG_BINPUT
+                memo[int.from_bytes(pickled[at : at + 4], "little")] = stack[-1]
+                at += 4
+            case 0x4B:  # BININT1
+                stack.append(pickled[at])
+                at += 1
+            case 0x68:  # BINGET
+                stack.append(memo[pickled[at]])
+                at += 1
+            case 0x28:  # MARK
+                marks.append(len(stack))
+            case 0x74:  # TUPLE
+                height = marks.pop()
+                stack[height:] = [tuple(stack[height:])]
+            case 0x86:  # TUPLE2
+                second = stack.pop()
+                stack[-1] = (stack[-1], second)
+            case 0x52:  # REDUCE
+                arguments, function = stack.pop(), stack.pop()
+                if type(arguments) is not tuple:
+                    raise refusal("a call without arguments")
+                made = meaning.call(function, arguments)
+                stack.append(_new_dict(stack) if made is DICT else made)
+            case 0x58:  # BINUNICODE
+                start, at = _next(pickled, at, 4)
+                stack.append(pickled[start:at].decode())
+            case 0x51:  # BINPERSID
+                stack.append(meaning.refer(stack.pop()))
+            case 0x29:  # EMPTY_TUPLE
+                stack.append(())
+            case 0x88 | 0x89:  # NEWTRUE, NEWFALSE
+                stack.append(_NONE)
+            case 0x71:  # BINPUT
+                memo[pickled[at]] = stack[-1]
+                at += 1
+            case 0x94:  # MEMOIZE
+                memo[len(memo)] = stack[-1]
+            case 0x6A:  # LONG_BINGET
+                stack.append(memo[int.from_bytes(pickled[at : at + 4], "little")])
+                at += 4
+            case 0x8C | 0x8D:  # SHORT_BINUNICODE, BINUNICODE8
+                start, at = _next(pickled, at, 1 if operation == 0x8C else 8)
+                stack.append(pickled[start:at].decode())
+            case 0x4D:  # BININT2
+                stack.append(int.from_bytes(pickled[at : at + 2], "little"))
+                at += 2
+            case 0x4A:  # BININT
+                stack.append(int.from_bytes(pickled[at : at + 4], "little", signed=True))
+                at += 4
+            case 0x8A:  # LONG1
+                start, at = _next(pickled, at, 1)
+                stack.append(int.from_bytes(pickled[start:at], "little", signed=True))
+            case 0x85:  # TUPLE1
+                stack[-1] = (stack[-1],)
+            case 0x87:  # TUPLE3
+                third, second = stack.pop(), stack.pop()
+                stack[-1] = (stack[-1], second, third)
+            case 0x63:  # GLOBAL
+                module, name, at = _lines(pickled, at)
+                stack.append(_find(module, name, meaning))
+            case 0x93:  # STACK_GLOBAL
+                name, module = stack.pop(), stack.pop()
+                stack.append(_find(module, name, meaning))
+            case 0x7D:  # EMPTY_DICT
+                stack.append(_new_dict(stack))
+            case 0x73:  # SETITEM
+                value, name = stack.pop(), stack.pop()
+                _set_items(stack[-1], [name, value])
+            case 0x75:  # SETITEMS
+                items = _pop_to(marks.pop(), stack)
+                _set_items(stack[-1], items)
+            case 0x42 | 0x43 | 0x8E:  # BINBYTES, SHORT_BINBYTES, BINBYTES8
+                _, at = _next(pickled, at, {0x42: 4, 0x43: 1, 0x8E: 8}[operation])
+                stack.append(_BYTES)
+            case 0x47:  # BINFLOAT
+                stack.append(_FLOAT)
+                at += 8
+            case 0x4E:  # NONE
+                stack.append(_NONE)
+            case 0x5D:  # EMPTY_LIST
+                stack.append(_LIST)
+            case 0x8F:  # EMPTY_SET
+                stack.append(_SET)
+            case 0x61 | 0x62:  # APPEND, BUILD
+                stack.pop()
+            case 0x65 | 0x90:  # APPENDS, ADDITEMS
+                _pop_to(marks.pop(), stack)
+            case 0x80:  # PROTO
+                at += 1
+            case 0x95:  # FRAME
+                at += 8
+            case 0x2E:  # STOP
+                return stack.pop(), number
+            case _:
+                what = f"the operation {operation:#04x}"
+                raise refusal(what)
+    msg = f"a pickle of more than {MAX_OPERATIONS:,} operations"
+    raise TooMuch(msg)
+
+
+def _pop_to(height: int, stack: list[Any]) -> list[Any]:
+    values = stack[height:]
+    del stack[height:]
+    return values
+
+
+def _next(pickled: bytes, at: int, length_bytes: int) -> tuple[int, int]:
+    """Where an argument starts and ends whose length stands before it."""
+    start = at + length_bytes
+    return start, start + int.from_bytes(pickled[at:start], "little")
+
+
+def _lines(pickled: bytes, at: int) -> tuple[str, str, int]:
+    """Two lines, and where they end."""
+    middle = pickled.find(b"\n", at)
+    end = pickled.find(b"\n", middle + 1)
+    if -1 in {middle, end}:
+        raise IndexError
+    return pickled[at:middle].decode(), pickled[middle + 1 : end].decode(), end + 1
+
+
+def _new_dict(stack: list[Any]) -> dict[str | int, Any] | Other:
+    """The first thing of all is what the file holds; nothing is asked of a dict in it."""
+    return DICT if stack else {}
+
+
+def _set_items(target: Any, items: list[Any]) -> None:
+    if type(target) is not dict:
+        return
+    for name, value in zip(items[::2], items[1::2], strict=False):
+        if type(name) is not str and type(name) is not int:
+            raise refusal("a key that is no name")
+        target[name] = value
+
+
+def _find(module: Any, name: Any, meaning: Meaning) -> Any:
+    if type(module) is not str or type(name) is not str:
+        raise refusal("a function without a name")
+    return meaning.find(module, name)

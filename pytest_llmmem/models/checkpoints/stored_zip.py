@@ -1,0 +1,148 @@
+"""Zip files of stored entries, as ``torch.save`` writes them: one entry read, and whole files written that may have holes.
+
+``zipfile`` makes an object of every entry before it reads one, unpacks what is compressed without an end, and writes no holes.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, Final, NamedTuple
+
+from pytest_llmmem.models.checkpoints.bounds import TooMuch
+from pytest_llmmem.models.checkpoints.regular_files import RegularFile
+
+MAGIC: Final = b"PK\x03\x04"
+"""How a zip file starts: with the header of its first entry."""
+
+_FIRST_ENTRIES_BYTES: Final = 16_384
+"""Of the directory, that are looked through: ``torch.save`` writes the entry that describes the others first."""
+
+_ALIGNMENT: Final = 64
+_ENTRY: Final = struct.Struct("<4sHHHHHHIIIHHHHHII")
+_LOCAL: Final = struct.Struct("<4sHHHHHIIIHH")
+_END: Final = struct.Struct("<4sHHHHIIH")
+_END64: Final = struct.Struct("<4sQHHIIQQQQ")
+_LOCATOR64: Final = struct.Struct("<4sIQI")
+_MAX_COMMENT: Final = 0xFFFF
+
+
+class _Entry(NamedTuple):
+    name: bytes
+    method: int
+    checksum: int
+    size: int
+    offset: int
+    """Of its own header, which is before its bytes."""
+
+
+def read_entry(file: RegularFile, suffix: bytes, *, limit: int) -> bytes | None:
+    """The bytes of an entry whose name ends so; ``None`` when the directory, the end of the file, is not there.
+
+    Raises ``TooMuch`` for more bytes than ``limit``, and ``ValueError`` when the entry is not among the first ones, compressed
+    or damaged.
+    """
+    directory = _read_directory(file)
+    if directory is None:
+        return None
+    what = suffix.decode().removeprefix("/")
+    entry = next((entry for entry in _entries(directory) if entry.name.endswith(suffix)), None)
+    if entry is None:
+        msg = f"it has no {what} among its first entries"
+        raise ValueError(msg)
+    if entry.method != 0:
+        msg = f"its {what} is compressed"
+        raise ValueError(msg)
+    if entry.size > limit:
+        msg = f"a {what} of {entry.size:,} bytes"
+        raise TooMuch(msg)
+    header = file.read(entry.offset, _LOCAL.size)
+    if len(header) == _LOCAL.size and header.startswith(MAGIC):
+        *_, name_length, extra_length = _LOCAL.unpack(header)
+        content = file.read(entry.offset + _LOCAL.size + name_length + extra_length, entry.size)
+        if zlib.crc32(content) == entry.checksum:
+            return content
+    msg = "its zip is damaged"
+    raise ValueError(msg)
+
+
+def _read_directory(file: RegularFile) -> bytes | None:
+    """How the directory starts."""
+    start = max(0, file.size - _END.size - _MAX_COMMENT)
+    tail = file.read(start, _END.size + _MAX_COMMENT)
+    end = tail.rfind(b"PK\x05\x06")
+    if not 0 <= end <= len(tail) - _END.size:
+        return None
+    *_, size, offset, _comment = _END.unpack_from(tail, end)
+    locator = file.read(max(0, start + end - _LOCATOR64.size), _LOCATOR64.size)
+    if len(locator) == _LOCATOR64.size and locator.startswith(b"PK\x06\x07"):
+        end64 = file.read(_LOCATOR64.unpack(locator)[2], _END64.size)
+        if len(end64) == _END64.size and end64.startswith(b"PK\x06\x06"):
+            *_, size, offset = _END64.unpack(end64)
+    return file.read(offset, min(size, _FIRST_ENTRIES_BYTES))
+
+
+def _entries(directory: bytes) -> Iterator[_Entry]:
+    at = 0
+    while directory.startswith(b"PK\x01\x02", at) and at + _ENTRY.size <= len(directory):
+        fields = _ENTRY.unpack_from(directory, at)
+        method, checksum, stored, size, name_length, extra_length, comment_length = fields[4], *fields[7:13]
+        name = at + _ENTRY.size
+        extra = name + name_length
+        at = extra + extra_length + comment_length
+        numbers = _in_full((size, stored, fields[-1]), directory[extra : extra + extra_length])
+        yield _Entry(directory[name:extra], method, checksum, size=numbers[1], offset=numbers[2])
+
+
+def _in_full(numbers: tuple[int, ...], extra: bytes) -> list[int]:
+    """Numbers of 64 bits from the extra field, in the place of those that did not fit into 32."""
+    large: Iterator[int] = iter(())
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<HH", extra, at)
+        field, at = extra[at + 4 : at + 4 + length], at + 4 + length
+        if kind == 1:
+            large = iter(struct.unpack_from(f"<{len(field) // 8}Q", field))
+    return [next(large, number) if number == 0xFFFFFFFF else number for number in numbers]
+
+
+class StoredZipWriter:
+    """Just enough of a zip64 writer: stored entries, aligned as torch aligns them, whose bytes may be a hole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._directory: list[bytes] = []
+
+    def add(self, name: str, content: bytes) -> None:
+        self._open(name, len(content), zlib.crc32(content))
+        self._file.write(content)
+
+    def add_hole(self, name: str, size: int) -> int:
+        # The checksum of the hole is left at 0: torch does not check it, and random fill would change it.
+        start = self._open(name, size, checksum=0)
+        self._file.seek(start + size)
+        return start
+
+    def _open(self, name: str, size: int, checksum: int) -> int:
+        header = self._file.tell()
+        encoded = name.encode()
+        size64 = struct.pack("<HHQQ", 1, 16, size, size)
+        unpadded = header + 30 + len(encoded) + len(size64) + 4
+        padding = -unpadded % _ALIGNMENT
+        extra = size64 + struct.pack("<HH", 0x4246, padding) + bytes(padding)
+        # Version 4.5 (zip64), no flags, stored, no date; sizes stand in the zip64 field.
+        common = struct.pack("<HHHHHIII", 45, 0, 0, 0, 0x21, checksum, 0xFFFFFFFF, 0xFFFFFFFF)
+        self._file.write(MAGIC + common + struct.pack("<HH", len(encoded), len(extra)) + encoded + extra)
+        extra = struct.pack("<HHQQQ", 1, 24, size, size, header)
+        tail = struct.pack("<HHHHHII", len(encoded), len(extra), 0, 0, 0, 0, 0xFFFFFFFF)
+        self._directory.append(b"PK\x01\x02" + struct.pack("<H", 45) + common + tail + encoded + extra)
+        return self._file.tell()
+
+    def close(self) -> None:
+        start = self._file.tell()
+        directory = b"".join(self._directory)
+        end = start + len(directory)
+        count = len(self._directory)
+        end64 = struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, len(directory), start)
+        locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1)
+        no_zip64 = _END.pack(b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+        self._file.write(directory + end64 + locator + no_zip64)

@@ -1,0 +1,97 @@
+"""The element types of the field, and one tensor as a checkpoint's header describes it."""
+
+import math
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.models.checkpoints.bounds import MAX_DIMENSIONS, MAX_SIZE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dtype:
+    """One element type, under each name that a checkpoint may call it by."""
+
+    name: str
+    """As torch and ``config.json`` say it: ``"bfloat16"``."""
+
+    bits: int
+    """Per element."""
+
+    code: str
+    """As a safetensors header says it: ``"BF16"``."""
+
+    storage: str | None = None
+    """The class in ``torch`` that names it in a ``.bin`` file: ``"BFloat16Storage"``; ``None`` when there is none."""
+
+    exponent_bits: int = 0
+    """Of a floating point number; 0 for all others."""
+
+
+_ALL: Final = (
+    Dtype(name="float64", bits=64, code="F64", storage="DoubleStorage", exponent_bits=11),
+    Dtype(name="float32", bits=32, code="F32", storage="FloatStorage", exponent_bits=8),
+    Dtype(name="float16", bits=16, code="F16", storage="HalfStorage", exponent_bits=5),
+    Dtype(name="bfloat16", bits=16, code="BF16", storage="BFloat16Storage", exponent_bits=8),
+    Dtype(name="float8_e4m3fn", bits=8, code="F8_E4M3", exponent_bits=4),
+    Dtype(name="float8_e5m2", bits=8, code="F8_E5M2", exponent_bits=5),
+    Dtype(name="float8_e8m0fnu", bits=8, code="F8_E8M0"),
+    Dtype(name="float4_e2m1fn_x2", bits=4, code="F4"),
+    Dtype(name="complex64", bits=64, code="C64", storage="ComplexFloatStorage"),
+    Dtype(name="int64", bits=64, code="I64", storage="LongStorage"),
+    Dtype(name="int32", bits=32, code="I32", storage="IntStorage"),
+    Dtype(name="int16", bits=16, code="I16", storage="ShortStorage"),
+    Dtype(name="int8", bits=8, code="I8", storage="CharStorage"),
+    Dtype(name="uint64", bits=64, code="U64"),
+    Dtype(name="uint32", bits=32, code="U32"),
+    Dtype(name="uint16", bits=16, code="U16"),
+    Dtype(name="uint8", bits=8, code="U8", storage="ByteStorage"),
+    Dtype(name="bool", bits=8, code="BOOL", storage="BoolStorage"),
+)
+
+DTYPES: Final = {dtype.name: dtype for dtype in _ALL}
+BY_CODE: Final = {dtype.code: dtype for dtype in _ALL}
+BY_STORAGE: Final = {dtype.storage: dtype for dtype in _ALL if dtype.storage}
+
+
+class Tensor(NamedTuple):  # a dataclass takes twice as long to make, and there are many thousands
+    """A tensor on disk: everything but its numbers."""
+
+    name: str
+    dtype: str
+    """A key of ``DTYPES``."""
+
+    shape: tuple[int, ...]
+    nbytes: int
+
+    @property
+    def elements(self) -> int:
+        """How many numbers it holds; 1 for a scalar."""
+        return math.prod(self.shape)
+
+
+def tensor(name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """The tensor of that shape, its bytes worked out. Raises ``ValueError`` for a shape that no tensor can have."""
+    if len(shape) > MAX_DIMENSIONS:
+        msg = f"{excerpt(name)} has {len(shape):,} dimensions, and a tensor up to {MAX_DIMENSIONS}"
+        raise ValueError(msg)
+    elements = 1
+    for size in shape:
+        # a header may have anything in its place; true is an int in Python
+        if type(size) is not int or not 0 <= size <= MAX_SIZE:
+            msg = f"{excerpt(name)} has a dimension of {excerpt(repr(size), limit=40)}, and not of 0 to {MAX_SIZE}"
+            raise ValueError(msg)
+        elements *= size
+    nbytes = nbytes_of(elements, dtype)
+    if nbytes > MAX_SIZE:
+        msg = f"{excerpt(name)} would have more than {MAX_SIZE} bytes"
+        raise ValueError(msg)
+    return Tensor(name=name, dtype=dtype, shape=shape, nbytes=nbytes)
+
+
+def nbytes_of(elements: int, dtype: str) -> int:
+    """Bytes of so many elements, packed. Raises ``ValueError`` for a name that is no dtype."""
+    if dtype not in DTYPES:
+        msg = f"{dtype!r} is not a dtype: write one of {', '.join(DTYPES)}"
+        raise ValueError(msg)
+    return -(-elements * DTYPES[dtype].bits // 8)

@@ -1,0 +1,231 @@
+"""What a load will need, worked out from a checkpoint's headers: no weight is read, no library is imported.
+
+Every tensor is followed through the load (``conversions``), and the load through its shards (``needs``). The rules are those
+of the loaders, read in their sources and held against measurements by ``bench/estimates.py``.
+
+Predicted is host memory, without an accelerator and with glibc's mmap threshold fixed (``--llm-malloc=steady``): with the
+default, quantised loads and mixtures of experts may need several times more. Activations are not included.
+"""
+
+import importlib.metadata
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pytest_llmmem.models.checkpoints.bounds import MAX_KINDS, out_of_bounds
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.model_config import ModelConfig, read_config
+from pytest_llmmem.models.checkpoints.tensors import DTYPES, nbytes_of
+from pytest_llmmem.models.estimates.conversions import Kind, Quantisation, convert_shard
+from pytest_llmmem.models.estimates.peak_models import Need, Shards, assigned, copied, offloaded, streamed
+
+LOADS: Final = (
+    "default", "sharded", "empty", "auto", "bfloat16", "float16", "int8", "nf4", "offload", "float32", "naive",
+)  # fmt: skip
+"""The strategies that can be estimated, in the order of ``strategies``."""
+
+DTYPES_TO_LOAD_IN: Final = ("float64", "float32", "float16", "bfloat16")
+
+_FROM_CONFIG: Final = ("naive", "sharded", "empty")
+"""Strategies that build the model first, in the dtype that its config names."""
+
+_ALWAYS: Final = Need(peak=15_000_000, resident=20_000_000, forward=25_000_000)
+"""What the libraries' own code and objects take in any load, measured. The libraries are imported before."""
+
+_HEAD: Final = re.compile(r"lm_head|embed_out|output_projection")
+_BLOCK: Final = re.compile(r".+?\.\d+\.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What one way to load a checkpoint needs, in bytes of growth; ``None`` is not predicted."""
+
+    load: str
+    """The strategy."""
+
+    dtype: str
+    """Of the floating-point weights that are not quantised."""
+
+    transformers: str
+    """The version whose loader was followed."""
+
+    weights_bytes: int
+    """Of the loaded model, mapped or not, with the scales of quantised weights."""
+
+    peak_bytes: int | None
+    """Unreclaimable, while it loads."""
+
+    peak_resident_bytes: int | None
+    """Resident, pages of mapped files included, while it loads."""
+
+    forward_resident_bytes: int | None
+    """Resident when a first forward uses every weight."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loader:
+    """How a generation of ``from_pretrained`` goes about it."""
+
+    since: tuple[int, ...]
+
+    dtype: str | None
+    """Where none is asked for; ``None`` is the checkpoint's own."""
+
+    quantised_dtype: str | None
+    """The same for what a quantised load leaves as it is."""
+
+    maps_all_shards: bool
+    """Until the load is over; or else one after the other."""
+
+    stacks_experts: bool
+    """The experts of a layer become one tensor."""
+
+
+_LOADERS: Final = (
+    # core_model_loading.py
+    _Loader(since=(5,), dtype=None, quantised_dtype=None, maps_all_shards=True, stacks_experts=True),
+    # modeling_utils.py, since low_cpu_mem_usage is taken for granted
+    _Loader(since=(4, 51), dtype="float32", quantised_dtype="float16", maps_all_shards=False, stacks_experts=False),
+)
+
+
+def estimate(
+    checkpoint: Checkpoint, *, load: str = "default", dtype: str | None = None, transformers: str | None = None
+) -> Estimate:
+    """What a strategy needs to load this checkpoint, in that dtype, by that version of transformers.
+
+    By default in the dtype that the strategy takes, and by the version that is installed, or 5 where there is none.
+    No peak is predicted for transformers before 4.51, which kept masks that no header tells of, and for a checkpoint that is
+    quantised already. Raises ``ValueError`` for what is no strategy, no dtype to load in, or no version, and ``CheckpointError``
+    for a checkpoint of more kinds of tensors than any has.
+    """
+    return estimates(checkpoint, (load,), dtype=dtype, transformers=transformers)[0]
+
+
+def estimates(
+    checkpoint: Checkpoint, loads: Sequence[str], *, dtype: str | None = None, transformers: str | None = None
+) -> tuple[Estimate, ...]:
+    """The same for several strategies, in their order: the tensors are looked at once."""
+    for load in loads:
+        if load not in LOADS:
+            msg = f"{load!r} is not a load that can be estimated: write one of {', '.join(LOADS)}"
+            raise ValueError(msg)
+    if dtype is not None and dtype not in DTYPES_TO_LOAD_IN:
+        msg = (
+            f"{dtype!r} is not a dtype to load in: write one of {', '.join(DTYPES_TO_LOAD_IN)}; int8 and nf4 are loads"
+        )
+        raise ValueError(msg)
+    version = transformers or _installed()
+    loader = _loader(version)
+    config = read_config(checkpoint.path)
+    kinds = [Counter(map(Kind.of, shard.tensors)) for shard in checkpoint.shards]
+    if sum(map(len, kinds)) > MAX_KINDS:
+        raise out_of_bounds(checkpoint.path, f"tensors of more than {MAX_KINDS:,} kinds")
+    untied_elements = _untied_elements(checkpoint, config.raw)
+    found = []
+    for load in loads:
+        target = dtype or _usual_dtype(load, loader or _LOADERS[-1]) or _own_dtype(checkpoint, config)
+        quantisation = cast("Quantisation", load) if load in {"int8", "nf4"} else None
+        stacks = (loader or _LOADERS[-1]).stacks_experts
+        shards = [convert_shard(each, target, quantisation=quantisation, stacks_experts=stacks) for each in kinds]
+        need = None
+        if loader is not None and "quantization_config" not in config.raw:
+            need = _need(load, checkpoint, shards, loader, untied_bytes=nbytes_of(untied_elements, target))
+        found.append(
+            Estimate(
+                load=load,
+                dtype=target,
+                transformers=version,
+                weights_bytes=_nbytes(shards),
+                peak_bytes=need.peak + _ALWAYS.peak if need else None,
+                peak_resident_bytes=need.resident + _ALWAYS.resident if need else None,
+                forward_resident_bytes=need.forward + _ALWAYS.forward if need else None,
+            )
+        )
+    return tuple(found)
+
+
+def _need(load: str, checkpoint: Checkpoint, shards: Shards, loader: _Loader, *, untied_bytes: int) -> Need | None:
+    """By how the strategy goes through the checkpoint; ``None`` where that cannot be followed."""
+    reads_mapped = checkpoint.format == "safetensors"
+    is_stacked = any(shard.stacked_bytes for shard in shards)
+    if is_stacked and load in _FROM_CONFIG:
+        return None  # the model has no tensor of those names: the load fails
+    if load == "offload" and (is_stacked or not reads_mapped):
+        return None  # what is offloaded is first written in another form
+    match load:
+        case "naive" | "sharded":
+            state_bytes = checkpoint.weights_bytes if load == "naive" else checkpoint.largest_shard_bytes
+            return copied(_nbytes(shards), state_bytes, untied_bytes=untied_bytes, reads_mapped=reads_mapped)
+        case "empty":
+            return streamed(shards, maps_all_shards=False) if reads_mapped else assigned(shards)
+        case "offload":
+            in_memory, block = _offload(checkpoint, _nbytes(shards))
+            return offloaded(
+                shards, in_memory_bytes=in_memory, block_bytes=block, maps_all_shards=loader.maps_all_shards
+            )
+        case _:
+            return streamed(shards, maps_all_shards=loader.maps_all_shards)
+
+
+def _offload(checkpoint: Checkpoint, weights_bytes: int) -> tuple[int, int]:
+    """What stays in memory: the embedding and as many whole blocks as fit; and the size of a block.
+
+    ``offload_arguments`` allows half of the weights and the largest layer, and accelerate keeps room for a block.
+    """
+    blocks: Counter[str] = Counter()
+    embedding = 0
+    for tensor in checkpoint.tensors:
+        if match := _BLOCK.match(tensor.name):
+            blocks[match[0]] += tensor.nbytes
+        else:
+            embedding = max(embedding, tensor.nbytes)
+    block = max(blocks.values(), default=0)
+    room = checkpoint.weights_bytes // 2 + checkpoint.largest_layer_bytes - block
+    whole_blocks = max(0, room - embedding) // max(1, block)
+    scale = weights_bytes / max(1, checkpoint.weights_bytes)
+    return min(weights_bytes, round((embedding + whole_blocks * block) * scale)), round(block * scale)
+
+
+def _untied_elements(checkpoint: Checkpoint, config: Mapping[str, Any]) -> int:
+    """Of the head of a model that shares it with its embedding: until they are tied, at the end of its initialisation."""
+    if not config.get("tie_word_embeddings") or any(_HEAD.search(tensor.name) for tensor in checkpoint.tensors):
+        return 0
+    shape = (config.get("vocab_size"), config.get("hidden_size"))
+    return max((each.elements for each in checkpoint.tensors if each.shape == shape), default=0)
+
+
+def _usual_dtype(load: str, loader: _Loader) -> str | None:
+    """When none is asked for; ``None`` is the checkpoint's own."""
+    if load in DTYPES_TO_LOAD_IN:
+        return load
+    if load in _FROM_CONFIG:
+        return None
+    return loader.quantised_dtype if load in {"int8", "nf4"} else loader.dtype
+
+
+def _own_dtype(checkpoint: Checkpoint, config: ModelConfig) -> str:
+    """As the config says, or else that of most weights."""
+    return config.dtype if config.dtype in DTYPES else checkpoint.dtype or "float32"
+
+
+def _nbytes(shards: Shards) -> int:
+    return sum(shard.nbytes for shard in shards)
+
+
+def _installed() -> str:
+    try:
+        return importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        return ".".join(map(str, _LOADERS[0].since))
+
+
+def _loader(version: str) -> _Loader | None:
+    """Of that version; ``None`` before the oldest that is known. Raises ``ValueError`` for a text that is no version."""
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if not numbers:
+        msg = f"{version!r} is not a version of transformers: write one like 5.23.0"
+        raise ValueError(msg)
+    return next((loader for loader in _LOADERS if numbers >= loader.since), None)

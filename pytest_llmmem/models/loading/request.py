@@ -1,0 +1,158 @@
+"""What a strategy is given, and what is the same for most of them: the class, its arguments, the call as text."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.findings import WITHOUT_CONFIG
+from pytest_llmmem.models.checkpoints.index_file import is_inside
+from pytest_llmmem.models.checkpoints.model_config import read_config
+from pytest_llmmem.models.checkpoints.tensors import DTYPES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRequest:
+    """A checkpoint to be loaded."""
+
+    checkpoint: Checkpoint
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """From the test's marker: ``dtype``, ``max_memory``, and whatever else ``from_pretrained`` takes."""
+
+    offload_folder: Path
+    """There, empty, to be filled; whoever made it removes it."""
+
+    device: str | None = None
+    """Where the model is to go: ``"cuda:0"``; ``None`` leaves it where it is made, on the processor."""
+
+    host_available_bytes: int | None = None
+    """Memory that is left on the host, or in the container if its limit is nearer; ``None`` when unknown."""
+
+    passed: dict[str, Any] = field(default_factory=dict, init=False)
+    """What ``from_pretrained`` was given, once it was called."""
+
+    @property
+    def model_class(self) -> Any:
+        """The class that the config names, ``AutoModel`` when it names none, ``AutoModelFor...`` for a checkpoint's own code.
+
+        Raises ``CheckpointError`` without transformers, for a class that it does not have, and for code that is not trusted.
+        """
+        transformers = self._transformers()
+        config = read_config(self.checkpoint.path)
+        names, own = config.class_names, config.own_classes
+        if own and self.options.get("trust_remote_code"):
+            return getattr(transformers, min(own, key=lambda auto: own[auto] not in names))
+        for name in names:
+            if isinstance(found := getattr(transformers, name, None), type):
+                return found
+        if own:
+            msg = (
+                f"--llm-model={self.checkpoint.source}: {next(iter(own.values()))} is code that comes with the checkpoint: "
+                "read it, and pass --llm-trust-remote-code to let it run"
+            )
+            raise CheckpointError(msg)
+        if names:
+            msg = (
+                f"--llm-model={self.checkpoint.source}: config.json names {' and '.join(names)}, and transformers "
+                f"{transformers.__version__} has no such class: install a version that has it"
+            )
+            raise CheckpointError(msg)
+        return transformers.AutoModel
+
+    def from_pretrained(self, **arguments: Any) -> Any:
+        """The model that ``from_pretrained`` makes with these arguments; the test's own options win.
+
+        Raises ``CheckpointError`` without a ``config.json``, and for weights outside of the folder.
+        """
+        __tracebackhide__ = True
+        self._require_files()
+        self.passed.update(self._keywords(self._placed(arguments)))
+        return self.model_class.from_pretrained(self.checkpoint.path, **self.passed)
+
+    def written(self, **arguments: Any) -> str:
+        """``from_pretrained(**arguments)`` as a user would write it."""
+        given = (f"{name}={value!r}" for name, value in self._keywords(self._placed(arguments)).items())
+        return f"{self.model_class.__name__}.from_pretrained({', '.join((repr(str(self.checkpoint.path)), *given))})"
+
+    def initialised(self) -> Any:
+        """A model with random weights, built from the config alone, in the dtype that the installed version gives it."""
+        self._require_files()
+        keywords = self._keywords({})
+        trust = {"trust_remote_code": True} if "trust_remote_code" in keywords else {}
+        config = self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **trust)
+        cls = self.model_class
+        if hasattr(cls, "from_config"):
+            return cls.from_config(config, **keywords)
+        return cls._from_config(config, **keywords)  # what from_config of the Auto classes calls; it has no public name
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes of the weights in the dtype that ``from_pretrained`` gives them: transformers 4 makes them float32 unasked."""
+        dtype = self._options().get("dtype")
+        if dtype is None and installed("transformers") < (5,):
+            dtype = "float32"
+        if dtype in {None, "auto"}:
+            return self.checkpoint.weights_bytes
+        return self.checkpoint.nbytes_in(str(dtype).removeprefix("torch."))
+
+    def _placed(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With the device, unless the strategy says by itself where what goes."""
+        own = not {"device_map", "tp_plan"}.isdisjoint(arguments)
+        return arguments if own or self.device is None else {**arguments, "device_map": self.device}
+
+    def _options(self) -> dict[str, Any]:
+        options = dict(self.options)
+        if "torch_dtype" in options:
+            options["dtype"] = options.pop("torch_dtype")
+        return options
+
+    def _keywords(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments and, over them, the options, under the names and with the types that the installed version takes."""
+        keywords = {**arguments, **self._options()}
+        if "dtype" in keywords:
+            name = "dtype" if installed("transformers") >= (4, 56) else "torch_dtype"
+            keywords[name] = _torch_dtype(keywords.pop("dtype"))
+        trusted = keywords.pop("trust_remote_code", False)
+        if trusted and hasattr(self.model_class, "from_config"):  # classes of transformers itself warn about it
+            keywords["trust_remote_code"] = True
+        return keywords
+
+    def _require_files(self) -> None:
+        """Those that no load does without, and none of another folder."""
+        if not (self.checkpoint.path / "config.json").exists():
+            msg = f"--llm-model={self.checkpoint.source}: {WITHOUT_CONFIG}"
+            raise CheckpointError(msg)
+        for name in self.checkpoint.missing:
+            if not is_inside(name):
+                where = f"the index names {excerpt(name)}, which is no file of the checkpoint's folder"
+                msg = f"--llm-model={self.checkpoint.source}: {where}, and nothing is loaded: look where it came from"
+                raise CheckpointError(msg)
+
+    def _transformers(self) -> Any:
+        try:
+            import transformers
+        except ImportError as error:
+            msg = f"--llm-model={self.checkpoint.source}: loading needs transformers ({error}): pip install 'pytest-llmmem[hf]'"
+            raise CheckpointError(msg) from error
+        return transformers
+
+
+def installed(library: str) -> tuple[int, ...]:
+    """The first two numbers of an installed library's version, without importing it; empty when it is not there."""
+    try:
+        return tuple(int(number) for number in re.findall(r"\d+", version(library))[:2])
+    except PackageNotFoundError:
+        return ()
+
+
+def _torch_dtype(dtype: Any) -> Any:
+    """The ``torch.dtype`` of a name, which versions before 4.56 insist on; ``"auto"`` and what is none are left alone."""
+    import torch
+
+    return getattr(torch, dtype) if dtype in DTYPES else dtype

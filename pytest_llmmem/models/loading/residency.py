@@ -1,0 +1,102 @@
+"""Which pages of a model are in memory, making all of them resident, and what is freed and not given back."""
+
+import gc
+import mmap
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from pytest_llmmem.models.loading.storage import plain_tensors, union
+
+_MALLINFO2: Final = (
+    "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+)  # fmt: skip
+_PRESENT: Final = bytes(range(0x80, 0x100))
+"""The highest bytes of a page's entry in ``/proc/self/pagemap`` that say that it is there."""
+
+
+def mapped_nbytes(model: Any) -> int | None:
+    """Bytes of weights that are mapped from files and not resident in this process, in whole pages; ``None`` if unknown.
+
+    From ``/proc/self/pagemap``, whose highest bit says that a page is there (Documentation/admin-guide/mm/pagemap.rst).
+    """
+    if sys.platform != "linux" or sys.byteorder != "little":
+        return None
+    pages = {
+        (tensor.data_ptr() // mmap.PAGESIZE, -(-(tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE))
+        for device, tensor in plain_tensors(model)
+        if device == "cpu"
+    }
+    try:
+        with open("/proc/self/pagemap", "rb") as pagemap:
+            absent = 0
+            for first, end in _overlaps(union(pages), _mapped_files()):
+                pagemap.seek(8 * first)
+                absent += len(pagemap.read(8 * (end - first))[7::8].translate(None, _PRESENT))
+    except OSError:
+        return None
+    return absent * mmap.PAGESIZE
+
+
+def touch(model: Any) -> None:
+    """Read one byte of every page of every weight in host memory, so that all of it is resident."""
+    import torch
+
+    for device, tensor in plain_tensors(model):
+        if device == "cpu" and tensor.numel():
+            raw = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+            start = tensor.storage_offset() * tensor.element_size()
+            end = start + tensor.nbytes
+            raw[start : end : mmap.PAGESIZE].sum()
+            raw[end - 1].item()
+
+
+def freed_nbytes() -> int | None:
+    """Bytes that were freed and that the C library keeps for later; ``None`` where it does not say.
+
+    ``fordblks`` of mallinfo2(3), of all arenas: glibc 2.33 and later.
+    """
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):
+        return None
+
+    class Info(ctypes.Structure):
+        _fields_ = tuple((name, ctypes.c_size_t) for name in _MALLINFO2)
+
+    libc.mallinfo2.restype = Info
+    freed: int = libc.mallinfo2().fordblks
+    return freed
+
+
+def trim() -> None:
+    """Collect garbage and hand freed memory back to the kernel, where the allocator can."""
+    gc.collect()
+    if sys.platform == "linux":
+        import ctypes
+
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):
+            libc.malloc_trim(0)
+
+
+def _overlaps(spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The parts of the spans that are in one of the others."""
+    others = list(others)
+    for start, end in spans:
+        for other_start, other_end in others:
+            if max(start, other_start) < min(end, other_end):
+                yield max(start, other_start), min(end, other_end)
+
+
+def _mapped_files() -> Iterator[tuple[int, int]]:
+    """First page and end of every file that this process has mapped."""
+    with open("/proc/self/maps") as lines:
+        for line in lines:  # address perms offset dev inode path
+            addresses, *_, path = line.split(maxsplit=5)
+            if path.startswith("/"):
+                start, end = (int(address, 16) // mmap.PAGESIZE for address in addresses.split("-"))
+                yield start, end

@@ -1,0 +1,217 @@
+"""How a checkpoint becomes a model: the strategies by name, and loading by one of them."""
+
+import importlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pytest_llmmem.models.loading import residency
+from pytest_llmmem.models.loading.loaded import LoadedModel
+from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
+from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
+from pytest_llmmem.models.loading.request import LoadRequest, installed
+
+__all__ = ["STRATEGIES", "LoadRequest", "Strategy", "find_strategy", "load_model", "needs"]
+
+
+def needs(*libraries: str) -> Callable[[], str | None]:
+    """For ``Strategy.unavailable``: which of these, or transformers, is not installed."""
+
+    def missing() -> str | None:
+        absent = [name for name in ("transformers", *libraries) if not installed(name)]
+        return f"needs {' and '.join(absent)}: pip install {' '.join(absent)}" if absent else None
+
+    return missing
+
+
+_NEEDS_TRANSFORMERS: Final = needs()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """One way to load."""
+
+    name: str
+    """As ``--llm-load`` and ``@pytest.mark.llm_load`` take it."""
+
+    summary: str
+    """One line for tables."""
+
+    load: Callable[[LoadRequest], Any]
+    """Returns the model."""
+
+    call: Callable[[LoadRequest], str] = LoadRequest.written
+    """What a user would write instead, as text."""
+
+    libraries: tuple[str, ...] = ()
+    """Imported before the load, so that their import does not count as its memory."""
+
+    unavailable: Callable[[], str | None] = _NEEDS_TRANSFORMERS
+    """Why it cannot be used with what is installed; ``None`` if it can. Imports nothing that touches an accelerator."""
+
+    offered: bool = True
+    """Whether ``llmmem try`` tries it."""
+
+
+def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
+    """The strategy of that name, built in or a team's own.
+
+    Raises ``ValueError`` for a name that there is not, or that there is twice.
+    """
+    known = [*STRATEGIES.values(), *own]
+    names = [strategy.name for strategy in known]
+    if twice := {each for each in names if names.count(each) > 1}:
+        msg = f"there are two strategies called {' and '.join(sorted(twice))}: give your own another name"
+        raise ValueError(msg)
+    if name not in names:
+        msg = f"{name!r} is not a strategy: write one of {', '.join(names)}, or register your own (pytest_llmmem_strategies)"
+        raise ValueError(msg)
+    return known[names.index(name)]
+
+
+def load_model(
+    request: LoadRequest, strategy: Strategy, measured: Callable[[], AbstractContextManager[Any]]
+) -> LoadedModel:
+    """Load as the strategy does.
+
+    ``measured`` is entered around the load alone: the class's module and the strategy's libraries are imported before.
+    What it gives has a ``peak`` after it has ended, ``None`` where nothing is measured.
+    Raises ``CheckpointError`` for what cannot be loaded at all, and otherwise whatever the libraries raise.
+    """
+    __tracebackhide__ = True
+    for module in (request.model_class.__module__, *strategy.libraries):
+        importlib.import_module(module)
+    freed_before = residency.freed_nbytes()
+    with measured() as spent:
+        call = strategy.call(request)  # planning may start an accelerator: a part of the load
+        started = time.perf_counter()
+        model = strategy.load(request)
+        seconds = time.perf_counter() - started
+    freed = residency.freed_nbytes()
+    kept = None if freed is None or freed_before is None else max(0, freed - freed_before)
+    return LoadedModel(model, request, load=strategy.name, call=call, seconds=seconds, peak=spent.peak, kept_bytes=kept)
+
+
+def _dtype(name: str, *, offered: bool) -> Strategy:
+    return Strategy(
+        name=name,
+        summary=f"from_pretrained, every weight cast to {name}",
+        load=lambda request: request.from_pretrained(dtype=name),
+        call=lambda request: request.written(dtype=name),
+        offered=offered,
+    )
+
+
+def _planned(name: str, summary: str, plan: Callable[[LoadRequest], dict[str, Any]]) -> Strategy:
+    return Strategy(
+        name=name,
+        summary=summary,
+        load=lambda request: load_offloaded(request, plan(request)),
+        call=lambda request: request.written(**plan(request) | {"offload_folder": "offload"}),
+        libraries=("accelerate",),
+        unavailable=needs("accelerate"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """A value that stands in a call as it was written."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _quantized(name: str, summary: str, **config: Any) -> Strategy:
+    text = f"BitsAndBytesConfig({', '.join(f'{key}={value!r}' for key, value in config.items())})"
+
+    def load(request: LoadRequest) -> Any:
+        from transformers import BitsAndBytesConfig
+
+        return request.from_pretrained(quantization_config=BitsAndBytesConfig(**config))
+
+    return Strategy(
+        name=name,
+        summary=summary,
+        load=load,
+        call=lambda request: request.written(quantization_config=_Code(text)),
+        libraries=("accelerate", "bitsandbytes"),
+        unavailable=_cannot_quantize,
+    )
+
+
+def _cannot_quantize() -> str | None:
+    if reason := needs("accelerate", "bitsandbytes")():
+        return reason
+    if installed("transformers") >= (4, 53) or _has_gpu():
+        return None
+    return "needs a GPU, or transformers 4.53 or newer, which quantises on the processor too"
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    # asks the driver, not the runtime: a process that is still to fork must not initialise CUDA
+    return bool(torch.cuda.device_count())
+
+
+def _no_ranks() -> str | None:
+    if reason := needs("accelerate")():
+        return reason
+    if "WORLD_SIZE" not in os.environ:
+        return "needs several processes: torchrun --nproc-per-node=2 -m pytest ..."
+    return None if installed("transformers") >= (4, 57) else "needs transformers 4.57 or newer"
+
+
+_BUILT_IN: Final = (
+    Strategy(name="default", summary="from_pretrained and nothing else", load=LoadRequest.from_pretrained),
+    Strategy(
+        name="sharded",
+        summary="shard by shard into an initialised model",
+        load=load_sharded,
+        call=lambda request: (
+            f"load_sharded_checkpoint({request.model_class.__name__}(config), {str(request.checkpoint.path)!r})"
+        ),
+    ),
+    Strategy(
+        name="empty",
+        summary="a model without memory, filled by load_checkpoint_in_model",
+        load=load_empty,
+        call=lambda request: (
+            f"load_checkpoint_in_model(model, {str(request.checkpoint.path)!r}, "
+            f"device_map={{'': {request.device or 'cpu'!r}}})"
+        ),
+        libraries=("accelerate",),
+        unavailable=needs("accelerate"),
+    ),
+    _planned("auto", "device_map='auto' within the memory that there is here", auto_arguments),
+    _dtype("bfloat16", offered=True),
+    _dtype("float16", offered=True),
+    _quantized("int8", "bitsandbytes, 8 bits", load_in_8bit=True),
+    _quantized("nf4", "bitsandbytes, 4 bits", load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+    _planned("offload", "half of the weights in memory, the rest on disk", offload_arguments),
+    _dtype("float32", offered=False),
+    Strategy(
+        name="naive",
+        summary="a random model, a full state dict, and a copy: everything twice",
+        load=load_naive,
+        call=lambda request: f"{request.model_class.__name__}(config).load_state_dict(state_dict)",
+        offered=False,
+    ),
+    Strategy(
+        name="tensor_parallel",
+        summary="each rank holds its part of every layer, under torchrun",
+        load=lambda request: request.from_pretrained(tp_plan="auto"),
+        call=lambda request: request.written(tp_plan="auto"),
+        libraries=("accelerate",),
+        unavailable=_no_ranks,
+        offered=False,
+    ),
+)
+
+STRATEGIES: Final[Mapping[str, Strategy]] = {strategy.name: strategy for strategy in _BUILT_IN}
+"""In the order in which ``llmmem try`` tries them: the checkpoint's own numbers first, then fewer bits, then the disk."""

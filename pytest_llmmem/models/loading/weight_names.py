@@ -1,0 +1,73 @@
+"""Which of a model's tensors each tensor of its checkpoint becomes.
+
+transformers 5 gave some weights new names, ``embed_out`` became ``lm_head``, and translates the names on disk inside
+``from_pretrained`` alone: ``load_state_dict`` and accelerate take them as they are. Recipes that use those ask here.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.core.printable import some_of
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+
+
+def places(checkpoint: Checkpoint, model: Any) -> dict[str, str]:
+    """The model's name for each tensor of the checkpoint that it has a place for; ``from_pretrained`` drops the others too.
+
+    Raises ``CheckpointError`` when a tensor of the model would be left without its numbers. What a broken shard holds is
+    not known, and left to whoever reads it.
+    """
+    rename = _renaming(model)
+    tensors = model.state_dict(keep_vars=True)
+    found: dict[str, str] = {}
+    for tensor in checkpoint.tensors:
+        place = next(
+            (name for name in _candidates(rename, tensor.name, model.base_model_prefix) if name in tensors), None
+        )
+        if place is not None:
+            found[tensor.name] = place
+    filled = {id(tensors[name]) for name in found.values()}  # a tied weight is filled under any of its names
+    optional = model._keys_to_ignore_on_load_missing or ()  # noqa: SLF001 -- from_pretrained's own list; it has no public name
+    empty = [
+        name
+        for name, tensor in tensors.items()
+        if id(tensor) not in filled and not any(re.search(pattern, name) for pattern in optional)
+    ]
+    if empty and not checkpoint.missing and not checkpoint.truncated:
+        raise _without_numbers(
+            checkpoint, model, empty, unused=[t.name for t in checkpoint.tensors if t.name not in found]
+        )
+    return found
+
+
+def _candidates(rename: Callable[[str], str], name: str, prefix: str) -> Iterator[str]:
+    """A task's model holds its base model under a prefix, and either may be loaded from a checkpoint of the other."""
+    for renamed in (rename(name), name):
+        yield from (renamed, f"{prefix}.{renamed}", renamed.removeprefix(f"{prefix}."))
+
+
+def _renaming(model: Any) -> Callable[[str], str]:
+    """The installed version's own translation of names; versions before 5 have none to apply."""
+    try:
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightRenaming
+    except ImportError:
+        return str
+    renamings = [each for each in get_model_conversion_mapping(model) if isinstance(each, WeightRenaming)]
+
+    def rename(name: str) -> str:
+        for renaming in renamings:
+            name, _ = renaming.rename_source_key(name)
+        return name
+
+    return rename
+
+
+def _without_numbers(checkpoint: Checkpoint, model: Any, empty: list[str], *, unused: list[str]) -> CheckpointError:
+    return CheckpointError(
+        f"--llm-model={checkpoint.source}: {len(empty)} of the tensors of {type(model).__name__} are not in the checkpoint under "
+        f"any name that is known ({some_of(empty)}); it has {some_of(unused) or 'none'} to spare: load_state_dict merges and "
+        "converts nothing, so load with the strategy 'default'"
+    )

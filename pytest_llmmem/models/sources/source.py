@@ -1,0 +1,197 @@
+"""What ``--llm-model`` accepts: a folder, a model on the Hub, or a synthetic checkpoint."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, assert_never, cast, get_args
+from urllib.parse import parse_qsl
+
+from pytest_llmmem.core.errors import CheckpointError, SourceError
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.core.sizes import parse_size
+from pytest_llmmem.models.checkpoints.checkpoint_folder import Format
+from pytest_llmmem.models.checkpoints.foreign_json import read_object
+from pytest_llmmem.models.checkpoints.model_config import ModelConfig
+from pytest_llmmem.models.checkpoints.tensors import DTYPES
+from pytest_llmmem.models.sources import hub
+from pytest_llmmem.models.sources.presets import PRESETS
+from pytest_llmmem.models.sources.synthetic import Fill, SyntheticSpec, write_synthetic
+
+_SYNTHETIC: Final = "synthetic:"
+_HUB_ID: Final = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\S+))?")
+_ACCEPTED: Final = (
+    "write a folder, a Hub id like 'org/name' or 'org/name@revision', "
+    f"or '{_SYNTHETIC}' and a preset, a config.json or a folder with one"
+)
+_CHOICES: Final = {
+    "dtype": tuple(name for name, dtype in DTYPES.items() if dtype.exponent_bits),
+    "format": get_args(Format),
+    "fill": get_args(Fill),
+}
+_OPTIONS: Final = (*_CHOICES, "shard")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A value of ``--llm-model``, understood but not yet fetched."""
+
+    text: str
+    """As the user wrote it."""
+
+    label: str
+    """Short and readable: the part of a test's id that names the model."""
+
+    target: Path | hub.HubModel | SyntheticSpec
+
+    @property
+    def kind(self) -> Literal["folder", "hub", "synthetic"]:
+        """Where the model comes from."""
+        match self.target:
+            case Path():
+                return "folder"
+            case hub.HubModel():
+                return "hub"
+            case SyntheticSpec():
+                return "synthetic"
+            case never:
+                assert_never(never)
+
+
+def parse_source(text: str, *, base: Path) -> Source:
+    """Understand a model source; relative paths start at ``base``. Reads at most a ``config.json``, fetches nothing.
+
+    Raises ``SourceError`` for a folder that is not there and for anything else that names no model.
+    """
+    if text.startswith(_SYNTHETIC):
+        try:
+            return _synthetic(text, base=base)
+        except ValueError as error:
+            msg = f"--llm-model={text}: {error}"
+            raise SourceError(msg) from error
+    if not text:
+        msg = f"--llm-model= is empty, as from a variable that is not set: {_ACCEPTED}"
+        raise SourceError(msg)
+    folder = _path(text, base)
+    if folder.is_dir():
+        return Source(text=text, label=Path(os.path.abspath(folder)).name, target=folder.resolve())
+    if folder.exists():
+        msg = f"--llm-model={text}: this is a file: name the folder of the checkpoint, {folder.parent}"
+        raise SourceError(msg)
+    if match := _HUB_ID.fullmatch(text):
+        return Source(text=text, label=text, target=hub.HubModel(repo=match["repo"], revision=match["revision"]))
+    if text in PRESETS:
+        msg = f"--llm-model={text}: there is no folder {folder}: for the preset of that name write '{_SYNTHETIC}{text}'"
+        raise SourceError(msg)
+    msg = f"--llm-model={text}: there is no folder {folder}, and this is no Hub id: {_ACCEPTED}"
+    raise SourceError(msg)
+
+
+def resolve(source: Source, *, cache: Path) -> Path:
+    """The checkpoint's folder on this machine, made below ``cache`` or fetched to the Hub's own cache the first time.
+
+    Safe from several processes at once: one does the work, the others wait for it. Raises ``SourceError``.
+    """
+    match source.target:
+        case Path() as folder:
+            return folder
+        case hub.HubModel() as model:
+            with _one_at_a_time(cache, model.repo.replace("/", "--")):
+                return hub.fetch(model)
+        case SyntheticSpec() as spec:
+            folder = cache / spec.key
+            try:
+                with _one_at_a_time(cache, spec.key):
+                    if not folder.exists():
+                        write_synthetic(spec, folder)
+            except OSError as error:
+                msg = f"--llm-model={source.text}: it cannot be made in {cache} ({error}): name a cache with room to write"
+                raise SourceError(msg) from error
+            return folder
+        case never:
+            assert_never(never)
+
+
+@contextmanager
+def _one_at_a_time(cache: Path, name: str) -> Iterator[None]:
+    from filelock import FileLock
+
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f"{name}.lock"):
+        yield
+
+
+def _synthetic(text: str, *, base: Path) -> Source:
+    """The source in ``synthetic:NAME?dtype=…&shard=…&format=…&fill=…``. Raises ``ValueError`` with what is wrong."""
+    name, _, query = text.removeprefix(_SYNTHETIC).partition("?")
+    options = _options(query)
+    if preset := PRESETS.get(name):
+        config, shard = ModelConfig.of(preset.config), preset.shard
+    else:
+        path = _config_path(name, base=base)
+        config, shard, name = _read_config(path), "5GB", path.parent.name if path.name == "config.json" else path.stem
+    chosen = {"dtype": config.dtype or "float32", "shard": shard, "format": "safetensors", "fill": "holes"} | options
+    for option, accepted in _CHOICES.items():
+        if chosen[option] not in accepted:
+            msg = f"{option}={excerpt(chosen[option])} is not known: write one of {', '.join(accepted)}"
+            raise ValueError(msg)
+    if chosen["format"] == "bin" and DTYPES[chosen["dtype"]].storage is None:
+        msg = f"a .bin file of {chosen['dtype']} cannot be made: write format=safetensors or another dtype"
+        raise ValueError(msg)
+    if (shard_bytes := parse_size(chosen["shard"])) == 0:
+        msg = f"shard={chosen['shard']} holds nothing: write a size like '2GB'"
+        raise ValueError(msg)
+    spec = SyntheticSpec(
+        name=name,
+        config_json=json.dumps(config.raw, sort_keys=True),
+        dtype=chosen["dtype"],
+        shard_bytes=shard_bytes,
+        format=cast("Format", chosen["format"]),
+        fill=cast("Fill", chosen["fill"]),
+    )
+    return Source(text=text, label=f"{name}?{query}" if query else name, target=spec)
+
+
+def _options(query: str) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    for option in options:
+        if option not in _OPTIONS:
+            msg = (
+                f"{option!r} is no option of a synthetic checkpoint: write {', '.join(f'{name}=' for name in _OPTIONS)}"
+            )
+            raise ValueError(msg)
+    return options
+
+
+def _config_path(name: str, *, base: Path) -> Path:
+    path = _path(name, base)
+    path = path / "config.json" if path.is_dir() else path
+    if not name or not path.is_file():
+        msg = f"there is no preset {name!r} and no file {path}: write one of {', '.join(PRESETS)}, or a config.json that is there"
+        raise ValueError(msg)
+    return path.resolve()
+
+
+def _path(text: str, base: Path) -> Path:
+    # Path.expanduser raises where there is no such user; here that is one more folder that is not there.
+    return base / os.path.expanduser(text)
+
+
+def _read_config(path: Path) -> ModelConfig:
+    try:
+        config = ModelConfig.of(read_object(path).value)
+    except CheckpointError as error:
+        raise ValueError(error) from None
+    if config.complaints:
+        msg = f"in {path} {config.complaints[0]}: name the config.json of a model"
+        raise ValueError(msg)
+    if config.model_type is None:
+        msg = f"{path} has no 'model_type': name the config.json of a model"
+        raise ValueError(msg)
+    if "quantization_config" in config.raw:
+        msg = f"{path} is of a quantised model, whose tensors cannot be known from it: take 'quantization_config' out"
+        raise ValueError(msg)
+    return config

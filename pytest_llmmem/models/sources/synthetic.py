@@ -1,0 +1,191 @@
+"""Checkpoints with everything of a real one but the numbers: names, shapes, dtypes and shards, around holes.
+
+A hole is a part of a file that was never written: it reads as zeros and takes no disk, yet mapping, copying and casting
+it costs the memory that the real weights would.
+"""
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pytest_llmmem.core.errors import SourceError
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.models.checkpoints import safetensors_file, torch_file
+from pytest_llmmem.models.checkpoints.bounds import MAX_TENSORS
+from pytest_llmmem.models.checkpoints.checkpoint_folder import WEIGHT_NAMES, Format
+from pytest_llmmem.models.checkpoints.tensors import DTYPES, Tensor, tensor
+from pytest_llmmem.models.sources.layouts import layout
+
+Fill = Literal["holes", "random"]
+
+_RECIPE: Final = 1
+"""Part of the key of a spec: raise it whenever the same spec is written differently."""
+
+_BLOCK_BYTES: Final = 2**20
+
+_PATIENCE_S: Final = 300
+"""For a model that is built without memory: one of 40,000 modules takes 8 s of a processor, half of them to import torch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSpec:
+    """A checkpoint to be made. Equal specs make equal checkpoints."""
+
+    name: str
+    """Of the preset, or of the file or folder that the config came from."""
+
+    config_json: str
+    """The ``config.json`` to stand in for, as text: a spec can be hashed and sent to a worker."""
+
+    dtype: str
+    """Of all floating point tensors."""
+
+    shard_bytes: int
+    """No shard is larger, unless a single tensor is."""
+
+    format: Format = "safetensors"
+
+    fill: Fill = "holes"
+    """``"holes"``: zeros that take no disk. ``"random"``: small numbers of both signs, which take all of it."""
+
+    @property
+    def key(self) -> str:
+        """A folder name that is unique to this spec."""
+        return f"{self.name}-{hashlib.sha256(f'{_RECIPE} {self}'.encode()).hexdigest()[:12]}"
+
+
+def write_synthetic(spec: SyntheticSpec, folder: Path) -> None:
+    """Make the checkpoint, all of it or nothing: the folder appears when it is complete, and must not be there before.
+
+    Imports neither torch nor transformers; a child interpreter does where the architecture is not in ``layouts``.
+    Raises ``SourceError`` when no model can be built from the config.
+    """
+    config, tensors = _described(spec)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = folder.parent / f".{spec.name}-{uuid.uuid4().hex[:8]}"
+    unfinished.mkdir()
+    try:
+        (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+        _write_weights(spec, tensors, unfinished)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def split_into_shards(tensors: Sequence[Tensor], shard_bytes: int) -> tuple[tuple[Tensor, ...], ...]:
+    """Fill one shard after the other, in order, as ``save_pretrained`` does; a tensor that is too large gets its own."""
+    shards: list[list[Tensor]] = []
+    open_shard: list[Tensor] = []
+    open_bytes = 0
+    for each in tensors:
+        if each.nbytes > shard_bytes:
+            shards.append([each])
+            continue
+        if open_shard and open_bytes + each.nbytes > shard_bytes:
+            shards.append(open_shard)
+            open_shard, open_bytes = [], 0
+        open_shard.append(each)
+        open_bytes += each.nbytes
+    return tuple(map(tuple, (*shards, open_shard) if open_shard else shards))
+
+
+def _described(spec: SyntheticSpec) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
+    """The config as it will stand in the folder, and the tensors that go with it."""
+    config = json.loads(spec.config_json)
+    # The name that both transformers 4 and 5 read; "dtype" is known to 5 alone.
+    config.pop("dtype", None)
+    config["torch_dtype"] = spec.dtype
+    try:
+        if shapes := layout(config):
+            return config, tuple(tensor(name, spec.dtype, shape) for name, shape in shapes.items())
+        answer = _ask_transformers(spec)
+        config["architectures"] = [answer["architecture"]]
+        return config, tuple(
+            tensor(name, dtype or spec.dtype, tuple(shape)) for name, dtype, shape in answer["tensors"]
+        )
+    except ValueError as error:
+        msg = f"synthetic:{spec.name}: no model has such a config ({error}): name the config.json of a model"
+        raise SourceError(msg) from None
+
+
+def _ask_transformers(spec: SyntheticSpec) -> dict[str, Any]:
+    """Have a model built without memory by an interpreter that imports torch in our place: see ``meta_layout``."""
+    program = Path(__file__).with_name("meta_layout.py")
+    # -P: the folder of the program must not be searched for modules, or its neighbours would hide the standard library's.
+    command = [sys.executable, "-P", str(program)]
+    try:
+        asked = subprocess.run(
+            command, input=spec.config_json, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+        )
+    except subprocess.TimeoutExpired:
+        raise _no_model(spec, f"it takes longer than {_PATIENCE_S} s") from None
+    if asked.returncode != 0:
+        why = (asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"])[-1]
+        raise _no_model(spec, excerpt(why, limit=500))
+    answer: dict[str, Any] = json.loads(asked.stdout.splitlines()[-1])
+    if len(answer["tensors"]) > MAX_TENSORS:
+        raise _no_model(spec, f"it has more than {MAX_TENSORS:,} tensors")
+    return answer
+
+
+def _no_model(spec: SyntheticSpec, why: str) -> SourceError:
+    return SourceError(
+        f"synthetic:{spec.name}: transformers builds no model from this config ({why}): "
+        "use the config.json of a model that the installed transformers knows"
+    )
+
+
+def _write_weights(spec: SyntheticSpec, tensors: Sequence[Tensor], folder: Path) -> None:
+    write_holes = {"safetensors": safetensors_file.write_holes, "bin": torch_file.write_holes}[spec.format]
+    stem, _, suffix = WEIGHT_NAMES[spec.format].rpartition(".")
+    shards = split_into_shards(tensors, spec.shard_bytes)
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        sharded = f"{stem}-{number:05}-of-{len(shards):05}.{suffix}"
+        path = folder / (sharded if len(shards) > 1 else WEIGHT_NAMES[spec.format])
+        starts = write_holes(path, shard)
+        if spec.fill == "random":
+            _fill(path, zip(starts, shard, strict=True))
+        weight_map |= {each.name: path.name for each in shard}
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": sum(each.nbytes for each in tensors)}, "weight_map": weight_map}
+        (folder / f"{WEIGHT_NAMES[spec.format]}.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def _fill(path: Path, placed: Iterable[tuple[int, Tensor]]) -> None:
+    """Write small numbers over the holes of the floating point tensors; they repeat every ``_BLOCK_BYTES``."""
+    with path.open("r+b") as file:
+        for start, each in placed:
+            if not DTYPES[each.dtype].exponent_bits:
+                continue
+            block = _small_numbers(each.dtype)
+            file.seek(start)
+            for written in range(0, each.nbytes, _BLOCK_BYTES):
+                file.write(block[: each.nbytes - written])
+
+
+@cache
+def _small_numbers(dtype: str) -> bytes:
+    """A block of numbers between 2**-6 and 2**-5 of either sign: about what an initialisation with 0.02 gives.
+
+    Sign and mantissa are random, the exponent is not, so that none is infinite, NaN or subnormal in any dtype.
+    """
+    bits, exponent_bits = DTYPES[dtype].bits, DTYPES[dtype].exponent_bits
+    mantissa_bits = bits - 1 - exponent_bits
+    exponent = (2 ** (exponent_bits - 1) - 1 - 6) << mantissa_bits
+    random_bits = 2 ** (bits - 1) | (2**mantissa_bits - 1)
+
+    def everywhere(pattern: int) -> int:
+        return int.from_bytes(pattern.to_bytes(bits // 8, "little") * (_BLOCK_BYTES * 8 // bits), "little")
+
+    numbers = random.Random(0).getrandbits(8 * _BLOCK_BYTES) & everywhere(random_bits) | everywhere(exponent)  # noqa: S311
+    return numbers.to_bytes(_BLOCK_BYTES, "little")

@@ -1,0 +1,1 @@
+"""Before the tests: which of them are measured, with which budgets, models and loads."""

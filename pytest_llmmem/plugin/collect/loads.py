@@ -1,0 +1,147 @@
+"""Which strategy loads the model of which test."""
+
+import contextlib
+import importlib
+import shutil
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmmem.core.errors import MarkerError, SettingError
+from pytest_llmmem.core.load_position import describe_place
+from pytest_llmmem.plugin.markers import LlmLoad
+from pytest_llmmem.plugin.state import TRACES, settings_of
+
+if TYPE_CHECKING:
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+    from pytest_llmmem.models.loading.loaded import LoadedModel
+    from pytest_llmmem.models.loading.strategies import LoadRequest, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A strategy by name, and what a test passes to it."""
+
+    strategy: str = "default"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def asked_dtype(self) -> str | None:
+        """``"float16"``; ``None`` when the dtype was left to the library."""
+        asked = self.options.get("dtype", self.options.get("torch_dtype"))
+        if asked is None and self.strategy in {"float32", "float16", "bfloat16"}:
+            return self.strategy
+        return None if asked in {None, "auto"} else str(asked).removeprefix("torch.")
+
+    @property
+    def asked_bits(self) -> int | None:
+        """Of the quantisation; ``None`` without one, or when a config of the team's own says it."""
+        return {"int8": 8, "nf4": 4}.get(self.strategy)
+
+
+def loads_of(definition: pytest.Item) -> list[Load]:
+    """What a test is parametrised with: its marker's load, or those of ``--llm-load``; none for just ``default``."""
+    try:
+        marker = LlmLoad.of(definition)
+    except MarkerError:
+        return []  # its plan complains, with the place
+    if marker is not None:
+        return [Load(marker.strategy, marker.options)]
+    return [Load(name) for name in settings_of(definition.config).load]
+
+
+def load_of(item: pytest.Item) -> Load:
+    """The load that a test runs with."""
+    callspec = getattr(item, "callspec", None)
+    load = callspec.params.get("llm_load") if callspec else None
+    return load if isinstance(load, Load) else Load()
+
+
+def find_strategy(config: pytest.Config, name: str) -> "Strategy":
+    """The strategy of that name, built in or the team's own. Raises ``ValueError`` with the names that there are."""
+    from pytest_llmmem.models.loading import strategies
+
+    return strategies.find_strategy(name, own_strategies(config))
+
+
+def own_strategies(config: pytest.Config) -> "list[Strategy]":
+    """The team's own."""
+    return [strategy for given in config.hook.pytest_llmmem_strategies() for strategy in given]
+
+
+def check_load_settings(config: pytest.Config) -> None:
+    """Raises ``SettingError`` for a ``--llm-load`` that names no strategy."""
+    for name in settings_of(config).load:
+        try:
+            find_strategy(config, name)
+        except ValueError as error:
+            msg = f"--llm-load: {error}"
+            raise SettingError(msg) from None
+
+
+def load(
+    config: pytest.Config,
+    checkpoint: "Checkpoint",
+    chosen: Load,
+    measured: Callable[[], AbstractContextManager[Any]],
+    folder: Path,
+) -> "LoadedModel":
+    """Load a model as it was chosen; skips the test, with the reason, where the strategy cannot be used."""
+    __tracebackhide__ = True
+    from pytest_llmmem.models.loading.load_tracing import follow_load
+    from pytest_llmmem.models.loading.strategies import load_model
+
+    strategy = find_strategy(config, chosen.strategy)
+    if reason := strategy.unavailable():
+        pytest.skip(f"llm_load {strategy.name!r}: {reason}")
+    traces = config.stash.get(TRACES, None)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("safetensors")  # what is not imported cannot be followed
+
+    @contextlib.contextmanager
+    def followed() -> Generator[Any]:
+        __tracebackhide__ = True
+        if traces is None:
+            with measured() as spent:
+                yield spent
+            return
+        with measured() as spent, follow_load(traces.place.write):
+            try:
+                yield spent
+            except Exception as error:
+                if place := traces.place.read():
+                    names = [shard.path.name for shard in checkpoint.shards]
+                    error.add_note(f"while reading {describe_place(place.shard, place.tensor, names)}")
+                raise
+
+    return load_model(_request(config, checkpoint, chosen, folder), strategy, followed)
+
+
+def _request(config: pytest.Config, checkpoint: "Checkpoint", chosen: Load, folder: Path) -> "LoadRequest":
+    from pytest_llmmem import probes
+    from pytest_llmmem.models.loading.strategies import LoadRequest
+
+    trust = {"trust_remote_code": True} if settings_of(config).trust_remote_code else {}
+    return LoadRequest(
+        checkpoint=checkpoint,
+        options=trust | dict(chosen.options),
+        offload_folder=folder,
+        device=settings_of(config).device,
+        host_available_bytes=probes.host_memory().available_bytes,
+    )
+
+
+@contextlib.contextmanager
+def scratch_folder(config: pytest.Config) -> Generator[Path]:
+    """A folder for what a load puts on disk; in a worker the parent removes it too, should the worker die."""
+    traces = config.stash.get(TRACES, None)
+    folder = Path(tempfile.mkdtemp(prefix="llmmem-offload-", dir=traces.scratch if traces else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

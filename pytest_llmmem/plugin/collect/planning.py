@@ -1,0 +1,214 @@
+"""From an item's markers and the session's settings to a plan: which tests are isolated, together, and how far."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Budget, Limit, terms_of
+from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError, SettingError
+from pytest_llmmem.core.guard import default_reserve_bytes
+from pytest_llmmem.core.printable import some_of
+from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.plugin.collect.loads import find_strategy, load_of
+from pytest_llmmem.plugin.collect.models import source_of
+from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
+from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
+from pytest_llmmem.plugin.run.trials import FITTING
+from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.supervision.plan import LoadPlan
+
+FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """A test that runs in a worker."""
+
+    plan: LoadPlan | None
+    complaint: str
+    """Why there is no plan; fails the test."""
+    group: str | None
+    """Tests of the same group, one after the other, share a worker."""
+    why_skipped: str = ""
+    """What the test needs and this machine has not; there is no plan then."""
+
+
+def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckpoint) -> Isolated:
+    """What is known of an isolated test before it runs; a marker that cannot be used becomes its complaint."""
+    try:
+        in_worker = InWorker.of(item)
+        resolve = partial(_resolve, item=item, find_checkpoint=find_checkpoint)
+        budgets = (
+            *_ram_budget(item, settings, resolve),
+            *_disk_budget(item, settings, resolve),
+            *vram_budgets(item, settings, resolve),
+        )
+        LlmBaseline.of(item)
+        _check_load(item, budgets)
+        check_device(item, settings)
+    except MarkerError as error:
+        return Isolated(None, str(error), None)
+    except DeviceError as error:
+        return Isolated(None, str(error), None, "" if settings.require_gpu else str(error))
+    timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
+    plan = LoadPlan(
+        budgets=budgets,
+        timeout_s=timeout_s,
+        reserve_bytes=_reserve_bytes(settings),
+        resolve=resolve,
+        shards=_shards(item, find_checkpoint),
+        draws_timeline=bool(settings.report),
+    )
+    return Isolated(plan, "", _group(item, in_worker, settings))
+
+
+def _reserve_bytes(settings: Settings) -> int:
+    """Raises ``SettingError`` for a reserve that this machine can never have."""
+    total_bytes = probes.host_memory().total_bytes
+    if settings.reserve_bytes is None:
+        return default_reserve_bytes(total_bytes)
+    if settings.reserve_bytes >= total_bytes:
+        reserve, total = format_size(settings.reserve_bytes), format_size(total_bytes)
+        msg = f"--llm-reserve: {reserve} cannot stay free of the {total} that there are: write less"
+        raise SettingError(msg)
+    return settings.reserve_bytes
+
+
+def _shards(item: pytest.Item, find_checkpoint: FindCheckpoint) -> tuple[str, ...]:
+    try:
+        checkpoint = find_checkpoint(item)
+    except LlmmemError:
+        return ()  # the fixture raises it, inside the test
+    return tuple(shard.path.name for shard in checkpoint.shards) if checkpoint else ()
+
+
+def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
+    """Raises ``MarkerError`` for a load that cannot be chosen so."""
+    marker = LlmLoad.of(item)
+    names = getattr(item, "fixturenames", ())
+    if marker is not None:
+        try:
+            find_strategy(item.config, marker.strategy)
+        except ValueError as error:
+            msg = f"llm_load: {error}"
+            raise MarkerError(msg) from None
+        if "loaded_model" not in names:
+            why = f"{FITTING} chooses by itself" if FITTING in names else "this test loads nothing through us"
+            msg = f"llm_load: {why}: let it use the fixture loaded_model"
+            raise MarkerError(msg)
+    if FITTING in names and not any(budget.kind == "max_ram" for budget in budgets):
+        msg = f"{FITTING}: fits into what? mark the test with max_ram, or pass --llm-max-ram"
+        raise MarkerError(msg)
+
+
+def _ram_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit], int]) -> tuple[Budget, ...]:
+    marker = MaxRam.of(item)
+    limit = marker.limit if marker else settings.max_ram
+    if limit is None:
+        return ()
+    return (
+        Budget(
+            kind="max_ram",
+            limit=limit,
+            limit_bytes=_limit_bytes(limit, "max_ram" if marker else "--llm-max-ram", resolve),
+            count=marker.count if marker else "unreclaimable",
+            on_breach=(marker and marker.on_breach) or settings.on_breach,
+            enforce=(marker and marker.enforce) or settings.enforce,
+        ),
+    )
+
+
+def _disk_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit], int]) -> tuple[Budget, ...]:
+    marker = MaxDisk.of(item)
+    limit = marker.limit if marker else settings.max_disk
+    if limit is None:
+        return ()
+    return (
+        Budget(
+            kind="max_disk",
+            limit=limit,
+            limit_bytes=_limit_bytes(limit, "max_disk" if marker else "--llm-max-disk", resolve),
+            count="written",
+            on_breach=(marker and marker.on_breach) or settings.on_breach,
+        ),
+    )
+
+
+def _limit_bytes(limit: Limit, where: str, resolve: Callable[[Limit], int]) -> int:
+    try:
+        return resolve(limit)
+    except ValueError as error:
+        msg = f"{where}: {error}"
+        raise MarkerError(msg) from None
+
+
+def resolve_without_model(limit: Limit) -> int:
+    """Bytes of a limit where no test is known, as in a fixture of the session. Raises ``ValueError``."""
+    return _resolve(limit, item=None, find_checkpoint=lambda _: None)
+
+
+def _resolve(
+    limit: Limit, *, item: pytest.Item | None, find_checkpoint: FindCheckpoint, device_bytes: int | None = None
+) -> int:
+    """Bytes of a limit; ``device_bytes`` is ``None`` when it is none of a GPU's memory.
+
+    Raises ``ValueError`` with the fix when one of its terms is not known here.
+    """
+    terms: dict[str, int] = {}
+    if device_bytes is not None:
+        terms["device"] = device_bytes
+    elif "device" in limit.terms:
+        msg = f"{limit.text!r} is a share of a GPU: for memory of the host write '50% host'"
+        raise ValueError(msg)
+    if "host" in limit.terms:
+        terms["host"] = probes.host_memory().total_bytes
+    if limit.needs_model:
+        try:
+            checkpoint = find_checkpoint(item) if item else None
+        except LlmmemError as error:
+            msg = f"{limit.text!r} is in terms of a checkpoint that cannot be read: {error}"
+            raise ValueError(msg) from None
+        if checkpoint is None:
+            msg = (
+                f"{limit.text!r} is in terms of a checkpoint, and this test has none: let it use loaded_model or "
+                "model_checkpoint and pass --llm-model, or write a size like '8GB'"
+            )
+            raise ValueError(msg)
+        if checkpoint.missing:
+            msg = f"{limit.text!r} is in terms of a checkpoint that lacks {some_of(checkpoint.missing)}: fetch it"
+            raise ValueError(msg)
+        terms |= terms_of(
+            weights=checkpoint.weights_bytes,
+            shard=checkpoint.largest_shard_bytes,
+            largest_layer=checkpoint.largest_layer_bytes,
+            parameters=checkpoint.parameters,
+        )
+    return limit.bytes(terms)
+
+
+def _group(item: pytest.Item, in_worker: InWorker | None, settings: Settings) -> str | None:
+    """Tests that set up a shared thing together, by the node that the thing's scope belongs to."""
+    scope = in_worker.scope if in_worker else "function"
+    model = ""
+    if "loaded_model" in getattr(item, "fixturenames", ()):
+        scope = max(scope, settings.scope, key=_WIDTHS.index)
+        source, load = source_of(item), load_of(item)
+        model = f"{source.text if source else ''}:{load.strategy}:{sorted(load.options.items(), key=str)}"
+    if scope == "function":
+        return None
+    kind = _NODES[scope]
+    node = item.getparent(kind) or item.getparent(pytest.Module) or item.session
+    return f"{scope}:{node.nodeid}:{model}"
+
+
+_WIDTHS: Final = ("function", "class", "module", "session")
+_NODES: Final[dict[str, type[pytest.Collector]]] = {
+    "class": pytest.Class,
+    "module": pytest.Module,
+    "session": pytest.Session,
+}

@@ -1,0 +1,115 @@
+"""From what was seen of a failed test to a diagnosis."""
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from typing import Final
+
+import pytest
+
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import DiagnosisRecord
+from pytest_llmmem.diagnosis import CheckpointFacts, LoadFacts, Symptom, diagnose
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.loading.ineffective_arguments import is_plan
+from pytest_llmmem.models.loading.offload import as_bytes
+from pytest_llmmem.plugin.collect.loads import Load, load_of
+from pytest_llmmem.plugin.run.inbox import Hearing
+from pytest_llmmem.plugin.worker.messages import Loaded
+from pytest_llmmem.probes.host import HostMemory
+
+_PLANNING: Final = frozenset({"auto", "offload"})
+"""The strategies that plan by themselves, with what the container has left."""
+
+
+def explain(
+    reports: Sequence[pytest.TestReport],
+    measured: Measured,
+    ending: Ending,
+    hearing: Hearing,
+    checkpoint: Checkpoint | None,
+) -> DiagnosisRecord | None:
+    """Say under a failure what is known about failures like it; ``None`` when nothing is.
+
+    Of a test that passed it is what its load did and should not have done.
+    """
+    failed = [report for report in reports if report.failed]
+    diagnosis = diagnose(_symptom(measured, ending, hearing, checkpoint)) if failed or hearing.loaded else None
+    if diagnosis is None:
+        return None
+    for report in failed:
+        report.sections.append(("llmmem: what to do", "\n".join(diagnosis.lines())))
+    return DiagnosisRecord(id=diagnosis.id, lines=diagnosis.lines())
+
+
+def _symptom(measured: Measured, ending: Ending, hearing: Hearing, checkpoint: Checkpoint | None) -> Symptom:
+    host, raised = hearing.host, hearing.raised
+    contained = host.limited_by != "host"
+    shm = _shared_memory()
+    return Symptom(
+        ending=ending,
+        error_type=raised.type if raised else None,
+        error_text=raised.text if raised else "",
+        stack=(raised and raised.stack) or measured.stack.frames,
+        place=measured.place,
+        checkpoint=_facts_of(checkpoint) if checkpoint else None,
+        load=_load_facts(measured, hearing.loaded, load_of(hearing.item), host),
+        host_available_bytes=host.machine_available_bytes,
+        container_available_bytes=host.available_bytes if contained else None,
+        shm_total_bytes=shm[0] if shm else None,
+        shm_free_bytes=shm[1] if shm else None,
+    )
+
+
+def _facts_of(checkpoint: Checkpoint) -> CheckpointFacts:
+    shorter = (
+        shard.path.name
+        for shard in checkpoint.shards
+        if not shard.path.exists() or shard.path.stat().st_size < shard.file_bytes
+    )
+    return CheckpointFacts(
+        weights_bytes=checkpoint.weights_bytes,
+        dtype=checkpoint.dtype,
+        duplicates=checkpoint.duplicates,
+        truncated=tuple(dict.fromkeys((*checkpoint.truncated, *shorter))),
+    )
+
+
+def _shared_memory() -> tuple[int, int] | None:
+    """Total and free bytes of ``/dev/shm``; ``None`` where there is none."""
+    try:
+        usage = shutil.disk_usage("/dev/shm")  # noqa: S108 -- asked for its size, and never written to
+    except OSError:
+        return None
+    return usage.total, usage.free
+
+
+def _load_facts(measured: Measured, loaded: Loaded | None, asked: Load, host: HostMemory) -> LoadFacts | None:
+    peaks = [phase.peak.peak_bytes for phase in measured.phases if phase.name == "load"]
+    facts = LoadFacts(
+        asked_dtype=asked.asked_dtype,
+        peak_bytes=max(peaks, default=None),
+        asked_bits=asked.asked_bits,
+        planned_host_bytes=_planned_host_bytes(asked, host),
+    )
+    if loaded is None:
+        return facts if peaks else None
+    return dataclasses.replace(
+        facts,
+        dtype=loaded.dtype,
+        nbytes=loaded.nbytes,
+        kept_bytes=loaded.kept_bytes,
+        bits_per_parameter=loaded.bits_per_parameter,
+        quantized_fraction=loaded.quantized_fraction,
+    )
+
+
+def _planned_host_bytes(asked: Load, host: HostMemory) -> int | None:
+    """Host memory that a plan may use because the test says so, or because nobody does; ``None`` without such a plan."""
+    caps, planned_here = asked.options.get("max_memory"), asked.strategy in _PLANNING
+    if not (planned_here or is_plan(asked.options.get("device_map"))):
+        return None
+    if caps is None:
+        return None if planned_here else host.machine_available_bytes
+    return as_bytes(caps["cpu"]) if "cpu" in caps else None

@@ -1,0 +1,180 @@
+"""From what is known of a test to its record, and the record to where other tools look for it."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Final
+
+import pytest
+
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import (
+    BudgetRecord,
+    DiagnosisRecord,
+    EndingRecord,
+    ModelRecord,
+    Outcome,
+    PhaseRecord,
+    RamRecord,
+    TestRecord,
+    TrialRecord,
+)
+from pytest_llmmem.core.stacks import Stack
+from pytest_llmmem.plugin.collect.planning import Isolated
+from pytest_llmmem.plugin.markers import LlmBaseline
+from pytest_llmmem.plugin.report import test_reports as bridge
+from pytest_llmmem.plugin.worker.messages import Raised
+from pytest_llmmem.probes import INTERVAL_S
+
+RECORD: Final = "llmmem"
+"""The attribute of a test's last report that carries its record, as plain JSON: it survives xdist."""
+
+
+def _own_tolerance(item: pytest.Item) -> str | None:
+    marker = LlmBaseline.of(item)
+    return marker.tolerance.text if marker and marker.tolerance else None
+
+
+def record_of(
+    item: pytest.Item,
+    reports: Sequence[pytest.TestReport],
+    measured: Measured,
+    ending: Ending,
+    model: ModelRecord | None,
+    *,
+    raised: Raised | None,
+    trials: tuple[TrialRecord, ...],
+    diagnosis: DiagnosisRecord | None,
+) -> TestRecord:
+    """All of it as one record."""
+    peak = measured.peak
+    outcome = outcome_of(reports)
+    refused = raised.out_of_vram if raised else None
+    skipped = raised.text if raised and outcome == "skipped" else ""
+    record = TestRecord(
+        nodeid=item.nodeid,
+        outcome=outcome,
+        tolerance=_own_tolerance(item),
+        duration_s=measured.seconds,
+        ending=EndingRecord(
+            kind=ending.kind,
+            signal=ending.signal,
+            exit_code=ending.exit_code,
+            phase=ending.phase,
+            note=ending.note or skipped,
+            error=raised.line if raised and not skipped else None,
+            place=measured.place,
+        ),
+        ram=None
+        if peak is None
+        else RamRecord(**dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)),
+        vram=measured.vram,
+        vram_refused=refused.record() if refused else None,
+        phases=tuple(
+            PhaseRecord(
+                name=phase.name,
+                peak_bytes=phase.peak.peak_bytes,
+                seconds=phase.seconds,
+                started_s=phase.started_s,
+                peak_resident_bytes=phase.peak.peak_resident_bytes,
+                vram=phase.vram,
+            )
+            for phase in measured.phases
+        ),
+        budgets=tuple(
+            BudgetRecord(
+                kind=verdict.budget.kind,
+                limit=verdict.budget.limit.text,
+                limit_bytes=verdict.budget.limit_bytes,
+                actual_bytes=verdict.actual_bytes,
+                held=verdict.held,
+                error_bytes=verdict.error_bytes,
+                name=verdict.budget.name,
+                count=verdict.budget.count,
+                device=verdict.budget.device,
+                sentence=verdict.sentence(),
+            )
+            for verdict in measured.verdicts
+        ),
+        model=model,
+        notes=measured.notes,
+        timeline=measured.timeline,
+        trials=trials,
+        diagnosis=diagnosis,
+        ranks=measured.ranks,
+        pinned_bytes=measured.pinned_bytes,
+        disk_written_bytes=measured.written_bytes,
+        location=_location(item),
+    )
+    return with_stack(record, measured.stack, root=str(item.config.rootpath))
+
+
+def with_stack(record: TestRecord, stack: Stack, *, root: str) -> TestRecord:
+    """The record with a stack, if there is one; files below ``root`` are named relative to it."""
+    if not stack.frames:
+        return record
+    return dataclasses.replace(
+        record,
+        stack=tuple(frame.shown(root) for frame in stack.users_first),
+        stack_at=stack.at,
+        stack_own=len(stack.users),
+        stack_cut=stack.cut,
+    )
+
+
+def reports_without_run(item: pytest.Item, isolated: Isolated) -> list[pytest.TestReport]:
+    """The reports of a test that has no plan."""
+    if isolated.why_skipped:
+        return not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
+    return not_run(item, bridge.complaint_reports(item, isolated.complaint), isolated.complaint)
+
+
+def not_run(item: pytest.Item, reports: list[pytest.TestReport], reason: str) -> list[pytest.TestReport]:
+    """The reports, a record attached, of a test that could not be run at all, or is not for this machine."""
+    outcome = outcome_of(reports)
+    failed = EndingRecord(kind="raised", phase="call", error=f"Failed: {reason}")
+    record = TestRecord(
+        nodeid=item.nodeid,
+        outcome=outcome,
+        duration_s=0.0,
+        ending=EndingRecord(kind="completed", note=reason) if outcome == "skipped" else failed,
+        ram=None,
+        location=_location(item),
+    )
+    attach(reports, record)
+    return reports
+
+
+def outcome_of(reports: Sequence[pytest.TestReport]) -> Outcome:
+    """One word for a test, of the words that pytest's own summary uses."""
+    if any(report.failed and report.when != "call" for report in reports):
+        return "error"
+    for report in reports:
+        expected = hasattr(report, "wasxfail")
+        if report.failed:
+            return "failed"
+        if report.skipped:
+            return "xfailed" if expected else "skipped"
+        if expected and report.when == "call":
+            return "xpassed"
+    return "passed"
+
+
+def _location(item: pytest.Item) -> str:
+    path, line, _ = item.location
+    return f"{path}:{(line or 0) + 1}"
+
+
+def attach(reports: Sequence[pytest.TestReport], record: TestRecord) -> None:
+    """Put the numbers where other tools look: user properties on every report, the record on the last."""
+    properties: list[tuple[str, Any]] = [("llm_ending", record.ending.kind)]
+    if record.ram is not None:
+        properties += [
+            ("llm_peak_ram_bytes", record.ram.peak_bytes),
+            ("llm_peak_resident_bytes", record.ram.peak_resident_bytes),
+        ]
+    properties += [("llm_breach", budget.sentence) for budget in record.budgets if not budget.held]
+    for report in reports:
+        report.user_properties = [*report.user_properties, *properties]
+    if reports:
+        setattr(reports[-1], RECORD, record.to_json())

@@ -1,0 +1,171 @@
+"""Tests in pytest's own process (``--llm-isolate=none``, ``--pdb``): measured by the kernel's mark, and judged afterwards."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Budget, Limit
+from pytest_llmmem.core.hints import uncertain_notes
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.readings import NOTHING
+from pytest_llmmem.plugin.collect.planning import Isolated, resolve_without_model
+from pytest_llmmem.plugin.report import record as recording
+from pytest_llmmem.plugin.report import test_reports as bridge
+from pytest_llmmem.plugin.run.inbox import Hearing
+from pytest_llmmem.plugin.run.progress import NoProgress
+from pytest_llmmem.plugin.state import VOICE, find_checkpoint
+from pytest_llmmem.plugin.worker.messages import Raised
+from pytest_llmmem.plugin.worker.phases import Phases
+from pytest_llmmem.supervision.accounting import Ledger
+from pytest_llmmem.workers.child import Voice
+from pytest_llmmem.workers.messages import Boundary, Said
+
+
+@dataclass(slots=True)
+class Account:
+    """The other end of a voice's channel, in the same process."""
+
+    ledger: Ledger
+    said: Callable[[Any], None]
+    _answers: "deque[Any]" = field(default_factory=deque)
+
+    @classmethod
+    def open(
+        cls, budgets: tuple[Budget, ...], resolve: Callable[[Limit], int], said: Callable[[Any], None]
+    ) -> "tuple[Account, Voice]":
+        """An account, and the voice that it listens to."""
+        account = cls(Ledger(budgets, resolve, is_sampled=False), said)
+        voice = Voice(account, probes.mappings())
+        voice.ready()
+        return account, voice
+
+    def send(self, message: Any, descriptors: Sequence[int] = ()) -> None:
+        match message:
+            case Boundary():
+                self._answers += self.ledger.cross(message, NOTHING)
+            case Said(what):
+                self.said(what)
+
+    def receive(self) -> Any:
+        return self._answers.popleft()
+
+
+_OWN_VOICE: Final = pytest.StashKey[Voice]()
+
+
+def voice_of(config: pytest.Config) -> Voice:
+    """For a block outside of every measured test, as in a fixture of the session."""
+    voice = config.stash.get(_OWN_VOICE, None)
+    if voice is None:
+        _, voice = Account.open((), resolve_without_model, lambda _: None)
+        config.stash[_OWN_VOICE] = voice
+    return voice
+
+
+class InProcess:
+    """The role of a pytest that isolates nothing; registered only when there is something to measure."""
+
+    def __init__(self, config: pytest.Config, tests: Mapping[pytest.Item, Isolated], why: str) -> None:
+        self._config = config
+        self._tests = tests
+        self._why = why
+        self._phases = Phases()
+        self._running: _Running | None = None
+        config.pluginmanager.register(self._phases, "llmmem-phases")
+
+    def describe(self) -> str:
+        return f"llmmem: nothing is isolated or guarded ({self._why}): {len(self._tests)} measured in this process"
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        test = self._tests.get(item)
+        if test is None or test.plan is None:
+            return (yield)
+        hearing = Hearing(item, NoProgress())
+        account, voice = Account.open(test.plan.budgets, test.plan.resolve, hearing.said)
+        self._config.stash[VOICE] = voice
+        self._running = _Running(item, account.ledger, voice, hearing)
+        self._phases.begin(voice)
+        try:
+            return (yield)
+        finally:
+            self._phases.end()
+            self._running = None
+            del self._config.stash[VOICE]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        if (test := self._tests.get(item)) and test.why_skipped:
+            pytest.skip(test.why_skipped)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        if (test := self._tests.get(item)) and test.complaint and not test.why_skipped:
+            pytest.fail(test.complaint, pytrace=False)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(self, call: "pytest.CallInfo[None]") -> Generator[None, pytest.TestReport, Any]:
+        report = yield
+        return report if self._running is None else self._running.judge(report, call)
+
+
+@dataclass(slots=True)
+class _Running:
+    """The test that runs."""
+
+    item: pytest.Item
+    ledger: Ledger
+    voice: Voice
+    hearing: Hearing
+    _reports: list[pytest.TestReport] = field(default_factory=list)
+    _has_broken: bool = False
+    _began: float = field(default_factory=time.monotonic)
+
+    def judge(self, report: pytest.TestReport, call: "pytest.CallInfo[None]") -> pytest.TestReport:
+        """The report of a phase, failed when a budget is broken by its end; the last one carries the record."""
+        if call.excinfo is not None and (report.failed or report.skipped):
+            self.hearing.said(Raised.of(call.excinfo.value))
+        if report.when == "setup" and report.passed:
+            self._reports.append(report)
+            return report
+        self.voice.switch()
+        measured = self._measured()
+        broken = bridge.broken_budgets(measured)
+        if broken and not self._has_broken:
+            self._has_broken = True
+            (report,) = bridge.with_breach(self.item, [report], broken, measured)
+        self._reports.append(report)
+        if report.when == "teardown":
+            self._attach(report, measured)
+        return report
+
+    def _measured(self) -> Measured:
+        verdicts = self.ledger.verdicts(at_least_bytes=0, unfinished=False)
+        whole = self.ledger.whole
+        return Measured(
+            ending=Ending(kind="completed"),
+            peak=whole.peak if whole else None,
+            phases=self.ledger.phases(),
+            verdicts=verdicts,
+            method=probes.METHOD,
+            seconds=time.monotonic() - self._began,
+            notes=uncertain_notes(verdicts),
+            vram=self.ledger.vram.peaks,
+            pinned_bytes=self.ledger.pinned_bytes,
+            written_bytes=self.ledger.written_bytes,
+        )
+
+    def _attach(self, last: pytest.TestReport, measured: Measured) -> None:
+        checkpoint = find_checkpoint(self.item)
+        model = self.hearing.model(checkpoint)
+        ending = bridge.ending_of(self._reports, measured.ending)
+        record = recording.record_of(
+            self.item, self._reports, measured, ending, model, raised=self.hearing.raised, trials=(), diagnosis=None
+        )
+        recording.attach([last], record)

@@ -1,0 +1,98 @@
+"""In the parent: what a worker says while it runs one item."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.hints import lazy_load_notes
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.core.records import ModelRecord
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.plugin.collect.loads import load_of
+from pytest_llmmem.plugin.compat import restore_report
+from pytest_llmmem.plugin.run.importable_classes import find_class
+from pytest_llmmem.plugin.run.progress import Progress
+from pytest_llmmem.plugin.worker.messages import Aborted, Loaded, Raised, Reported, StillMapped, Warned
+from pytest_llmmem.probes.host import HostMemory
+
+
+@dataclass(slots=True)
+class Hearing:
+    """What a worker says while it runs one item."""
+
+    item: pytest.Item
+    progress_line: Progress
+    host: HostMemory = field(default_factory=probes.host_memory)
+    """Before the test."""
+    aborted: Aborted | None = None
+    loaded: Loaded | None = None
+    still_mapped_bytes: int | None = None
+    raised: Raised | None = None
+    """The first, which the later ones may follow from."""
+    _reported: list[Reported] = field(default_factory=list)
+
+    def said(self, what: Any) -> None:
+        match what:
+            case Reported():
+                self._reported.append(what)
+            case Warned():
+                self._warn(what)
+            case Aborted():
+                self.aborted = what
+            case Loaded():
+                self.loaded = what
+            case StillMapped(mapped_bytes):
+                self.still_mapped_bytes = mapped_bytes
+            case Raised():
+                self.raised = self.raised or what
+
+    def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
+        self.progress_line.update(pid, seconds, growth_bytes + reading.file_bytes)
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether its setup has passed."""
+        return any(each.data["when"] == "setup" and each.data["outcome"] == "passed" for each in self._reported)
+
+    def reports(self) -> list[pytest.TestReport]:
+        config = self.item.config
+        return [restore_report(config, each.data, each.failed_subtests) for each in self._reported]
+
+    def model(self, checkpoint: Checkpoint | None) -> ModelRecord | None:
+        """The model of the test, as far as it is known."""
+        if checkpoint is None:
+            return None
+        return ModelRecord(
+            source=checkpoint.source,
+            load=self.loaded.load if self.loaded else load_of(self.item).strategy,
+            weights_bytes=checkpoint.weights_bytes,
+            largest_shard_bytes=checkpoint.largest_shard_bytes,
+            parameters=checkpoint.parameters,
+            mapped_bytes=self.loaded.mapped_bytes if self.loaded else None,
+        )
+
+    def notes(self, measured: Measured, model: ModelRecord | None) -> tuple[str, ...]:
+        """What the reader should know although nothing failed."""
+        lazy = lazy_load_notes(
+            measured.verdicts,
+            measured.peak,
+            weights_bytes=model.weights_bytes if model else None,
+            still_mapped_bytes=self.still_mapped_bytes,
+        )
+        refused = self.raised.out_of_vram if self.raised else None
+        hints = self.loaded.hints if self.loaded else ()
+        return (*lazy, *hints, *([refused.sentence()] if refused else []))
+
+    def _warn(self, warned: Warned) -> None:
+        self.item.ihook.pytest_warning_recorded.call_historic(
+            kwargs={
+                "warning_message": warned.rebuild(partial(find_class, self.item.config)),
+                "nodeid": warned.nodeid,
+                "when": warned.when,
+                "location": warned.location,
+            }
+        )

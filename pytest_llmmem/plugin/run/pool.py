@@ -1,0 +1,214 @@
+"""Where workers come from in this session: forked if that is safe here, else spawned, and why."""
+
+import contextlib
+import errno
+import importlib
+import os
+import select
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Literal, Protocol
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.launch import rank_of
+from pytest_llmmem.models.loading.load_tracing import find_readers
+from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.worker.main import Inside, item_keys
+from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
+from pytest_llmmem.workers.channel import Channel
+from pytest_llmmem.workers.session_files import Traces
+from pytest_llmmem.workers.session_folders import SessionFolder
+from pytest_llmmem.workers.spawned import Launcher, Spawner, open_startup_output
+from pytest_llmmem.workers.worker import NoWorkerError, Worker
+
+_PROBE_S: Final = 2.0
+_TAIL_BYTES: Final = 2000
+_MODELLING: Final = "transformers.models.{0}.modeling_{0}"
+
+
+class Source(Protocol):
+    """Makes workers."""
+
+    notes: list[str]
+    """What happened to it since somebody last emptied the list."""
+
+    def take(self) -> Worker: ...
+    def prepare(self) -> None: ...
+    def drain(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Pool:
+    """The session's workers."""
+
+    kind: Literal["fork", "spawn"]
+    reason: str
+    """Why it is not the kind that ``auto`` prefers; empty when it is."""
+    source: Source
+    folder: SessionFolder
+    traces: Traces
+    startup_output: int
+    """The file that spawned workers write to until they are ready."""
+    _ends_on_sigterm: bool = False
+
+    def __post_init__(self) -> None:
+        # what SIGTERM ends, as a CI does with a cancelled job, would leave processes and offloaded weights behind
+        in_main = threading.current_thread() is threading.main_thread()
+        self._ends_on_sigterm = in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if self._ends_on_sigterm:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def take(self) -> Worker:
+        """A worker that is ready. Raises ``NoWorkerError``, with what pytest printed as it was started."""
+        try:
+            return self.source.take()
+        except NoWorkerError as error:
+            size = os.fstat(self.startup_output).st_size
+            os.lseek(self.startup_output, max(0, size - _TAIL_BYTES), os.SEEK_SET)
+            output = os.read(self.startup_output, _TAIL_BYTES).decode(errors="replace")
+            msg = f"{error}:\n{output}" if output else str(error)
+            raise NoWorkerError(msg) from None
+
+    def take_notes(self) -> tuple[str, ...]:
+        """What happened since they were last taken."""
+        notes = tuple(self.source.notes)
+        self.source.notes.clear()
+        return notes
+
+    def close(self) -> None:
+        """End every process and remove every file of ours."""
+        if self._ends_on_sigterm:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.source.close()
+        self.traces.close()
+        os.close(self.startup_output)
+        self.folder.remove()
+
+
+def open_pool(
+    config: pytest.Config, settings: Settings, items: list[pytest.Item], *, jobs: int, model_types: Iterable[str]
+) -> Pool:
+    """Start what makes workers. Raises ``SettingError`` when ``fork`` is asked for and not safe, or nothing can be started."""
+    reason = "" if settings.worker == "spawn" else why_not_fork()
+    if reason and settings.worker == "fork":
+        msg = f"--llm-worker=fork: {reason}: use 'auto' or 'spawn'"
+        raise SettingError(msg)
+    kind: Literal["fork", "spawn"] = "spawn" if reason or settings.worker == "spawn" else "fork"
+    with contextlib.ExitStack() as undo:
+        try:
+            folder = SessionFolder()
+            undo.callback(folder.remove)
+            traces = Traces.create(folder.path)
+            startup_output = open_startup_output()
+            launcher = Launcher(_command(config), config.invocation_params.dir, traces, startup_output)
+            if sys.platform == "linux":
+                inside = Inside(config, item_keys(items), settings.malloc, traces)
+                fork = partial(_run_fork_server, inside, tuple(model_types), jobs)
+                spawn = partial(serve_spawns, launcher)
+                run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
+                source: Source = Server(run, folder.path, traces, worker)
+            else:
+                source = Spawner(launcher, traces)
+        except OSError as error:
+            raise SettingError(_why_not_started(error)) from None
+        undo.pop_all()
+    return Pool(kind, reason, source, folder, traces, startup_output)
+
+
+if sys.platform == "linux":
+    from pytest_llmmem.workers.fork_server import serve_forks
+    from pytest_llmmem.workers.served import ForkedWorker, ServedWorker, Server
+    from pytest_llmmem.workers.spawned import serve_spawns
+
+    def _run_fork_server(
+        inside: Inside, model_types: tuple[str, ...], jobs: int, control: Channel, preloads: bool
+    ) -> None:
+        def preload() -> None:
+            # some modelling code asks for a GPU when it is imported
+            if preloads:
+                _import_ahead(model_types)
+                if rank_of(os.environ) is not None:
+                    keep_groups_apart(0)
+            inside.settle()
+
+        serve_forks(control, inside, preload, jobs=jobs)
+
+
+def _why_not_started(error: OSError) -> str:
+    hints = {
+        errno.EMFILE: "allow more open files, as `ulimit -n 256` does",
+        errno.ENOSPC: "free space there, or set TMPDIR to another folder",
+        errno.EAGAIN: "allow more processes, or end some",
+        errno.ENOMEM: "free memory",
+    }
+    hint = hints.get(error.errno or 0, "or switch isolation off with --llm-isolate=none")
+    return f"no worker can be started: {error}: {hint}"
+
+
+def why_not_fork() -> str:
+    """Why a fork of this process would not work; empty when nothing speaks against it."""
+    if sys.platform != "linux":
+        return f"workers are spawned on {sys.platform}"
+    if (device := probes.gpu_files_open()) is not None:
+        return f"{device} was opened during collection, and a GPU context does not survive a fork"
+    if "torch" in sys.modules and not _torch_works_after_fork():
+        return "torch has computed during collection, and its threads do not survive a fork; OMP_NUM_THREADS=1 has none"
+    return ""
+
+
+def _torch_works_after_fork() -> bool:
+    """Try a parallel operation in a forked child: after one in the parent it would wait forever for lost threads."""
+    if sys.platform != "linux":
+        return False
+    receiver, sender = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the trial is there to find out
+        pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            import torch
+
+            torch.ones(200_000).exp_()
+            os.write(sender, b"1")
+        os._exit(0)
+    os.close(sender)
+    readable, _, _ = select.select([receiver], [], [], _PROBE_S)
+    works = bool(readable) and os.read(receiver, 1) == b"1"
+    os.close(receiver)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return works
+
+
+def _import_ahead(model_types: tuple[str, ...]) -> None:
+    """Import, in the fork server, what each worker that loads a model would otherwise import anew: seconds each."""
+    if not model_types:
+        return
+    for name in ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)):
+        # what is missing or broken raises in the test that needs it
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    with contextlib.suppress(Exception):
+        import transformers
+
+        _ = transformers.AutoModel, transformers.PreTrainedModel
+    find_readers()
+
+
+def _command(config: pytest.Config) -> list[str]:
+    """The same pytest run, for an interpreter of its own."""
+    arguments = [str(argument) for argument in config.invocation_params.args]
+    if hasattr(config, "workerinput"):
+        arguments = config.workerinput["mainargv"][1:]
+    if config.pluginmanager.has_plugin("dsession") or hasattr(config, "workerinput"):
+        arguments.append("-n0")
+    return [sys.executable, "-m", "pytest", *arguments]

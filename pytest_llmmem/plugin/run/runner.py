@@ -1,0 +1,247 @@
+"""Runs isolated tests: takes a worker for each, has it measured and judged, and completes its reports."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from pytest_llmmem.baselines.values import median_run
+from pytest_llmmem.core.hints import setup_again_note
+from pytest_llmmem.core.records import TestRecord, TrialRecord
+from pytest_llmmem.core.stacks import NO_STACK, Stack
+from pytest_llmmem.plugin.collect.planning import Isolated
+from pytest_llmmem.plugin.collect.vram_budgets import caps_of, find_driver, history_file, history_notes
+from pytest_llmmem.plugin.report import baselines as baselining
+from pytest_llmmem.plugin.report import record as recording
+from pytest_llmmem.plugin.report import test_reports as bridge
+from pytest_llmmem.plugin.report.diagnosis import explain
+from pytest_llmmem.plugin.run.inbox import Hearing
+from pytest_llmmem.plugin.run.pool import Pool
+from pytest_llmmem.plugin.run.progress import Progress
+from pytest_llmmem.plugin.run.queue import Turns
+from pytest_llmmem.plugin.run.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
+from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
+from pytest_llmmem.plugin.worker.main import item_keys
+from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Trial
+from pytest_llmmem.probes import driver
+from pytest_llmmem.supervision.plan import LoadPlan
+from pytest_llmmem.supervision.supervisor import measure
+from pytest_llmmem.workers.worker import NoWorkerError, Worker
+
+_MEASURED_AGAIN: Final = 2
+
+
+class Runner:
+    """The isolated tests of a session, one after the other: each in a worker of its own, a group's in one."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        items: list[pytest.Item],
+        isolated: Mapping[pytest.Item, Isolated],
+        pool: Pool,
+    ) -> None:
+        """Raises ``BaselineError``."""
+        self.pool = pool
+        self._config = config
+        self._settings = settings
+        self._isolated = isolated
+        self._keys: dict[pytest.Item, ItemKey] = {item: key for key, item in item_keys(items).items()}
+        self._numbers = {item: number for number, item in enumerate(items)}
+        path = baselining.baselines_path(config, settings)
+        self._judge = baselining.Judge(path, settings) if path else None
+        self._turns = Turns(config, isolated)
+        self._driver = find_driver([one.plan for one in isolated.values() if one.plan], settings)
+        self._group: Worker | None = None
+        """The worker that the next test of the same group goes on in."""
+        self._lost_in: str | None = None
+        """The test in which the worker ended that the next test of the same group would have gone on in."""
+
+    def run(
+        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
+    ) -> tuple[list[pytest.TestReport], Aborted | None]:
+        """Run a test when what it may use is free. Returns its reports, and whether it asked to end the session."""
+        try:
+            self._turns.begin(item, isolated)
+            return self._run(item, nextitem, isolated)
+        finally:
+            if self._group is None:
+                self._turns.end()
+
+    def drain(self) -> None:
+        """Wait until every worker has left."""
+        self.pool.source.drain()
+
+    def close(self) -> None:
+        """End every process, and remove every file of ours."""
+        if self._group is not None:
+            self._group.kill()
+            self._group.close()
+        self._turns.end()
+        self.pool.close()
+        driver.close()
+
+    def _run(
+        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
+    ) -> tuple[list[pytest.TestReport], Aborted | None]:
+        """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
+        trials = self._try_loads(item, isolated) if is_asked_by(item) and find_checkpoint(item) else ()
+        runs = [self._run_once(item, nextitem, isolated, trials, run=0)]
+        while self._is_run_again(item, isolated, runs):
+            runs.append(self._run_once(item, nextitem, isolated, trials, run=len(runs)))
+        if runs[-1].record is None:
+            return runs[-1].reports, runs[-1].aborted
+        records = [run.record for run in runs if run.record]
+        counted = self._judge.clear(item, records) if self._judge and runs[-1].can_be_repeated else records
+        chosen = runs[-1] if not runs[-1].can_be_repeated else runs[records.index(median_run(counted))]
+        assert chosen.record is not None, "the others have left already"
+        record = chosen.record
+        if len(counted) > 1:
+            peaks = tuple(record.ram.peak_bytes for record in counted if record.ram)
+            record = dataclasses.replace(record, run_peaks_bytes=peaks)
+        if len(runs) > self._settings.repeat:
+            again = f"run {len(runs)} times: the error of measuring was larger than the tolerance of its baseline"
+            record = dataclasses.replace(record, notes=(*record.notes, again))
+        reports = chosen.reports
+        if self._judge is not None and (comparison := self._judge.judge(item, counted)):
+            reports = bridge.with_comparison(item, reports, comparison, chosen.growth_stack)
+            record = dataclasses.replace(
+                record, outcome=recording.outcome_of(reports), baseline=baselining.record_of(comparison)
+            )
+            if comparison.verdict == "grew" and not record.stack:
+                record = recording.with_stack(record, chosen.growth_stack, root=str(item.config.rootpath))
+        recording.attach(reports, record)
+        return reports, chosen.aborted
+
+    def _is_run_again(self, item: pytest.Item, isolated: Isolated, runs: "Sequence[_Ran]") -> bool:
+        """As often as asked to, and up to twice more when its baseline cannot be compared with what was measured."""
+        if isolated.group is not None or not runs[-1].can_be_repeated:
+            return False
+        if len(runs) < self._settings.repeat:
+            return True
+        if self._judge is None or len(runs) >= self._settings.repeat + _MEASURED_AGAIN:
+            return False
+        return self._judge.asks_for_another(item, [run.record for run in runs if run.record])
+
+    def _run_once(
+        self,
+        item: pytest.Item,
+        nextitem: pytest.Item | None,
+        isolated: Isolated,
+        trials: tuple[TrialRecord, ...],
+        *,
+        run: int,
+    ) -> "_Ran":
+        goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
+        reused, self._group = self._group, None
+        lost_in, self._lost_in = self._lost_in, None
+        try:
+            worker = reused or self.pool.take()
+        except NoWorkerError as error:
+            complaint = f"no worker could be made: {error}"
+            return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
+        hearing = Hearing(item, Progress.of(self._config, item, find_checkpoint))
+        plan = self._plan(item, isolated)
+        if lost_in is not None:
+            plan = _without_setup(plan)
+        history = history_file(item, plan.budgets, self._settings)
+        following = self._keys[nextitem] if goes_on and nextitem else None
+        number = self._numbers[item] * (self._settings.repeat + _MEASURED_AGAIN) + run
+        job = Job(self._keys[item], following, number, trials, caps_of(plan.budgets), history)
+        if nextitem is not None and not goes_on:
+            self.pool.source.prepare()
+        try:
+            measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing, driver=self._driver)
+        except KeyboardInterrupt:
+            msg = f"while {item.nodeid} ran"
+            raise KeyboardInterrupt(msg) from None
+        finally:
+            hearing.progress_line.erase()
+            if worker.exit is not None:
+                self.pool.traces.sweep()
+        if goes_on and not worker.doomed and worker.exit is None:
+            self._group = worker
+        elif goes_on:
+            # its stop came too late for this test, and must not reach the next one
+            worker.kill()
+            worker.close()
+        if goes_on and self._group is None and (reused or lost_in or hearing.is_set_up):
+            self._lost_in = item.nodeid
+        model = hearing.model(find_checkpoint(item))
+        again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
+        measured = dataclasses.replace(
+            measured,
+            notes=(
+                *self.pool.take_notes(),
+                *measured.notes,
+                *again,
+                *hearing.notes(measured, model),
+                *self._turns.notes,
+                *history_notes(history),
+            ),
+        )
+        reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
+        diagnosis = explain(reports, measured, ending, hearing, find_checkpoint(item))
+        record = recording.record_of(
+            item, reports, measured, ending, model, raised=hearing.raised, trials=trials, diagnosis=diagnosis
+        )
+        return _Ran(reports, record, hearing.aborted, measured.growth_stack)
+
+    def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
+        """Strategies in order, until one fits."""
+        trials: list[TrialRecord] = []
+        plan = trial_plan(self._plan(item, isolated))
+        for load in loads_to_try(self._config):
+            try:
+                worker = self.pool.take()
+            except NoWorkerError:
+                break  # the test itself will say so
+            self.pool.source.prepare()
+            hearing = TrialHearing()
+            trial = Trial(self._keys[item], load)
+            measured = measure(worker, trial, last=True, plan=plan, listener=hearing, driver=self._driver)
+            self.pool.traces.sweep()
+            trials.append(hearing.record(load, measured))
+            if trials[-1].fits:
+                break
+        return tuple(trials)
+
+    def _plan(self, item: pytest.Item, isolated: Isolated) -> LoadPlan:
+        assert isolated.plan is not None, "only planned tests run"
+        timeout_s = isolated.plan.timeout_s or item.stash.get(TIMEOUT, None)
+        allows_bytes = self._judge.allows_bytes(item) if self._judge else None
+        return dataclasses.replace(isolated.plan, timeout_s=timeout_s, baseline_allows_bytes=allows_bytes)
+
+    def _group_of(self, item: pytest.Item | None) -> str | None:
+        isolated = self._isolated.get(item) if item is not None else None
+        return isolated.group if isolated else None
+
+
+def _without_setup(plan: LoadPlan) -> LoadPlan:
+    """The plan of a test whose setup repeats what another has paid for: nothing that would count it is enforced."""
+    budgets = tuple(
+        dataclasses.replace(budget, enforce="watch") if budget.enforce in {"cgroup", "cap"} else budget
+        for budget in plan.budgets
+    )
+    return dataclasses.replace(plan, budgets=budgets, judges_setup=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """One run of a test."""
+
+    reports: list[pytest.TestReport]
+    record: TestRecord | None = None
+    """``None`` when there was no worker for it."""
+    aborted: Aborted | None = None
+    growth_stack: Stack = NO_STACK
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether it went as it should."""
+        went = self.record is not None and self.record.outcome in {"passed", "xfailed", "xpassed"}
+        return went and self.aborted is None

@@ -1,0 +1,144 @@
+"""``first_load_that_fits``: strategies are tried in order, each in a worker of its own, before the test itself runs."""
+
+import contextlib
+import io
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.core.records import TrialRecord
+from pytest_llmmem.plugin.collect.loads import Load, find_strategy, load, own_strategies, scratch_folder
+from pytest_llmmem.plugin.state import MODELS, settings_of
+from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
+from pytest_llmmem.reports import failure
+from pytest_llmmem.supervision.plan import LoadPlan
+from pytest_llmmem.workers.child import Voice
+from pytest_llmmem.workers.messages import Opening
+
+FITTING: Final = "first_load_that_fits"
+
+
+def loads_to_try(config: pytest.Config) -> list[Load]:
+    """Those of ``--llm-load``, else every strategy that is offered, the team's own first."""
+    from pytest_llmmem.models.loading.strategies import STRATEGIES
+
+    names = settings_of(config).load or [
+        *(strategy.name for strategy in own_strategies(config)),
+        *(strategy.name for strategy in STRATEGIES.values() if strategy.offered),
+    ]
+    return [Load(name) for name in names]
+
+
+def try_load(item: pytest.Item, chosen: Load, voice: Voice) -> None:
+    """In the worker: load, make the weights resident, and say what was found."""
+    from pytest_llmmem.plugin.collect.models import source_of
+
+    config = item.config
+    models, source = config.stash[MODELS], source_of(item)
+    assert source is not None, "only a test with a model tries loads"
+    voice.switch(opens=(Opening("test"), Opening("load")))
+    # no test runs, and so nothing is captured: progress bars would land in the middle of pytest's line
+    output = contextlib.ExitStack()
+    if config.getoption("capture") != "no":
+        output.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        output.enter_context(contextlib.redirect_stderr(io.StringIO()))
+    try:
+        if reason := find_strategy(config, chosen.strategy).unavailable():
+            voice.say(Unusable(reason))
+            return
+        with scratch_folder(config) as folder:
+            loaded = load(
+                config, models.checkpoint(source), chosen, lambda: contextlib.nullcontext(_Unmeasured()), folder
+            )
+            voice.switch(closes=1, opens=(Opening("touch"),))
+            loaded.touch()
+            voice.say(loaded_message(loaded))
+    except Exception as error:  # noqa: BLE001 -- whatever a load raises is this trial's result
+        voice.say(Raised.of(error))
+    finally:
+        output.close()
+        voice.switch(closes=2)
+
+
+def loaded_message(loaded: Any, hints: tuple[str, ...] = ()) -> Loaded:
+    """What the parent is to know of a model."""
+    return Loaded(
+        load=loaded.load,
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        nbytes=loaded.nbytes,
+        mapped_bytes=loaded.mapped_after_load_bytes,
+        kept_bytes=loaded.kept_bytes,
+        bits_per_parameter=loaded.bits_per_parameter,
+        quantized_fraction=loaded.quantized_fraction,
+        disk_bytes=loaded.disk_bytes,
+        call=loaded.call,
+        hints=hints,
+    )
+
+
+class _Unmeasured:
+    """A load that the parent measures as a whole."""
+
+    peak = None
+
+
+class TrialHearing:
+    """In the parent: what a worker says of one trial."""
+
+    def __init__(self) -> None:
+        self.loaded: Loaded | None = None
+        self.raised: Raised | None = None
+        self.unusable: Unusable | None = None
+
+    def said(self, what: Any) -> None:
+        match what:
+            case Loaded():
+                self.loaded = what
+            case Raised():
+                self.raised = what
+            case Unusable():
+                self.unusable = what
+
+    def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
+        """A trial shows no line of its own."""
+
+    def record(self, chosen: Load, measured: Measured) -> TrialRecord:
+        """One row of the table."""
+        peak = None if self.unusable else measured.peak
+        held = all(verdict.held for verdict in measured.verdicts)
+        why = ""
+        if self.unusable:
+            why = self.unusable.reason
+        elif self.raised:
+            why = self.raised.line
+        elif measured.ending.died:
+            why = failure.death_sentence(measured)
+        elif not held:
+            why = next(verdict.sentence() for verdict in measured.verdicts if not verdict.held)
+        ending = "unavailable" if self.unusable else "raised" if self.raised else measured.ending.kind
+        return TrialRecord(
+            load=chosen.strategy,
+            ending=ending if held or self.unusable or measured.ending.died else "over_budget",
+            fits=not why,
+            peak_bytes=peak.peak_bytes if peak else None,
+            peak_resident_bytes=peak.peak_resident_bytes if peak else None,
+            seconds=measured.seconds,
+            disk_bytes=self.loaded.disk_bytes if self.loaded else 0,
+            call=self.loaded.call if self.loaded else "",
+            why=why,
+        )
+
+
+def trial_plan(plan: LoadPlan) -> LoadPlan:
+    """The test's own plan, stopped where it breaks: the next strategy waits."""
+    return replace(
+        plan, budgets=tuple(replace(budget, on_breach="stop") for budget in plan.budgets), draws_timeline=False
+    )
+
+
+def is_asked_by(item: pytest.Item) -> bool:
+    """Whether a test wants the first load that fits."""
+    return FITTING in getattr(item, "fixturenames", ())

@@ -1,0 +1,55 @@
+"""The model of a test: loaded as the test wants it, and reported to the parent."""
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Sequence
+from importlib.metadata import version
+
+import pytest
+
+from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.core.records import TrialRecord
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.loading.ineffective_arguments import noop_arguments
+from pytest_llmmem.models.loading.loaded import LoadedModel
+from pytest_llmmem.plugin.budget_blocks import Spending
+from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
+from pytest_llmmem.plugin.run.trials import loaded_message
+from pytest_llmmem.plugin.state import VOICE
+from pytest_llmmem.plugin.worker.messages import StillMapped
+from pytest_llmmem.reports.terminal import trial_table
+
+
+def load_for_test(
+    checkpoint: Checkpoint, chosen: Load, measure: Callable[..., Spending], config: pytest.Config
+) -> Generator[LoadedModel]:
+    """Load, give the model to the test, and let it go."""
+    __tracebackhide__ = True
+    voice = config.stash.get(VOICE, None)
+    with scratch_folder(config) as folder:
+        with failing_plainly():
+            loaded = load(config, checkpoint, chosen, lambda: measure(None, name="load"), folder)
+        if voice is not None:
+            hints = noop_arguments(loaded.passed, os.environ, transformers=version("transformers"))
+            voice.say(loaded_message(loaded, hints))
+        yield loaded
+        if voice is not None:
+            voice.say(StillMapped(loaded.mapped_nbytes))
+        loaded.release()
+
+
+def first_fitting(trials: Sequence[TrialRecord]) -> Load:
+    """The first load that fits. Fails the test with the table when none does."""
+    for trial in trials:
+        if trial.fits:
+            return Load(trial.load)
+    pytest.fail("\n".join(("no load fits:", *trial_table(trials))), pytrace=False)
+
+
+@contextlib.contextmanager
+def failing_plainly() -> Generator[None]:
+    """An error of ours is a sentence that needs no traceback."""
+    try:
+        yield
+    except LlmmemError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None

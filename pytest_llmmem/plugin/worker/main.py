@@ -1,0 +1,198 @@
+"""pytest inside a worker: runs one item through its whole protocol and passes on what the hooks hear."""
+
+import contextlib
+import os
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.launch import rank_of
+from pytest_llmmem.plugin.collect.vram_budgets import Allocator
+from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
+from pytest_llmmem.plugin.run.trials import try_load
+from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
+from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
+from pytest_llmmem.plugin.worker.phases import Phases
+from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
+from pytest_llmmem.probes.host import Mappings
+from pytest_llmmem.workers import child
+from pytest_llmmem.workers.channel import Channel
+from pytest_llmmem.workers.child import Voice
+from pytest_llmmem.workers.session_files import Traces
+
+
+def item_keys(items: Iterable[pytest.Item]) -> dict[ItemKey, pytest.Item]:
+    """Items by node id and occurrence: the same in the parent and in a worker that has collected by itself."""
+    seen: defaultdict[str, int] = defaultdict(int)
+    keys = {}
+    for item in items:
+        keys[item.nodeid, seen[item.nodeid]] = item
+        seen[item.nodeid] += 1
+    return keys
+
+
+_DEEPEST: Final = 100
+"""Levels of containers in a report; one that has more is given by its ``repr``."""
+
+LOG_HOOKS: Final = (
+    "pytest_runtest_logstart",
+    "pytest_runtest_logreport",
+    "pytest_runtest_logfinish",
+    "pytest_warning_recorded",
+)
+"""What pytest tells the world about a test; a worker tells its parent instead, and the parent tells the world."""
+
+
+@dataclass(slots=True)
+class Inside:
+    """The body of a worker: settled once where workers come from, called once in each."""
+
+    config: pytest.Config
+    items: dict[ItemKey, pytest.Item]
+    malloc: str
+    traces: Traces
+    _relay: "Relay | None" = None
+    _phases: Phases = field(default_factory=Phases)
+    _mappings: Mappings | None = None
+    _allocator: Allocator = field(default_factory=Allocator)
+
+    def settle(self) -> None:
+        """Take over the hooks, in a process that will never report by itself."""
+        relay = self._relay = Relay(self.config)
+        manager = self.config.pluginmanager
+        manager.unregister(name="llmmem-isolation")
+        manager.register(relay, "llmmem-relay")
+        manager.register(self._phases, "llmmem-phases")
+        manager.register(self._allocator, "llmmem-allocator")
+        if self.config.getoption("capture") == "fd":
+            manager.register(OutputFiles(relay), "llmmem-output")
+        silence_log_hooks(self.config, relay, LOG_HOOKS)
+        self._mappings = probes.mappings()
+
+    def __call__(self, channel: Channel) -> None:
+        """Serve the channel until the last job, then write what only a normal exit would have written."""
+        assert self._mappings is not None, "settled before the first job"
+        child.serve(channel, self.traces.stacks, self._run, malloc=self.malloc, mappings=self._mappings)
+        _save_coverage()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+
+    def _run(self, job: Job | Trial, voice: Voice) -> None:
+        assert self._relay is not None, "settled before the first job"
+        self._relay.voice = self.config.stash[VOICE] = voice
+        self.config.stash[TRACES] = self.traces
+        item = self.items[job.item]
+        if isinstance(job, Job) and rank_of(os.environ) is not None:
+            keep_groups_apart(job.number)
+        if isinstance(job, Trial):
+            try_load(item, job.load, voice)
+            return
+        self.config.stash[TRIALS] = job.trials
+        self._allocator.begin(job.caps, job.vram_history)
+        self._phases.begin(voice)
+        nextitem = self.items[job.following] if job.following else None
+        try:
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+        except pytest.exit.Exception as error:
+            voice.say(Aborted("exit", str(error.msg), error.returncode))
+        except KeyboardInterrupt as error:
+            voice.say(Aborted("interrupt", str(error)))
+        for reason in (item.session.shouldstop, item.session.shouldfail):
+            if reason:
+                voice.say(Aborted("stop", str(reason)))
+        self._phases.end()
+        self._allocator.end()
+
+
+class Relay:
+    """Passes on to the parent what pytest's hooks hear of a test."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._voice: Voice | None = None
+
+    @property
+    def voice(self) -> Voice:
+        assert self._voice is not None, "a test runs, so there is a job"
+        return self._voice
+
+    @voice.setter
+    def voice(self, voice: Voice) -> None:
+        self._voice = voice
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, call: "pytest.CallInfo[None]") -> Generator[None, pytest.TestReport, Any]:
+        report = yield
+        if call.excinfo is not None and (report.failed or report.skipped):
+            self.voice.say(Raised.of(call.excinfo.value))
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
+        self.voice.say(Reported(plain(data), failed_subtests(self._config, report)))
+
+    def pytest_warning_recorded(
+        self,
+        warning_message: warnings.WarningMessage,
+        when: str,
+        nodeid: str,
+        location: tuple[str, int, str] | None,
+    ) -> None:
+        if self._voice is None:
+            return  # the hook is historic: at registration it tells again what the session has reported already
+        self._voice.say(Warned.of(warning_message, when, nodeid, location))
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_set_timer(self) -> bool:
+        """pytest-timeout's limit is kept from outside, where no held GIL can stop it."""
+        return True
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_timeout_cancel_timer(self) -> bool:
+        return True
+
+
+class OutputFiles:
+    """Passes on the files of captured output, once, from within capture's own wrapper around setup."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._shown = False
+
+    def pytest_runtest_setup(self) -> None:
+        if not self._shown:
+            self._shown = True
+            self._relay.voice.show_output()
+
+
+def plain(value: Any, around: tuple[int, ...] = ()) -> Any:
+    """The same data with ``repr`` in place of what other plugins have attached and cannot leave the process.
+
+    ``around`` are the containers that it is in, by identity.
+    """
+    if value is None or type(value) in {bool, int, float, str, bytes}:
+        return value
+    if isinstance(value, str):
+        return text_of(value)
+    inside = (*around, id(value))
+    if id(value) not in around and len(around) < _DEEPEST:
+        if isinstance(value, dict):
+            return {plain(key, inside): plain(item, inside) for key, item in value.items()}
+        if type(value) in {list, tuple}:
+            return type(value)(plain(item, inside) for item in value)
+    return text_of(value, repr)
+
+
+def _save_coverage() -> None:
+    """Write what coverage has recorded here: the process ends without the exit handlers that would."""
+    coverage: Any = sys.modules.get("coverage")
+    if coverage is not None and (current := coverage.Coverage.current()) is not None:
+        current.stop()
+        current.save()

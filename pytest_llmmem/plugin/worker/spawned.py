@@ -1,0 +1,31 @@
+"""The role of a pytest that was started as a worker: it collects as its parent did, then serves it."""
+
+import os
+
+import pytest
+
+from pytest_llmmem.plugin.state import settings_of
+from pytest_llmmem.plugin.worker.main import Inside, item_keys
+from pytest_llmmem.workers.spawned import birth
+
+
+class SpawnedRole:
+    """Takes the place of pytest's own loop over the tests."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._birth = birth()
+        self._config = config
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        birth = self._birth
+        assert birth is not None, "this role is only taken when the environment says so"
+        if self._config.getoption("capture") == "no":
+            for ours, theirs in zip((1, 2), birth.streams, strict=True):
+                os.dup2(theirs, ours)
+        malloc = settings_of(self._config).malloc
+        inside = Inside(self._config, item_keys(session.items), malloc, birth.traces)
+        inside.settle()
+        inside(birth.channel)
+        # the parent reports; a normal exit would write junit files, caches and summaries a second time
+        os._exit(0)

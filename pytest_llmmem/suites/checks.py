@@ -1,0 +1,279 @@
+"""Checks that need no test code: ``pytest --pyargs pytest_llmmem.checks --llm-model=SOURCE``, or ``llmmem check SOURCE``.
+
+The part of a test's name after ``test_`` is the check's id: for ``-k``, for ``--llm-skip-check`` and for its page in
+``docs/checks.md``, which says where each number comes from.
+"""
+
+import gc
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import pytest
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.sizes import format_beside, format_size
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.findings import findings
+from pytest_llmmem.models.estimates.conversions import is_linear
+from pytest_llmmem.models.loading.loaded import LoadedModel
+from pytest_llmmem.models.loading.residency import trim
+from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
+from pytest_llmmem.plugin.fixtures import Window
+from pytest_llmmem.plugin.state import settings_of
+
+__all__ = [
+    "load_anew",
+    "needs_steady_malloc",
+    "pytest_generate_tests",
+    "pytestmark",
+    "skips_as_asked",
+    "test_disk",
+    "test_dtype",
+    "test_duplicates",
+    "test_forward",
+    "test_integrity",
+    "test_load",
+    "test_max_memory",
+    "test_meta",
+    "test_quantization",
+    "test_release",
+    "test_resident",
+    "test_second_copy",
+    "test_second_load",
+]
+
+SLACK: Final = 200 * 10**6
+"""Bytes that a load may take beside its weights, for imports and the allocator: ``docs/checks.md`` has what was measured."""
+DISK_SLACK: Final = 20 * 10**6
+QUANTIZED: Final = 0.8
+"""Of the parameters that a quantiser is meant for."""
+
+pytestmark = pytest.mark.in_worker
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Refuses to pass over every check because nobody has said of what."""
+    if not settings_of(metafunc.config).model:
+        msg = "the ready-made checks are of a model: pass --llm-model=SOURCE, or set llm_model in the ini file"
+        raise pytest.Collector.CollectError(msg)
+
+
+@pytest.fixture(autouse=True)
+def skips_as_asked(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> None:
+    """Skip the checks of ``--llm-skip-check``."""
+    check = request.function.__name__.removeprefix("test_")
+    if check in settings_of(pytestconfig).skip_check:
+        pytest.skip(f"llm_skip_check has {check!r}")
+
+
+@pytest.fixture
+def needs_steady_malloc(llm_load: Load, pytestconfig: pytest.Config) -> None:
+    """Skip what would be chance: glibc keeps what quantizing frees, or gives it back, as it happens."""
+    if _is_quantized(llm_load) and settings_of(pytestconfig).malloc == "default":
+        pytest.skip(f"what {llm_load.strategy!r} needs repeats only with --llm-malloc=steady")
+
+
+@pytest.fixture
+def load_anew(
+    model_checkpoint: Checkpoint, llm_load: Load, memory_window: Window, pytestconfig: pytest.Config
+) -> "Generator[Callable[[], LoadedModel]]":
+    """Load the model as often as it is called."""
+    with scratch_folder(pytestconfig) as folder:
+        yield lambda: load(pytestconfig, model_checkpoint, llm_load, lambda: memory_window(None, name="load"), folder)
+
+
+def test_integrity(model_checkpoint: Checkpoint) -> None:
+    """Index, shards and headers agree, and no file is shorter than its header says."""
+    _report(finding for finding in findings(model_checkpoint) if finding.id != "duplicates")
+
+
+def test_duplicates(model_checkpoint: Checkpoint) -> None:
+    """Weights are there in one format only."""
+    _report(finding for finding in findings(model_checkpoint) if finding.id == "duplicates")
+
+
+@pytest.mark.usefixtures("needs_steady_malloc")
+def test_load(loaded_model: LoadedModel) -> None:
+    """The load needs what it keeps and one shard: no memory that the kernel cannot take back beyond that."""
+    peak = _peak(loaded_model).peak_bytes
+    _within("the load", peak, _promise(loaded_model), "the model, its largest shard and 200 MB", loaded_model)
+
+
+@pytest.mark.usefixtures("needs_steady_malloc")
+def test_resident(loaded_model: LoadedModel) -> None:
+    """The same for all resident memory: shards that stay mapped to the end are in it."""
+    peak = _peak(loaded_model).peak_resident_bytes
+    _within(
+        "the load was resident with",
+        peak,
+        _promise(loaded_model),
+        "the model, its largest shard and 200 MB",
+        loaded_model,
+        advice=". Shards stay mapped until the load ends, as transformers 5 has it when it casts: load the checkpoint's own "
+        "dtype, or leave the check 'resident' out",
+    )
+
+
+@pytest.mark.usefixtures("needs_steady_malloc")
+def test_second_copy(loaded_model: LoadedModel) -> None:
+    """At no time are two whole copies in memory."""
+    limit = loaded_model.nbytes * 3 // 2 + SLACK
+    _within("the load", _peak(loaded_model).peak_bytes, limit, "one and a half models and 200 MB", loaded_model)
+
+
+def test_forward(loaded_model: LoadedModel, memory_budget: Window) -> None:
+    """A first forward pass of eight tokens takes one layer's worth beside the weights."""
+    import torch
+
+    model = loaded_model.model
+    inputs = {"input_ids": torch.ones(1, 8, dtype=torch.long, device=model.device)}
+    if model.main_input_name != "input_ids":
+        inputs = {name: tensor.to(model.device) for name, tensor in model.dummy_inputs.items()}
+    with memory_budget("2 * largest_layer + 200MB", name="forward"), torch.inference_mode():
+        model(**inputs)
+
+
+def test_dtype(loaded_model: LoadedModel, llm_load: Load) -> None:
+    """Weights have the dtype that was asked for, or else the checkpoint's."""
+    checkpoint = loaded_model.checkpoint
+    wanted = llm_load.asked_dtype or checkpoint.dtype
+    found = str(loaded_model.dtype).removeprefix("torch.")
+    if found != wanted:
+        pytest.fail(
+            f"the checkpoint is {checkpoint.dtype}, and {wanted} was to be loaded: the model is {found}, "
+            f"{format_size(loaded_model.nbytes)} instead of {format_size(checkpoint.nbytes_in(str(wanted)))}: "
+            f"pass dtype='{wanted}' to from_pretrained",
+            pytrace=False,
+        )
+
+
+def test_meta(loaded_model: LoadedModel) -> None:
+    """No weight was left without numbers."""
+    left = loaded_model.nbytes_on("meta")
+    if left:
+        pytest.fail(
+            f"{format_size(left)} of weights are on 'meta': they have no numbers, and the model fails where it uses them",
+            pytrace=False,
+        )
+
+
+def test_quantization(loaded_model: LoadedModel, llm_load: Load) -> None:
+    """A quantised load has quantised what it is meant for."""
+    if not _is_quantized(llm_load):
+        pytest.skip(f"{llm_load.strategy!r} quantises nothing")
+    share, possible = loaded_model.quantized_fraction, _linear_fraction(loaded_model.checkpoint)
+    if share < QUANTIZED * possible:
+        pytest.fail(
+            f"{llm_load.strategy} quantised {share:.0%} of the parameters, {possible:.0%} are in linear layers and experts: "
+            f"{loaded_model.bits_per_parameter:.1f} bits each, {format_size(loaded_model.nbytes)} in all: "
+            "this version leaves those layers as they are (transformers 5 fuses a mixture's experts)",
+            pytrace=False,
+        )
+
+
+def test_max_memory(loaded_model: LoadedModel) -> None:
+    """Every device holds what it was allowed, and the processor no more than this machine or container has."""
+    host = probes.host_memory()
+    for device in set(loaded_model.device_map.values()) - {"disk", "meta"}:
+        name = f"cuda:{device}" if isinstance(device, int) else str(device)
+        held, cap = loaded_model.nbytes_on(name), loaded_model.max_memory.get(str(device))
+        if cap is not None and held > cap:
+            allowed, holds, _ = format_beside(cap, held)
+            pytest.fail(f"{name} holds {holds}, its max_memory is {allowed}", pytrace=False)
+        if name == "cpu" and held > host.total_bytes:
+            there, planned, _ = format_beside(host.total_bytes, held)
+            pytest.fail(
+                f"the plan puts {planned} on the processor, and {host.limited_by} has {there}: "
+                "accelerate plans with the host's memory and does not see a container's limit: pass max_memory",
+                pytrace=False,
+            )
+
+
+@pytest.mark.usefixtures("needs_steady_malloc")
+def test_release(load_anew: Callable[[], LoadedModel]) -> None:
+    """Once the model is gone, so is its memory."""
+    before = _unreclaimable_bytes()
+    loaded = load_anew()
+    del loaded
+    gc.collect()
+    kept = _unreclaimable_bytes() - before
+    if kept > SLACK:
+        trim()
+        freed = before + kept - _unreclaimable_bytes()
+        pytest.fail(
+            f"{format_size(kept)} were not given back after the model was gone, {format_size(max(0, freed))} of them only "
+            "because the C library keeps what was freed: call malloc_trim(0), or set MALLOC_MMAP_THRESHOLD_=131072 "
+            "(here: --llm-malloc=steady)",
+            pytrace=False,
+        )
+
+
+@pytest.mark.usefixtures("needs_steady_malloc")
+def test_second_load(load_anew: Callable[[], LoadedModel]) -> None:
+    """Loading again, after a release, costs no more than the first time."""
+    first = load_anew()
+    first.release()
+    second = load_anew()
+    limit = _peak(first).peak_bytes + SLACK
+    _within("the second load", _peak(second).peak_bytes, limit, "the first one and 200 MB", second)
+    second.release()
+
+
+def test_disk(load_anew: Callable[[], LoadedModel]) -> None:
+    """A load writes nothing to disk, but for what it offloads."""
+    before = probes.written_bytes()
+    loaded = load_anew()
+    after = probes.written_bytes()
+    if before is None or after is None:
+        pytest.skip("what a process writes is not known on this platform")
+    limit = loaded.nbytes_on("disk") + DISK_SLACK
+    loaded.release()
+    if after - before > limit:
+        allowed, wrote, _ = format_beside(limit, after - before)
+        pytest.fail(f"the load wrote {wrote} to disk: more than {allowed}", pytrace=False)
+
+
+def _linear_fraction(checkpoint: Checkpoint) -> float:
+    """The share of the parameters that quantisers are meant for: linear layers, those of experts too, without the head."""
+    linear = sum(tensor.elements for tensor in checkpoint.tensors if is_linear(tensor))
+    return linear / max(1, checkpoint.parameters)
+
+
+def _report(findings: Any) -> None:
+    if texts := [finding.text for finding in findings]:
+        pytest.fail("; ".join(texts), pytrace=False)
+
+
+def _peak(loaded: LoadedModel) -> Any:
+    if loaded.peak is None:
+        pytest.skip("nothing is measured with --llm-isolate=none")
+    return loaded.peak
+
+
+def _promise(loaded: LoadedModel) -> int:
+    return loaded.nbytes + loaded.checkpoint.largest_shard_bytes + SLACK
+
+
+def _within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel, *, advice: str = "") -> None:
+    if used > limit:
+        peak = _peak(loaded)
+        allowed, needed, _ = format_beside(limit, used)
+        pytest.fail(
+            f"{what} {needed}, more than {promise} ({allowed}): the model takes "
+            f"{format_size(loaded.nbytes)}, mapped files were {format_size(peak.peak_file_bytes)} at their peak{advice}",
+            pytrace=False,
+        )
+
+
+def _is_quantized(chosen: Load) -> bool:
+    return chosen.asked_bits is not None or "quantization_config" in chosen.options
+
+
+def _unreclaimable_bytes() -> int:
+    import os
+    from contextlib import closing
+
+    with closing(probes.open_memory(os.getpid())) as memory:
+        reading = memory.read()
+    assert reading is not None, "a running process can read itself"
+    return reading.unreclaimable_bytes

@@ -1,0 +1,59 @@
+"""What a worker and its children hold on GPUs, by the driver: asked while it runs, and waited for when it is gone."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.vram import VramWindow
+from pytest_llmmem.probes.driver import Driver
+from pytest_llmmem.supervision.accounting import Ledger
+
+_SMALL_BYTES: Final = 64 * 2**20
+_BACK_S: Final = 10.0
+_LOOK_S: Final = 0.05
+_ANSWER_S: Final = 2.0
+_AT_ONCE_S: Final = 0.005
+"""An answer takes about one millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cards:
+    """The GPUs, as one worker uses them."""
+
+    driver: Driver
+    pid: int
+    """The worker's."""
+
+    def look(self, ledger: Ledger, *, waits: bool = False) -> None:
+        """Let the ledger know what is held now, and was since the last look.
+
+        Without ``waits`` an answer that is not there at once is heard at a later look: a guard that waits guards nothing.
+        """
+        if self.driver.why_none:
+            return
+        pids = (self.pid, *probes.descendants(self.pid))
+        in_use = any(probes.gpu_files_open(pid) for pid in pids)
+        ledger.drove(self.driver.ask(pids, patience_s=_ANSWER_S if waits else _AT_ONCE_S), in_use=in_use)
+
+    def complaint(self, budgets: Iterable[Budget]) -> str:
+        """What to say of a budget that needs the driver, when that has gone silent meanwhile."""
+        if self.driver.why_none and any(budget.count == "device" for budget in budgets):
+            return f"max_vram was not judged to the end: the driver could not be asked: {self.driver.why_none}"
+        return ""
+
+    def wait_back(self, window: VramWindow) -> str:
+        """Wait until the driver has back what the dead worker held in its window; returns what to say if it has not."""
+        if not any(peak.peak_device_bytes for peak in window.peaks):
+            return ""
+        deadline = time.monotonic() + _BACK_S
+        while (left_bytes := window.held_bytes(self.driver.ask((self.pid,), patience_s=_ANSWER_S))) > _SMALL_BYTES:
+            if time.monotonic() > deadline:
+                return (
+                    f"{format_size(left_bytes)} of GPU memory were not back {_BACK_S:.0f} s after the worker had ended"
+                )
+            time.sleep(_LOOK_S)
+        return ""
