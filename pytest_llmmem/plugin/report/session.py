@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.plugin.options import REPORT_ENDINGS, is_any_given
 from pytest_llmmem.plugin.state import settings_of
 
@@ -48,8 +47,10 @@ class Reporting:
         if not self._records and not settings.report and not settings.baseline_update:
             return
         on_github = os.environ.get("GITHUB_ACTIONS") == "true"
-        rank = rank_of(os.environ) or 0
+        from pytest_llmmem.core.launch import rank_of
         from pytest_llmmem.reports import terminal
+
+        rank = rank_of(os.environ) or 0
 
         record = self._session_record()
         verbosity = config.get_verbosity()
