@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.plugin.collect.selection import is_marked
 from pytest_llmmem.plugin.fixtures import (
     first_load_that_fits,
     llm_load,
@@ -20,6 +19,7 @@ from pytest_llmmem.plugin.fixtures import (
     model_checkpoint,
 )
 from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
+from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.state import MODELS, settings_of
 
 __all__ = [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.core.errors import SourceError
+from pytest_llmmem.core.printable import excerpt
 
 _WEIGHTS: Final = (
     ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
@@ -77,7 +78,7 @@ def _unreachable(model: HubModel, error: Exception) -> SourceError:
     from huggingface_hub.errors import HfHubHTTPError
 
     answer = "gives no such model" if isinstance(error, HfHubHTTPError) else "cannot be reached"
-    why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    why = excerpt((str(error).strip().splitlines() or [type(error).__name__])[0], limit=500)
     return SourceError(
         f"--llm-model={model}: there is no such folder, and the Hub {answer} ({why}): fetch it beforehand and set "
         "HF_HOME to that cache, or name a folder, or a stand-in that needs no network, such as 'synthetic:tiny-llama'"

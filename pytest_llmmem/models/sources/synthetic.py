@@ -130,7 +130,7 @@ def _ask_transformers(spec: SyntheticSpec) -> dict[str, Any]:
         raise _no_model(spec, f"it takes longer than {_PATIENCE_S} s") from None
     if asked.returncode != 0:
         why = (asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"])[-1]
-        raise _no_model(spec, excerpt(why, limit=500))
+        raise _no_model(spec, excerpt(why.strip(), limit=500))
     answer: dict[str, Any] = json.loads(asked.stdout.splitlines()[-1])
     if len(answer["tensors"]) > MAX_TENSORS:
         raise _no_model(spec, f"it has more than {MAX_TENSORS:,} tensors")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmmem.plugin.collect.planning import Isolated, plan_item
-from pytest_llmmem.plugin.collect.selection import is_marked
 from pytest_llmmem.plugin.collect.vram_budgets import spread_workers
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
 from pytest_llmmem.plugin.run.pool import open_pool
+from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS, TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.messages import Aborted
