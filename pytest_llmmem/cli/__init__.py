@@ -13,10 +13,11 @@ from typing import Annotated, Final
 
 import typer
 
-from pytest_llmmem.cli.baselines import compare, history, merge, suggest
+from pytest_llmmem.cli.baselines import compare, history, suggest
 from pytest_llmmem.cli.check import check
 from pytest_llmmem.cli.estimate import estimate
 from pytest_llmmem.cli.inspect import inspect
+from pytest_llmmem.cli.merge import merge
 from pytest_llmmem.cli.synth import synth
 from pytest_llmmem.cli.try_ import try_
 from pytest_llmmem.core.errors import CheckpointError, LlmmemError

@@ -248,6 +248,15 @@ class TestRecord:
     """What the test wrote to storage, by the kernel's account; ``None`` where that is unknown."""
     location: str | None = None
     """``tests/test_x.py:12``: the file below the root, and the test's first line."""
+    cell: str | None = None
+    """In a merged record: the name of the cell that ran the test; else ``None``."""
+    environment: int | None = None
+    """In a merged record: the index of its environment in ``environments``; else ``None``."""
+
+    @property
+    def full_name(self) -> str:
+        """The node id, behind the cell's name in a merged record: unique within any record."""
+        return f"{self.cell}: {self.nodeid}" if self.cell else self.nodeid
 
     def to_json(self) -> dict[str, Any]:
         plain: dict[str, Any] = _plain(self)
@@ -261,28 +270,70 @@ class TestRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecord:
+    """One session of a merged record: of a sweep, one model, loaded in one way, in one environment."""
+
+    name: str
+    outcome: Literal["passed", "failed", "missing"]
+    """``"missing"``: it has no result, since no node could run it."""
+    model: str | None = None
+    load: str | None = None
+    environment: str | None = None
+    """By its name in the sweep's file."""
+    sentence: str = ""
+    """Why it has no tests, or what failed first; empty when it passed."""
+    tests: int = 0
+    seconds: float | None = None
+    node: str | None = None
+    """The machine that ran it."""
+    claim_bytes: int | None = None
+    """The memory that was reserved for it on its node."""
+    peak_bytes: int | None = None
+    """The highest ``absolute_peak_bytes`` of its tests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """All isolated tests of a session, and where they ran."""
+    """All isolated tests of a session, and where they ran; or those of several sessions, merged."""
 
     environment: Mapping[str, str | int | float | None]
+    """Of a merged record: the facts that all of its environments share."""
     tests: tuple[TestRecord, ...]
     interrupted: str | None = None
     """Why the session ended before all of its tests had run: ``"while test_x.py::test_a ran"``; ``None``: it did not."""
     schema: int = SCHEMA
+    environments: tuple[Mapping[str, str | int | float | None], ...] = ()
+    """Of a merged record: each once."""
+    cells: tuple[CellRecord, ...] = ()
+    """Of a merged record: the sessions in it."""
+
+    def environment_of(self, test: TestRecord) -> Mapping[str, str | int | float | None]:
+        """Where one of the tests ran."""
+        return self.environment if test.environment is None else self.environments[test.environment]
 
     def to_json(self) -> dict[str, Any]:
+        merged = {
+            "environments": [dict(each) for each in self.environments],
+            "cells": [_plain(cell) for cell in self.cells],
+        }
         return {
             "schema": self.schema,
             "environment": dict(self.environment),
+            **(merged if self.cells else {}),
             "interrupted": self.interrupted,
             "tests": [test.to_json() for test in self.tests],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        tests = tuple(TestRecord.from_json(test) for test in data["tests"])
-        interrupted = data.get("interrupted")
-        return cls(schema=data["schema"], environment=data["environment"], tests=tests, interrupted=interrupted)
+        return cls(
+            schema=data["schema"],
+            environment=data["environment"],
+            tests=tuple(TestRecord.from_json(test) for test in data["tests"]),
+            interrupted=data.get("interrupted"),
+            environments=tuple(data.get("environments", ())),
+            cells=tuple(_build(CellRecord, cell) for cell in data.get("cells", ())),
+        )
 
 
 def _plain(value: Any) -> Any:

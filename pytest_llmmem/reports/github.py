@@ -94,7 +94,7 @@ def annotations(record: SessionRecord, *, folder: str = "") -> Iterator[str]:
     for test in failed[:_ANNOTATIONS]:
         file, _, line = (test.location or "").rpartition(":")
         place = {"file": posixpath.join(folder, file), "line": line} if file else {}
-        properties = {**place, "title": f"{test.nodeid}: {state(test)}"}
+        properties = {**place, "title": f"{test.full_name}: {state(test)}"}
         shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
         yield f"::error {shown}::{_data(_message(test))}"
 

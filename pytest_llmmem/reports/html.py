@@ -46,6 +46,7 @@ def render(record: SessionRecord) -> str:
     data = {
         "units": UNITS,
         "environment": circumstances(record.environment),
+        "cells": [asdict(cell) for cell in record.cells],
         "tests": [_test(test) for test in worst_first(record.tests)],
     }
     return Template(_asset("page.html")).substitute(
@@ -53,7 +54,7 @@ def render(record: SessionRecord) -> str:
         style=_asset("uPlot.min.css") + _asset("page.css"),
         licence=_asset("uPlot.LICENSE"),
         library=_asset("uPlot.iife.min.js"),
-        script="".join(map(_asset, ("chart.js", "detail.js", "frame.js", "page.js"))),
+        script="".join(map(_asset, ("chart.js", "detail.js", "frame.js", "cells.js", "page.js"))),
         # "<" is the only character that could end a script element
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     )
@@ -69,6 +70,7 @@ def _test(test: TestRecord) -> dict[str, Any]:
     plain = replace(test, timeline=None).to_json()
     return {
         **plain,
+        "nodeid": test.full_name,
         "budgets": [each | _shown(budget) for each, budget in zip(plain["budgets"], test.budgets, strict=True)],
         "state": state(test),
         "reasons": reasons(test),

@@ -10,6 +10,7 @@ from typing import Final
 from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.stacks import elided
+from pytest_llmmem.reports.matrix import rows
 from pytest_llmmem.reports.wording import (
     FAILURES,
     circumstances,
@@ -35,14 +36,23 @@ def render(record: SessionRecord) -> str:
     """The whole session."""
     tests = worst_first(record.tests)
     failures = [account(test) for test in tests if test.outcome in FAILURES]
-    return page(
-        "# Memory of isolated tests", f"{prose(headline(record))}.", table(tests), *failures, surroundings(record)
-    )
+    blocks = (f"{prose(headline(record))}.", cells(record), table(tests), *failures, surroundings(record))
+    return page("# Memory of isolated tests", *blocks)
 
 
 def page(*blocks: str) -> str:
     """Blocks with an empty line between them, those that are empty left out."""
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def cells(record: SessionRecord) -> str:
+    """Of a merged record: which cell passed, with its absolute peak, and why the others did not."""
+    if not record.cells:
+        return ""
+    header, *body = ([prose(text).replace("|", "\\|") for text in row] for row in rows(record.cells))
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *body]
+    reasons = [f"- {code(cell.name)}: {prose(cell.sentence)}" for cell in record.cells if cell.sentence]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *([""] if reasons else []), *reasons])
 
 
 def table(tests: Sequence[TestRecord]) -> str:
@@ -60,7 +70,7 @@ def _cells(test: TestRecord) -> tuple[str, ...]:
     files = format_size(test.ram.peak_file_bytes, unit) if test.ram else ""
     limit = limit_words(budget) if budget else ""
     used = _share(budget) if budget else ""
-    name = code(test.nodeid).replace("|", "\\|")
+    name = code(test.full_name).replace("|", "\\|")
     return prose(state(test)), name, peak, files, limit, used, f"{test.duration_s:.1f} s"
 
 
@@ -72,7 +82,7 @@ def _share(budget: BudgetRecord) -> str:
 def account(test: TestRecord) -> str:
     """What is known of one test: its state, the reasons, the notes, the stack."""
     lines = "\n".join(f"- {prose(line)}" for line in (*reasons(test), *test.notes))
-    blocks = (f"### {code(test.nodeid)}", f"{prose(state(test))}.", lines, _stack(test))
+    blocks = (f"### {code(test.full_name)}", f"{prose(state(test))}.", lines, _stack(test))
     return "\n\n".join(block for block in blocks if block)
 
 
