@@ -18,6 +18,7 @@ from pytest_llmmem.cli.check import check
 from pytest_llmmem.cli.estimate import estimate
 from pytest_llmmem.cli.inspect import inspect
 from pytest_llmmem.cli.merge import merge
+from pytest_llmmem.cli.sweep import sweep
 from pytest_llmmem.cli.synth import synth
 from pytest_llmmem.cli.try_ import try_
 from pytest_llmmem.core.errors import CheckpointError, LlmmemError
@@ -32,6 +33,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "history": history,
     "merge": merge,
     "suggest": suggest,
+    "sweep": sweep,
 }
 
 app = typer.Typer(

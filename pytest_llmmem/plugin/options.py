@@ -39,12 +39,6 @@ class Option(NamedTuple):
         return ([] if self.repeatable else False if self.is_switch else self.default), "default"
 
 
-CHECKS: Final = (
-    "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "release", "second_load", "disk",
-)  # fmt: skip
-"""The ids of the ready-made checks, in the order of ``pytest_llmmem.suites.checks``."""
-
 OPTIONS: Final = (
     Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),

@@ -46,12 +46,12 @@ def merge(sessions: Sequence[tuple[CellRecord, SessionRecord]]) -> SessionRecord
     )
 
 
-def cell_of(name: str, session: SessionRecord, **known: object) -> CellRecord:
-    """The summary of a session; ``known`` are further fields."""
+def cell_of(name: str, session: SessionRecord) -> CellRecord:
+    """The summary of a session that nothing else is known of."""
     failed = any(test.outcome in FAILURES for test in session.tests)
     models = {test.model.source for test in session.tests if test.model}
     loads = {test.model.load for test in session.tests if test.model}
-    summary = CellRecord(
+    return CellRecord(
         name=name,
         outcome="failed" if failed or session.interrupted else "passed",
         model=_only(models),
@@ -61,7 +61,6 @@ def cell_of(name: str, session: SessionRecord, **known: object) -> CellRecord:
         peak_bytes=max((test.ram.absolute_peak_bytes for test in session.tests if test.ram), default=None),
         seconds=sum(test.duration_s for test in session.tests),
     )
-    return replace(summary, **known)  # type: ignore[arg-type] -- the caller names fields of the record
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

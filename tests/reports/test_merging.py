@@ -54,7 +54,10 @@ def test_merging_again_keeps_the_cells() -> None:
     alone = session(record(peak=30))
 
     merged = merging.merge(
-        [(merging.cell_of("night", first), first), (merging.cell_of("mpt/new", alone, environment="new"), alone)]
+        [
+            (merging.cell_of("night", first), first),
+            (replace(merging.cell_of("mpt/new", alone), environment="new"), alone),
+        ]
     )
 
     assert [cell.name for cell in merged.cells] == ["llama/old", "llama/new", "mpt/new"]
