@@ -25,8 +25,8 @@ REPORT: Final = f"{HERE}/report.json"
 
 _GRACE_S: Final = 20.0
 """For pytest to end its workers and remove what they have left, after SIGINT."""
-_MEASURED_EVERY_S: Final = 0.1
-_LOOK_EVERY_S: Final = 1.0
+_LOOK_EVERY_S: Final = 0.1
+_POLL_S: Final = 0.02
 _TAIL_BYTES: Final = 100_000
 _END_WITH_PARENT: Final = """
 import ctypes, os, sys
@@ -112,33 +112,46 @@ def _run(job: Job, folder: Path, is_stopped: Callable[[], bool]) -> dict[str, An
 
 def _supervise(process: "subprocess.Popen[bytes]", job: Job, is_stopped: Callable[[], bool]) -> dict[str, Any]:
     """Wait for the end, or bring it about; measure meanwhile."""
-    end = time.monotonic() + job.timeout_s
     peak_bytes: int | None = None
+    end = time.monotonic() + job.timeout_s
+    timed_out = False
     try:
-        while process.poll() is None and time.monotonic() < end and not is_stopped():
+        while not _has_ended(process, _LOOK_EVERY_S) and not is_stopped() and not timed_out:
             if job.measures_tree:
                 tree = probes.shared_once([process.pid, *probes.descendants(process.pid)])
                 peak_bytes = max(peak_bytes or 0, tree.resident_bytes)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_MEASURED_EVERY_S if job.measures_tree else min(_LOOK_EVERY_S, job.timeout_s))
-        timed_out = process.poll() is None and not is_stopped()
+            timed_out = time.monotonic() > end
     finally:
         _end(process)
     return {"exit_code": process.returncode, "timed_out": timed_out, "peak_bytes": peak_bytes}
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """As Ctrl-C does, so that pytest writes its report; then with everything that has stayed in its session's group."""
-    if process.poll() is None:
+    """As Ctrl-C does, so that pytest writes its report; then with everything that has stayed in its process group."""
+    if not _has_ended(process, 0):
         process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE_S)
-    if sys.platform != "win32":
+        _has_ended(process, _GRACE_S)
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        # the process has not been reaped, so the group's number cannot be another's yet
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+    process.wait()
+
+
+def _has_ended(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
+    """Wait for the end at most so long, and leave the process a zombie."""
+    if sys.platform == "win32":
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+        return process.poll() is not None
+    end = time.monotonic() + timeout_s
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(min(_POLL_S, timeout_s))
+    return True
 
 
 def _environment(job: Job) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pytest_llmmem.core.records import CellRecord, SessionRecord, TestRecord
 from pytest_llmmem.reports import merging
-from pytest_llmmem.reports.wording import FAILURES, reasons
+from pytest_llmmem.reports.wording import FAILURES, reasons, state
 from pytest_llmmem.sweep.cells import Cell
 from pytest_llmmem.sweep.driver import Ended, Missing
 from pytest_llmmem.sweep.jobs import Job
@@ -117,8 +117,8 @@ def _problem(stored: Stored, session: SessionRecord, job: Job | None) -> str:
     failed = [test for test in session.tests if test.outcome in FAILURES]
     if failed:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-        why = next(iter(reasons(failed[0])), failed[0].ending.kind)
-        return f"{_name(failed[0])} {failed[0].outcome}: {why}{more}"
+        told = (f"{_name(failed[0])} {state(failed[0])}", *reasons(failed[0])[:1])
+        return f"{': '.join(told)}{more}"
     unusable = [test for test in session.tests if test.ending.note.startswith("llm_load ")]
     if unusable:
         return unusable[0].ending.note

@@ -76,9 +76,10 @@ def read_sweep_file(path: Path) -> SweepFile:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = re.search(r"(.*) \(at line (\d+), column \d+\)", str(error))
-        what, where = (found[1], f" line {found[2]}") if found else (str(error), "")
-        msg = f"{path}{where}: this is no TOML ({what}): see 'llmmem sweep --init' for an example"
+        what, _, place = str(error).partition(" (at ")
+        found = re.match(r"line (\d+)", place)
+        line = found[1] if found else len(text.splitlines())
+        msg = f"{path} line {line}: this is no TOML ({what}): see 'llmmem sweep --init' for an example"
         raise SettingError(msg) from None
     return _Reader(path, text, document).sweep()
 
