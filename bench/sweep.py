@@ -124,19 +124,19 @@ def driver(cells: int = 100_000) -> None:
         left = sum(results.load(job) is None for job in jobs)
         resumed = time.perf_counter() - began
         size = sum(path.stat().st_size for path in Path(folder).rglob("*.json"))
-    table(
-        ("cells", "seconds", "cells/s", "driver's memory", "before", "to resume", "folder"),
-        (
-            cells,
-            f"{took:.1f}",
-            f"{cells / took:.0f}",
-            f"{memory / 1000:.0f} MB",
-            f"{before / 1000:.0f} MB",
-            f"{resumed:.1f} s",
-            f"{size / MB:.0f} MB",
-        ),
-    )
-    assert left == 0
+        table(
+            ("cells", "seconds", "cells/s", "driver's memory", "before", "to resume", "folder"),
+            (
+                cells,
+                f"{took:.1f}",
+                f"{cells / took:.0f}",
+                f"{memory / 1000:.0f} MB",
+                f"{before / 1000:.0f} MB",
+                f"{resumed:.1f} s",
+                f"{size / MB:.0f} MB",
+            ),
+        )
+        assert left == 0
 
 
 SWEEP = """
@@ -179,7 +179,7 @@ def kills(cells: int = 40) -> None:
             "driver": random.randint(cells // 2, 3 * cells // 4),
         }
         print("killed at these results:", events)
-        left: list[int] = []
+        sessions, left = list[int](), list[int]()
         while process.poll() is None:
             count = 0
             for path in done.rglob("*.json"):
@@ -208,13 +208,13 @@ def kills(cells: int = 40) -> None:
         print(process.stdout.read()[-600:] if process.stdout else "")
         claims = most_claimed(stored)
     table(
-        ("cells", "results", "exit", "seconds", "processes left 2 s after the driver", "tried again"),
+        ("cells", "results", "exit", "seconds", "sessions left 2 s after the driver", "tried again"),
         (
             cells,
             len(stored),
             process.returncode,
             f"{time.monotonic() - began:.0f}",
-            len(left),
+            f"{len(left)} of {len(sessions)}",
             sum(each["tries"] > 1 for each in stored),
         ),
     )
