@@ -10,7 +10,7 @@ import pytest
 
 from pytest_llmmem.workers.memory_queue import QueueTicket, Reservation
 from tests.conftest import Run, needs
-from tests.supervision.sample_gpu import GB, plug_in
+from tests.sample_gpu import GB, plug_in
 
 pytestmark = [needs("xdist"), pytest.mark.skipif(not hasattr(os, "getuid"), reason="the folder is named by a user id")]
 

@@ -8,7 +8,7 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.probes import devices
 from tests.conftest import needs
-from tests.supervision.sample_gpu import GB, Torch
+from tests.sample_gpu import GB, Torch
 
 
 @pytest.fixture(autouse=True)
