@@ -32,6 +32,8 @@ _UNSEEN_VRAM: Final = (
     "what it had of it between then and the worker's death is unknown"
 )
 _SMALL_BYTES: Final = 64 * 2**20
+_PENDING_MESSAGES: Final = 100
+"""Handled between two samples at most: a worker that sends without end is still sampled."""
 
 
 class Listener(Protocol):
@@ -124,7 +126,7 @@ class _Supervision:
                 self._take_exit()
 
     def _follow(self) -> None:
-        """Take messages as they come, and a look whenever it is time, however many messages there are."""
+        """Take messages as they come, and a sample whenever it is due, however many messages there are."""
         due = time.monotonic()
         while not self.finished:
             message = self.worker.poll(max(0.0, due - time.monotonic()))
@@ -133,12 +135,19 @@ class _Supervision:
             if (now := time.monotonic()) >= due and not self.finished:
                 kind = self._schedule.next_sample(now)
                 reading = self._read(kind)
-                # of a boundary that came meanwhile nobody knows on which side of the look it lies
-                message = self.worker.poll(0)
-                self._tick(None if isinstance(message, Boundary) else reading, kind, now)
-                if message is not None:
-                    self._handle(message)
+                self._tick(None if self._crosses_boundary() else reading, kind, now)
                 due = time.monotonic() + self._schedule.wait_s(now)
+
+    def _crosses_boundary(self) -> bool:
+        """Handle the messages that came during a sample; whether it may lie on either side of a boundary."""
+        crosses = False
+        for _ in range(_PENDING_MESSAGES):
+            message = None if self.finished else self.worker.poll(0)
+            if message is None:
+                break
+            crosses = crosses or isinstance(message, Boundary)
+            self._handle(message)
+        return crosses
 
     def _read(self, kind: SampleKind) -> Reading | None:
         match kind:

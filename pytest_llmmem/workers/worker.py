@@ -150,9 +150,9 @@ class Worker(ABC):
         Raises ``EOFError`` once there can be no more, and ``ChannelError`` for what is none.
         """
         message = self.channel.pop() or self._wait(timeout_s)
-        if isinstance(message, Streams):
+        while isinstance(message, Streams):
             self.output = self.channel.take_descriptors(message.count)
-            return None
+            message = self.channel.pop() or self._wait(0)
         return cast("Message | None", message)
 
     def _wait(self, timeout_s: float) -> Any | None:
