@@ -16,6 +16,7 @@ import typer
 from pytest_llmmem.cli.baselines import compare, history, suggest
 from pytest_llmmem.cli.check import check
 from pytest_llmmem.cli.estimate import estimate
+from pytest_llmmem.cli.fit import fit
 from pytest_llmmem.cli.inspect import inspect
 from pytest_llmmem.cli.merge import merge
 from pytest_llmmem.cli.sweep import sweep
@@ -26,6 +27,7 @@ from pytest_llmmem.core.errors import CheckpointError, LlmmemError
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "check": check,
     "try": try_,
+    "fit": fit,
     "estimate": estimate,
     "inspect": inspect,
     "synth": synth,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from pytest_llmmem import probes
-from pytest_llmmem.probes.devices import VISIBLE, visible_cards
+from pytest_llmmem.probes.devices import VISIBLE, visible_gpus
 from pytest_llmmem.sweep.driver import Finished, Lost
 from pytest_llmmem.sweep.jobs import Job, run_job
 from pytest_llmmem.sweep.placement import Node
@@ -24,7 +24,7 @@ class Local:
     def __init__(self) -> None:
         host = probes.host_memory()
         reserve_bytes = max(_RESERVE_BYTES, round(_RESERVE * host.total_bytes))
-        self._free = dict.fromkeys(visible_cards(), 1.0)
+        self._free = dict.fromkeys(visible_gpus(), 1.0)
         """Of each card, the share that no job has."""
         self._node = Node(
             id="local",
