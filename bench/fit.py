@@ -42,7 +42,7 @@ def bisect(folder: Path, load: str, low: int, high: int, within: int) -> tuple[i
         limited = run_limited(folder, load, middle, forwards=1, timeout_s=60)
         runs += 1
         print(
-            f"    {load} {middle / MB:.0f} MB: {'lives' if limited.lived else 'dies'}{'' if limited.finished else ', unfinished'}, {limited.hits} hits",
+            f"    {load} {middle / MB:.0f} MB: {'lives' if limited.lived else 'dies'}{'' if limited.finished else ', unfinished'}, {(limited.refaulted_bytes or 0) / MB:.0f} MB read again",
             flush=True,
         )
         low, high = (low, middle) if limited.finished else (middle, high)

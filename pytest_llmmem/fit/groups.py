@@ -5,6 +5,7 @@ whoever reads them first, so a checkpoint must not be in the page cache.
 """
 
 import contextlib
+import mmap
 import os
 import re
 import time
@@ -44,16 +45,14 @@ class LimitedGroup:
         """Move a process in."""
         _write(self.group.path / "cgroup.procs", pid)
 
-    def hits(self) -> int:
-        """How often the limit was met, and pages had to be given back: a sign of thrashing that needs no clock."""
-        if self.group.version == 1:
-            # the limit with swap is as near, and is met first
-            counters = self.group.path.glob("memory*.failcnt")
-            return sum(
-                int(path.read_text()) for path in counters if path.name in {"memory.failcnt", "memory.memsw.failcnt"}
-            )
-        found = re.search(r"^max (\d+)$", self.group.path.joinpath("memory.events").read_text(), re.MULTILINE)
-        return int(found[1]) if found else 0
+    def refaulted_bytes(self) -> int | None:
+        """Pages of files that were dropped and read again: thrashing, told without a clock.
+
+        ``workingset_refault_file`` of ``memory.stat``; ``None`` where the kernel does not count it (version 1 before 5.9).
+        """
+        statistics = self.group.path.joinpath("memory.stat").read_text()
+        found = re.search(r"^workingset_refault_file (\d+)$", statistics, re.MULTILINE)
+        return int(found[1]) * mmap.PAGESIZE if found else None
 
     def remove(self) -> None:
         """Once its process has ended. Version 1 first gives back the pages that are still charged to it."""

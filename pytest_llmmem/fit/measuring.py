@@ -51,8 +51,8 @@ class Limited:
     finished: bool
     forward_s: float | None
     """The fastest; ``None`` when there was none."""
-    hits: int
-    """How often the limit was met."""
+    refaulted_bytes: int | None
+    """Pages of files that were dropped and read again; ``None`` where that is not counted."""
 
 
 def measure(folder: Path, load: str, *, forwards: int = 3) -> Measured:
@@ -128,10 +128,12 @@ def run_limited(folder: Path, load: str, limit_bytes: int, *, forwards: int = 3,
             except LlmmemError:
                 if not program.was_killed():
                     raise
-            hits = group.hits()
+            refaulted_bytes = group.refaulted_bytes()
     finally:
         group.remove()
-    return Limited(limit_bytes=limit_bytes, lived=lived, finished=finished, forward_s=took, hits=hits)
+    return Limited(
+        limit_bytes=limit_bytes, lived=lived, finished=finished, forward_s=took, refaulted_bytes=refaulted_bytes
+    )
 
 
 class _Program:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.fit.measuring import Limited, Measured
 
 _MARGIN: Final = 1.02
@@ -12,7 +13,7 @@ _WORKING_SET_BYTES: Final = 16_000_000
 _RESERVE: Final = 0.05
 _RESERVE_BYTES: Final = 512 * 2**20
 """Left for everything else on a machine, as a session's guard leaves it: the larger of the two."""
-_FEW_HITS: Final = 1000
+_FEW_REFAULTED: Final = 0.1
 """Of a limit, in a run that does not thrash."""
 _AS_FAST: Final = 1.5
 
@@ -75,8 +76,8 @@ def complaints(measured: Measured, smallest: Limited, fast: Limited) -> list[str
         found.append("it died in the limit that it was to live in")
     if not fast.finished:
         found.append("it did not finish in the limit that it was to run fast in")
-    elif fast.hits >= _FEW_HITS:
-        found.append(f"it met the limit {fast.hits} times where it was to run fast")
+    elif (fast.refaulted_bytes or 0) > _FEW_REFAULTED * fast.limit_bytes:
+        found.append(f"{format_size(fast.refaulted_bytes or 0)} were read from the disk again where it was to run fast")
     elif fast.forward_s is not None and fast.forward_s > _AS_FAST * measured.forward_s:
         found.append(
             f"a forward took {fast.forward_s:.2f} s where it was to run fast, and {measured.forward_s:.2f} s without"
