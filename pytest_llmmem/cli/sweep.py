@@ -1,5 +1,6 @@
 """``llmmem sweep FILE``: many models, loads and environments, on this machine or on a Ray cluster."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pytest_llmmem.core.printable import printable
 from pytest_llmmem.core.sizes import format_size
 
 if TYPE_CHECKING:
-    from pytest_llmmem.core.records import CellRecord
+    from pytest_llmmem.core.records import CellRecord, SessionRecord
     from pytest_llmmem.sweep.driver import Engine
     from pytest_llmmem.sweep.placement import Node
     from pytest_llmmem.sweep.sweeping import Sweep
@@ -34,7 +35,7 @@ Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Results; tho
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells, what each claims, and what fits no node.")]
 Init = Annotated[bool, typer.Option("--init", help="Write FILE for the models that are found here.")]
 
-_REPORTS = ("report.json", "report.html", "summary.md")
+_REPORTS = ("report.json", "report.html")
 
 
 def sweep(
@@ -82,12 +83,12 @@ def _run(asked: "Sweep", engine: "Engine", *, json: bool) -> "tuple[CellRecord, 
             if table:
                 table.ended(cell)
     record = asked.record()
+    folder = asked.results.folder
     for name in _REPORTS:
-        write_report(record, asked.results.folder / name)
+        write_report(record, folder / name)
+    _summarize(record, folder / "summary.md")
     if json:
-        print_json(
-            {"schema": 1, "folder": str(asked.results.folder), "cells": [_described(cell) for cell in record.cells]}
-        )
+        print_json({"schema": 1, "folder": str(folder), "cells": [_described(cell) for cell in record.cells]})
         return record.cells
     header, *body = rows(record.cells)
     print_table(header, body)
@@ -96,8 +97,22 @@ def _run(asked: "Sweep", engine: "Engine", *, json: bool) -> "tuple[CellRecord, 
             typer.echo(printable(f"{cell.name}: {cell.sentence}"))
     counts = [f"{count} {word}" for word in ("passed", "failed", "missing") if (count := _count(record.cells, word))]
     typer.echo(f"\n{len(record.cells)} cells: {', '.join(counts)}; {time.monotonic() - began:.0f} s")
-    typer.echo(f"wrote {', '.join(str(asked.results.folder / name) for name in _REPORTS)}")
+    typer.echo(f"wrote {', '.join(str(folder / name) for name in (*_REPORTS, 'summary.md'))}")
     return record.cells
+
+
+def _summarize(record: "SessionRecord", path: Path) -> None:
+    """One page of Markdown; on GitHub it is the step's summary, too."""
+    from pytest_llmmem.reports import github
+
+    text = github.summary(record)
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+    if step := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with open(step, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text)
+        except OSError as error:
+            typer.echo(f"llmmem: no summary: $GITHUB_STEP_SUMMARY cannot be written ({error.strerror})", err=True)
 
 
 def _count(cells: "tuple[CellRecord, ...]", outcome: str) -> int:

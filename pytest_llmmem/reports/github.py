@@ -11,7 +11,7 @@ from typing import Final
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 from pytest_llmmem.core.stacks import elided
-from pytest_llmmem.reports.markdown import account, page, prose, surroundings, table
+from pytest_llmmem.reports.markdown import account, cells, page, prose, surroundings, table
 from pytest_llmmem.reports.wording import (
     FAILURES,
     encodable,
@@ -42,6 +42,7 @@ def summary(record: SessionRecord) -> str:
     return page(
         "## Memory of isolated tests",
         f"{prose(headline(record))}.",
+        cells(record),
         _chart(tests),
         *worst,
         rows,

@@ -29,6 +29,8 @@ from pytest_llmmem.reports.wording import (
 _LONG: Final = 200
 """Characters of a node id or of a line; what is beyond that is cut."""
 _FRAMES: Final = 12
+_REASONS: Final = 50
+"""Of cells that did not pass."""
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|#~&!])")
 
 
@@ -51,7 +53,8 @@ def cells(record: SessionRecord) -> str:
         return ""
     header, *body = ([prose(text).replace("|", "\\|") for text in row] for row in rows(record.cells))
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *body]
-    reasons = [f"- {code(cell.name)}: {prose(cell.sentence)}" for cell in record.cells if cell.sentence]
+    told = [f"- {code(cell.name)}: {prose(cell.sentence)}" for cell in record.cells if cell.sentence]
+    reasons = [*told[:_REASONS], *([f"- and {len(told) - _REASONS} more"] if len(told) > _REASONS else [])]
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *([""] if reasons else []), *reasons])
 
 

@@ -13,8 +13,12 @@ Facts = Mapping[str, str | int | float | None]
 def merge(sessions: Sequence[tuple[CellRecord, SessionRecord]]) -> SessionRecord:
     """One record of several sessions, each under the cell's name; a record that is merged already keeps its own cells.
 
-    Raises ``ValueError`` when two have cells of one name.
+    Where two such records have cells of one name, all of their cells are named after their record, too. Raises
+    ``ValueError`` when that does not tell them apart.
     """
+    names = [each.name for cell, session in sessions for each in session.cells or (cell,)]
+    if len(set(names)) < len(names):
+        sessions = [(cell, _below(cell.name, session)) for cell, session in sessions]
     environments: dict[tuple[tuple[str, object], ...], int] = {}
     facts: list[Facts] = []
     cells: dict[str, CellRecord] = {}
@@ -60,6 +64,23 @@ def cell_of(name: str, session: SessionRecord) -> CellRecord:
         tests=len(session.tests),
         peak_bytes=max((test.ram.absolute_peak_bytes for test in session.tests if test.ram), default=None),
         seconds=sum(test.duration_s for test in session.tests),
+    )
+
+
+def _below(name: str, session: SessionRecord) -> SessionRecord:
+    """A merged record with the names of its cells and environments below another name."""
+    if not session.cells:
+        return session
+    return replace(
+        session,
+        cells=tuple(
+            replace(cell, name=f"{name}/{cell.name}", environment=f"{name}/{cell.environment or ''}".strip("/"))
+            for cell in session.cells
+        ),
+        environments=tuple(
+            {**facts, "name": f"{name}/{facts.get('name', '')}".strip("/")} for facts in session.environments
+        ),
+        tests=tuple(replace(test, cell=f"{name}/{test.cell}") for test in session.tests),
     )
 
 

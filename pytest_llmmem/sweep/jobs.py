@@ -25,6 +25,7 @@ REPORT: Final = f"{HERE}/report.json"
 
 _GRACE_S: Final = 20.0
 """For pytest to end its workers and remove what they have left, after SIGINT."""
+_NOT_INHERITED: Final = ("PYTEST_ADDOPTS", "GITHUB_STEP_SUMMARY")
 _LOOK_EVERY_S: Final = 0.1
 _POLL_S: Final = 0.02
 _TAIL_BYTES: Final = 100_000
@@ -155,9 +156,9 @@ def _has_ended(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """Ours, without what is meant for the pytest or the Ray around us."""
+    """Ours, without what is meant for the pytest, the Ray or the step of GitHub's around us."""
     inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name != "PYTEST_ADDOPTS"
+        name: value for name, value in os.environ.items() if not name.startswith("RAY_") and name not in _NOT_INHERITED
     }
     threads = str(max(1, round(job.cpus)))
     return {"OMP_NUM_THREADS": threads, **inherited, "PYTHONDONTWRITEBYTECODE": "1", **job.variables}

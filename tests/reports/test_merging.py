@@ -65,11 +65,24 @@ def test_merging_again_keeps_the_cells() -> None:
     assert len(merged.environments) == 2
 
 
-def test_the_same_cell_twice_is_refused() -> None:
+def test_the_same_sweep_on_two_runners_stays_apart() -> None:
     once = two_environments()
 
-    with pytest.raises(ValueError, match="two reports have a cell 'llama/old': merge each report once"):
-        merging.merge([(merging.cell_of(name, once), once) for name in ("a", "b")])
+    merged = merging.merge([(merging.cell_of(name, once), once) for name in ("4.57", "5.23")])
+
+    assert [cell.name for cell in merged.cells] == [
+        "4.57/llama/old", "4.57/llama/new", "5.23/llama/old", "5.23/llama/new",
+    ]  # fmt: skip
+    assert [cell.environment for cell in merged.cells] == ["4.57/old", "4.57/new", "5.23/old", "5.23/new"]
+    assert [test.cell for test in merged.tests] == [cell.name for cell in merged.cells]
+    assert len(merged.environments) == 4
+
+
+def test_the_same_report_twice_is_refused() -> None:
+    once = two_environments()
+
+    with pytest.raises(ValueError, match="two reports have a cell 'a/llama/old': merge each report once"):
+        merging.merge([(merging.cell_of("a", once), once)] * 2)
 
 
 @pytest.mark.parametrize(
