@@ -35,6 +35,8 @@ from pytest_llmmem.reports.wording import (
 
 _ASSETS: Final = Path(__file__).parent / "assets"
 _FRAMES: Final = 40
+_MOST: Final = 5000
+"""Tests of one page: some 10 MB without timelines."""
 _FINEST_S: Final = 1e-4
 _FINEST_BYTES: Final = 1024
 _LARGEST: Final = 2**30
@@ -43,14 +45,18 @@ _LARGEST: Final = 2**30
 
 def render(record: SessionRecord) -> str:
     """The whole page, to be written as UTF-8."""
+    tests = worst_first(record.tests)
+    told = headline(record) + (
+        f". Shown are the {_MOST:,} worst; the JSON report has all" if len(tests) > _MOST else ""
+    )
     data = {
         "units": UNITS,
         "environment": circumstances(record.environment),
         "cells": [asdict(cell) for cell in record.cells],
-        "tests": [_test(test) for test in worst_first(record.tests)],
+        "tests": [_test(test) for test in tests[:_MOST]],
     }
     return Template(_asset("page.html")).substitute(
-        headline=html.escape(headline(record)),
+        headline=html.escape(told),
         style=_asset("uPlot.min.css") + _asset("page.css"),
         licence=_asset("uPlot.LICENSE"),
         library=_asset("uPlot.iife.min.js"),
