@@ -117,7 +117,10 @@ def _problem(stored: Stored, session: SessionRecord, job: Job | None) -> str:
     failed = [test for test in session.tests if test.outcome in FAILURES]
     if failed:
         more = f", and {len(failed) - 1} more" if len(failed) > 1 else ""
-        told = (f"{_name(failed[0])} {state(failed[0])}", *reasons(failed[0])[:1])
+        told = (
+            f"{_name(failed[0])} {state(failed[0])}",
+            *(reason.removeprefix("Failed: ") for reason in reasons(failed[0])[:1]),
+        )
         return f"{': '.join(told)}{more}"
     unusable = [test for test in session.tests if test.ending.note.startswith("llm_load ")]
     if unusable:

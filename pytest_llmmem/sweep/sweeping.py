@@ -7,7 +7,7 @@ from typing import Any
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.records import CellRecord, SessionRecord
 from pytest_llmmem.sweep.cells import Cell, base_job, cells_of, job_of, look_jobs
-from pytest_llmmem.sweep.claims import Claim, claim_of
+from pytest_llmmem.sweep.claims import ASSUMED_BASE_BYTES, Claim, claim_of
 from pytest_llmmem.sweep.driver import Engine, State, run
 from pytest_llmmem.sweep.jobs import Job
 from pytest_llmmem.sweep.results import Results, complaint
@@ -78,8 +78,10 @@ class Sweep:
                 found[name] = f"env.{name}: no node could measure it"
             elif result["report"] is None:
                 found[name] = f"env.{name}: {job.python} cannot run a session: {complaint(result)}"
-            else:
+            elif result["exit_code"] == 0 and result["peak_bytes"]:
                 found[name] = result["peak_bytes"]
+            else:  # its cells fail by themselves, with the reason
+                found[name] = ASSUMED_BASE_BYTES
         return found
 
     def _stored(self, jobs: Iterable[Job], engine: Engine, watch: Watch) -> Mapping[str, Mapping[str, Any]]:
