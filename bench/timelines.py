@@ -30,7 +30,7 @@ CLOCKS = """
     import time
 
     from pytest_llmmem.core.timeline import Timeline
-    from pytest_llmmem.supervision.supervisor import _Supervision
+    from pytest_llmmem.supervision.sampler import Sampler
     from pytest_llmmem.supervision.accounting import Accounting
 
     spent = [0.0]
@@ -50,7 +50,7 @@ CLOCKS = """
 
 
     clocked(Accounting, "draw")
-    clocked(_Supervision, "_where")
+    clocked(Sampler, "load_position")
     clocked(Timeline, "record")
 
 

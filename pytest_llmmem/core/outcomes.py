@@ -78,7 +78,7 @@ class Evidence:
     """What can be shown about a death, beyond its exit status."""
 
     oom_kills_in_group: int = 0
-    """OOM kills counted by the worker's own cgroup while the test ran."""
+    """OOM kills counted by the cgroup that enforces the worker's budget while the test ran."""
     oom_kills_on_host: int = 0
     """OOM kills counted by ``/proc/vmstat`` while the test ran: the whole machine's."""
     oom_kills_readable: bool = False
@@ -157,7 +157,7 @@ _EXITED: Final = "it left without a report: os._exit, or a native library that e
 def _killed(phase: PhaseName | None, evidence: Evidence) -> Ending:
     if evidence.oom_kills_in_group:
         note = f"the kernel's OOM killer ended it (oom_kill +{evidence.oom_kills_in_group} in its own memory cgroup)"
-        return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)
+        return Ending(kind="over_budget", phase=phase, signal="SIGKILL", note=note)
     if evidence.oom_kills_on_host:
         note = f"the kernel's OOM killer was at work (oom_kill +{evidence.oom_kills_on_host} in /proc/vmstat)"
         return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)

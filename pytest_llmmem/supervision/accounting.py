@@ -1,20 +1,22 @@
 """What a job has used so far, window by window, and which budgets stand over it."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Budget, Limit, Verdict
+from pytest_llmmem.core.budgets import Budget, Verdict
+from pytest_llmmem.core.limits import Terms
 from pytest_llmmem.core.meter import Meter, Window
 from pytest_llmmem.core.outcomes import PhaseName
-from pytest_llmmem.core.readings import Reading, Segment, Tree
-from pytest_llmmem.core.records import MarkRecord, Phase
-from pytest_llmmem.core.timeline import Point, Timeline
+from pytest_llmmem.core.readings import Peak, Reading, Segment, Tree
+from pytest_llmmem.core.records import Phase
 from pytest_llmmem.core.vram import DriverReading, VramWindow
+from pytest_llmmem.supervision.timeline_recorder import Instant, MarkKind, TimelineRecorder
+from pytest_llmmem.supervision.window_budgets import window_held_bytes, window_verdict
 from pytest_llmmem.workers.messages import Accepted, Boundary, Opening, Spent
 
+_SMALL_BYTES: Final = 64 * 2**20
 WHOLE: Final = "test"
 """The name of the window around a whole job."""
 PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardown": "teardown"}
@@ -26,8 +28,8 @@ class Accounting:
 
     budgets: tuple[Budget, ...]
     """Of the whole job."""
-    resolve: Callable[[Limit], int]
-    """Bytes of a block's own limit; ``ValueError`` if it cannot be known."""
+    terms: Terms
+    """For the limits of blocks."""
     meter: Meter = field(default_factory=lambda: Meter(probes.mark_error_bytes()))
     whole: Window | None = None
     """``None`` until the job has begun."""
@@ -35,7 +37,7 @@ class Accounting:
     """Of the whole job."""
     phase: PhaseName | None = None
     """The phase that is running."""
-    timeline: Timeline | None = None
+    timeline: TimelineRecorder | None = None
     """``None`` when nobody will look at it."""
     is_sampled: bool = True
     """Whether somebody looks from outside. If nobody does, only the mark knows of a peak, and all of it would be uncertain."""
@@ -49,8 +51,6 @@ class Accounting:
     """On all devices together, as of then."""
     _written_before_bytes: int | None = None
     _written_bytes: int = 0
-    _drawn_bytes: int = 0
-    """The highest point of the timeline since the last boundary."""
     _began: float = field(default_factory=time.monotonic)
     _blocks: dict[int, Budget] = field(default_factory=dict)
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
@@ -89,7 +89,8 @@ class Accounting:
         self._opened[0] = _Opened(now, VramWindow.opened(boundary.vram, self._driver))
         self.vram, self.pinned_bytes = self._opened[0].vram, None
         self._written_before_bytes, self._written_bytes = boundary.written_bytes, 0
-        self._drawn_bytes = 0
+        if self.timeline is not None:
+            self.timeline.begin_anew()
 
     def _open(self, opening: Opening, reading: Reading, family: Tree) -> list[Accepted]:
         window = self.meter.open(opening.name, reading, family)
@@ -100,7 +101,7 @@ class Accounting:
         if opening.limit is None:
             return []
         try:
-            limit_bytes = self.resolve(opening.limit)
+            limit_bytes = self.terms.bytes(opening.limit)
         except ValueError as error:
             return [Accepted(f"memory_budget {opening.name!r}: {error}")]
         self._blocks[id(window)] = Budget(
@@ -147,37 +148,47 @@ class Accounting:
         """What the job wrote to storage; ``None`` where that is unknown."""
         return None if self._written_before_bytes is None else self._written_bytes
 
-    def mark(self, kind: Literal["shard", "breach", "death"], text: str) -> None:
+    def mark(self, kind: MarkKind, text: str) -> None:
         """Note a moment on the timeline."""
         if self.timeline is not None:
-            self.timeline.mark(MarkRecord(seconds=round(time.monotonic() - self._began, 4), kind=kind, text=text))
+            self.timeline.mark(kind, text, self._seconds())
 
     def draw(self, reading: Reading) -> None:
         """Put on the timeline what is held now, or, where the mark has just risen above all points, the peak."""
-        if self.timeline is None or self.whole is None:
-            return
-        segment = self.meter.segment
-        peak = self.whole.growth_bytes(segment.closed_bytes, self.meter.tree)
-        held = self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree)
-        self._add_point(peak if peak > self._drawn_bytes else held, reading)
+        if self.timeline is not None and self.whole is not None:
+            self.timeline.sample(self._point(self.meter.segment, reading))
 
     def _draw_boundary(self, ended: Segment, reading: Reading) -> None:
-        """Put on the timeline what only the boundary told of the stretch before it, and what is held now."""
-        if self.timeline is None or self.whole is None:
-            return
-        peak = self.whole.growth_bytes(ended.closed_bytes, self.meter.tree)
-        if peak > self._drawn_bytes:
-            self._add_point(peak, reading)
-        self._drawn_bytes = 0
-        self._add_point(self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree), reading)
+        if self.timeline is not None and self.whole is not None:
+            self.timeline.boundary(self._point(ended, reading))
 
-    def _add_point(self, held_bytes: int, reading: Reading) -> None:
-        assert self.timeline is not None
+    def _point(self, segment: Segment, reading: Reading) -> "Instant":
         assert self.whole is not None
-        self._drawn_bytes = max(self._drawn_bytes, held_bytes)
-        file_bytes = max(0, reading.file_bytes - self.whole.base.file_bytes)
-        seconds = time.monotonic() - self._began
-        self.timeline.add(Point(seconds, held_bytes, file_bytes, self._vram_held_bytes))
+        return Instant(
+            seconds=self._seconds(),
+            held_bytes=self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree),
+            peak_bytes=self.whole.growth_bytes(segment.closed_bytes, self.meter.tree),
+            file_bytes=max(0, reading.file_bytes - self.whole.base.file_bytes),
+            vram_bytes=self._vram_held_bytes,
+        )
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def peak(self, *, sampled: bool) -> Peak | None:
+        """Of the whole job, with how it was measured; ``None`` when it has not begun."""
+        if self.whole is None:
+            return None
+        method = "sampled" if sampled else probes.METHOD
+        return replace(self.whole.peak, method=method, interval_ms=round(probes.INTERVAL_S * 1000, 3))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether so little was used that the next test need not wait until it is back."""
+        if self.whole is None or self.vram.peaks:  # a device's memory is back when the process is gone
+            return False
+        peak = self.whole.peak
+        return peak.peak_bytes + peak.peak_file_bytes < _SMALL_BYTES
 
     def standing(self) -> list[tuple[Window, Budget]]:
         """The budgets that can still be broken: the job's own, and those of open blocks."""
@@ -229,27 +240,17 @@ class Accounting:
 
     def held_bytes(self, window: Window, budget: Budget, reading: Reading) -> int:
         """What the worker holds now of what a budget of its memory compares."""
-        held = window.growth_bytes(reading.unreclaimable_bytes, self.meter.tree)
-        if budget.count == "resident":
-            held += reading.file_bytes - window.base.file_bytes
-        return held + (window.base.unreclaimable_bytes if budget.limit.is_share else 0)
+        return window_held_bytes(window, budget, reading, self.meter.tree)
 
     def verdict(self, window: Window, budget: Budget) -> Verdict:
-        """A budget beside what its window used: growth, or the absolute peak for a share of the machine."""
-        if budget.kind == "max_disk":
-            return budget.judge(self._written_bytes)
-        if budget.kind == "max_vram":
-            return budget.judge(self.vram.used_bytes(budget))
-        peak = window.peak
-        if budget.count == "resident":
-            if budget.limit.is_share:
-                used, error = peak.absolute_peak_bytes, window.mark_error_bytes
-            else:
-                used, error = peak.peak_resident_bytes, peak.resident_error_bytes or 0
-        else:
-            absolute = window.base.unreclaimable_bytes if budget.limit.is_share else 0
-            used, error = peak.peak_bytes + absolute, peak.error_bytes if self.is_sampled else window.mark_error_bytes
-        return budget.judge(used, error)
+        """A budget beside what its window used."""
+        match budget.kind:
+            case "max_disk":
+                return budget.judge(self._written_bytes)
+            case "max_vram":
+                return budget.judge(self.vram.used_bytes(budget))
+            case _:
+                return window_verdict(window, budget, is_sampled=self.is_sampled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Limit
+from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import rest_of_stack
 from pytest_llmmem.probes import torch_memory

@@ -4,7 +4,8 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
-from pytest_llmmem.core.budgets import Budget, Verdict, parse_limit
+from pytest_llmmem.core.budgets import Budget, Verdict
+from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.records import MarkRecord, Phase, TestRecord, TimelineRecord
 
