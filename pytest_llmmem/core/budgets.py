@@ -196,36 +196,64 @@ class Budget:
     device: str | None = None
     """Of ``max_vram``: ``"cuda:0"``."""
 
+    def judge(self, actual_bytes: int, error_bytes: int = 0) -> "Verdict":
+        """The budget beside what was used, of which ``error_bytes`` may be the error of measuring."""
+        return Verdict(
+            kind=self.kind,
+            limit=self.limit.text,
+            limit_bytes=self.limit_bytes,
+            actual_bytes=actual_bytes,
+            held=actual_bytes - error_bytes <= self.limit_bytes,
+            error_bytes=error_bytes,
+            name=self.name,
+            count=self.count,
+            on_breach=self.on_breach,
+            device=self.device,
+            sentence=self._sentence(actual_bytes),
+        )
+
+    def _sentence(self, actual_bytes: int) -> str:
+        """The limit, what was used, and what that is over it or leaves of it: the same on every surface."""
+        limit, used, apart = format_beside(self.limit_bytes, actual_bytes, self.limit.unit)
+        expression = "" if is_size(self.limit.text) else f" ({self.limit.text})"
+        where = f" in {self.name!r}" if self.name else f" on {self.device}" if self.device else ""
+        actual = f"wrote {used}" if self.kind == "max_disk" else f"used {used} {counted(self.count)}"
+        side = "over" if actual_bytes > self.limit_bytes else "left"
+        return f"{self.kind} is {limit}{expression}, {actual}{where}: {apart} {side}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A budget beside what was used."""
+    """A budget beside what was used, in bytes."""
 
-    budget: Budget
+    kind: str
+    limit: str
+    """As the user wrote it."""
+    limit_bytes: int
     actual_bytes: int
+    held: bool
+    """What may be the error of measuring breaks no budget."""
     error_bytes: int = 0
-    """How far that can be too much."""
-
-    @property
-    def held(self) -> bool:
-        """What may be the error of measuring breaks no budget."""
-        return self.certain_bytes <= self.budget.limit_bytes
-
-    @property
-    def is_uncertain(self) -> bool:
-        """Whether it held only because it may be the error."""
-        return self.held and self.actual_bytes > self.budget.limit_bytes
+    """How far ``actual_bytes`` can be too much: a budget is held when that may be why it is above the limit."""
+    name: str | None = None
+    """The block's; ``None`` for the whole test."""
+    count: str = "unreclaimable"
+    on_breach: OnBreach = "finish"
+    device: str | None = None
+    """Of ``max_vram``: ``"cuda:0"``."""
+    sentence: str = ""
+    """Limit, use and difference; empty in reports of other versions."""
 
     @property
     def certain_bytes(self) -> int:
         return self.actual_bytes - self.error_bytes
 
-    def sentence(self) -> str:
-        """The limit, what was used, and what that is over it or leaves of it: the same on every surface."""
-        budget = self.budget
-        limit, used, apart = format_beside(budget.limit_bytes, self.actual_bytes, budget.limit.unit)
-        expression = "" if is_size(budget.limit.text) else f" ({budget.limit.text})"
-        where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
-        actual = f"wrote {used}" if budget.kind == "max_disk" else f"used {used} {counted(budget.count)}"
-        side = "over" if self.actual_bytes > budget.limit_bytes else "left"
-        return f"{budget.kind} is {limit}{expression}, {actual}{where}: {apart} {side}"
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether it held only because it may be the error."""
+        return self.held and self.actual_bytes > self.limit_bytes
+
+    @property
+    def unit(self) -> str | None:
+        """The unit to report in, as the user wrote it."""
+        return unit_of(self.limit)

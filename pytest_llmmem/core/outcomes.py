@@ -92,12 +92,16 @@ class Ending:
     """How a test's worker ended, and the sentence that may be said about it."""
 
     kind: EndingKind
-    phase: PhaseName | None = None
-    """The phase that was running; ``None`` when all were done."""
     signal: str | None = None
     exit_code: int | None = None
+    phase: PhaseName | None = None
+    """The phase that was running; ``None`` when all were done."""
     note: str = ""
     """What is known beyond the kind; one sentence or nothing."""
+    error: str | None = None
+    """The exception that ended the test, ``"ValueError: ..."``, its first line."""
+    place: str | None = None
+    """Where in a load it was: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
 
     @property
     def died(self) -> bool:

@@ -7,11 +7,10 @@ from typing import Final, Literal
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Limit, Verdict
-from pytest_llmmem.core.measured import Phase
 from pytest_llmmem.core.meter import Meter, Window
 from pytest_llmmem.core.outcomes import PhaseName
 from pytest_llmmem.core.readings import Reading, Segment, Tree
-from pytest_llmmem.core.records import MarkRecord
+from pytest_llmmem.core.records import MarkRecord, Phase
 from pytest_llmmem.core.timeline import Point, Timeline
 from pytest_llmmem.core.vram import DriverReading, VramWindow
 from pytest_llmmem.workers.messages import Accepted, Boundary, Opening, Spent
@@ -118,7 +117,7 @@ class Accounting:
             self.phase = None
         if window is not self.whole:
             self._phases.append(self._phase(window, opened, now))
-        breach = verdict.sentence() if verdict and not verdict.held else None
+        breach = verdict.sentence if verdict and not verdict.held else None
         return Spent(window.peak, budget.limit_bytes if budget else None, breach)
 
     def sample(self, reading: Reading) -> None:
@@ -198,7 +197,7 @@ class Accounting:
             if unfinished:
                 verdict = max(verdict, self.seen(window, budget), key=lambda each: each.actual_bytes)
             if budget.kind not in {"max_vram", "max_disk"} and at_least_bytes > verdict.actual_bytes:
-                verdict = Verdict(budget=budget, actual_bytes=at_least_bytes)
+                verdict = budget.judge(at_least_bytes)
             standing.append(verdict)
         return (*standing, *self._verdicts)
 
@@ -215,7 +214,8 @@ class Accounting:
     def _phase(self, window: Window, opened: "_Opened", now: float) -> Phase:
         return Phase(
             name=window.name,
-            peak=window.peak,
+            peak_bytes=window.peak.peak_bytes,
+            peak_resident_bytes=window.peak.peak_resident_bytes,
             seconds=now - opened.at,
             started_s=opened.at - self._began,
             vram=opened.vram.peaks,
@@ -224,7 +224,7 @@ class Accounting:
     def seen(self, window: Window, budget: Budget) -> Verdict:
         """What of a budget can be seen from outside while the test runs."""
         if budget.kind == "max_vram":
-            return Verdict(budget=budget, actual_bytes=self.vram.seen_bytes(budget))
+            return budget.judge(self.vram.seen_bytes(budget))
         return self.verdict(window, budget)
 
     def held_bytes(self, window: Window, budget: Budget, reading: Reading) -> int:
@@ -237,19 +237,19 @@ class Accounting:
     def verdict(self, window: Window, budget: Budget) -> Verdict:
         """A budget beside what its window used: growth, or the absolute peak for a share of the machine."""
         if budget.kind == "max_disk":
-            return Verdict(budget=budget, actual_bytes=self._written_bytes)
+            return budget.judge(self._written_bytes)
         if budget.kind == "max_vram":
-            return Verdict(budget=budget, actual_bytes=self.vram.used_bytes(budget))
+            return budget.judge(self.vram.used_bytes(budget))
         peak = window.peak
         if budget.count == "resident":
             if budget.limit.is_share:
                 used, error = peak.absolute_peak_bytes, window.mark_error_bytes
             else:
-                used, error = peak.peak_resident_bytes, peak.resident_error_bytes
+                used, error = peak.peak_resident_bytes, peak.resident_error_bytes or 0
         else:
             absolute = window.base.unreclaimable_bytes if budget.limit.is_share else 0
             used, error = peak.peak_bytes + absolute, peak.error_bytes if self.is_sampled else window.mark_error_bytes
-        return Verdict(budget=budget, actual_bytes=used, error_bytes=error)
+        return budget.judge(used, error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Measure and guard one job in a worker: the loop between a test that runs and what is known of it afterwards."""
 
 import contextlib
+import dataclasses
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -11,7 +12,7 @@ from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.load_position import describe_position
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending, Evidence, StopReason, judge_ending
-from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.core.readings import Peak, Reading
 from pytest_llmmem.core.timeline import Timeline
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.probes.host import Gone
@@ -249,7 +250,7 @@ class _Supervision:
             self.breached = True
             self._breach_place = self._load_position()
             verdicts = (self._accounting.seen(window, budget) for window, budget in self._accounting.standing())
-            self._accounting.mark("breach", next(verdict.sentence() for verdict in verdicts if not verdict.held))
+            self._accounting.mark("breach", next(verdict.sentence for verdict in verdicts if not verdict.held))
             self._dumps.take("breach")
         elif self._dumps.growth is None and self._exceeds_baseline():
             self._dumps.take("growth")
@@ -325,10 +326,9 @@ class _Supervision:
         )
         return Measured(
             ending=ending,
-            peak=self._accounting.whole.peak if self._accounting.whole else None,
+            peak=self._peak(),
             phases=self._accounting.phases(),
             verdicts=verdicts,
-            method="sampled" if self._processes.seen else probes.METHOD,
             seconds=time.monotonic() - self._started,
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
@@ -341,6 +341,13 @@ class _Supervision:
             ranks=self._processes.ranks(),
             place=self._breach_place or (None if self.finished else self._load_position()),
         )
+
+    def _peak(self) -> Peak | None:
+        whole = self._accounting.whole
+        if whole is None:
+            return None
+        method = "sampled" if self._processes.seen else probes.METHOD
+        return dataclasses.replace(whole.peak, method=method, interval_ms=round(probes.INTERVAL_S * 1000, 3))
 
     def _evidence(self) -> Evidence:
         now = probes.oom_kills_on_host()

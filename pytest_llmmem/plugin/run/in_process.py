@@ -1,5 +1,6 @@
 """Tests in pytest's own process (``--llm-isolate=none``, ``--pdb``): measured by the kernel's mark, and judged afterwards."""
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -150,10 +151,9 @@ class _Running:
         whole = self.accounting.whole
         return Measured(
             ending=Ending(kind="completed"),
-            peak=whole.peak if whole else None,
+            peak=dataclasses.replace(whole.peak, method=probes.METHOD) if whole else None,
             phases=self.accounting.phases(),
             verdicts=verdicts,
-            method=probes.METHOD,
             seconds=time.monotonic() - self._began,
             notes=uncertain_notes(verdicts),
             vram=self.accounting.vram.peaks,

@@ -117,7 +117,7 @@ class TrialInbox:
         elif measured.ending.died:
             why = failure.death_sentence(measured)
         elif not held:
-            why = next(verdict.sentence() for verdict in measured.verdicts if not verdict.held)
+            why = next(verdict.sentence for verdict in measured.verdicts if not verdict.held)
         ending = "unavailable" if self.unusable else "raised" if self.raised else measured.ending.kind
         return TrialRecord(
             load=chosen.strategy,
