@@ -1,6 +1,7 @@
-"""What a job has used so far, window by window, and which budgets stand over it."""
+"""The account of a job: what each window has used so far, and which budgets apply to it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -30,6 +31,7 @@ class Accounting:
     """Of the whole job."""
     terms: Terms
     """For the limits of blocks."""
+    clock: Callable[[], float] = time.monotonic
     meter: Meter = field(default_factory=lambda: Meter(probes.mark_error_bytes()))
     whole: Window | None = None
     """``None`` until the job has begun."""
@@ -40,26 +42,29 @@ class Accounting:
     timeline: TimelineRecorder | None = None
     """``None`` when nobody will look at it."""
     is_sampled: bool = True
-    """Whether somebody looks from outside. If nobody does, only the mark knows of a peak, and all of it would be uncertain."""
+    """Whether samples are taken. Without them only the mark knows a peak, and all of it would be uncertain."""
     judges_setup: bool = True
     """``False``: the whole, and all that is judged, begins anew with the call."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
     _driver: tuple[DriverReading, ...] = ()
-    """What the driver said last."""
+    """The driver's last answer."""
     _vram_held_bytes: int = 0
     """On all devices together, as of then."""
     _written_before_bytes: int | None = None
     _written_bytes: int = 0
-    _began: float = field(default_factory=time.monotonic)
+    _began: float = field(init=False)
     _blocks: dict[int, Budget] = field(default_factory=dict)
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
     _verdicts: list[Verdict] = field(default_factory=list)
     _phases: list[Phase] = field(default_factory=list)
     _opened: list["_Opened"] = field(default_factory=list)
 
-    def cross(self, boundary: Boundary, family: Tree) -> list[Accepted | Spent]:
-        """Close and open windows; returns what the worker waits to hear. ``family`` is its tree's baseline now."""
+    def __post_init__(self) -> None:
+        self._began = self.clock()
+
+    def cross(self, boundary: Boundary, tree: Tree) -> list[Accepted | Spent]:
+        """Close and open windows; returns what the worker waits to hear. ``tree`` is the baseline of its process tree now."""
         self.add_written(boundary.written_bytes)
         ended = self.meter.boundary(boundary.reading, boundary.copied)
         self._draw_boundary(ended, boundary.reading)
@@ -67,23 +72,23 @@ class Accounting:
             opened.vram.add(boundary.vram)
         if self.whole is not None and boundary.pinned_bytes is not None:
             self.pinned_bytes = max(self.pinned_bytes or 0, boundary.pinned_bytes)
-        now = time.monotonic()
+        now = self.clock()
         closed: list[Accepted | Spent] = [
             self._close(self.meter.close(), self._opened.pop(), now) for _ in range(boundary.closes)
         ]
         answers = closed if boundary.wants_peak else []
         for opening in boundary.opens:
             if opening.name == "call" and not self.judges_setup:
-                self._begin_anew(boundary, family, now)
+                self._begin_anew(boundary, tree, now)
             self._opened.append(_Opened(now, VramWindow.opened(boundary.vram, self._driver)))
-            answers += self._open(opening, boundary.reading, family)
+            answers += self._open(opening, boundary.reading, tree)
         return answers
 
-    def _begin_anew(self, boundary: Boundary, family: Tree, now: float) -> None:
+    def _begin_anew(self, boundary: Boundary, tree: Tree, now: float) -> None:
         """Forget what the setup used; its phase, which has ended, keeps it."""
         assert self.whole is not None, "a call follows a setup"
         self.judges_setup = True
-        self.whole = self.meter.open(WHOLE, boundary.reading, family)
+        self.whole = self.meter.open(WHOLE, boundary.reading, tree)
         self.meter.windows.insert(0, self.meter.windows.pop())
         del self.meter.windows[1]  # the whole as it was
         self._opened[0] = _Opened(now, VramWindow.opened(boundary.vram, self._driver))
@@ -92,8 +97,8 @@ class Accounting:
         if self.timeline is not None:
             self.timeline.begin_anew()
 
-    def _open(self, opening: Opening, reading: Reading, family: Tree) -> list[Accepted]:
-        window = self.meter.open(opening.name, reading, family)
+    def _open(self, opening: Opening, reading: Reading, tree: Tree) -> list[Accepted]:
+        window = self.meter.open(opening.name, reading, tree)
         if opening.name == WHOLE and self.whole is None:
             self.whole, self._began, self.vram = window, self._opened[-1].at, self._opened[-1].vram
         elif opening.name in PHASES:
@@ -173,7 +178,7 @@ class Accounting:
         )
 
     def _seconds(self) -> float:
-        return time.monotonic() - self._began
+        return self.clock() - self._began
 
     def peak(self, *, sampled: bool) -> Peak | None:
         """Of the whole job, with how it was measured; ``None`` when it has not begun."""
@@ -214,7 +219,7 @@ class Accounting:
 
     def phases(self) -> tuple[Phase, ...]:
         """In the order in which they began; those that death left open with what they had reached."""
-        now = time.monotonic()
+        now = self.clock()
         unfinished = [
             self._phase(window, opened, now)
             for window, opened in zip(self.meter.windows, self._opened, strict=True)
