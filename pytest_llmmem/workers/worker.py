@@ -158,18 +158,28 @@ class Worker(ABC):
     def _wait(self, timeout_s: float) -> Any | None:
         if sys.platform == "win32":
             if not self.channel.fill(timeout_s) and self.wait_end(0):
-                raise EOFError("it has ended")
+                return self._last_message()
             return self.channel.pop()
         ours, sign = self.channel.fileno(), self.end_sign
         woken = readable((ours,) if sign is None else (ours, sign), timeout_s)
         if ours in woken:
             self.channel.fill()
         elif (woken or sign is None) and self.wait_end(0):
-            # what it had started may still hold the other end open
+            return self._last_message()
+        return self.channel.pop()
+
+    def _last_message(self) -> Any:
+        """What it sent just before its end; ``EOFError`` when that was read already.
+
+        What it had started may still hold the other end open.
+        """
+        with contextlib.suppress(EOFError):
             while self.channel.fill():
                 pass
+        message = self.channel.pop()
+        if message is None:
             raise EOFError("it has ended")
-        return self.channel.pop()
+        return message
 
     def dump_stacks(self, *, both_ends: bool = False) -> None:
         """Have the main thread's Python stack written, and go on; it may come late.
