@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pytest_llmmem.core.budgets import terms_of
 from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.limits import terms_of
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.sweep.sweep_file import SweepFile
 

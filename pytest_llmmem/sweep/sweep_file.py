@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
-from pytest_llmmem.core.budgets import Limit, parse_limit
 from pytest_llmmem.core.check_ids import CHECKS
 from pytest_llmmem.core.errors import SettingError, SourceError
+from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.models.loading.strategies import STRATEGIES
 from pytest_llmmem.models.sources.source import Source, parse_source

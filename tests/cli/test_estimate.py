@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.core.records import EndingRecord, ModelRecord, PhaseRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import ModelRecord, Phase, SessionRecord, TestRecord
 from pytest_llmmem.models.estimates.estimate import LOADS
 from pytest_llmmem.models.sources.presets import PRESETS
 from tests.cli.conftest import Llmmem
@@ -28,9 +29,9 @@ def report(
         nodeid="test_a.py::test_load",
         outcome="passed",
         duration_s=1.0,
-        ending=EndingRecord(kind="completed"),
+        ending=Ending(kind="completed"),
         ram=None,
-        phases=(PhaseRecord(name="load", peak_bytes=peak_bytes, seconds=1.0, peak_resident_bytes=peak_resident_bytes),),
+        phases=(Phase(name="load", peak_bytes=peak_bytes, seconds=1.0, peak_resident_bytes=peak_resident_bytes),),
         model=ModelRecord(source="./mine", load=load, weights_bytes=weights_bytes, largest_shard_bytes=0, parameters=0),
     )
     other = replace(test, nodeid="test_a.py::test_nothing", model=None, phases=())
