@@ -1,6 +1,7 @@
 """``llmmem sweep FILE``: many models, loads and environments, on this machine or on a Ray cluster."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,7 +65,8 @@ def sweep(
             asked.measure(engine, quiet)
             _print_plan(asked, engine.nodes(), json=json)
             return
-        cells = _run(asked, engine, json=json)
+        with _told_if_interrupted(out):
+            cells = _run(asked, engine, json=json)
     if any(cell.outcome != "passed" for cell in cells):
         raise typer.Exit(1)
 
@@ -180,6 +182,19 @@ def _engine(on: str) -> "Iterator[Engine]":
         yield engine
     finally:
         engine.close()
+
+
+@contextmanager
+def _told_if_interrupted(out: Path) -> Iterator[None]:
+    """By Ctrl-C or SIGTERM: the cells that run are ended, and what is there stays."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"llmmem: interrupted: results are kept in {out}, and the same command goes on", err=True)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import os
 import select
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -187,12 +188,11 @@ class _Program:
 
 
 @contextlib.contextmanager
-def _started(folder: Path, load: str, forwards: int) -> Any:
-    import tempfile
-
-    with tempfile.TemporaryFile() as errors:
+def _started(folder: Path, load: str, forwards: int) -> Iterator[_Program]:
+    with tempfile.TemporaryDirectory(prefix="llmmem-fit-") as offload, tempfile.TemporaryFile() as errors:
+        program = [sys.executable, "-m", "pytest_llmmem.fit.program"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest_llmmem.fit.program", str(folder), load, str(forwards)],
+            [*program, str(folder), load, str(forwards), offload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

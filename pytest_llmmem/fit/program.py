@@ -1,4 +1,4 @@
-"""Load a model and run it: ``python -m pytest_llmmem.fit.program FOLDER LOAD FORWARDS``.
+"""Load a model and run it: ``python -m pytest_llmmem.fit.program FOLDER LOAD FORWARDS OFFLOAD``.
 
 It stops after its imports, after the load and at its end, says so on what was its standard output, and goes on when a line
 comes on its standard input: so whoever started it can measure it from outside, and move it into a control group.
@@ -7,7 +7,6 @@ comes on its standard input: so whoever started it can measure it from outside, 
 import json
 import os
 import sys
-import tempfile
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -25,8 +24,8 @@ class _Unmeasured:
     peak = None
 
 
-def main(folder: str, load: str, forwards: str) -> None:
-    """Load, and run so often."""
+def main(folder: str, load: str, forwards: str, offload: str) -> None:
+    """Load, and run so often. ``offload`` is an empty folder, which the caller removes: this process may be killed."""
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no message
 
@@ -37,30 +36,29 @@ def main(folder: str, load: str, forwards: str) -> None:
 
     import torch
 
-    with tempfile.TemporaryDirectory(prefix="llmmem-offload-") as offload:
-        request = LoadRequest(
-            checkpoint=read_checkpoint(Path(folder)),
-            offload_folder=Path(offload),
-            host_available_bytes=probes.host_memory().available_bytes,
-        )
+    request = LoadRequest(
+        checkpoint=read_checkpoint(Path(folder)),
+        offload_folder=Path(offload),
+        host_available_bytes=probes.host_memory().available_bytes,
+    )
 
-        def begins() -> Any:
-            # every import of the load has been done
-            probes.reset_mark()
-            stop("ready")
-            return nullcontext(_Unmeasured())
-
-        loaded = load_model(request, STRATEGIES[load], begins)
-        stop("loaded", seconds=loaded.seconds)
+    def begins() -> Any:
+        # every import of the load has been done
         probes.reset_mark()
-        stop("running")
-        took = []
-        with torch.inference_mode():
-            for _ in range(int(forwards)):
-                began = time.perf_counter()
-                loaded.model(**_inputs(loaded.model))
-                took.append(time.perf_counter() - began)
-        stop("done", forwards=took)
+        stop("ready")
+        return nullcontext(_Unmeasured())
+
+    loaded = load_model(request, STRATEGIES[load], begins)
+    stop("loaded", seconds=loaded.seconds)
+    probes.reset_mark()
+    stop("running")
+    took = []
+    with torch.inference_mode():
+        for _ in range(int(forwards)):
+            began = time.perf_counter()
+            loaded.model(**_inputs(loaded.model))
+            took.append(time.perf_counter() - began)
+    stop("done", forwards=took)
 
 
 def _inputs(model: Any) -> dict[str, Any]:
