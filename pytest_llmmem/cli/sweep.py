@@ -136,7 +136,9 @@ def _print_plan(asked: "Sweep", nodes: "Sequence[Node]", *, json: bool) -> None:
             "claim_bytes": asked.claims[cell.name].memory_bytes if cell.name in asked.claims else None,
             "done": cell.name in asked.jobs and asked.results.load(asked.jobs[cell.name]) is not None,
             "fits": cell.name in asked.jobs and not fits_nowhere(asked.jobs[cell.name], nodes),
-            "note": asked.claims[cell.name].note if cell.name in asked.claims else asked.results.why_missing(cell.name),
+            "note": asked.claims[cell.name].note
+            if cell.name in asked.claims
+            else asked.results.why_missing(f"cells/{cell.name}"),
         }
         for cell in asked.cells
     ]

@@ -132,18 +132,18 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     if not _has_ended(process, 0):
         process.send_signal(signal.SIGINT)
         _has_ended(process, _GRACE_S)
-    if sys.platform == "win32":
-        process.kill()
-    else:
+    if sys.platform == "linux":
         # the process has not been reaped, so the group's number cannot be another's yet
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
     process.wait()
 
 
 def _has_ended(process: "subprocess.Popen[bytes]", timeout_s: float) -> bool:
-    """Wait for the end at most so long, and leave the process a zombie."""
-    if sys.platform == "win32":
+    """Wait for the end at most so long; on Linux the process stays a zombie."""
+    if sys.platform != "linux":
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout_s)
         return process.poll() is not None

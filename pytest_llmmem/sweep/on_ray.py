@@ -27,7 +27,7 @@ class Cluster:
             raise SettingError(_INSTALL.format(address=address)) from None
         self._ray = ray
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # noqa: BLE001 -- whatever Ray raises, there is no cluster to use
             line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             msg = f"--on {address}: no Ray cluster can be reached there ({line}): start one with 'ray start --head'"
@@ -76,7 +76,7 @@ class Cluster:
         self._ray.shutdown()
 
     def _ended(self, reference: Any) -> Finished | Lost:
-        from ray.exceptions import LocalRayletDiedError, OutOfMemoryError, RayError
+        from ray.exceptions import LocalRayletDiedError, OutOfMemoryError, RayError, RayTaskError
 
         job = self._running.pop(reference)
         try:
@@ -84,8 +84,9 @@ class Cluster:
         except LocalRayletDiedError:
             raise
         except RayError as error:
-            line = next(iter(str(error).strip().splitlines()), "")
-            why = f"{type(error).__name__}: {line}"
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+            # what was raised on the node comes as a traceback, everything else as a sentence and its details
+            why = f"{type(error).__name__}: {lines[-1] if isinstance(error, RayTaskError) else lines[0]}"
             return Lost(job=job, why=why, needs_more_memory=isinstance(error, OutOfMemoryError))
 
 

@@ -55,9 +55,9 @@ class Results:
         """Note why a job cannot be made."""
         self._missing[name] = why
 
-    def why_missing(self, cell: str) -> str:
-        """Why a cell has no result, as far as that is known."""
-        return self._missing.get(f"cells/{cell}", "it was not run")
+    def why_missing(self, name: str) -> str:
+        """Why a job has no result, as far as that is known."""
+        return self._missing.get(name, "it was not run")
 
     def record(self, cells: Sequence[Cell], jobs: Mapping[str, Job]) -> SessionRecord:
         """All results as one record, in the order of the cells."""
@@ -78,7 +78,9 @@ class Results:
         session = SessionRecord(environment={}, tests=())
         known: dict[str, Any] = {"model": cell.label, "load": cell.load, "environment": cell.environment.name}
         if stored is None:
-            return CellRecord(name=cell.name, outcome="missing", sentence=self.why_missing(cell.name), **known), session
+            return CellRecord(
+                name=cell.name, outcome="missing", sentence=self.why_missing(f"cells/{cell.name}"), **known
+            ), session
         if stored["report"] is not None:
             session = SessionRecord.from_json(stored["report"])
         sentence = _problem(stored, session, job)

@@ -75,7 +75,7 @@ class Sweep:
         for name, job in jobs.items():
             result = stored.get(job.name)
             if result is None:
-                found[name] = f"env.{name}: no node could measure it"
+                found[name] = f"env.{name}: its base could not be measured: {self.results.why_missing(job.name)}"
             elif result["report"] is None:
                 found[name] = f"env.{name}: {job.python} cannot run a session: {complaint(result)}"
             elif result["exit_code"] == 0 and result["peak_bytes"]:
