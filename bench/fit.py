@@ -39,7 +39,7 @@ def bisect(folder: Path, load: str, low: int, high: int, within: int) -> tuple[i
     while high - low > within:
         middle = (low + high) // 2
         drop_page_cache(folder)
-        limited = run_limited(folder, load, middle, forwards=1, timeout_s=60)
+        limited = run_limited(folder, load, middle, forwards=1, timeout_s=300)
         runs += 1
         print(
             f"    {load} {middle / MB:.0f} MB: {'lives' if limited.lived else 'dies'}{'' if limited.finished else ', unfinished'}, {(limited.refaulted_bytes or 0) / MB:.0f} MB read again",
@@ -59,7 +59,9 @@ def main(loads: tuple[str, ...]) -> None:
             measured = measure(folder, load)
             found = verdict_of(measured)
             base = measured.base_unreclaimable_bytes
-            smallest, runs = bisect(folder, load, 0, measured.peak_resident_bytes + 100 * MB, within=6 * MB)
+            smallest, runs = bisect(
+                folder, load, found.growth_dies_bytes // 2, 2 * found.growth_dies_bytes, within=6 * MB
+            )
             ratio = found.dies_below_bytes / (base + smallest)
             rows.append((load, f"{base / MB:.0f} MB", f"{measured.peak_bytes / MB:.0f} MB", f"{found.dies_below_bytes / MB:.0f} MB",
                          f"{(base + smallest) / MB:.0f} MB", f"{ratio:.3f}", runs, verdict(abs(ratio - 1) <= 0.05)))  # fmt: skip
