@@ -16,6 +16,7 @@ from pytest_llmmem.sweep.jobs import Job
 
 _SUCCEEDED: Final = 0
 _TESTS_FAILED: Final = 1
+_WRONG_USAGE: Final = 4
 _MANY_TESTS: Final = 500
 """With more of them, the merged record has the timelines of those that failed; the cell's own file has all."""
 
@@ -107,7 +108,12 @@ def complaint(stored: Stored) -> str:
     lines = [line.strip() for line in printed.splitlines()]
     told = next((line for line in lines if line.startswith(("ERROR: ", "llmmem: "))), lines[-1])
     how = f"signal {-stored['exit_code']}" if stored["exit_code"] < 0 else f"exit code {stored['exit_code']}"
-    return f"it ended with {how} and without a report: {told}"
+    return f"it ended with {how} and without a report: {told.removeprefix('ERROR: ')}"
+
+
+def has_begun(stored: Stored) -> bool:
+    """Whether a session came as far as its tests: one that did not may, once a path or the Hub is there, so it is run again."""
+    return stored["error"] is None and stored["exit_code"] != _WRONG_USAGE
 
 
 def _problem(stored: Stored, session: SessionRecord, job: Job | None) -> str:

@@ -14,11 +14,10 @@ from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.models.loading.strategies import STRATEGIES
 from pytest_llmmem.models.sources.source import Source, parse_source
+from pytest_llmmem.sweep.toml_lines import line_of
 
 T = TypeVar("T")
 
-_TABLE: Final = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]\s*(?:#.*)?$")
-_ASSIGNED: Final = re.compile(r"\s*([\w.'\"-]+)\s*=")
 _NAME: Final = re.compile(r"\w[\w.-]*")
 _KEYS: Final = (
     "models", "loads", "checks", "tests", "arguments", "max_ram", "memory", "timeout", "cell_timeout", "cpus", "gpus",
@@ -200,33 +199,6 @@ class _Reader:
     ) -> NoReturn:
         msg = f"{self._path} line {line_of(self._text, key, within=within)}: {what or '.'.join(key)}: {problem}"
         raise SettingError(f"{msg}: {fix}" if fix else msg)
-
-
-def line_of(text: str, key: Sequence[str], *, within: str | None = None) -> int:
-    """The line of a key, by the tables that lead to it, or of a text in its value.
-
-    Of a key that is not there, the line of the innermost of its tables that is.
-    """
-    table: tuple[str, ...] = ()
-    place, depth = 1, 0
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := _TABLE.match(line):
-            table = reached = _names(header[1])
-        elif assigned := _ASSIGNED.match(line):
-            reached = (*table, *_names(assigned[1]))
-        else:
-            reached = ()
-        if len(reached) > depth and reached == tuple(key[: len(reached)]):
-            place, depth = number, len(reached)
-        elif reached and depth == len(key):
-            break  # the next key: what is looked for stands before it
-        if depth == len(key) and within is not None and within in line:
-            return number
-    return place
-
-
-def _names(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("'\"") for part in dotted.split("."))
 
 
 def _limit(value: object) -> Limit:

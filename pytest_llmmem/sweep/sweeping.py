@@ -10,7 +10,7 @@ from pytest_llmmem.sweep.cells import Cell, base_job, cells_of, job_of, look_job
 from pytest_llmmem.sweep.claims import ASSUMED_BASE_BYTES, Claim, claim_of
 from pytest_llmmem.sweep.driver import Engine, State, run
 from pytest_llmmem.sweep.jobs import Job
-from pytest_llmmem.sweep.results import Results, complaint
+from pytest_llmmem.sweep.results import Results, complaint, has_begun
 from pytest_llmmem.sweep.sweep_file import SweepFile
 
 Watch = Callable[[State], None]
@@ -60,7 +60,9 @@ class Sweep:
 
     def unfinished(self) -> tuple[Job, ...]:
         """The jobs of the cells that have no result."""
-        return tuple(job for job in self.jobs.values() if self.results.load(job) is None)
+        return tuple(
+            job for job in self.jobs.values() if (stored := self.results.load(job)) is None or not has_begun(stored)
+        )
 
     def record(self) -> SessionRecord:
         """All that is known."""
