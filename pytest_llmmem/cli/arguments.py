@@ -20,6 +20,12 @@ Loads = Annotated[
     list[str] | None,
     typer.Option("--load", metavar="STRATEGY", help="How to load it, as --llm-load takes it; repeat for several."),
 ]
+Loader = Annotated[
+    str | None,
+    typer.Option(
+        "--loader", metavar="MODULE:FUNCTION", help="A function of your own that loads it, as --llm-loader takes it."
+    ),
+]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="Where to load it, as --llm-device takes it: cuda:0.")
 ]

@@ -50,6 +50,8 @@ OPTIONS: Final = (
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
     Option("load", "how the checkpoint becomes a model: a strategy such as default, float16, int8 or offload; repeat for "
            "several, each test with loaded_model runs with each", metavar="STRATEGY", repeatable=True),
+    Option("loader", "load with a function of your own, from a path to anything that holds tensors; with --llm-load besides, "
+           "tests run with each", metavar="MODULE:FUNCTION"),
     Option("device", "where loaded_model puts the model, such as cuda:0 (default: where the strategy leaves it)",
            metavar="DEVICE"),
     Option("trust_remote_code", "run the code that a checkpoint brings along", is_switch=True),
@@ -94,8 +96,8 @@ MARKERS: Final = {
                 "run the test in a measured worker and fail it when it uses more GPU memory than limit; skip it without a GPU.",
     "max_disk": "max_disk(limit, *, on_breach=None): "
                 "run the test in a measured worker and fail it when it writes more than limit to disk.",
-    "llm_load": "llm_load(strategy, **from_pretrained): "
-                "load the model of this test by strategy; further arguments are from_pretrained's.",
+    "llm_load": "llm_load(strategy='default', *, loader=None, **arguments): load the model of this test by strategy, or by a "
+                "function; further arguments are from_pretrained's, or the function's.",
     "llm_baseline": "llm_baseline(*, tolerance=None, only=None): "
                     "compare the test with its baseline by a tolerance, or by measures, of its own.",
     "in_worker": "in_worker(*, scope='function', timeout=None): "

@@ -29,6 +29,8 @@ class Settings:
     model: tuple[str, ...]
     load: tuple[str, ...]
     """Names of strategies; none: each test's own, or ``default``."""
+    loader: str | None
+    """``"package.module:function"``, imported when it is first asked for."""
     device: str | None
     """Of ``loaded_model``: ``"cuda:0"``; ``None``: where the strategy leaves it."""
     trust_remote_code: bool
@@ -77,6 +79,7 @@ def resolve_settings(config: pytest.Config) -> Settings:
     return Settings(
         model=tuple(values["model"]),
         load=tuple(dict.fromkeys(values["load"])),
+        loader=values["loader"],
         device=_parsed(given["device"], parse_device),
         trust_remote_code=values["trust_remote_code"],
         isolate="none" if why_none else cast("Isolate", values["isolate"]),

@@ -64,13 +64,17 @@ class LoadedModel:
 
     @property
     def dtype(self) -> Any:
-        """The ``torch.dtype`` of the model's floating-point weights."""
-        return self.model.dtype
+        """The ``torch.dtype`` of the floating-point weights; ``None`` of a model without tensors."""
+        own = getattr(self.model, "dtype", None)
+        return own if _is_dtype(own) else storage.main_dtype(self.model)
 
     @property
     def device_map(self) -> dict[str, Any]:
-        """Module name to device; ``{"": device}`` when all of the model is on one."""
-        return dict(getattr(self.model, "hf_device_map", None) or {"": str(self.model.device)})
+        """Module name to device; ``{"": device}`` when all of the model is on one, or nothing says what is where."""
+        if told := getattr(self.model, "hf_device_map", None):
+            return dict(told)
+        sizes = storage.nbytes_by_device(self.model)
+        return {"": max(sizes, key=lambda device: sizes[device], default="cpu")}
 
     @property
     def nbytes(self) -> int:
@@ -89,20 +93,21 @@ class LoadedModel:
         return residency.mapped_nbytes(self._model) if self._model is not None else 0
 
     @property
-    def bits_per_parameter(self) -> float:
+    def bits_per_parameter(self) -> float | None:
         """Stored bits per parameter of the checkpoint, on disk too: 16 for a float16 load, a little over 4 for nf4.
 
-        Of a model that is spread over several ranks, per parameter of this rank's part.
+        Of a model that is spread over several ranks, per parameter of this rank's part. ``None`` where no parameter is known.
         """
         sizes = storage.nbytes_by_device(self.model, of="weights")
         parameters = self.checkpoint.parameters * storage.share_here(self.model)
-        return 8 * sum(size for device, size in sizes.items() if device != "meta") / parameters
+        held = sum(size for device, size in sizes.items() if device != "meta")
+        return 8 * held / parameters if parameters else None
 
     @property
     def quantized_fraction(self) -> float:
         """Share of the checkpoint's parameters that are stored in fewer bits than it has, and in fewer than a half float."""
         bits = min(16, DTYPES[self.checkpoint.dtype or "float16"].bits)
-        return storage.quantized_elements(self.model, bits=bits) / self.checkpoint.parameters
+        return storage.quantized_elements(self.model, bits=bits) / max(1, self.checkpoint.parameters)
 
     @property
     def copies(self) -> float | None:
@@ -118,3 +123,7 @@ class LoadedModel:
         self._model = None
         self.__dict__.pop("tokenizer", None)
         residency.trim()
+
+
+def _is_dtype(value: Any) -> bool:
+    return type(value).__module__ == "torch" and type(value).__name__ == "dtype"
