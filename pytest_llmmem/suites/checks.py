@@ -21,25 +21,25 @@ from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
 from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.plugin.state import settings_of
 
-__all__ = [
+__all__ = [  # noqa: RUF022 -- pytest collects the checks in this order
     "load_anew",
     "needs_steady_malloc",
     "pytest_generate_tests",
     "pytestmark",
     "skips_as_asked",
-    "test_disk",
-    "test_dtype",
-    "test_duplicates",
-    "test_forward",
     "test_integrity",
+    "test_duplicates",
     "test_load",
-    "test_max_memory",
-    "test_meta",
-    "test_quantization",
-    "test_release",
     "test_resident",
     "test_second_copy",
+    "test_forward",
+    "test_dtype",
+    "test_meta",
+    "test_quantization",
+    "test_max_memory",
+    "test_release",
     "test_second_load",
+    "test_disk",
 ]
 
 SLACK: Final = 200 * 10**6

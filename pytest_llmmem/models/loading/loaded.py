@@ -38,7 +38,7 @@ class LoadedModel:
         """What the load needed; ``None`` outside a worker, where nothing is measured."""
         self.kept_bytes = kept_bytes
         """Memory that the load freed and the C library keeps: not in use, and counted all the same. ``None`` where unknown."""
-        self.passed = dict(request.passed)
+        self.passed = dict(request.calls[-1]) if request.calls else {}
         """The arguments of ``from_pretrained``, by the strategy and by the test; empty when it was not called."""
         self.max_memory = {str(device): as_bytes(cap) for device, cap in (self.passed.get("max_memory") or {}).items()}
         """What each device was allowed to hold, as the load's own call has it; empty when it says nothing."""

@@ -34,8 +34,8 @@ class LoadRequest:
     host_available_bytes: int | None = None
     """Memory that is left on the host, or in the container if its limit is nearer; ``None`` when unknown."""
 
-    passed: dict[str, Any] = field(default_factory=dict, init=False)
-    """What ``from_pretrained`` was given, once it was called."""
+    calls: list[Mapping[str, Any]] = field(default_factory=list, init=False)
+    """What ``from_pretrained`` was given, at each call."""
 
     @property
     def model_class(self) -> Any:
@@ -72,8 +72,9 @@ class LoadRequest:
         """
         __tracebackhide__ = True
         self._require_files()
-        self.passed.update(self._keywords(self._placed(arguments)))
-        return self.model_class.from_pretrained(self.checkpoint.path, **self.passed)
+        keywords = self._keywords(self._placed(arguments))
+        self.calls.append(keywords)
+        return self.model_class.from_pretrained(self.checkpoint.path, **keywords)
 
     def written(self, **arguments: Any) -> str:
         """``from_pretrained(**arguments)`` as a user would write it."""

@@ -127,8 +127,8 @@ def _modules(request: LoadRequest, strategy: Strategy) -> Iterator[str]:
 
 def _called(request: LoadRequest, strategy: Strategy) -> str:
     """What a strategy of the user's own has really called."""
-    if request.passed:
-        return request.written(**request.passed)
+    if request.calls:
+        return request.written(**request.calls[-1])
     return own_loader.written_call(strategy.load, request, {})
 
 
