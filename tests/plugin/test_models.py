@@ -66,12 +66,12 @@ def test_a_checkpoint_that_cannot_be_read_is_read_once(tmp_path: Path, monkeypat
     (tmp_path / "config.json").touch()
     source = parse_source(str(tmp_path), base=tmp_path)
     models = Models((source,))
-    with pytest.raises(CheckpointError, match="no weights"):
+    with pytest.raises(CheckpointError, match="no file of weights"):
         models.checkpoint(source)
 
     write_holes(tmp_path / "model.safetensors", [])
 
-    with pytest.raises(CheckpointError, match="no weights"):
+    with pytest.raises(CheckpointError, match="no file of weights"):
         models.checkpoint(source)
 
 

@@ -38,7 +38,7 @@ def findings(checkpoint: Checkpoint, *, needs_config: bool = True) -> tuple[Find
     """
     with collector_paused():
         return (
-            *_of_config(checkpoint.path, needs_config=needs_config),
+            *_of_config(checkpoint.path, needs_config=needs_config and checkpoint.kind == "model"),
             *of_shards(checkpoint),
             *_of_duplicates(checkpoint),
             *_of_index(checkpoint),

@@ -131,7 +131,7 @@ def estimates(
         stacks = (loader or _LOADERS[-1]).stacks_experts
         shards = [convert_shard(each, target, quantisation=quantisation, stacks_experts=stacks) for each in kinds]
         need = None
-        if loader is not None and "quantization_config" not in config.raw:
+        if loader is not None and checkpoint.kind == "model" and checkpoint.quantization is None:
             need = _need(load, checkpoint, shards, loader, untied_bytes=nbytes_of(untied_elements, target))
         found.append(
             Estimate(

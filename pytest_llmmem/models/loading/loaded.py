@@ -4,7 +4,7 @@ from functools import cached_property
 from typing import Any
 
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.models.checkpoints.tensors import DTYPES
+from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES
 from pytest_llmmem.models.loading import residency, storage
 from pytest_llmmem.models.loading.offload import as_bytes, written_bytes
 from pytest_llmmem.models.loading.request import LoadRequest
@@ -106,7 +106,7 @@ class LoadedModel:
     @property
     def quantized_fraction(self) -> float:
         """Share of the checkpoint's parameters that are stored in fewer bits than it has, and in fewer than a half float."""
-        bits = min(16, DTYPES[self.checkpoint.dtype or "float16"].bits)
+        bits = min(16, ALL_DTYPES[self.checkpoint.dtype or "float16"].bits)
         return storage.quantized_elements(self.model, bits=bits) / max(1, self.checkpoint.parameters)
 
     @property

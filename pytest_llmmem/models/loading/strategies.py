@@ -14,6 +14,7 @@ from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.loading import own_loader, residency
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
+from pytest_llmmem.models.loading.pipelines import PIPELINES
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
 from pytest_llmmem.models.loading.request import LoadRequest, installed
 
@@ -119,7 +120,7 @@ def _modules(request: LoadRequest, strategy: Strategy) -> Iterator[str]:
     """What is imported before a load is measured."""
     yield from strategy.libraries
     config = read_config(request.checkpoint.path)
-    if config.class_names or config.model_type:
+    if config.class_names or config.model_type or request.checkpoint.kind in PIPELINES:
         # without the class, the load itself raises; a loader of the user's own may do without it
         with contextlib.suppress(CheckpointError):
             yield request.model_class.__module__

@@ -1,4 +1,4 @@
-"""What ``--llm-model`` accepts: a folder, a model on the Hub, or a synthetic checkpoint."""
+"""What ``--llm-model`` accepts: a folder, a file of tensors, a model on the Hub, or a synthetic checkpoint."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from pytest_llmmem.models.sources.synthetic import Fill, SyntheticSpec, write_sy
 _SYNTHETIC: Final = "synthetic:"
 _HUB_ID: Final = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\S+))?")
 _ACCEPTED: Final = (
-    "write a folder, a Hub id like 'org/name' or 'org/name@revision', "
+    "write a folder, a file of tensors, a Hub id like 'org/name' or 'org/name@revision', "
     f"or '{_SYNTHETIC}' and a preset, a config.json or a folder with one"
 )
 _CHOICES: Final = {
@@ -78,9 +78,11 @@ def parse_source(text: str, *, base: Path) -> Source:
     folder = _path(text, base)
     if folder.is_dir():
         return Source(text=text, label=Path(os.path.abspath(folder)).name, target=folder.resolve())
-    if folder.exists():
-        msg = f"--llm-model={text}: this is a file: name the folder of the checkpoint, {folder.parent}"
-        raise SourceError(msg)
+    if folder.is_file():
+        if folder.name.endswith(".json"):
+            msg = f"--llm-model={text}: this is no file of tensors: name the folder of the checkpoint, {folder.parent}"
+            raise SourceError(msg)
+        return Source(text=text, label=folder.name, target=folder.resolve())
     if match := _HUB_ID.fullmatch(text):
         return Source(text=text, label=text, target=hub.HubModel(repo=match["repo"], revision=match["revision"]))
     if text in PRESETS:
