@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmmem.models.checkpoints.tensors import tensor
+from pytest_llmmem.models.checkpoints.torch_file import write_holes
 from tests.conftest import Run, needs
 
 pytestmark = needs("torch")
@@ -48,14 +50,12 @@ def fails(path):
 @pytest.fixture
 def checkpoint(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> str:
     """A folder with the weights of a plain module and no config, and the module that loads it."""
-    import torch
-
     pytester.makepyfile(serving=SERVING)
     monkeypatch.setenv("PYTHONPATH", f"{pytester.path}:{':'.join(sys.path)}")
     folder = pytester.path / "ckpt"
     folder.mkdir()
-    weights = {"embed.weight": torch.randn(2000, 64), "head.weight": torch.randn(2000, 64)}
-    torch.save(weights, folder / "pytorch_model.bin")
+    weights = [tensor(name, "float32", (2000, 64)) for name in ("embed.weight", "head.weight")]
+    write_holes(folder / "pytorch_model.bin", weights)
     return f"--llm-model={folder}"
 
 

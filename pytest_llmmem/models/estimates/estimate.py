@@ -147,6 +147,23 @@ def estimates(
     return tuple(found)
 
 
+def promised_nbytes(checkpoint: Checkpoint, load: str, *, dtype: str | None = None) -> int | None:
+    """Bytes of the weights that a load is to give, by its strategy or the dtype asked for; ``None`` where that is not predicted.
+
+    A loader of the user's own is to give the checkpoint's own bytes, unless a dtype was asked for.
+    """
+    name = None if dtype in {None, "auto"} else str(dtype).removeprefix("torch.")
+    if name is not None and name not in DTYPES_TO_LOAD_IN:
+        return None
+    if checkpoint.kind == "file" and checkpoint.format == "gguf" and load == "default":
+        return checkpoint.nbytes_in(name or "float32")
+    if checkpoint.quantization is not None:
+        return None
+    if checkpoint.kind == "model" and load in LOADS:
+        return estimate(checkpoint, load=load, dtype=name).weights_bytes
+    return checkpoint.nbytes_in(name) if name else checkpoint.weights_bytes
+
+
 def _need(load: str, checkpoint: Checkpoint, shards: Shards, loader: _Loader, *, untied_bytes: int) -> Need | None:
     """By how the strategy goes through the checkpoint; ``None`` where that cannot be followed."""
     reads_mapped = checkpoint.format == "safetensors"

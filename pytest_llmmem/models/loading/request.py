@@ -35,6 +35,9 @@ class LoadRequest:
     host_available_bytes: int | None = None
     """Memory that is left on the host, or in the container if its limit is nearer; ``None`` when unknown."""
 
+    reports: list[Mapping[str, Any]] = field(default_factory=list, init=False)
+    """What ``from_pretrained`` of transformers says of its keys, of each call."""
+
     calls: list[Mapping[str, Any]] = field(default_factory=list, init=False)
     """What ``from_pretrained`` was given, at each call."""
 
@@ -79,7 +82,11 @@ class LoadRequest:
         self._require_files()
         keywords = self._keywords(self._placed(arguments)) | self._file
         self.calls.append(keywords)
-        return self.model_class.from_pretrained(self._place, **keywords)
+        if not self.model_class.__module__.startswith("transformers."):
+            return self.model_class.from_pretrained(self._place, **keywords)
+        model, report = self.model_class.from_pretrained(self._place, **keywords | {"output_loading_info": True})
+        self.reports.append(report)
+        return model
 
     def written(self, **arguments: Any) -> str:
         """``from_pretrained(**arguments)`` as a user would write it."""

@@ -67,6 +67,13 @@ def nbytes_by_device(model: Any, *, of: Literal["weights", "everything"] = "ever
     return dict(sizes)
 
 
+def buffer_nbytes(model: Any) -> int:
+    """Bytes of all buffers of all modules in memory, each place once."""
+    buffers = (buffer for value, _ in walk(model) if is_module(value) for buffer in value.buffers(recurse=False))
+    plain = (tensor for buffer in buffers for tensor in _flatten(buffer) if tensor.device.type != "meta")
+    return sum(end - start for start, end in union((each.data_ptr(), each.data_ptr() + each.nbytes) for each in plain))
+
+
 def main_dtype(model: Any) -> Any:
     """The ``torch.dtype`` of most bytes of its floating-point weights; of all weights where none is; ``None`` without any."""
     sizes: Counter[Any] = Counter()

@@ -113,7 +113,18 @@ def load_model(
     call = call or _called(request, strategy)
     freed = residency.freed_nbytes()
     kept = None if freed is None or freed_before is None else max(0, freed - freed_before)
-    return LoadedModel(model, request, load=strategy.name, call=call, seconds=seconds, peak=spent.peak, kept_bytes=kept)
+    # what a strategy of the user's own does to the model after from_pretrained, its report does not know
+    report = request.reports[-1] if request.reports and strategy.name in STRATEGIES else None
+    return LoadedModel(
+        model,
+        request,
+        load=strategy.name,
+        call=call,
+        seconds=seconds,
+        peak=spent.peak,
+        kept_bytes=kept,
+        report=report,
+    )
 
 
 def _modules(request: LoadRequest, strategy: Strategy) -> Iterator[str]:
