@@ -10,7 +10,7 @@ from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
 from pytest_llmmem.models.checkpoints.tensors import tensor
 from pytest_llmmem.models.sources.source import parse_source
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
-from pytest_llmmem.plugin.collect.models import Models
+from pytest_llmmem.plugin.collect.models import Models, distinct_labels
 from pytest_llmmem.plugin.options import CHECKS
 from pytest_llmmem.suites import checks
 from tests.conftest import Run, needs
@@ -194,3 +194,13 @@ def test_a_budget_in_terms_of_a_checkpoint_that_lacks_a_shard_says_so(
 
     ran.result.assert_outcomes(failed=1)
     ran.result.stdout.fnmatch_lines([f"*'2 [*] weights' is in terms of a checkpoint that lacks {gone.name}: fetch it"])
+
+
+def test_two_folders_of_one_name_have_the_folder_above_in_their_ids(tmp_path: Path) -> None:
+    for name in ("new/model", "old/model", "other"):
+        (tmp_path / name).mkdir(parents=True)
+
+    sources = [parse_source(f"./{name}", base=tmp_path) for name in ("new/model", "old/model", "other")]
+
+    assert distinct_labels(sources) == ["new/model", "old/model", "other"]
+    assert distinct_labels(sources[:1]) == ["model"]

@@ -15,6 +15,7 @@ from pytest_llmmem.models.checkpoints.index_file import is_inside
 from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
 from pytest_llmmem.models.loading import pipelines
+from pytest_llmmem.models.loading.arguments import refused_argument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +83,18 @@ class LoadRequest:
         self._require_files()
         keywords = self._keywords(self._placed(arguments)) | self._file
         self.calls.append(keywords)
-        if not self.model_class.__module__.startswith("transformers."):
-            return self.model_class.from_pretrained(self._place, **keywords)
-        model, report = self.model_class.from_pretrained(self._place, **keywords | {"output_loading_info": True})
+        reports = self.model_class.__module__.startswith("transformers.")
+        try:
+            loaded = self.model_class.from_pretrained(
+                self._place, **keywords | ({"output_loading_info": True} if reports else {})
+            )
+        except TypeError as error:
+            if sentence := refused_argument(error, keywords):
+                raise CheckpointError(sentence) from None
+            raise
+        if not reports:
+            return loaded
+        model, report = loaded
         self.reports.append(report)
         return model
 
