@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pytest_llmmem.cli.arguments import Json, Model, open_checkpoint
+from pytest_llmmem.cli.arguments import Json, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
 from pytest_llmmem.core.sizes import format_size
 
@@ -21,7 +21,7 @@ _MANY = 12
 
 def inspect(model: Model, *, json: Json = False) -> None:
     """What a checkpoint holds, and what is wrong with it."""
-    document = describe(open_checkpoint(model))
+    document = describe(checkpoint_of(model))
     if json:
         print_json(document)
     else:
@@ -59,6 +59,7 @@ def describe(checkpoint: "Checkpoint") -> dict[str, Any]:
         "kind": checkpoint.kind,
         "quantization": checkpoint.quantization,
         "components": checkpoint.components,
+        "adapter_bytes": checkpoint.adapter.weights_bytes if checkpoint.adapter else None,
         "parameters": checkpoint.parameters,
         "weights_bytes": checkpoint.weights_bytes,
         "bytes_by_dtype": checkpoint.bytes_by_dtype,
@@ -80,6 +81,8 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "architecture", document["architecture"] or document["model_type"] or "unknown: no config.json names it"
     if document["components"]:
         yield "components", ", ".join(f"{name} {format_size(size)}" for name, size in document["components"].items())
+    if document["adapter_bytes"] is not None:
+        yield "adapter", format_size(document["adapter_bytes"])
     if document["quantization"]:
         yield "quantized", document["quantization"]
     partial = any(shard["state"] == "missing" for shard in document["shards"])

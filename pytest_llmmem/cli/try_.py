@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, TrustRemoteCode, open_checkpoint
+from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, TrustRemoteCode, checkpoint_of
 from pytest_llmmem.cli.output import print_json
 from pytest_llmmem.core.errors import CheckpointError
 
@@ -30,7 +30,7 @@ def try_(
     from pytest_llmmem.reports.terminal import trial_table
     from pytest_llmmem.reports.wording import reasons
 
-    broken = [finding for finding in findings(open_checkpoint(model), needs_config=not loader) if finding.id in _FATAL]
+    broken = [finding for finding in findings(checkpoint_of(model), needs_config=not loader) if finding.id in _FATAL]
     if broken:
         raise CheckpointError("; ".join(finding.text for finding in broken))
     how = load_options(load or (), loader, device, trust_remote_code=trust_remote_code)

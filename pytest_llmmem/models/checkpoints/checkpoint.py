@@ -88,6 +88,9 @@ class Checkpoint:
     formats: tuple[FileFormat, ...]
     """All that are on disk."""
 
+    adapter: "Checkpoint | None" = None
+    """What is added to it when it is loaded: a PEFT adapter."""
+
     component_names: tuple[str, ...] = ()
     """Of a pipeline's parts that have weights; the names of their tensors begin so."""
 

@@ -11,7 +11,7 @@ import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from pytest_llmmem.models.checkpoints.bounds import MAX_KINDS, out_of_bounds
@@ -155,6 +155,11 @@ def promised_nbytes(checkpoint: Checkpoint, load: str, *, dtype: str | None = No
     name = None if dtype in {None, "auto"} else str(dtype).removeprefix("torch.")
     if name is not None and name not in DTYPES_TO_LOAD_IN:
         return None
+    if checkpoint.adapter is not None:
+        base = promised_nbytes(replace(checkpoint, adapter=None), "default" if load == "merge" else load, dtype=dtype)
+        # PEFT has adapters in float32 unless told otherwise
+        added = 0 if load == "merge" else checkpoint.adapter.nbytes_in("float32")
+        return None if base is None else base + added
     if checkpoint.kind == "file" and checkpoint.format == "gguf" and load == "default":
         return checkpoint.nbytes_in(name or "float32")
     if checkpoint.quantization is not None:

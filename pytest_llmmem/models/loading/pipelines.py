@@ -1,4 +1,4 @@
-"""Pipelines of other libraries, loaded by them: diffusers and sentence-transformers."""
+"""What other libraries make of a checkpoint, by them: pipelines of diffusers and sentence-transformers, adapters of PEFT."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -31,3 +31,23 @@ def pipeline_class(checkpoint: Checkpoint) -> Any:
             return sentence_transformers.SentenceTransformer(str(path), device=device_map, model_kwargs=arguments)
 
     return SentenceTransformer
+
+
+def with_adapter(model: Any, adapter: Checkpoint, *, merged: bool = False) -> Any:
+    """The model with an adapter on it, as PEFT loads it; ``merged`` into its weights: those that were mapped become private.
+
+    Raises ``CheckpointError`` where PEFT is not installed.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        msg = f"{adapter.source}: loading an adapter needs peft ({error}): pip install peft"
+        raise CheckpointError(msg) from error
+    with_it = PeftModel.from_pretrained(model, str(adapter.path))
+    return with_it.merge_and_unload() if merged else with_it
+
+
+def adapter_call(base: str, adapter: Checkpoint, *, merged: bool = False) -> str:
+    """The same as a user would write it."""
+    call = f"PeftModel.from_pretrained({base}, {str(adapter.path)!r})"
+    return f"{call}.merge_and_unload()" if merged else call

@@ -14,7 +14,7 @@ from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.loading import own_loader, residency
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
-from pytest_llmmem.models.loading.pipelines import PIPELINES
+from pytest_llmmem.models.loading.pipelines import PIPELINES, adapter_call, with_adapter
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
 from pytest_llmmem.models.loading.request import LoadRequest, installed
 
@@ -59,6 +59,9 @@ class Strategy:
     offered: bool = True
     """Whether ``llmmem try`` tries it."""
 
+    merges_adapter: bool = False
+    """Whether an adapter's weights become a part of the base model's."""
+
 
 def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
     """The strategy of that name, built in or a team's own.
@@ -102,6 +105,11 @@ def load_model(
     Raises ``CheckpointError`` for what cannot be loaded at all, and otherwise whatever the libraries raise.
     """
     __tracebackhide__ = True
+    # a loader or a strategy of the user's own does by itself what it wants with an adapter
+    adapter = request.checkpoint.adapter if strategy.name in STRATEGIES else None
+    if strategy.merges_adapter and adapter is None:
+        msg = f"--llm-model={request.checkpoint.source}: 'merge' is for an adapter, and this is a model: load it with 'default'"
+        raise CheckpointError(msg)
     for module in _modules(request, strategy):
         importlib.import_module(module)
     freed_before = residency.freed_nbytes()
@@ -109,8 +117,12 @@ def load_model(
         call = strategy.call(request) if strategy.call else ""  # planning may start an accelerator: a part of the load
         started = time.perf_counter()
         model = strategy.load(request)
+        if adapter is not None:
+            model = with_adapter(model, adapter, merged=strategy.merges_adapter)
         seconds = time.perf_counter() - started
     call = call or _called(request, strategy)
+    if adapter is not None:
+        call = adapter_call(call, adapter, merged=strategy.merges_adapter)
     freed = residency.freed_nbytes()
     kept = None if freed is None or freed_before is None else max(0, freed - freed_before)
     # what a strategy of the user's own does to the model after from_pretrained, its report does not know
@@ -130,6 +142,8 @@ def load_model(
 def _modules(request: LoadRequest, strategy: Strategy) -> Iterator[str]:
     """What is imported before a load is measured."""
     yield from strategy.libraries
+    if request.checkpoint.adapter is not None and installed("peft"):
+        yield "peft"
     config = read_config(request.checkpoint.path)
     if config.class_names or config.model_type or request.checkpoint.kind in PIPELINES:
         # without the class, the load itself raises; a loader of the user's own may do without it
@@ -259,6 +273,15 @@ _BUILT_IN: Final = (
         call=lambda request: f"{request.model_class.__name__}(config).load_state_dict(state_dict)",
         unavailable=_NEEDS_TRANSFORMERS,
         offered=False,
+    ),
+    Strategy(
+        name="merge",
+        summary="from_pretrained, and an adapter merged into the weights",
+        load=LoadRequest.from_pretrained,
+        call=LoadRequest.written,
+        unavailable=needs("peft"),
+        offered=False,
+        merges_adapter=True,
     ),
     Strategy(
         name="tensor_parallel",

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, assert_never, cast, get_args
 from urllib.parse import parse_qsl
@@ -13,11 +13,12 @@ from urllib.parse import parse_qsl
 from pytest_llmmem.core.errors import CheckpointError, SourceError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.core.sizes import parse_size
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from pytest_llmmem.models.checkpoints.checkpoint_folder import Format
 from pytest_llmmem.models.checkpoints.foreign_json import read_object
 from pytest_llmmem.models.checkpoints.model_config import ModelConfig
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
-from pytest_llmmem.models.sources import hub
+from pytest_llmmem.models.sources import adapters, hub
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import Fill, SyntheticSpec, write_synthetic
 
@@ -47,6 +48,9 @@ class Source:
 
     target: Path | hub.HubModel | SyntheticSpec
 
+    adapter: Path | None = None
+    """A PEFT adapter; ``target`` is its base model."""
+
     @property
     def kind(self) -> Literal["folder", "hub", "synthetic"]:
         """Where the model comes from."""
@@ -75,6 +79,10 @@ def parse_source(text: str, *, base: Path) -> Source:
     if not text:
         msg = f"--llm-model= is empty, as from a variable that is not set: {_ACCEPTED}"
         raise SourceError(msg)
+    named, base_text = adapters.split_base(text)
+    folder = _path(named, base)
+    if folder.is_dir() and adapters.is_adapter(folder):
+        return _adapter(text, folder, base_text, base=base)
     folder = _path(text, base)
     if folder.is_dir():
         return Source(text=text, label=Path(os.path.abspath(folder)).name, target=folder.resolve())
@@ -92,8 +100,25 @@ def parse_source(text: str, *, base: Path) -> Source:
     raise SourceError(msg)
 
 
+def _adapter(text: str, folder: Path, base_text: str | None, *, base: Path) -> Source:
+    """An adapter with its base model, which may be anything that is a source by itself."""
+    label = Path(os.path.abspath(folder)).name
+    of = parse_source(base_text or adapters.base_of(folder, text=text), base=base)
+    return Source(text=text, label=label, target=of.target, adapter=folder.resolve())
+
+
+def open_checkpoint(source: Source, *, cache: Path) -> Checkpoint:
+    """What the headers of a source say, fetched or made first. Raises ``SourceError`` and ``CheckpointError``."""
+    checkpoint = read_checkpoint(resolve(source, cache=cache), source=source.text)
+    if source.adapter is None:
+        return checkpoint
+    return replace(checkpoint, adapter=read_checkpoint(source.adapter))
+
+
 def resolve(source: Source, *, cache: Path) -> Path:
     """The checkpoint's folder on this machine, made below ``cache`` or fetched to the Hub's own cache the first time.
+
+    Of an adapter it is the base model's.
 
     Safe from several processes at once: one does the work, the others wait for it. Raises ``SourceError``.
     """

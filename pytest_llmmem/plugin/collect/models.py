@@ -7,9 +7,9 @@ from typing import Final
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.sources.cache import cache_folder
-from pytest_llmmem.models.sources.source import Source, parse_source, resolve
+from pytest_llmmem.models.sources.source import Source, open_checkpoint, parse_source, resolve
 from pytest_llmmem.plugin.collect.loads import loads_of
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS, settings_of
@@ -46,7 +46,7 @@ class Models:
         """What the headers say. Raises ``CheckpointError`` or ``SourceError``."""
         if source not in self._checkpoints:
             try:
-                self._checkpoints[source] = read_checkpoint(self.folder(source), source=source.text)
+                self._checkpoints[source] = open_checkpoint(source, cache=cache_folder())
             except LlmmemError as error:
                 self._checkpoints[source] = error
         found = self._checkpoints[source]

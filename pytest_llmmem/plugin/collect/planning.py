@@ -187,6 +187,7 @@ def _resolve(
             shard=checkpoint.largest_shard_bytes,
             largest_layer=checkpoint.largest_layer_bytes,
             parameters=checkpoint.parameters,
+            adapter=checkpoint.adapter.weights_bytes if checkpoint.adapter else 0,
         )
     return limit.bytes(terms)
 
