@@ -78,7 +78,7 @@ class Evidence:
     """What can be shown about a death, beyond its exit status."""
 
     oom_kills_in_group: int = 0
-    """OOM kills counted by the worker's own cgroup while the test ran."""
+    """OOM kills counted by the cgroup that enforces the worker's budget while the test ran."""
     oom_kills_on_host: int = 0
     """OOM kills counted by ``/proc/vmstat`` while the test ran: the whole machine's."""
     oom_kills_readable: bool = False
@@ -92,12 +92,16 @@ class Ending:
     """How a test's worker ended, and the sentence that may be said about it."""
 
     kind: EndingKind
-    phase: PhaseName | None = None
-    """The phase that was running; ``None`` when all were done."""
     signal: str | None = None
     exit_code: int | None = None
+    phase: PhaseName | None = None
+    """The phase that was running; ``None`` when all were done."""
     note: str = ""
     """What is known beyond the kind; one sentence or nothing."""
+    error: str | None = None
+    """The exception that ended the test, ``"ValueError: ..."``, its first line."""
+    place: str | None = None
+    """Where in a load it was: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
 
     @property
     def died(self) -> bool:
@@ -113,20 +117,20 @@ def judge_ending(
     stopped: StopReason | None,
     evidence: Evidence,
     timeout_s: float | None = None,
-    intrusion: str = "",
+    foreign_bytes: str = "",
 ) -> Ending:
     """Name an ending from the worker's last word, our own record, its exit status and the kernel's counters.
 
     ``finished`` is whether the worker said that the test was done; a worker that did not has died, whatever its exit
-    code. ``exit_`` is ``None`` while the process lives on (a group's worker between two tests). ``intrusion`` is what is
+    code. ``exit_`` is ``None`` while the process lives on (a group's worker between two tests). ``foreign_bytes`` is what is
     wrong with what came instead of its words.
     """
     if finished:
         return Ending(kind="completed")
     if stopped is not None:
         return _stopped(stopped, phase, timeout_s)
-    if intrusion:
-        return Ending(kind="exited", phase=phase, note=_INTRUSION.format(intrusion))
+    if foreign_bytes:
+        return Ending(kind="exited", phase=phase, note=_FOREIGN_BYTES.format(foreign_bytes))
     if exit_ is None:
         return Ending(kind="exited", phase=phase, note="it closed its channel and lives on")
     if exit_.signal is None:
@@ -143,7 +147,7 @@ def _stopped(reason: StopReason, phase: PhaseName | None, timeout_s: float | Non
     return Ending(kind="over_budget", phase=phase, note=note)
 
 
-_INTRUSION: Final = (
+_FOREIGN_BYTES: Final = (
     "it wrote to the descriptor by which its worker reports ({}), and was ended: "
     "write only to descriptors that the test has opened"
 )
@@ -153,7 +157,7 @@ _EXITED: Final = "it left without a report: os._exit, or a native library that e
 def _killed(phase: PhaseName | None, evidence: Evidence) -> Ending:
     if evidence.oom_kills_in_group:
         note = f"the kernel's OOM killer ended it (oom_kill +{evidence.oom_kills_in_group} in its own memory cgroup)"
-        return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)
+        return Ending(kind="over_budget", phase=phase, signal="SIGKILL", note=note)
     if evidence.oom_kills_on_host:
         note = f"the kernel's OOM killer was at work (oom_kill +{evidence.oom_kills_on_host} in /proc/vmstat)"
         return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)

@@ -22,27 +22,6 @@ from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
 from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.plugin.state import settings_of
 
-__all__ = [  # noqa: RUF022 -- pytest collects the checks in this order
-    "load_anew",
-    "needs_steady_malloc",
-    "pytest_generate_tests",
-    "pytestmark",
-    "skips_as_asked",
-    "test_integrity",
-    "test_duplicates",
-    "test_load",
-    "test_resident",
-    "test_second_copy",
-    "test_forward",
-    "test_dtype",
-    "test_meta",
-    "test_quantization",
-    "test_max_memory",
-    "test_release",
-    "test_second_load",
-    "test_disk",
-]
-
 SLACK: Final = 200 * 10**6
 """Bytes that a load may take beside its weights, for imports and the allocator: ``docs/checks.md`` has what was measured."""
 DISK_SLACK: Final = 20 * 10**6
@@ -294,10 +273,12 @@ def _within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel,
 
 
 def is_quantized(chosen: Load) -> bool:
+    """Whether the load quantizes."""
     return chosen.asked_bits is not None or "quantization_config" in chosen.options
 
 
 def unreclaimable_bytes() -> int:
+    """Of this process, now."""
     import os
     from contextlib import closing
 

@@ -16,8 +16,6 @@ from pytest_llmmem.plugin.collect.loads import Load, scratch_folder
 from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.suites.checks import SLACK, forward_of, is_quantized, promised_bytes, unreclaimable_bytes
 
-__all__ = ["test_keys", "test_save", "test_size", "test_stays"]
-
 _SHARE: Final = 0.01
 _SIZE_SLACK: Final = 10**6
 """With one percent of the weights: what is padded, or kept in float32 by the class."""

@@ -5,7 +5,7 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.budgets import Limit, parse_limit
+from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.workers import messages as wire
 
 st.register_type_strategy(Limit, st.sampled_from(["8GB", "1.1 * weights + shard", "50% host"]).map(parse_limit))
