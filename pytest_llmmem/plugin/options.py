@@ -58,6 +58,8 @@ OPTIONS: Final = (
     Option("isolate", "which tests run in a worker: those with our markers or fixtures, all, or none",
            choices=("marked", "all", "none"), default="marked"),
     Option("worker", "how a worker is made", choices=("auto", "fork", "spawn"), default="auto"),
+    Option("preload", "module that is imported before workers are forked, so that no test pays for it; repeat for several",
+           metavar="MODULE", repeatable=True),
     Option("timeout", "end an isolated test from outside after so many seconds", metavar="SECONDS"),
     Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
     Option("max_vram", "budget of every isolated test without a max_vram marker on each GPU, where there is one",
