@@ -44,12 +44,16 @@ OPTIONS: Final = (
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
     Option("load", "how the checkpoint becomes a model: a strategy such as default, float16, int8 or offload; repeat for "
            "several, each test with loaded_model runs with each", metavar="STRATEGY", repeatable=True),
+    Option("loader", "load with a function of your own, from a path to anything that holds tensors; with --llm-load besides, "
+           "tests run with each", metavar="MODULE:FUNCTION"),
     Option("device", "where loaded_model puts the model, such as cuda:0 (default: where the strategy leaves it)",
            metavar="DEVICE"),
     Option("trust_remote_code", "run the code that a checkpoint brings along", is_switch=True),
     Option("isolate", "which tests run in a worker: those with our markers or fixtures, all, or none",
            choices=("marked", "all", "none"), default="marked"),
     Option("worker", "how a worker is made", choices=("auto", "fork", "spawn"), default="auto"),
+    Option("preload", "module that is imported before workers are forked, so that no test pays for it; repeat for several",
+           metavar="MODULE", repeatable=True),
     Option("timeout", "end an isolated test from outside after so many seconds", metavar="SECONDS"),
     Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
     Option("max_vram", "budget of every isolated test without a max_vram marker on each GPU, where there is one",
@@ -88,8 +92,8 @@ MARKERS: Final = {
                 "run the test in a measured worker and fail it when it uses more GPU memory than limit; skip it without a GPU.",
     "max_disk": "max_disk(limit, *, on_breach=None): "
                 "run the test in a measured worker and fail it when it writes more than limit to disk.",
-    "llm_load": "llm_load(strategy, **from_pretrained): "
-                "load the model of this test by strategy; further arguments are from_pretrained's.",
+    "llm_load": "llm_load(strategy='default', *, loader=None, **arguments): load the model of this test by strategy, or by a "
+                "function; further arguments are from_pretrained's, or the function's.",
     "llm_baseline": "llm_baseline(*, tolerance=None, only=None): "
                     "compare the test with its baseline by a tolerance, or by measures, of its own.",
     "in_worker": "in_worker(*, scope='function', timeout=None): "

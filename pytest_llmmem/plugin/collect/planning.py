@@ -15,7 +15,7 @@ from pytest_llmmem.core.limits import Limit, Terms, terms_of
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
-from pytest_llmmem.plugin.collect.loads import find_strategy, load_of
+from pytest_llmmem.plugin.collect.loads import Load, load_of, strategy_of
 from pytest_llmmem.plugin.collect.models import source_of
 from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
@@ -94,7 +94,7 @@ def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
     names = getattr(item, "fixturenames", ())
     if marker is not None:
         try:
-            find_strategy(item.config, marker.strategy)
+            strategy_of(item.config, Load(marker.strategy, marker.options, marker.loader))
         except ValueError as error:
             msg = f"llm_load: {error}"
             raise MarkerError(msg) from None
@@ -168,6 +168,7 @@ def _terms(item: pytest.Item, find_checkpoint: FindCheckpoint) -> Terms:
         shard=checkpoint.largest_shard_bytes,
         largest_layer=checkpoint.largest_layer_bytes,
         parameters=checkpoint.parameters,
+        adapter=checkpoint.adapter.weights_bytes if checkpoint.adapter else 0,
     )
     return dataclasses.replace(terms, model=model)
 
