@@ -250,13 +250,13 @@ class TestRecord:
     """``tests/test_x.py:12``: the file below the root, and the test's first line."""
 
     def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = _plain(self)
+        plain: dict[str, Any] = to_plain(self)
         return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote; unknown keys are passed over, so that newer reports can be read."""
-        built: Self = _build(cls, data)
+        built: Self = from_plain(cls, data)
         return built
 
 
@@ -285,26 +285,26 @@ class SessionRecord:
         return cls(schema=data["schema"], environment=data["environment"], tests=tests, interrupted=interrupted)
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """As JSON has it: without records, and without tuples."""
     if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return value
 
 
-def _build(kind: Any, value: Any) -> Any:
+def from_plain(kind: Any, value: Any) -> Any:
     """Build a value of an annotated type from plain JSON."""
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         types_ = typing.get_type_hints(kind)
         known = {field.name for field in dataclasses.fields(kind)}
-        return kind(**{key: _build(types_[key], item) for key, item in value.items() if key in known})
+        return kind(**{key: from_plain(types_[key], item) for key, item in value.items() if key in known})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
-        return tuple(_build(arguments[0], item) for item in value)
+        return tuple(from_plain(arguments[0], item) for item in value)
     if origin in {types.UnionType, typing.Union} and value is not None:
-        return _build(next(argument for argument in arguments if argument is not types.NoneType), value)
+        return from_plain(next(argument for argument in arguments if argument is not types.NoneType), value)
     return value

@@ -1,0 +1,77 @@
+"""Every private name of torch and of transformers that steps need; tried with torch 2.13 and transformers 5.23.
+
+Nothing public tells an operation that is dispatched, a backward pass that runs, or makes a tensor without memory that keeps
+its device.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+)
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_iter
+
+__all__ = [
+    "NOT_FAKEABLE",
+    "DataDependentOutputException",
+    "FakeTensor",
+    "FakeTensorMode",
+    "TorchDispatchMode",
+    "backward_node_number",
+    "forward_node_number",
+    "is_backward_running",
+    "is_traceable_wrapper_subclass",
+    "storage_key",
+    "tree_iter",
+    "without_tracing_masks",
+]
+
+NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+
+
+def is_backward_running() -> bool:
+    """Whether this thread is inside of autograd's engine."""
+    return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001
+
+
+def forward_node_number() -> int:
+    """The number of the autograd node that was made last: that of the operation now dispatched."""
+    return int(torch.autograd._get_sequence_nr()) - 1  # noqa: SLF001
+
+
+def backward_node_number() -> int | None:
+    """The number of the node whose backward runs, the same as in the forward pass; ``None`` outside of any."""
+    node = torch._C._current_autograd_node()  # noqa: SLF001
+    return None if node is None else int(node._sequence_nr())  # noqa: SLF001
+
+
+def storage_key(storage: Any) -> int:
+    """The address of the storage itself: the same for each tensor that shares it, and unique while it lives."""
+    return int(storage._cdata)  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def without_tracing_masks() -> Iterator[None]:
+    """Let transformers drop the masks that a run drops: it takes fake tensors for tracing, and would keep each of them."""
+    try:
+        from transformers import masking_utils
+    except ImportError:  # transformers before 4.53
+        yield
+        return
+    before = getattr(masking_utils, "is_tracing", None)
+    if before is None:
+        yield
+        return
+    masking_utils.is_tracing = lambda *_: False
+    try:
+        yield
+    finally:
+        masking_utils.is_tracing = before
