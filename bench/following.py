@@ -21,7 +21,7 @@ from _run import Middle, interleave, table, verdict
 
 from pytest_llmmem.models.loading.load_tracing import follow_load
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
-from pytest_llmmem.workers.load_progress import PlaceFile
+from pytest_llmmem.workers.load_progress import LoadProgress
 
 CONFIG = {
     "architectures": ["GPTNeoXForCausalLM"],
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=500)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        place = PlaceFile.create(Path(folder, "place"))
+        place = LoadProgress.create(Path(folder, "place"))
         usual, small = make(Path(folder, "usual"), USUAL), make(Path(folder, "small"), SMALL)
         load_s(usual, "bfloat16")  # reads the files, and imports what the first load imports
         loads_s = {
@@ -121,7 +121,7 @@ def read_s(checkpoint: Path, follow: Callable[[], AbstractContextManager[None]])
     return time.perf_counter() - began
 
 
-def nanoseconds_per_note(place: PlaceFile) -> float:
+def nanoseconds_per_note(place: LoadProgress) -> float:
     began = time.perf_counter()
     for _ in range(NOTES):
         place.write("model-00002-of-00005.safetensors", "gpt_neox.layers.11.mlp.dense_h_to_4h.weight")

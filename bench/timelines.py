@@ -31,7 +31,7 @@ CLOCKS = """
 
     from pytest_llmmem.core.timeline import Timeline
     from pytest_llmmem.supervision.supervisor import _Supervision
-    from pytest_llmmem.supervision.accounting import Ledger
+    from pytest_llmmem.supervision.accounting import Accounting
 
     spent = [0.0]
 
@@ -49,7 +49,7 @@ CLOCKS = """
         setattr(kind, name, run)
 
 
-    clocked(Ledger, "draw")
+    clocked(Accounting, "draw")
     clocked(_Supervision, "_where")
     clocked(Timeline, "record")
 

@@ -10,7 +10,7 @@ FINISH_FACTOR: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Guarded:
+class GuardedBudget:
     """One budget beside what its stretch of the test has used so far, in bytes."""
 
     used_bytes: int
@@ -59,7 +59,7 @@ def default_reserve_bytes(total_bytes: int) -> int:
 
 
 def why_stop(
-    budgets: tuple[Guarded, ...], machine: Machine | None, *, elapsed_s: float, timeout_s: float | None
+    budgets: tuple[GuardedBudget, ...], machine: Machine | None, *, elapsed_s: float, timeout_s: float | None
 ) -> StopReason | None:
     """The first reason to end a test now, or ``None``."""
     if any(budget.must_stop for budget in budgets):

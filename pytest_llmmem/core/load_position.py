@@ -7,7 +7,7 @@ from pytest_llmmem.core.printable import excerpt
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LoadPosition:
     """What a load was reading when it last said so."""
 
     shard: str
@@ -18,7 +18,7 @@ class Place:
     """Grows with every note of one worker."""
 
 
-def describe_place(shard: str, tensor: str, shards: Sequence[str]) -> str:
+def describe_position(shard: str, tensor: str, shards: Sequence[str]) -> str:
     """``shard 2 of 6, `model.layers.11.mlp.down_proj.weight```: a place for people.
 
     ``shards`` are the file names of the checkpoint's shards in their order. A checkpoint's only file, and a file that is

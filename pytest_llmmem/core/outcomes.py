@@ -113,20 +113,20 @@ def judge_ending(
     stopped: StopReason | None,
     evidence: Evidence,
     timeout_s: float | None = None,
-    intrusion: str = "",
+    foreign_bytes: str = "",
 ) -> Ending:
     """Name an ending from the worker's last word, our own record, its exit status and the kernel's counters.
 
     ``finished`` is whether the worker said that the test was done; a worker that did not has died, whatever its exit
-    code. ``exit_`` is ``None`` while the process lives on (a group's worker between two tests). ``intrusion`` is what is
+    code. ``exit_`` is ``None`` while the process lives on (a group's worker between two tests). ``foreign_bytes`` is what is
     wrong with what came instead of its words.
     """
     if finished:
         return Ending(kind="completed")
     if stopped is not None:
         return _stopped(stopped, phase, timeout_s)
-    if intrusion:
-        return Ending(kind="exited", phase=phase, note=_INTRUSION.format(intrusion))
+    if foreign_bytes:
+        return Ending(kind="exited", phase=phase, note=_FOREIGN_BYTES.format(foreign_bytes))
     if exit_ is None:
         return Ending(kind="exited", phase=phase, note="it closed its channel and lives on")
     if exit_.signal is None:
@@ -143,7 +143,7 @@ def _stopped(reason: StopReason, phase: PhaseName | None, timeout_s: float | Non
     return Ending(kind="over_budget", phase=phase, note=note)
 
 
-_INTRUSION: Final = (
+_FOREIGN_BYTES: Final = (
     "it wrote to the descriptor by which its worker reports ({}), and was ended: "
     "write only to descriptors that the test has opened"
 )

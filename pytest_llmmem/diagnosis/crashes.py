@@ -3,8 +3,8 @@
 from typing import Final
 
 from pytest_llmmem.core.sizes import format_beside
-from pytest_llmmem.diagnosis.facts import Symptom
-from pytest_llmmem.diagnosis.rules import Row, When, Words, both, died
+from pytest_llmmem.diagnosis.facts import Facts
+from pytest_llmmem.diagnosis.rules import Rule, When, Words, both, died
 
 _READERS: Final = (
     "safetensors/torch.py load",
@@ -19,38 +19,38 @@ _READERS: Final = (
 """Where the stack is while weights are read."""
 
 
-def _reading(symptom: Symptom) -> Words | None:
-    return {} if symptom.place or any(symptom.was_in(reader) for reader in _READERS) else None
+def _reading(facts: Facts) -> Words | None:
+    return {} if facts.place or any(facts.was_in(reader) for reader in _READERS) else None
 
 
 def _inside(function: str) -> When:
-    return lambda symptom: {} if symptom.was_in(function) else None
+    return lambda facts: {} if facts.was_in(function) else None
 
 
-def _truncated(symptom: Symptom) -> Words | None:
-    truncated = symptom.checkpoint.truncated if symptom.checkpoint else ()
+def _truncated(facts: Facts) -> Words | None:
+    truncated = facts.checkpoint.truncated if facts.checkpoint else ()
     return {"truncated": ", ".join(truncated)} if truncated else None
 
 
-def _out_of_memory(symptom: Symptom) -> Words | None:
-    ending = symptom.ending
+def _out_of_memory(facts: Facts) -> Words | None:
+    ending = facts.ending
     return {"note": ending.note} if ending.kind == "out_of_memory" else None
 
 
-def _weights_do_not_fit(symptom: Symptom) -> Words | None:
-    available = symptom.available_bytes
-    if symptom.checkpoint is None or available is None or symptom.checkpoint.weights_bytes <= available:
+def _weights_do_not_fit(facts: Facts) -> Words | None:
+    available = facts.available_bytes
+    if facts.checkpoint is None or available is None or facts.checkpoint.weights_bytes <= available:
         return None
-    there, weights, _ = format_beside(available, symptom.checkpoint.weights_bytes)
+    there, weights, _ = format_beside(available, facts.checkpoint.weights_bytes)
     return {"weights": weights, "available": there}
 
 
-def _unproved(symptom: Symptom) -> Words | None:
-    return {} if "neither shown nor ruled out" in symptom.ending.note else None
+def _unproved(facts: Facts) -> Words | None:
+    return {} if "neither shown nor ruled out" in facts.ending.note else None
 
 
-ROWS: Final = (
-    Row(
+RULES: Final = (
+    Rule(
         id="weights-exceed-memory",
         when=both(_out_of_memory, _weights_do_not_fit),
         happened="Killed for want of memory{at}: {note}.",
@@ -60,7 +60,7 @@ ROWS: Final = (
             "Or load fewer bytes: --llm-load=int8 or nf4.",
         ),
     ),
-    Row(
+    Rule(
         id="out-of-memory",
         when=_out_of_memory,
         happened="Killed for want of memory{at}: {note}.",
@@ -71,7 +71,7 @@ ROWS: Final = (
             "Hold less at once: --llm-load=sharded, the checkpoint's own dtype, int8 or nf4.",
         ),
     ),
-    Row(
+    Rule(
         id="killed",
         when=both(died("SIGKILL"), _unproved),
         happened="Killed (SIGKILL){at}, and not by the plugin.",
@@ -81,7 +81,7 @@ ROWS: Final = (
             "Or let the plugin stop it first, with a stack: --llm-max-ram=LIMIT --llm-on-breach=stop.",
         ),
     ),
-    Row(
+    Rule(
         id="map-truncated",
         when=both(died("SIGBUS", "IN_PAGE_ERROR"), _truncated),
         happened="The worker died of {signal}{at}: it read a mapped file beyond its end.",
@@ -91,7 +91,7 @@ ROWS: Final = (
             "A new version goes to another name and is renamed: maps of the old file then stay whole.",
         ),
     ),
-    Row(
+    Rule(
         id="offload-disk-full",
         when=both(died("SIGBUS", "IN_PAGE_ERROR"), _inside("accelerate/utils/offload.py offload_weight")),
         happened="The worker died of {signal}{at} while it wrote offloaded weights.",
@@ -101,7 +101,7 @@ ROWS: Final = (
             "Or offload from safetensors with from_pretrained, which reads most models where they lie.",
         ),
     ),
-    Row(
+    Rule(
         id="map-unreadable",
         when=both(died("SIGBUS", "IN_PAGE_ERROR"), _reading),
         happened="The worker died of {signal}{at}: a page of a mapped file could not be had.",
@@ -111,7 +111,7 @@ ROWS: Final = (
             "Or read instead of mapping: from_pretrained(..., disable_mmap=True), transformers 5.6 and later.",
         ),
     ),
-    Row(
+    Rule(
         id="access-violation",
         when=both(died("ACCESS_VIOLATION", "COMMITMENT_LIMIT", "NO_MEMORY"), _reading),
         happened="The worker died of {signal}{at} while it read weights.",
@@ -122,7 +122,7 @@ ROWS: Final = (
             "Or enlarge the page file by the size of the checkpoint.",
         ),
     ),
-    Row(
+    Rule(
         id="segfault-while-loading",
         when=both(died("SIGSEGV"), _reading),
         happened="Native code crashed with SIGSEGV{at} while weights were read.",

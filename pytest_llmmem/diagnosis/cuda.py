@@ -8,8 +8,8 @@ from typing import Final
 
 from pytest_llmmem.core.records import VramRefusedRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
-from pytest_llmmem.diagnosis.facts import Symptom
-from pytest_llmmem.diagnosis.rules import Row, When, Words
+from pytest_llmmem.diagnosis.facts import Facts
+from pytest_llmmem.diagnosis.rules import Rule, When, Words
 
 _SIZE: Final = r"(\d+(?:\.\d+)?) (bytes|[KMG]iB)"
 _DEVICE: Final = re.compile(r"(?:GPU|on device) (\d+)")
@@ -143,8 +143,8 @@ def _size(pattern: str, text: str) -> int | None:
     return int(Decimal(number) * UNITS["B" if unit == "bytes" else unit])
 
 
-def _out_of_memory(symptom: Symptom) -> CudaOutOfMemory | None:
-    return CudaOutOfMemory.of_error(symptom.error_type or "", symptom.error_text)
+def _out_of_memory(facts: Facts) -> CudaOutOfMemory | None:
+    return CudaOutOfMemory.of_error(facts.error_type or "", facts.error_text)
 
 
 def _words(found: CudaOutOfMemory) -> Words:
@@ -169,15 +169,15 @@ def _in_words(size_bytes: int | None) -> str:
 
 
 def _when(holds: Callable[[CudaOutOfMemory], bool]) -> When:
-    def when(symptom: Symptom) -> Words | None:
-        found = _out_of_memory(symptom)
+    def when(facts: Facts) -> Words | None:
+        found = _out_of_memory(facts)
         return _words(found) if found and holds(found) else None
 
     return when
 
 
-ROWS: Final = (
-    Row(
+RULES: Final = (
+    Rule(
         id="cuda-none-left",
         when=_when(lambda found: found.asked_bytes is None),
         happened="{device} had no memory left{at}, and CUDA does not say how much was asked for.",
@@ -187,7 +187,7 @@ ROWS: Final = (
             "Give the tests budgets of max_vram: those that do not fit on the card together then wait for each other.",
         ),
     ),
-    Row(
+    Rule(
         id="cuda-fragmented",
         when=_when(lambda found: found.expandable_segments_would_help),
         happened="{device} refused {asked}{at}, while torch held {unallocated} that no tensor used.",
@@ -197,14 +197,14 @@ ROWS: Final = (
             "Or allocate the large tensors first, before small ones divide what is free.",
         ),
     ),
-    Row(
+    Rule(
         id="cuda-too-large",
         when=_when(lambda found: found.total_bytes is not None and (found.asked_bytes or 0) > found.total_bytes),
         happened="{asked} were asked for at once{at}, and all of {device} is {total}.",
         why="No freeing makes room for that: one tensor is larger than the device.",
         next=("Make it smaller: a shorter sequence, a smaller batch, a smaller dtype.",),
     ),
-    Row(
+    Rule(
         id="cuda-capped",
         when=_when(lambda found: found.is_capped),
         happened="{device} refused {asked}{at}: torch may reserve {allowed} of it here, and tensors hold {allocated}.",
@@ -214,7 +214,7 @@ ROWS: Final = (
             "Or raise the limit: without enforce='cap' the report says how much the test needs.",
         ),
     ),
-    Row(
+    Rule(
         id="cuda-shared",
         when=_when(lambda found: (found.others_bytes or 0) >= (found.asked_bytes or 0)),
         happened="{device} refused {asked}{at}: of {total}, {free} were free.",
@@ -224,7 +224,7 @@ ROWS: Final = (
             "Or leave them room: max_memory={{0: '...'}} with device_map='auto'.",
         ),
     ),
-    Row(
+    Rule(
         id="cuda-full",
         when=_when(lambda _: True),
         happened="{device} refused {asked}{at}: of {total}, {free} were free.",

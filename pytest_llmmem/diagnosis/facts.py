@@ -43,7 +43,7 @@ class LoadFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Symptom:
+class Facts:
     """What a diagnosis is derived from. ``None`` is unknown, and nothing is concluded from it."""
 
     ending: Ending

@@ -2,25 +2,25 @@
 
 from typing import Final
 
-from pytest_llmmem.diagnosis.facts import Symptom
-from pytest_llmmem.diagnosis.rules import Row, Words, both, either, raised
+from pytest_llmmem.diagnosis.facts import Facts
+from pytest_llmmem.diagnosis.rules import Rule, Words, both, either, raised
 
 _READING_BIN: Final = "torch/serialization.py"
 _UNREADABLE_BIN: Final = raised("OSError", r"Unable to load weights from pytorch checkpoint file for '(?P<file>[^']*)'")
 
 
-def _named(symptom: Symptom) -> Words:
+def _named(facts: Facts) -> Words:
     """The truncated files, where they are known."""
-    truncated = symptom.checkpoint.truncated if symptom.checkpoint else ()
+    truncated = facts.checkpoint.truncated if facts.checkpoint else ()
     return {"named": f": {', '.join(truncated)}" if truncated else ""}
 
 
-def _is_truncated(symptom: Symptom) -> Words | None:
-    return {} if symptom.checkpoint and symptom.checkpoint.truncated else None
+def _is_truncated(facts: Facts) -> Words | None:
+    return {} if facts.checkpoint and facts.checkpoint.truncated else None
 
 
-ROWS: Final = (
-    Row(
+RULES: Final = (
+    Rule(
         id="shard-truncated",
         when=both(raised("SafetensorError", r"incomplete metadata, file not fully covered|MetadataIncomplete"), _named),
         happened="A shard does not have the length that its header says{named}.",
@@ -30,7 +30,7 @@ ROWS: Final = (
             "To know it before any load: assert not model_checkpoint.truncated.",
         ),
     ),
-    Row(
+    Rule(
         id="shard-damaged",
         when=raised(
             "SafetensorError",
@@ -43,7 +43,7 @@ ROWS: Final = (
             "Else delete it and fetch it again.",
         ),
     ),
-    Row(
+    Rule(
         id="shard-missing",
         when=raised("FileNotFoundError", r"(?P<shard>[^/\\'\"]+-\d+-of-\d+\.(?:safetensors|bin))"),
         happened="{shard} is not there.",
@@ -53,7 +53,7 @@ ROWS: Final = (
             "To know it before any load: assert not model_checkpoint.missing.",
         ),
     ),
-    Row(
+    Rule(
         id="weights-not-found",
         when=raised("OSError", r"Error no file named .* found in directory (?P<folder>.+?)\.?$"),
         happened="No weights were found in {folder}.",
@@ -63,7 +63,7 @@ ROWS: Final = (
             "If they have other names or lie below: variant=, subfolder= or gguf_file=.",
         ),
     ),
-    Row(
+    Rule(
         id="git-lfs-pointer",
         # a pointer starts with "version": its "v", 118, is read as the pickle's first instruction
         when=either(
@@ -74,7 +74,7 @@ ROWS: Final = (
         why="A repository that is cloned without git-lfs has pointers in place of its large files.",
         next=("In the checkpoint's folder: git lfs install, then git lfs pull.",),
     ),
-    Row(
+    Rule(
         id="bin-truncated",
         when=both(
             either(
@@ -92,14 +92,14 @@ ROWS: Final = (
             "To know it before any load: assert not model_checkpoint.truncated.",
         ),
     ),
-    Row(
+    Rule(
         id="bin-not-weights",
         when=raised("UnpicklingError", r"Unsupported operand \d+|invalid load key", inside=_READING_BIN),
         happened="A .bin file is no file of torch.save.",
         why="It starts with something else than a zip or a pickle: an error page, another format.",
         next=("Look at it: head -c 100 FILE.", "Then delete it and fetch it again."),
     ),
-    Row(
+    Rule(
         id="bin-holds-code",
         when=raised("UnpicklingError", r"(?i)unsupported global:? (?:global )?(?P<name>[\w.]+)", inside=_READING_BIN),
         happened="A .bin file asks for {name}, which is no tensor.",
@@ -109,7 +109,7 @@ ROWS: Final = (
             "Only for a file that you trust: torch.load(file, weights_only=False).",
         ),
     ),
-    Row(
+    Rule(
         id="bin-unreadable",
         when=_UNREADABLE_BIN,
         happened="{file} cannot be read.",

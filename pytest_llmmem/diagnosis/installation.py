@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from pytest_llmmem.diagnosis.rules import Row, either, raised
+from pytest_llmmem.diagnosis.rules import Rule, either, raised
 
-ROWS: Final = (
-    Row(
+RULES: Final = (
+    Rule(
         id="accelerate-missing",
         # 4.x names both packages where either is missing: that one is bitsandbytes-missing
         when=either(
@@ -19,7 +19,7 @@ ROWS: Final = (
             "Or load without device_map, low_cpu_mem_usage and quantization_config.",
         ),
     ),
-    Row(
+    Rule(
         id="bitsandbytes-missing",
         when=either(
             raised("ImportError", r"requires bitsandbytes|latest version of bitsandbytes"),
@@ -33,7 +33,7 @@ ROWS: Final = (
             "Or load without load_in_8bit, load_in_4bit and BitsAndBytesConfig.",
         ),
     ),
-    Row(
+    Rule(
         id="quantizer-missing",
         when=raised(
             "ImportError ValueError", r"(?:quantized model|TorchAoConfig) requires .*`pip install (?P<package>[\w-]+)`"
@@ -42,7 +42,7 @@ ROWS: Final = (
         why="The quantization_config, of the call or in config.json, names a library that does the work.",
         next=("Install it: pip install {package}.", "Or load without that quantization_config."),
     ),
-    Row(
+    Rule(
         id="load-in-bits-removed",
         when=raised("TypeError", r"unexpected keyword argument 'load_in_(?P<bits>[48])bit'", inside="from_pretrained"),
         happened="from_pretrained no longer knows load_in_{bits}bit.",
@@ -52,7 +52,7 @@ ROWS: Final = (
             "Or name a strategy: --llm-load=int8 or --llm-load=nf4.",
         ),
     ),
-    Row(
+    Rule(
         id="cpu-offload-argument",
         when=raised(
             "TypeError", r"unexpected keyword argument 'llm_int8_enable_fp32_cpu_offload'", inside="from_pretrained"
@@ -63,7 +63,7 @@ ROWS: Final = (
             "Pass quantization_config=BitsAndBytesConfig(load_in_8bit=True, llm_int8_enable_fp32_cpu_offload=True).",
         ),
     ),
-    Row(
+    Rule(
         id="quantized-off-gpu",
         when=raised("ValueError", r"Some modules are dispatched on the CPU or the disk"),
         happened="The plan puts modules of an 8- or 4-bit model into host memory or on disk.",
@@ -73,7 +73,7 @@ ROWS: Final = (
             "Or allow it: BitsAndBytesConfig(..., llm_int8_enable_fp32_cpu_offload=True), with a device_map of your own.",
         ),
     ),
-    Row(
+    Rule(
         id="torch-without-cuda",
         when=either(
             raised("AssertionError", r"Torch not compiled with CUDA enabled"),
@@ -90,7 +90,7 @@ ROWS: Final = (
             "Or install a CUDA build of torch on a machine with a GPU.",
         ),
     ),
-    Row(
+    Rule(
         id="remote-code",
         when=raised("ValueError", r"contains custom code which must be executed|requires you to execute the \w+ file"),
         happened="The model brings its own Python code, which transformers does not run unasked.",
@@ -100,7 +100,7 @@ ROWS: Final = (
             "In a call of your own: from_pretrained(..., trust_remote_code=True, revision=COMMIT).",
         ),
     ),
-    Row(
+    Rule(
         id="unknown-architecture",
         when=raised("ValueError", r"model type `(?P<type>[^`]+)` but Transformers does not recognize"),
         happened="The installed transformers has no architecture {type}.",

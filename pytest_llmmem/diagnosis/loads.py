@@ -4,8 +4,8 @@ from typing import Final
 
 from pytest_llmmem.core.budgets import DTYPE_BITS
 from pytest_llmmem.core.sizes import UNITS, format_beside, format_size
-from pytest_llmmem.diagnosis.facts import CheckpointFacts, LoadFacts, Symptom
-from pytest_llmmem.diagnosis.rules import Row, Words
+from pytest_llmmem.diagnosis.facts import CheckpointFacts, Facts, LoadFacts
+from pytest_llmmem.diagnosis.rules import Rule, Words
 
 _OURS: Final = {None, "AssertionError", "BudgetExceeded"}
 """What a test about memory fails with. Another exception has a cause of its own."""
@@ -20,9 +20,9 @@ _TELLING_BYTES: Final = 200 * UNITS["MB"]
 """A smaller model is hidden by what its libraries take."""
 
 
-def _told(symptom: Symptom) -> bool:
+def _told(facts: Facts) -> bool:
     """Whether the test ended for a reason that memory can explain."""
-    return symptom.error_name in _OURS and symptom.ending.kind in {
+    return facts.error_name in _OURS and facts.ending.kind in {
         "completed",
         "raised",
         "over_budget",
@@ -30,20 +30,20 @@ def _told(symptom: Symptom) -> bool:
     }
 
 
-def _about(symptom: Symptom) -> tuple[CheckpointFacts, LoadFacts] | None:
-    if not _told(symptom) or symptom.checkpoint is None or symptom.load is None:
+def _about(facts: Facts) -> tuple[CheckpointFacts, LoadFacts] | None:
+    if not _told(facts) or facts.checkpoint is None or facts.load is None:
         return None
-    return symptom.checkpoint, symptom.load
+    return facts.checkpoint, facts.load
 
 
-def _plan_exceeds_container(symptom: Symptom) -> Words | None:
-    about, container = _about(symptom), symptom.container_available_bytes
+def _plan_exceeds_container(facts: Facts) -> Words | None:
+    about, container = _about(facts), facts.container_available_bytes
     if about is None or container is None:
         return None
     checkpoint, load = about
     if load.planned_host_bytes is None or load.planned_host_bytes <= container:
         return None
-    if symptom.ending.kind != "out_of_memory" and checkpoint.weights_bytes <= container:
+    if facts.ending.kind != "out_of_memory" and checkpoint.weights_bytes <= container:
         return None
     there, planned, _ = format_beside(container, load.planned_host_bytes)
     return {
@@ -53,13 +53,13 @@ def _plan_exceeds_container(symptom: Symptom) -> Words | None:
     }
 
 
-def _dtype_wider(symptom: Symptom) -> Words | None:
-    about = _about(symptom)
+def _dtype_wider(facts: Facts) -> Words | None:
+    about = _about(facts)
     if about is None:
         return None
     checkpoint, load = about
     asked = load.asked_dtype is not None and load.asked_dtype == load.dtype
-    passed = symptom.ending.kind == "completed" and symptom.error_type is None
+    passed = facts.ending.kind == "completed" and facts.error_type is None
     stored, loaded = DTYPE_BITS.get(checkpoint.dtype or ""), DTYPE_BITS.get(load.dtype or "")
     if stored is None or loaded is None or loaded <= stored or (asked and passed):
         return None
@@ -75,8 +75,8 @@ def _dtype_wider(symptom: Symptom) -> Words | None:
     }
 
 
-def _quantization_without_effect(symptom: Symptom) -> Words | None:
-    about = _about(symptom)
+def _quantization_without_effect(facts: Facts) -> Words | None:
+    about = _about(facts)
     if about is None:
         return None
     checkpoint, load = about
@@ -96,8 +96,8 @@ def _quantization_without_effect(symptom: Symptom) -> Words | None:
     }
 
 
-def _second_copy(symptom: Symptom) -> Words | None:
-    about = _about(symptom)
+def _second_copy(facts: Facts) -> Words | None:
+    about = _about(facts)
     if about is None:
         return None
     checkpoint, load = about
@@ -115,15 +115,15 @@ def _second_copy(symptom: Symptom) -> Words | None:
     }
 
 
-def _fetched_twice(symptom: Symptom) -> Words | None:
-    checkpoint = symptom.checkpoint
-    if not _told(symptom) or symptom.ending.died or checkpoint is None or not checkpoint.duplicates:
+def _fetched_twice(facts: Facts) -> Words | None:
+    checkpoint = facts.checkpoint
+    if not _told(facts) or facts.ending.died or checkpoint is None or not checkpoint.duplicates:
         return None
     return {"duplicates": ", ".join(checkpoint.duplicates)}
 
 
-ROWS: Final = (
-    Row(
+RULES: Final = (
+    Rule(
         id="plan-exceeds-container",
         when=_plan_exceeds_container,
         happened="The plan could use {planned} of host memory, and the container had {container} left before the test.",
@@ -133,14 +133,14 @@ ROWS: Final = (
             "Or let --llm-load=auto do it, which plans with what the container has left.",
         ),
     ),
-    Row(
+    Rule(
         id="dtype-wider",
         when=_dtype_wider,
         happened="The model is {dtype}, and its checkpoint is {stored}: {times} times the checkpoint's {weights}.",
         why="transformers 4 loads as float32 unless told otherwise; .float() and a dtype of your own do the same.",
         next=("Pass dtype='auto' (torch_dtype='auto' before transformers 4.56), or the checkpoint's: {stored}.",),
     ),
-    Row(
+    Rule(
         id="quantization-without-effect",
         when=_quantization_without_effect,
         happened="{asked} bits per parameter were asked for, and the model takes {bits}.",
@@ -151,7 +151,7 @@ ROWS: Final = (
             "To keep it from coming back: assert loaded_model.bits_per_parameter < {bound}.",
         ),
     ),
-    Row(
+    Rule(
         id="second-copy",
         when=_second_copy,
         happened="The load needed {peak} for a model of {nbytes}: a second copy of the weights was alive beside it.",
@@ -161,7 +161,7 @@ ROWS: Final = (
             "In code of your own: an empty model and load_state_dict(..., assign=True), or --llm-load=sharded.",
         ),
     ),
-    Row(
+    Rule(
         id="fetched-twice",
         when=_fetched_twice,
         happened="The weights are there in two formats. No load reads {duplicates}.",

@@ -4,8 +4,8 @@ import re
 from typing import Final
 
 from pytest_llmmem.core.sizes import UNITS, format_size
-from pytest_llmmem.diagnosis.facts import Symptom
-from pytest_llmmem.diagnosis.rules import Row, Words, both, died, either, raised
+from pytest_llmmem.diagnosis.facts import Facts
+from pytest_llmmem.diagnosis.rules import Rule, Words, both, died, either, raised
 
 _ALLOCATION: Final = re.compile(r"DefaultCPUAllocator: .*you tried to allocate (?P<asked>\d+) bytes")
 _MAPPING: Final = re.compile(
@@ -14,18 +14,18 @@ _MAPPING: Final = re.compile(
 """A name such as ``/torch_4711_1`` is that of shared memory, and no file's."""
 
 
-def _allocation(symptom: Symptom) -> Words | None:
-    match = _ALLOCATION.search(symptom.error_text)
-    if symptom.error_name != "RuntimeError" or match is None:
+def _allocation(facts: Facts) -> Words | None:
+    match = _ALLOCATION.search(facts.error_text)
+    if facts.error_name != "RuntimeError" or match is None:
         return None
-    free = symptom.available_bytes
+    free = facts.available_bytes
     known = f" {format_size(free)} were free before the test." if free is not None else ""
     return {"asked": format_size(int(match["asked"])), "free": known}
 
 
-def _mapping(symptom: Symptom) -> Words | None:
-    match = _MAPPING.search(symptom.error_text)
-    if symptom.error_name != "RuntimeError" or match is None:
+def _mapping(facts: Facts) -> Words | None:
+    match = _MAPPING.search(facts.error_text)
+    if facts.error_name != "RuntimeError" or match is None:
         return None
     return {"what": f"{match['file']} ({format_size(int(match['asked']))})"}
 
@@ -43,28 +43,28 @@ _FULL_BYTES: Final = 2**20
 """A ``/dev/shm`` with less free space than this is full."""
 
 
-def _dies_sharing(symptom: Symptom) -> Words | None:
+def _dies_sharing(facts: Facts) -> Words | None:
     """A page of shared memory that cannot be had is a signal: there is no call that could return an error."""
-    left = symptom.shm_free_bytes
+    left = facts.shm_free_bytes
     full = left is not None and left < _FULL_BYTES
-    sharing = any(symptom.was_in(function) for function in _SHARING)
-    return died("SIGBUS")(symptom) if full or sharing else None
+    sharing = any(facts.was_in(function) for function in _SHARING)
+    return died("SIGBUS")(facts) if full or sharing else None
 
 
-def _shm(symptom: Symptom) -> Words:
-    size = symptom.shm_total_bytes
+def _shm(facts: Facts) -> Words:
+    size = facts.shm_total_bytes
     if size is None:
         return {"size": ""}
     return {"size": f" It has {format_size(size, 'GiB' if size >= UNITS['GiB'] else 'MiB')}."}
 
 
-def _mapping_without_a_name(symptom: Symptom) -> Words | None:
-    refused = raised("MemoryError OSError SafetensorError", r"Cannot allocate memory \(os error 12\)")(symptom)
+def _mapping_without_a_name(facts: Facts) -> Words | None:
+    refused = raised("MemoryError OSError SafetensorError", r"Cannot allocate memory \(os error 12\)")(facts)
     return None if refused is None else {"what": "a shard"}
 
 
-ROWS: Final = (
-    Row(
+RULES: Final = (
+    Rule(
         id="allocation-refused",
         when=_allocation,
         happened="{asked} of host memory were asked for at once, and refused{at}.",
@@ -75,7 +75,7 @@ ROWS: Final = (
             "With max_ram(..., enforce='rlimit') this is the budget at work.",
         ),
     ),
-    Row(
+    Rule(
         id="mapping-refused",
         when=either(_mapping, _mapping_without_a_name),
         happened="Mapping {what} was refused.",
@@ -85,7 +85,7 @@ ROWS: Final = (
             "Or read instead of mapping: from_pretrained(..., disable_mmap=True), transformers 5.6 and later.",
         ),
     ),
-    Row(
+    Rule(
         id="shared-memory-full",
         when=both(
             either(
@@ -109,7 +109,7 @@ ROWS: Final = (
             "Both of torch's sharing strategies use it. Look for what was left: ls -l /dev/shm.",
         ),
     ),
-    Row(
+    Rule(
         id="disk-full",
         when=either(
             raised("OSError SafetensorError RuntimeError", r"No space left on device|Disk quota exceeded"),

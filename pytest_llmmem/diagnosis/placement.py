@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from pytest_llmmem.diagnosis.rules import Row, either, raised
+from pytest_llmmem.diagnosis.rules import Rule, either, raised
 
-ROWS: Final = (
-    Row(
+RULES: Final = (
+    Rule(
         id="whole-model-on-disk",
         when=either(
             raised("ValueError", r"trying to offload the whole model to the disk"),
@@ -18,7 +18,7 @@ ROWS: Final = (
             "If it is meant: accelerate.disk_offload(model, offload_dir=...), or from_pretrained of transformers 5.",
         ),
     ),
-    Row(
+    Rule(
         id="offload-folder-missing",
         when=raised("ValueError", r"had weights offloaded to the disk|We need an `offload_dir` to dispatch"),
         happened="The plan puts weights on disk, and no folder was named for them.",
@@ -28,7 +28,7 @@ ROWS: Final = (
             "Or convert the checkpoint to safetensors: from_pretrained then reads most models where they lie.",
         ),
     ),
-    Row(
+    Rule(
         id="offload-folder-empty",
         when=raised(
             "FileNotFoundError",
@@ -42,7 +42,7 @@ ROWS: Final = (
             "Or use accelerate.disk_offload(model, offload_dir=...), which is meant for this.",
         ),
     ),
-    Row(
+    Rule(
         id="load-checkpoint-argument",
         when=raised(
             "TypeError", r"load_checkpoint_in_model\(\) got an unexpected keyword argument 'low_cpu_mem_usage'"
@@ -51,7 +51,7 @@ ROWS: Final = (
         why="It is an argument of from_pretrained. load_checkpoint_in_model holds one shard at a time anyway.",
         next=("Leave it out: load_checkpoint_in_model(model, folder, device_map={{'': 'cpu'}}).",),
     ),
-    Row(
+    Rule(
         id="device-map-by-name",
         when=raised("AttributeError", r"'str' object has no attribute 'values'", inside="load_checkpoint_in_model"),
         happened="load_checkpoint_in_model was given a device_map by name.",
@@ -61,7 +61,7 @@ ROWS: Final = (
             "Or work the dict out: device_map=accelerate.infer_auto_device_map(model).",
         ),
     ),
-    Row(
+    Rule(
         id="no-device-map",
         when=raised("ValueError", r"Default process group has not been initialized", inside="load_checkpoint_in_model"),
         happened="load_checkpoint_in_model was called without a device_map, and asked for a process group.",
@@ -71,7 +71,7 @@ ROWS: Final = (
             "Or use from_pretrained, which starts from an empty model by itself.",
         ),
     ),
-    Row(
+    Rule(
         id="from-config-path",
         when=either(
             raised("ValueError", r"Unrecognized configuration class <class 'str'>"),
@@ -84,7 +84,7 @@ ROWS: Final = (
             "For a model to fill: from_config(AutoConfig.from_pretrained(folder)).",
         ),
     ),
-    Row(
+    Rule(
         id="meta-tensor",
         when=raised("NotImplementedError", r"Cannot copy out of meta tensor"),
         happened="A weight that has no numbers was to be moved.",
@@ -95,7 +95,7 @@ ROWS: Final = (
             "Leave .to() and .cuda() out where a device_map has placed the model.",
         ),
     ),
-    Row(
+    Rule(
         id="offloaded-model-moved",
         when=raised("RuntimeError", r"can't move a model that has some modules offloaded"),
         happened="A model that is partly offloaded was to be moved as a whole.",

@@ -1,16 +1,16 @@
-"""A row of the table: how a symptom is recognised, and what is said about it."""
+"""A rule: how a failure is recognized by its facts, and what is said about it."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pytest_llmmem.diagnosis.facts import Symptom
+from pytest_llmmem.diagnosis.facts import Facts
 
 Words = Mapping[str, str]
-"""What was found in a symptom, for the row's texts."""
+"""Details found in the facts, for the rule's texts."""
 
-When = Callable[[Symptom], Words | None]
-"""Recognises a symptom: the words for the texts, or ``None`` when it is another one."""
+When = Callable[[Facts], Words | None]
+"""Recognizes a failure: the words for the texts, or ``None`` when it is another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Rule:
     """A failure that is known.
 
     The texts name in braces what ``when`` has found. ``{at}`` is there in every row: where in the load, or nothing.
@@ -42,12 +42,12 @@ class Row:
     why: str
     next: tuple[str, ...]
 
-    def read(self, symptom: Symptom) -> Diagnosis | None:
-        """The diagnosis, if this is the row for the symptom."""
-        found = self.when(symptom)
+    def read(self, facts: Facts) -> Diagnosis | None:
+        """The diagnosis, if the rule recognizes the facts."""
+        found = self.when(facts)
         if found is None:
             return None
-        words = {"at": f" at {symptom.place}" if symptom.place else "", **found}
+        words = {"at": f" at {facts.place}" if facts.place else "", **found}
         return Diagnosis(
             id=self.id,
             happened=self.happened.format(**words),
@@ -63,10 +63,10 @@ def raised(types: str, pattern: str, *, inside: str = "") -> When:
     """
     names, wording = types.split(), re.compile(pattern, re.DOTALL)
 
-    def when(symptom: Symptom) -> Words | None:
-        if symptom.error_name not in names or (inside and not symptom.was_in(inside)):
+    def when(facts: Facts) -> Words | None:
+        if facts.error_name not in names or (inside and not facts.was_in(inside)):
             return None
-        match = wording.search(symptom.error_text)
+        match = wording.search(facts.error_text)
         return match.groupdict("") if match else None
 
     return when
@@ -75,8 +75,8 @@ def raised(types: str, pattern: str, *, inside: str = "") -> When:
 def died(*signals: str) -> When:
     """A death by one of these signals, or by one of these Windows statuses."""
 
-    def when(symptom: Symptom) -> Words | None:
-        ending = symptom.ending
+    def when(facts: Facts) -> Words | None:
+        ending = facts.ending
         if ending.kind != "crashed" or ending.signal is None or not ending.signal.startswith(signals):
             return None
         return {"signal": ending.signal}
@@ -85,19 +85,19 @@ def died(*signals: str) -> When:
 
 
 def either(*whens: When) -> When:
-    """The first that recognises the symptom."""
+    """Combine conditions: the first that recognizes the facts."""
 
-    def when(symptom: Symptom) -> Words | None:
-        return next((words for each in whens if (words := each(symptom)) is not None), None)
+    def when(facts: Facts) -> Words | None:
+        return next((words for each in whens if (words := each(facts)) is not None), None)
 
     return when
 
 
 def both(first: When, second: When) -> When:
-    """Both must recognise the symptom; the words of both."""
+    """Combine two conditions: both must recognize the facts; the words of both."""
 
-    def when(symptom: Symptom) -> Words | None:
-        one, other = first(symptom), second(symptom)
+    def when(facts: Facts) -> Words | None:
+        one, other = first(facts), second(facts)
         return None if one is None or other is None else {**one, **other}
 
     return when

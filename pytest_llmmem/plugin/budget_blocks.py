@@ -6,13 +6,13 @@ import pytest
 
 from pytest_llmmem.core.budgets import parse_limit
 from pytest_llmmem.core.errors import BudgetExceeded
-from pytest_llmmem.plugin.state import VOICE
+from pytest_llmmem.plugin.state import CONNECTION
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.readings import Peak
 
 
-class Spending:
+class MemoryBudget:
     """A ``memory_budget`` block: what it may use, and, once it has ended, what it has used."""
 
     def __init__(self, config: pytest.Config, name: str, limit: object) -> None:
@@ -35,18 +35,18 @@ class Spending:
 
     def __enter__(self) -> Self:
         __tracebackhide__ = True
-        voice = self._config.stash.get(VOICE, None)
-        if voice is None:
-            from pytest_llmmem.plugin.run.in_process import voice_of
+        connection = self._config.stash.get(CONNECTION, None)
+        if connection is None:
+            from pytest_llmmem.plugin.run.in_process import connection_of
 
-            voice = voice_of(self._config)
-        self._voice = voice
-        voice.open(self.name, self._limit)
+            connection = connection_of(self._config)
+        self._connection = connection
+        connection.open(self.name, self._limit)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         __tracebackhide__ = True
-        spent = self._voice.close()
+        spent = self._connection.close()
         self.peak, self.limit_bytes = spent.peak, spent.limit_bytes
         if spent.breach and error is None:
             raise BudgetExceeded(spent.breach)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
     from pytest_llmmem.models.sources.source import Source
-    from pytest_llmmem.plugin.budget_blocks import Spending
+    from pytest_llmmem.plugin.budget_blocks import MemoryBudget
     from pytest_llmmem.plugin.collect.loads import Load
     from pytest_llmmem.plugin.settings import Scope
 
@@ -78,17 +78,17 @@ def first_load_that_fits(
     yield from load_for_test(model_checkpoint, first_fitting(trials), memory_window, pytestconfig)
 
 
-Window = Callable[..., "Spending"]
+Window = Callable[..., "MemoryBudget"]
 
 
 @pytest.fixture(scope="session")
 def memory_window(pytestconfig: pytest.Config) -> Window:
     """The measuring part of ``memory_budget``, for fixtures of any scope."""
-    from pytest_llmmem.plugin.budget_blocks import Spending
+    from pytest_llmmem.plugin.budget_blocks import MemoryBudget
 
-    def measure(limit: object = None, *, name: str = "memory_budget") -> Spending:
+    def measure(limit: object = None, *, name: str = "memory_budget") -> MemoryBudget:
         __tracebackhide__ = True
-        return Spending(pytestconfig, name, limit)
+        return MemoryBudget(pytestconfig, name, limit)
 
     return measure
 

@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.plugin.collect.models import Models
     from pytest_llmmem.plugin.settings import Settings
-    from pytest_llmmem.workers.child import Voice
-    from pytest_llmmem.workers.session_files import Traces
+    from pytest_llmmem.workers.child import ParentConnection
+    from pytest_llmmem.workers.session_files import SessionFiles
 
 _SETTINGS: "Final[pytest.StashKey[Settings]]" = pytest.StashKey()
 MODELS: "Final[pytest.StashKey[Models]]" = pytest.StashKey()
 """Only there with ``--llm-model``: nothing of it is imported without."""
-VOICE: "Final[pytest.StashKey[Voice]]" = pytest.StashKey()
+CONNECTION: "Final[pytest.StashKey[ParentConnection]]" = pytest.StashKey()
 """Only there inside a worker."""
 
-TRACES: "Final[pytest.StashKey[Traces]]" = pytest.StashKey()
+SESSION_FILES: "Final[pytest.StashKey[SessionFiles]]" = pytest.StashKey()
 """Only there inside a worker."""
 TIMEOUT: Final = pytest.StashKey[float]()
 """Of an item: the limit that pytest-timeout has worked out for it."""

@@ -45,7 +45,7 @@ class Found:
     """``"torch 2.13.0+cpu finds none"``."""
 
 
-def visible_cards() -> tuple[str, ...]:
+def visible_gpus() -> tuple[str, ...]:
     """NVIDIA's cards for ``CUDA_VISIBLE_DEVICES``, in the order in which CUDA numbers them here."""
     chosen = os.environ.get(VISIBLE)
     if chosen is not None:

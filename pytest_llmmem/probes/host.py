@@ -38,7 +38,7 @@ class Gone:
     def read(self) -> None:
         """Nothing can be read."""
 
-    def glance(self) -> None:
+    def read_growth(self) -> None:
         """Nothing can be read."""
 
     def read_pages(self) -> None:

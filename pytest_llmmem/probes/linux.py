@@ -49,7 +49,7 @@ class Memory:
         self._glanced = b""
         self._last: Reading | None = None
 
-    def glance(self) -> Reading | None:
+    def read_growth(self) -> Reading | None:
         """The process now, by ``statm`` alone; the very reading of the last call when nothing has changed.
 
         Swap and huge pages are as at the last full reading.

@@ -32,7 +32,7 @@ class Memory:
         except psutil.Error:
             return None
 
-    def glance(self) -> Reading | None:
+    def read_growth(self) -> Reading | None:
         """There is nothing cheaper than a reading."""
         return self.read()
 

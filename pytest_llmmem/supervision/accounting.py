@@ -22,7 +22,7 @@ PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardo
 
 
 @dataclass(slots=True)
-class Ledger:
+class Accounting:
     """Follows the boundaries that a worker crosses, and keeps the account of every stretch between them."""
 
     budgets: tuple[Budget, ...]
@@ -61,7 +61,7 @@ class Ledger:
 
     def cross(self, boundary: Boundary, family: Tree) -> list[Accepted | Spent]:
         """Close and open windows; returns what the worker waits to hear. ``family`` is its tree's baseline now."""
-        self.wrote(boundary.written_bytes)
+        self.add_written(boundary.written_bytes)
         ended = self.meter.boundary(boundary.reading, boundary.copied)
         self._draw_boundary(ended, boundary.reading)
         for opened in self._opened:
@@ -125,7 +125,7 @@ class Ledger:
         """Take in what the worker holds now."""
         self.meter.sample(reading)
 
-    def drove(self, readings: tuple[DriverReading, ...], *, in_use: bool) -> None:
+    def add_driver_readings(self, readings: tuple[DriverReading, ...], *, in_use: bool) -> None:
         """Take in what the driver says of each device, and whether the worker has anything to do with them."""
         if not readings:
             return  # there was no answer in time
@@ -135,7 +135,7 @@ class Ledger:
             opened.vram.add_driver(ours)
         self._vram_held_bytes = self.vram.held_bytes(ours)
 
-    def wrote(self, written_bytes: int | None) -> None:
+    def add_written(self, written_bytes: int | None) -> None:
         """Take in what the worker has written to storage since it began; ``None`` when that is unknown."""
         if written_bytes is None:
             return

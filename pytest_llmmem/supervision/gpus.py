@@ -10,7 +10,7 @@ from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.vram import VramWindow
 from pytest_llmmem.probes.driver import Driver
-from pytest_llmmem.supervision.accounting import Ledger
+from pytest_llmmem.supervision.accounting import Accounting
 
 _SMALL_BYTES: Final = 64 * 2**20
 _BACK_S: Final = 10.0
@@ -21,23 +21,25 @@ _AT_ONCE_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Cards:
+class Gpus:
     """The GPUs, as one worker uses them."""
 
     driver: Driver
     pid: int
     """The worker's."""
 
-    def look(self, ledger: Ledger, *, waits: bool = False) -> None:
-        """Let the ledger know what is held now, and was since the last look.
+    def sample(self, accounting: Accounting, *, waits: bool = False) -> None:
+        """Tell the accounting what is held now, and was at most since the last sample.
 
-        Without ``waits`` an answer that is not there at once is heard at a later look: a guard that waits guards nothing.
+        Without ``waits`` an answer that is not there at once is taken at a later sample: the guard loop must not stall.
         """
         if self.driver.why_none:
             return
         pids = (self.pid, *probes.descendants(self.pid))
         in_use = any(probes.gpu_files_open(pid) for pid in pids)
-        ledger.drove(self.driver.ask(pids, patience_s=_ANSWER_S if waits else _AT_ONCE_S), in_use=in_use)
+        accounting.add_driver_readings(
+            self.driver.ask(pids, patience_s=_ANSWER_S if waits else _AT_ONCE_S), in_use=in_use
+        )
 
     def complaint(self, budgets: Iterable[Budget]) -> str:
         """What to say of a budget that needs the driver, when that has gone silent meanwhile."""

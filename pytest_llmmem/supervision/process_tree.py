@@ -16,7 +16,7 @@ _ATTEMPTS: Final = 3
 
 
 @dataclass(slots=True)
-class Family:
+class ProcessTree:
     """A worker's descendants."""
 
     worker: Worker

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-Look = Literal["glance", "reading", "survey"]
-"""Growth alone; all that is known of the process; its descendants and the machine, too."""
+SampleKind = Literal["cheap", "full", "tree"]
+"""``cheap``: growth alone; ``full``: everything about the process; ``tree``: its descendants and the machine, too."""
 
 IDLE_AFTER_S: Final = 0.5
 AMPLE_BYTES: Final = 256 * 2**20
-"""Nobody is idle whose limit is nearer than that."""
+"""Closer than this to a limit, the worker is never treated as idle."""
 _NEAR: Final = 0.1
 _IDLE: Final = 10.0
-"""What a look is waited for, in intervals."""
+"""Time to the next sample, in intervals."""
 _READING_EVERY: Final = 5
 _AHEAD_S: Final = 0.008
 """A limit is near that would be reached so soon."""
@@ -21,7 +21,7 @@ _SURVEY_S: Final = 0.05
 
 
 @dataclass(slots=True)
-class Pace:
+class SamplingSchedule:
     """Faster while a limit may be crossed before the next look, slower while nothing changes."""
 
     interval_s: float
@@ -31,22 +31,22 @@ class Pace:
     _room_bytes: int | None = 0
     _used_bytes: int = 0
     _used_s: float = 0.0
-    _pace: float = 0.0
+    _growth_per_s: float = 0.0
     """Bytes a second."""
     _changed_s: float = field(init=False)
-    _survey_s: float = field(init=False)
-    _looks: int = 0
+    _tree_s: float = field(init=False)
+    _samples: int = 0
 
     def __post_init__(self) -> None:
-        self._changed_s = self._survey_s = self.started_s
+        self._changed_s = self._tree_s = self.started_s
 
-    def look(self, now_s: float) -> Look:
+    def next_sample(self, now_s: float) -> SampleKind:
         """How to look now."""
-        self._looks += 1
-        if now_s >= self._survey_s:
-            self._survey_s = now_s + _SURVEY_S * (2 if self.idle(now_s) else 1)
-            return "survey"
-        return "reading" if self.near or self._looks % _READING_EVERY == 0 else "glance"
+        self._samples += 1
+        if now_s >= self._tree_s:
+            self._tree_s = now_s + _SURVEY_S * (2 if self.idle(now_s) else 1)
+            return "tree"
+        return "full" if self.near or self._samples % _READING_EVERY == 0 else "cheap"
 
     def wait_s(self, now_s: float) -> float:
         """Until the next look."""
@@ -63,18 +63,18 @@ class Pace:
 
     def room(self, room_bytes: int | None, used_bytes: int, now_s: float) -> None:
         """What may still be used before something is to be done, ``None`` without a limit; and what is used now."""
-        self._pace = self._pace_of(used_bytes, now_s)
+        self._growth_per_s = self._growth_per_s_since(used_bytes, now_s)
         self._room_bytes, self._used_bytes, self._used_s = room_bytes, used_bytes, now_s
-        self.near = room_bytes is not None and room_bytes < self._pace * _AHEAD_S
+        self.near = room_bytes is not None and room_bytes < self._growth_per_s * _AHEAD_S
 
     def is_judged_now(self, used_bytes: int, now_s: float) -> bool:
-        """Whether a glance has seen so much that a limit may be crossed before the next full reading."""
+        """Whether a cheap sample saw so much that a limit may be crossed before the next full one."""
         if self._room_bytes is None:
             return False
         room_bytes = self._room_bytes - (used_bytes - self._used_bytes)
-        return room_bytes < self._pace_of(used_bytes, now_s) * _AHEAD_S
+        return room_bytes < self._growth_per_s_since(used_bytes, now_s) * _AHEAD_S
 
-    def _pace_of(self, used_bytes: int, now_s: float) -> float:
+    def _growth_per_s_since(self, used_bytes: int, now_s: float) -> float:
         """Bytes a second since the room was told."""
         passed_s = max(now_s - self._used_s, 1e-6)
-        return max((used_bytes - self._used_bytes) / passed_s, self._pace * _FADING)
+        return max((used_bytes - self._used_bytes) / passed_s, self._growth_per_s * _FADING)

@@ -9,7 +9,7 @@ from pytest_llmmem.workers.worker import Worker
 
 
 @dataclass(slots=True)
-class Dumps:
+class StackDumps:
     """Asks for stacks, and remembers where in the worker's file each begins."""
 
     worker: Worker
@@ -22,9 +22,9 @@ class Dumps:
 
     def take(self, crossing: Literal["breach", "growth"]) -> None:
         """Ask for the stack of a crossing; the test goes on."""
-        begins = self.worker.traces.stacks_size()
+        begins = self.worker.files.stacks_size()
         self.worker.dump_stacks()
-        self._death = self.worker.traces.stacks_size()
+        self._death = self.worker.files.stacks_size()
         if crossing == "breach":
             self.breach = begins
         else:
@@ -39,7 +39,7 @@ class Dumps:
         crossing = self._at(self.breach)
         if finished or (ending.kind == "over_budget" and crossing.frames):
             return crossing
-        death = parse_stack(self.worker.traces.stacks_text(self._death))
+        death = parse_stack(self.worker.files.stacks_text(self._death))
         return death if death.frames else crossing
 
     def of_growth(self) -> Stack:
@@ -48,4 +48,4 @@ class Dumps:
 
     def _at(self, begins: int | None) -> Stack:
         # read at the end of the test: a part may have come late, when a call in C returned
-        return NO_STACK if begins is None else parse_stack(self.worker.traces.stacks_text(begins), at="the crossing")
+        return NO_STACK if begins is None else parse_stack(self.worker.files.stacks_text(begins), at="the crossing")

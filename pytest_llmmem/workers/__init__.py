@@ -1,8 +1,11 @@
 """Processes that run an opaque body, one job at a time, and how they end. They know nothing of tests.
 
-zygote   forked from the parent while it is clean; forks workers (Linux)
-spawned  a fresh interpreter per worker (everywhere)
-child    what runs inside either kind
-limits   rlimit and control groups
-wire     what is said between worker and parent
+worker, spawned, served    the parent's side of a worker: a fresh interpreter, or forked from the fork server
+fork_server, server        forked from the parent while it is clean; forks workers (Linux)
+reaper                     above both: restarts the server, ends what is left
+child                      what runs inside a worker
+channel, messages          how parent and worker talk
+limits                     rlimit and control groups
+memory_queue               which of several sessions may run now
+session_files              stacks, load progress and scratch files of the workers
 """

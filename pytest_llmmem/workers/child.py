@@ -25,15 +25,15 @@ from pytest_llmmem.workers.messages import (
     Boundary,
     Finished,
     Opening,
+    Payload,
     Ready,
     Run,
-    Said,
     Spent,
     Streams,
 )
 from pytest_llmmem.workers.worker import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
 
-RunJob = Callable[[Any, "Voice"], None]
+RunJob = Callable[[Any, "ParentConnection"], None]
 """Runs one job; what it raises ends the worker."""
 
 _STRAY: Final = b"llmmem: a forked child of this test came back into pytest, and was ended: end it with os._exit()\n"
@@ -53,22 +53,22 @@ def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, ma
     offer_to_oom_killer()
     if malloc == "steady":
         steady_malloc()
-    voice = Voice(channel, mappings)
-    voice.ready()
+    connection = ParentConnection(channel, mappings)
+    connection.ready()
     while True:
         try:
             run: Run = channel.receive()
         except (EOFError, OSError):
             return
-        voice.waits = run.waits
-        run_job(run.job, voice)
-        voice.finish()
+        connection.waits = run.waits
+        run_job(run.job, connection)
+        connection.finish()
         if run.last:
             return
 
 
 @dataclass(slots=True)
-class Voice:
+class ParentConnection:
     """The worker's side of the channel: windows of the measurement, and what the body wants to say."""
 
     channel: Endpoint
@@ -105,9 +105,9 @@ class Voice:
         spent: Spent = self.channel.receive()
         return spent
 
-    def say(self, what: Any) -> None:
+    def send(self, what: Any) -> None:
         """Pass something on to the body's owner."""
-        self._tell(Said(what))
+        self._tell(Payload(what))
 
     def show_output(self) -> None:
         """Pass on descriptors of the files that standard output and error go to, so that they outlive this process."""

@@ -24,7 +24,7 @@ _MOVES: Final = 20
 """Between a group's budget and its hard limit: room for the stacks to be written in before the kernel kills."""
 
 
-class Fence(Protocol):
+class Limiter(Protocol):
     """A hard limit for one job."""
 
     name: str
@@ -42,7 +42,7 @@ class Fence(Protocol):
         """Undo everything."""
 
 
-class NoFence:
+class NoLimiter:
     """``watch``: the supervisor's polling is all there is."""
 
     name = "watch"
@@ -61,7 +61,7 @@ class NoFence:
 
 
 @dataclass(slots=True)
-class LandingRlimit:
+class RlimitLimiter:
     """``RLIMIT_DATA``, set only when the worker nears its budget: the offending line itself raises.
 
     The limit counts private writable mappings whether they are touched or not, and safetensors maps whole files so:
@@ -104,7 +104,7 @@ class LandingRlimit:
             resource.prlimit(self.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-class ControlGroup:
+class CgroupLimiter:
     """A child of our own memory control group, with the worker alone in it: exact over its whole tree.
 
     Memory stays charged to where it was first touched, so what the worker had inherited is not counted: the group's
@@ -188,21 +188,21 @@ def delegate(group: MemoryGroup) -> Path:
     raise OSError(msg)
 
 
-def build_fence(enforce: str, pid: int, limit_bytes: int) -> tuple[Fence, str]:
-    """The fence that was asked for, and one sentence if another had to be taken."""
+def build_limiter(enforce: str, pid: int, limit_bytes: int) -> tuple[Limiter, str]:
+    """The limiter that was asked for, and one sentence if another had to be taken."""
     if enforce == "rlimit":
         if sys.platform == "linux":
-            return LandingRlimit(pid, limit_bytes), ""
-        return NoFence(), "enforce='rlimit' needs Linux (prlimit): watched instead"
+            return RlimitLimiter(pid, limit_bytes), ""
+        return NoLimiter(), "enforce='rlimit' needs Linux (prlimit): watched instead"
     if enforce == "cgroup":
         parent = own_group()
         if parent is None:
-            return NoFence(), "enforce='cgroup' needs a memory control group: watched instead"
+            return NoLimiter(), "enforce='cgroup' needs a memory control group: watched instead"
         try:
-            return ControlGroup(pid, limit_bytes, parent), ""
+            return CgroupLimiter(pid, limit_bytes, parent), ""
         except OSError as error:
-            return NoFence(), f"enforce='cgroup' needs a writable memory control group ({error}): watched instead"
-    return NoFence(), ""
+            return NoLimiter(), f"enforce='cgroup' needs a writable memory control group ({error}): watched instead"
+    return NoLimiter(), ""
 
 
 def _write(path: Path, value: int | str) -> None:

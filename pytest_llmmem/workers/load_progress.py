@@ -10,10 +10,10 @@ import os
 from pathlib import Path
 from typing import Final, Self
 
-from pytest_llmmem.core.load_position import Place
+from pytest_llmmem.core.load_position import LoadPosition
 from pytest_llmmem.workers.channel import move_high
 
-__all__ = ["Place", "PlaceFile"]
+__all__ = ["LoadPosition", "LoadProgress"]
 
 _NAME_LENGTH: Final = 100
 """Characters that are kept of a name, where the two are too long for a slot."""
@@ -22,7 +22,7 @@ _PAGE_BYTES: Final = 4096
 _BINARY: Final = getattr(os, "O_BINARY", 0)
 
 
-class PlaceFile:
+class LoadProgress:
     """A note of one place: a worker writes it, its parent reads it.
 
     Two slots are written in turn. A note begins and ends with its number, and is whole when it reads the same twice: one
@@ -59,7 +59,7 @@ class PlaceFile:
         start = serial % 2 * _SLOT_BYTES
         self._page[start : start + len(note)] = note
 
-    def read(self) -> Place | None:
+    def read(self) -> LoadPosition | None:
         """The last note; ``None`` when nothing is being read, or was noted since ``clear``, or both slots are being written."""
         notes = [note for slot in (0, _SLOT_BYTES) if (note := self._whole_note(slot))]
         place = max(notes, key=lambda note: note.serial, default=None)
@@ -76,13 +76,13 @@ class PlaceFile:
         self._page.close()
         os.close(self.descriptor)
 
-    def _whole_note(self, slot: int) -> Place | None:
+    def _whole_note(self, slot: int) -> LoadPosition | None:
         data = self._page[slot : slot + _SLOT_BYTES]
         serial, *names, check = data.split(b"\0", 4)[:4]
         if not serial or serial != check or data != self._page[slot : slot + _SLOT_BYTES]:
             return None
         shard, tensor = (name.decode() for name in names)
-        return Place(shard, tensor, int(serial))
+        return LoadPosition(shard, tensor, int(serial))
 
 
 def _note(serial: int, shard: str, tensor: str) -> bytes:

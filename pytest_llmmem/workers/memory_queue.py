@@ -24,13 +24,13 @@ _LOOK_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Reservation:
     """So many bytes of one thing that others want too."""
 
     resource: str
     size_bytes: int
     capacity_bytes: int
-    """All that there is of it. A claim of as much, or more, is one to have it alone."""
+    """All that there is of it. A reservation of as much, or more, has it alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,33 +38,35 @@ class Ticket:
     """A place in the queue, or, once admitted, inside."""
 
     number: int
-    claims: dict[str, int]
+    reservations: dict[str, int]
     """Bytes of each resource."""
     admitted: bool = False
 
 
-def may_enter(number: int, claims: Sequence[Claim], tickets: Sequence[Ticket]) -> bool:
-    """Whether what is claimed fits beside those inside, and nobody who came earlier waits for a part of it.
+def may_enter(number: int, reservations: Sequence[Reservation], tickets: Sequence[Ticket]) -> bool:
+    """Whether the reservations fit beside those admitted, and nothing earlier waits for one of the same resources.
 
-    Nobody overtakes for the same thing, so no large claim waits for ever; and all is claimed at once, so no two wait for
-    each other.
+    Reservations of one resource are admitted in order, so a large one never waits forever; all resources are reserved
+    at once, so no two tickets wait for each other.
     """
-    for claim in claims:
-        others = [ticket for ticket in tickets if ticket.number != number and claim.resource in ticket.claims]
+    for reservation in reservations:
+        others = [
+            ticket for ticket in tickets if ticket.number != number and reservation.resource in ticket.reservations
+        ]
         if any(not ticket.admitted and ticket.number < number for ticket in others):
             return False
-        inside = [ticket.claims[claim.resource] for ticket in others if ticket.admitted]
-        if inside and sum(inside) + claim.size_bytes > claim.capacity_bytes:
+        inside = [ticket.reservations[reservation.resource] for ticket in others if ticket.admitted]
+        if inside and sum(inside) + reservation.size_bytes > reservation.capacity_bytes:
             return False
     return True
 
 
-class Place:
+class QueueTicket:
     """A ticket that this process holds."""
 
-    def __init__(self, folder: Path, claims: Sequence[Claim]) -> None:
+    def __init__(self, folder: Path, reservations: Sequence[Reservation]) -> None:
         """Queue up, and go in at once if there is room. Raises ``OSError`` where the folder cannot be used."""
-        self._folder, self._claims = folder, claims
+        self._folder, self._reservations = folder, reservations
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if sys.platform != "win32" and folder.stat().st_uid != os.getuid():
             msg = f"{folder} belongs to another user"
@@ -73,7 +75,12 @@ class Place:
             self._number = max((ticket.number for ticket in tickets), default=0) + 1
             self._lock = _lock_of(folder, self._number)
             self._lock.acquire(timeout=0)
-            tickets.append(Ticket(number=self._number, claims={claim.resource: claim.size_bytes for claim in claims}))
+            tickets.append(
+                Ticket(
+                    number=self._number,
+                    reservations={reservation.resource: reservation.size_bytes for reservation in reservations},
+                )
+            )
             self.admitted = self._admit(tickets)
 
     def wait(self, timeout_s: float = math.inf) -> bool:
@@ -93,10 +100,10 @@ class Place:
 
     def _admit(self, tickets: list[Ticket]) -> bool:
         tickets[:] = [ticket for ticket in tickets if ticket.number == self._number or not self._is_orphan(ticket)]
-        admitted = may_enter(self._number, self._claims, tickets)
+        admitted = may_enter(self._number, self._reservations, tickets)
         if admitted:
             tickets[:] = [
-                Ticket(number=ticket.number, claims=ticket.claims, admitted=True)
+                Ticket(number=ticket.number, reservations=ticket.reservations, admitted=True)
                 if ticket.number == self._number
                 else ticket
                 for ticket in tickets

@@ -17,12 +17,12 @@ __all__ = [
     "Accepted",
     "Boundary",
     "Finished",
-    "Looked",
+    "GpusRead",
     "Message",
     "Opening",
+    "Payload",
     "Ready",
     "Run",
-    "Said",
     "Spent",
     "Streams",
 ]
@@ -46,7 +46,7 @@ class Run:
     job: Any
     last: bool
     waits: bool
-    """Whether it waits at each boundary until the parent has looked (``Looked``): at what only the parent can read."""
+    """Whether it waits at each boundary until the parent has looked (``GpusRead``): at what only the parent can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Boundary:
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
+class GpusRead:
     """Parent to worker: go on beyond the boundary."""
 
 
@@ -100,7 +100,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Payload:
     """Something that the body says to its owner; opaque here."""
 
     what: Any
@@ -118,4 +118,4 @@ class Finished:
     """The job is done; the last word about it."""
 
 
-Message = Ready | Boundary | Said | Streams | Finished
+Message = Ready | Boundary | Payload | Streams | Finished

@@ -20,7 +20,7 @@ from pytest_llmmem.workers.channel import Channel, channel_pair
 from pytest_llmmem.workers.children import leave
 from pytest_llmmem.workers.reaper import RunServer, ServerEnded, StartServer, reap
 from pytest_llmmem.workers.server import Ended, NotStarted, Preloaded, Release, Start, Started
-from pytest_llmmem.workers.session_files import Traces
+from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.worker import NoWorkerError, Worker, readable
 
 _LEAVING_S: Final = 10.0
@@ -36,14 +36,14 @@ class ServerGone(Exception):  # noqa: N818 -- it is no error: the server is star
 class Server:
     """Takes workers from a server, one of them started ahead, and has the server started again when it is killed."""
 
-    def __init__(self, run_server: RunServer, folder: Path, traces: Traces, kind: "type[ServedWorker]") -> None:
+    def __init__(self, run_server: RunServer, folder: Path, files: SessionFiles, kind: "type[ServedWorker]") -> None:
         self.notes: list[str] = []
         """What happened to the server since somebody last emptied the list."""
         self.server_exit: Exit | None = None
         """How the server ended; ``None`` while it lives."""
         self._requested: Channel | None = None
         self._kind = kind
-        self._traces = traces
+        self._traces = files
         self._reaper = self._fork_reaper(run_server, folder)
         try:
             self._start_server(preloads=True)
@@ -76,7 +76,7 @@ class Server:
         """Wait until the workers that were let go have left: what they write at the end is written then."""
         deadline = time.monotonic() + _LEAVING_S
         with contextlib.suppress(ServerGone):
-            while self._released and self._hear(max(0.0, deadline - time.monotonic())):
+            while self._released and self._handle(max(0.0, deadline - time.monotonic())):
                 pass
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Server:
         """Wait so many seconds for a worker's end."""
         deadline = time.monotonic() + timeout_s
         try:
-            while pid not in self._exits and self._hear(max(0.0, deadline - time.monotonic())):
+            while pid not in self._exits and self._handle(max(0.0, deadline - time.monotonic())):
                 pass
         except ServerGone:
             return self._exits.pop(pid, _KILLED)  # the kernel ends workers with their server
@@ -143,7 +143,7 @@ class Server:
         self._released: set[int] = set()
         self._exits: dict[int, Exit] = {}
         self._started: deque[int] = deque()
-        self._family: Tree | None = None
+        self._processes: Tree | None = None
         """What the server holds without any worker, as it stays: it never computes anything itself."""
         self._refused = ""
         """Why the worker that was asked for could not be started."""
@@ -176,7 +176,7 @@ class Server:
         except OSError as error:
             raise NoWorkerError(str(error)) from None
         while not self._started:
-            self._hear(None)
+            self._handle(None)
             if self._refused:
                 why, self._refused = self._refused, ""
                 self._forget_request()
@@ -187,12 +187,12 @@ class Server:
         try:
             worker.wait_ready()
         except NoWorkerError:
-            while self._hear(0):
+            while self._handle(0):
                 pass
             raise
-        if self._family is None:
-            self._family = worker.family_without_it()
-        worker.family = self._family
+        if self._processes is None:
+            self._processes = worker.family_without_it()
+        worker.family = self._processes
         return worker
 
     def _forget_request(self) -> None:
@@ -203,10 +203,10 @@ class Server:
     def _has_opened_gpu(self) -> bool:
         with contextlib.suppress(ServerGone):
             while not self.server_pid:
-                self._hear(None)
+                self._handle(None)
         return self._gpu_file is not None
 
-    def _hear(self, timeout_s: float | None) -> bool:
+    def _handle(self, timeout_s: float | None) -> bool:
         """Take in what the server says, if it does in time; whether it did. Raises ``ServerGone``."""
         if self.server_exit is not None:
             raise ServerGone
@@ -250,8 +250,8 @@ class Server:
 class ServedWorker(Worker):
     """A worker that a server has started: a fresh interpreter."""
 
-    def __init__(self, pid: int, channel: Channel, traces: Traces, source: Server) -> None:
-        super().__init__(pid, channel, traces)
+    def __init__(self, pid: int, channel: Channel, files: SessionFiles, source: Server) -> None:
+        super().__init__(pid, channel, files)
         self.source = source
 
     def reap(self, timeout_s: float) -> Exit | None:
@@ -263,7 +263,7 @@ class ServedWorker(Worker):
     def end_sign(self) -> int | None:
         return self.source.fileno()
 
-    def let_go(self) -> bool:
+    def may_leave_unobserved(self) -> bool:
         return self.source.release(self.pid)
 
     def family_without_it(self) -> Tree:

@@ -10,29 +10,29 @@ from pathlib import Path
 from typing import Self
 
 from pytest_llmmem.workers.channel import move_high
-from pytest_llmmem.workers.load_progress import PlaceFile
+from pytest_llmmem.workers.load_progress import LoadProgress
 
 
 @dataclass(frozen=True, slots=True)
-class Traces:
+class SessionFiles:
     """A folder with the stacks that faulthandler writes, the place of a load, and what loads put on disk."""
 
     folder: Path
     stacks: int
     """Descriptor of the file that faulthandler writes to."""
-    place: PlaceFile
+    place: LoadProgress
 
     @classmethod
     def create(cls, folder: Path) -> Self:
         """For the parent. Raises ``OSError`` where the files cannot be made."""
         # append: the parent empties the file between jobs
         stacks = os.open(folder / "stacks", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-        return cls(folder, move_high(stacks), PlaceFile.create(folder / "place"))
+        return cls(folder, move_high(stacks), LoadProgress.create(folder / "place"))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """For a spawned worker that inherits no descriptors."""
-        return cls(folder, os.open(folder / "stacks", os.O_RDWR | os.O_APPEND), PlaceFile.open(folder / "place"))
+        return cls(folder, os.open(folder / "stacks", os.O_RDWR | os.O_APPEND), LoadProgress.open(folder / "place"))
 
     @classmethod
     def inherit(cls, folder: Path, descriptors: tuple[int, int]) -> Self:
@@ -40,7 +40,7 @@ class Traces:
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
         stacks, place = map(move_high, descriptors)
-        return cls(folder, stacks, PlaceFile.open(place))
+        return cls(folder, stacks, LoadProgress.open(place))
 
     @property
     def descriptors(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_returncode
 from pytest_llmmem.workers.channel import Channel, channel_pair, move_high
-from pytest_llmmem.workers.session_files import Traces
+from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 VARIABLE: Final = "PYTEST_LLMMEM_WORKER"
@@ -26,7 +26,7 @@ class Launcher:
 
     command: Sequence[str]
     cwd: Path
-    traces: Traces
+    files: SessionFiles
     startup_output: int
     """Descriptor of the file that its output goes to until it is ready."""
 
@@ -36,8 +36,8 @@ class Launcher:
         streams = (1, 2) if sys.platform == "win32" else (os.dup(1), os.dup(2))
         note = {
             "channel": channel,
-            "folder": str(self.traces.folder),
-            "files": self.traces.descriptors,
+            "folder": str(self.files.folder),
+            "files": self.files.descriptors,
             "parent": os.getpid(),
             "streams": streams,
         }
@@ -53,7 +53,7 @@ class Launcher:
                 how["executable"] = base
                 environment["__PYVENV_LAUNCHER__"] = sys.executable
         else:
-            how = {"pass_fds": (channel, *self.traces.descriptors, *streams)}
+            how = {"pass_fds": (channel, *self.files.descriptors, *streams)}
         try:
             return subprocess.Popen(
                 self.command,
@@ -95,10 +95,10 @@ if sys.platform == "linux":
 class Spawner:
     """Starts an interpreter for every worker, one of them ahead, as children of this process."""
 
-    def __init__(self, launcher: Launcher, traces: Traces) -> None:
+    def __init__(self, launcher: Launcher, files: SessionFiles) -> None:
         self.notes: list[str] = []
         self._launcher = launcher
-        self._traces = traces
+        self._traces = files
         self._next: tuple[subprocess.Popen[bytes], Channel] | None = None
 
     def take(self) -> Worker:
@@ -137,8 +137,8 @@ class Spawner:
 class SpawnedWorker(Worker):
     """A worker that is a child of this process."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", channel: Channel, traces: Traces) -> None:
-        super().__init__(process.pid, channel, traces)
+    def __init__(self, process: "subprocess.Popen[bytes]", channel: Channel, files: SessionFiles) -> None:
+        super().__init__(process.pid, channel, files)
         self._process = process
 
     def reap(self, timeout_s: float) -> Exit | None:
@@ -149,15 +149,15 @@ class SpawnedWorker(Worker):
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
+class SpawnArguments:
     """What a spawned worker learns from its environment."""
 
     channel: Channel
-    traces: Traces
+    files: SessionFiles
     streams: tuple[int, int]
 
 
-def birth() -> Birth | None:
+def spawn_arguments() -> SpawnArguments | None:
     """Whether this interpreter was started as a worker; asked once, so that its own children are not."""
     text = os.environ.pop(VARIABLE, None)
     if text is None:
@@ -170,12 +170,12 @@ def birth() -> Birth | None:
         end_with(note["parent"])
     folder = Path(note["folder"])
     if sys.platform == "win32":
-        traces = Traces.open(folder)
+        files = SessionFiles.open(folder)
     else:
-        traces = Traces.inherit(folder, tuple(note["files"]))
+        files = SessionFiles.inherit(folder, tuple(note["files"]))
         for descriptor in (channel, *streams):
             os.set_inheritable(descriptor, False)
-    return Birth(Channel(move_high(channel)), traces, streams)
+    return SpawnArguments(Channel(move_high(channel)), files, streams)
 
 
 def open_startup_output() -> int:

@@ -19,7 +19,7 @@ from pytest_llmmem.probes import shared_once
 from pytest_llmmem.probes.host import Spans
 from pytest_llmmem.workers.channel import Channel, ChannelError
 from pytest_llmmem.workers.messages import Message, Ready, Run, Streams
-from pytest_llmmem.workers.session_files import Traces
+from pytest_llmmem.workers.session_files import SessionFiles
 
 FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
 """Dump every Python stack, then die of it (see ``child.arm_dumps``)."""
@@ -61,12 +61,12 @@ class Worker(ABC):
     origin_exit: Exit | None = None
     """How the process ended that has started it, when that ended before the worker."""
 
-    def __init__(self, pid: int, channel: Channel, traces: Traces) -> None:
+    def __init__(self, pid: int, channel: Channel, files: SessionFiles) -> None:
         self.pid = pid
         self.channel = channel
-        self.traces = traces
+        self.files = files
         self.exit: Exit | None = None
-        self.doomed = False
+        self.is_ending = False
         """Whether a signal that ends it is on its way."""
         self.output: tuple[int, ...] = ()
         self._ready: Ready | None = None
@@ -90,7 +90,7 @@ class Worker(ABC):
         """Others that share pages with it and its origin, and write to their own copies of them as they run."""
         return ()
 
-    def let_go(self) -> bool:
+    def may_leave_unobserved(self) -> bool:
         """Whether it may leave by itself, unobserved, after its last word."""
         return False
 
@@ -121,7 +121,7 @@ class Worker(ABC):
         own = (self.pid, *children) if self.origin is None else (self.pid, *children, self.origin)
         return shared_once(own, self.siblings())
 
-    def family_with(self, reading: Reading) -> Tree:
+    def tree_with(self, reading: Reading) -> Tree:
         """Its origin and itself, shared pages once, when it holds what ``reading`` says."""
         assert self._ready is not None, "only a ready worker reads itself"
         since = self._ready.reading
@@ -137,7 +137,7 @@ class Worker(ABC):
 
     def run(self, job: Any, *, last: bool, waits: bool) -> None:
         """Hand over a job. A worker that is gone says so through ``poll``."""
-        self.traces.begin()
+        self.files.begin()
         self.reply(Run(job, last, waits))
 
     def reply(self, message: Any) -> None:
@@ -178,34 +178,34 @@ class Worker(ABC):
         """
         if not self.can_dump:
             return
-        before = size = self.traces.stacks_size()
+        before = size = self.files.stacks_size()
         self._signal_main_thread(LIVE_DUMP)
         self._signal_main_thread(LIVE_REST)
         deadline = time.monotonic() + _DUMP_GRACE_S
         while time.monotonic() < deadline:
             time.sleep(0.001)
-            size, previous = self.traces.stacks_size(), size
-            is_whole = not both_ends or has_both_ends(self.traces.stacks_text(before))
+            size, previous = self.files.stacks_size(), size
+            is_whole = not both_ends or has_both_ends(self.files.stacks_text(before))
             if size > before and size == previous and is_whole:
                 break
 
-    def ask_to_die(self) -> float:
+    def request_exit(self) -> float:
         """Have it write its stacks and end; after so many seconds it must be killed."""
-        self.doomed = True
+        self.is_ending = True
         if not self.can_dump:
             return 0.0
         self._signal(HOLD)
         self._signal(FATAL_DUMP)
         return _DUMP_GRACE_S
 
-    def strike(self) -> None:
+    def send_kill(self) -> None:
         """Send the signal that nothing survives, and do not wait."""
-        self.doomed = True
+        self.is_ending = True
         self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def kill(self) -> None:
         if self.exit is None:
-            self.strike()
+            self.send_kill()
             self.wait_end(_EXIT_GRACE_S)
 
     def wait_end(self, timeout_s: float = _EXIT_GRACE_S) -> bool:
@@ -216,7 +216,7 @@ class Worker(ABC):
 
     def finish(self, *, small: bool) -> None:
         """After its last word: wait for its end, or, when it holds little and leaves nothing, go on at once."""
-        if not (small and self.let_go()) and not self.wait_end():
+        if not (small and self.may_leave_unobserved()) and not self.wait_end():
             self.kill()
         self.close()
 

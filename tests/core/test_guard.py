@@ -1,10 +1,10 @@
 """When a test is stopped, and when it may finish."""
 
-from pytest_llmmem.core.guard import Guarded, Machine, default_reserve_bytes, why_stop
+from pytest_llmmem.core.guard import GuardedBudget, Machine, default_reserve_bytes, why_stop
 
 
-def guarded(used: int, *, stops: bool = False) -> Guarded:
-    return Guarded(used_bytes=used, limit_bytes=100, stops_at_limit=stops)
+def guarded(used: int, *, stops: bool = False) -> GuardedBudget:
+    return GuardedBudget(used_bytes=used, limit_bytes=100, stops_at_limit=stops)
 
 
 def test_a_test_over_its_budget_may_finish_until_twice_the_budget() -> None:

@@ -2,28 +2,28 @@
 
 from pytest_llmmem.core.outcomes import Ending, Evidence, exit_from_returncode, judge_ending
 from pytest_llmmem.core.stacks import Frame
-from pytest_llmmem.diagnosis import Diagnosis, Symptom, diagnose
+from pytest_llmmem.diagnosis import Diagnosis, Facts, diagnose
 
 MB, GB = 10**6, 10**9
 RAISED = Ending(kind="raised")
 COMPLETED = Ending(kind="completed")
 
 
-def failed(error_type: str, error_text: str, *, inside: str | None = None) -> Symptom:
+def failed(error_type: str, error_text: str, *, inside: str | None = None) -> Facts:
     stack = (Frame(inside, "1", inside),) if inside else ()
-    return Symptom(ending=RAISED, error_type=error_type, error_text=error_text, stack=stack)
+    return Facts(ending=RAISED, error_type=error_type, error_text=error_text, stack=stack)
 
 
-def died(returncode: int, *stack: Frame, evidence: Evidence | None = None, **facts: object) -> Symptom:
+def died(returncode: int, *stack: Frame, evidence: Evidence | None = None, **facts: object) -> Facts:
     """A worker that the operating system says has ended so."""
     ending = judge_ending(
         exit_from_returncode(returncode), finished=False, phase="call", stopped=None, evidence=evidence or Evidence()
     )
-    return Symptom(ending=ending, stack=stack, **facts)  # type: ignore[arg-type]
+    return Facts(ending=ending, stack=stack, **facts)  # type: ignore[arg-type]
 
 
-def id_of(symptom: Symptom) -> str | None:
-    found = diagnose(symptom)
+def id_of(facts: Facts) -> str | None:
+    found = diagnose(facts)
     return found.id if found else None
 
 

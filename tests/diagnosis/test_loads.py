@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.diagnosis import CheckpointFacts, LoadFacts, Symptom, diagnose
+from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose
 from tests.diagnosis.sample_facts import COMPLETED, GB, MB, RAISED, assert_readable, id_of
 
 FLOAT16 = CheckpointFacts(weights_bytes=2 * GB, dtype="float16")
@@ -15,8 +15,8 @@ def loaded(
     error_type: str | None = "AssertionError",
     container_available_bytes: int | None = None,
     **facts: object,
-) -> Symptom:
-    return Symptom(
+) -> Facts:
+    return Facts(
         ending=ending,
         error_type=error_type,
         checkpoint=checkpoint,
@@ -127,9 +127,9 @@ def test_a_second_copy_is_found(
 def test_a_plan_with_the_hosts_memory_is_found_in_a_smaller_container(
     ending: Ending, planned: int, container: int | None, expected: str | None
 ) -> None:
-    symptom = loaded(ending=ending, error_type=None, planned_host_bytes=planned, container_available_bytes=container)
+    facts = loaded(ending=ending, error_type=None, planned_host_bytes=planned, container_available_bytes=container)
 
-    found = diagnose(symptom)
+    found = diagnose(facts)
 
     assert (found.id if found else None) == expected
     if found and ending.died and expected == "plan-exceeds-container":

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.core.outcomes import Ending, EndingKind, Evidence, Exit, judge_ending
 from pytest_llmmem.core.stacks import Frame
-from pytest_llmmem.diagnosis import TABLE, CheckpointFacts, LoadFacts, Symptom, diagnose, frames_of
+from pytest_llmmem.diagnosis import TABLE, CheckpointFacts, Facts, LoadFacts, diagnose, frames_of
 from tests.diagnosis.sample_facts import GB, RAISED, assert_readable, died, failed, id_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "diagnosis.md").read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def test_every_fact_that_a_row_may_ask_for_is_set_by_the_plugin() -> None:
     calls = ast.walk(ast.parse(inspect.getsource(explaining)))
     set_there = {node.arg for node in calls if isinstance(node, ast.keyword)}
 
-    for facts in (Symptom, LoadFacts, CheckpointFacts):
+    for facts in (Facts, LoadFacts, CheckpointFacts):
         assert {field.name for field in dataclasses.fields(facts)} <= set_there
 
 
@@ -72,7 +72,7 @@ def test_every_fact_that_a_row_may_ask_for_is_set_by_the_plugin() -> None:
 
 
 def test_the_place_is_told_where_memory_ran_out_and_what_was_free() -> None:
-    symptom = Symptom(
+    facts = Facts(
         ending=RAISED,
         error_type="RuntimeError",
         error_text="DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000 bytes.",
@@ -81,7 +81,7 @@ def test_the_place_is_told_where_memory_ran_out_and_what_was_free() -> None:
         container_available_bytes=6 * GB,
     )
 
-    found = diagnose(symptom)
+    found = diagnose(facts)
 
     assert found is not None
     assert (
@@ -145,14 +145,14 @@ def test_no_message_is_too_much(error_type: str, text: str) -> None:
 
 def test_a_truncated_bin_file_is_told_from_other_unreadable_ones() -> None:
     text = "Unable to load weights from pytorch checkpoint file for '/m/pytorch_model.bin' at '/m/pytorch_model.bin'."
-    symptom = Symptom(
+    facts = Facts(
         ending=RAISED,
         error_type="OSError",
         error_text=text,
         checkpoint=CheckpointFacts(weights_bytes=GB, truncated=("pytorch_model.bin",)),
     )
 
-    found = diagnose(symptom)
+    found = diagnose(facts)
 
     assert found is not None
     assert (found.id, found.happened) == ("bin-truncated", "A .bin file ends too early: pytorch_model.bin.")
@@ -197,7 +197,7 @@ def test_an_oom_kill_says_where_and_by_what_evidence() -> None:
 def test_weights_that_cannot_fit_are_named_where_the_numbers_are_known(
     host: int | None, container: int | None, expected: str
 ) -> None:
-    symptom = died(
+    facts = died(
         -9,
         evidence=Evidence(oom_kills_on_host=1),
         checkpoint=CheckpointFacts(weights_bytes=26 * GB),
@@ -205,7 +205,7 @@ def test_weights_that_cannot_fit_are_named_where_the_numbers_are_known(
         container_available_bytes=container,
     )
 
-    assert id_of(symptom) == expected
+    assert id_of(facts) == expected
 
 
 def test_a_sigkill_that_nobody_can_be_shown_to_have_sent() -> None:
@@ -282,12 +282,12 @@ def test_a_segmentation_fault_is_a_loads_only_where_weights_were_read() -> None:
 
 @pytest.mark.parametrize("kind", get_args(EndingKind))
 def test_nothing_is_concluded_from_nothing(kind: EndingKind) -> None:
-    symptom = Symptom(ending=Ending(kind=kind), checkpoint=CheckpointFacts(weights_bytes=GB), load=LoadFacts())
+    facts = Facts(ending=Ending(kind=kind), checkpoint=CheckpointFacts(weights_bytes=GB), load=LoadFacts())
 
-    assert id_of(symptom) == ("out-of-memory" if kind == "out_of_memory" else None)
+    assert id_of(facts) == ("out-of-memory" if kind == "out_of_memory" else None)
 
 
 def test_a_death_that_is_not_known_has_no_diagnosis() -> None:
     for exit_ in (Exit(code=0), Exit(code=1), Exit(signal="SIGABRT", signal_number=6)):
         ending = judge_ending(exit_, finished=False, phase="call", stopped=None, evidence=Evidence())
-        assert diagnose(Symptom(ending=ending, place="shard 1 of 2")) is None
+        assert diagnose(Facts(ending=ending, place="shard 1 of 2")) is None

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import Run
 from tests.nvml import CONTEXT
-from tests.supervision.sample_gpu import GB, plug_in
+from tests.sample_gpu import GB, plug_in
 
 LISTS = {"lists": True, "sizes": True}
 

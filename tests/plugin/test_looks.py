@@ -25,7 +25,7 @@ LATE = """
             return look(self)
         return wait_and_look
 
-    for name in ("glance", "read", "read_pages"):
+    for name in ("read_growth", "read", "read_pages"):
         setattr(Memory, name, late(getattr(Memory, name)))
 """
 """No look between the two files."""

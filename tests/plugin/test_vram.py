@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Run, needs
-from tests.supervision.sample_gpu import GB, plug_in
+from tests.sample_gpu import GB, plug_in
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.probes import devices
 from tests.conftest import needs
-from tests.supervision.sample_gpu import GB, Torch
+from tests.sample_gpu import GB, Torch
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,9 @@ def test_cards_that_are_shown_in_another_order_are_named_in_it(monkeypatch: pyte
     )
     monkeypatch.setattr(devices, "_ask", lambda: devices.Found(devices=there))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert devices.visible_cards() == ()  # no file of NVIDIA's driver
+    assert devices.visible_gpus() == ()  # no file of NVIDIA's driver
     monkeypatch.setattr(devices, "_NVIDIA", __file__)
-    assert devices.visible_cards() == ("GPU-a", "GPU-b", "GPU-c")
+    assert devices.visible_gpus() == ("GPU-a", "GPU-b", "GPU-c")
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,GPU-c,GPU-a")
 

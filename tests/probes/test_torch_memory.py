@@ -9,7 +9,7 @@ import pytest
 from pytest_llmmem.probes import torch_memory
 from tests import nvml
 from tests.conftest import needs
-from tests.supervision.sample_gpu import GB, Cuda, Torch
+from tests.sample_gpu import GB, Cuda, Torch
 
 FUNCTIONS = {
     name: inspect.signature(function)

@@ -7,7 +7,7 @@ import pytest
 from pytest_llmmem.core.budgets import Budget, parse_limit
 from pytest_llmmem.core.vram import DriverReading, VramWindow
 from pytest_llmmem.supervision import gpus as cards
-from pytest_llmmem.supervision.gpus import Cards
+from pytest_llmmem.supervision.gpus import Gpus
 
 BUDGET = Budget(kind="max_vram", limit=parse_limit("1GB"), limit_bytes=10**9, count="device", device="cuda:0")
 
@@ -42,23 +42,23 @@ def window() -> VramWindow:
 def test_memory_that_comes_back_late_is_waited_for(window: VramWindow) -> None:
     driver = Answers([5 * 10**9, 10**9, 0])
 
-    assert Cards(driver, 1).wait_back(window) == ""
+    assert Gpus(driver, 1).wait_back(window) == ""
     assert driver.held_bytes == [0]
 
 
 def test_memory_that_does_not_come_back_is_told(window: VramWindow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "_BACK_S", 0.1)
 
-    assert Cards(Answers([5 * 10**9]), 1).wait_back(window).startswith("5.00 GB of GPU memory were not back")
+    assert Gpus(Answers([5 * 10**9]), 1).wait_back(window).startswith("5.00 GB of GPU memory were not back")
 
 
 def test_a_test_that_used_no_device_waits_for_nothing() -> None:
-    assert Cards(Answers([5 * 10**9]), 1).wait_back(VramWindow.opened([])) == ""
+    assert Gpus(Answers([5 * 10**9]), 1).wait_back(VramWindow.opened([])) == ""
 
 
 def test_a_driver_that_went_silent_is_told_where_a_budget_needs_it() -> None:
-    silent = Cards(Answers([0], why_none="the process that asks it has ended"), 1)
+    silent = Gpus(Answers([0], why_none="the process that asks it has ended"), 1)
 
     assert silent.complaint([BUDGET]).endswith("could not be asked: the process that asks it has ended")
     assert silent.complaint([]) == ""
-    assert Cards(Answers([0]), 1).complaint([BUDGET]) == ""
+    assert Gpus(Answers([0]), 1).complaint([BUDGET]) == ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from pytest_llmmem.core.readings import Tree
-from pytest_llmmem.supervision.process_tree import Family
+from pytest_llmmem.supervision.process_tree import ProcessTree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared pages are known on Linux")
 
@@ -27,7 +27,7 @@ TOO_LATE = Tree(unreclaimable_bytes=1000, resident_bytes=2000)
 
 @dataclass
 class Worker:
-    """What ``Family`` wants of one. It ends while it is read, once it has been read so often as ``lives`` says."""
+    """What ``ProcessTree`` wants of one. It ends while it is read, once it has been read so often as ``lives`` says."""
 
     process: "subprocess.Popen[str]"
     lives: int
@@ -62,11 +62,11 @@ def process() -> "Generator[subprocess.Popen[str]]":
 def test_a_worker_that_lives_is_read_once(process: "subprocess.Popen[str]") -> None:
     worker = Worker(process, lives=1)
 
-    assert Family(worker).sample() == SEEN  # type: ignore[arg-type]
+    assert ProcessTree(worker).sample() == SEEN  # type: ignore[arg-type]
 
 
 def test_a_worker_that_ended_while_it_was_read_tells_nothing(process: "subprocess.Popen[str]") -> None:
     # those that shared its pages were read after it had gone: they hold all of them then, and so did it
     worker = Worker(process, lives=0)
 
-    assert Family(worker).sample() is None  # type: ignore[arg-type]
+    assert ProcessTree(worker).sample() is None  # type: ignore[arg-type]

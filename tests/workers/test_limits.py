@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
-from pytest_llmmem.workers.limits import ControlGroup, NoFence, build_fence, delegate
+from pytest_llmmem.workers.limits import CgroupLimiter, NoLimiter, build_limiter, delegate
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_group_is_made_and_leaves_nothing_behind() -> None:
         pytest.skip("needs a writable memory control group")
     pid = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
     try:
-        group = ControlGroup(pid, 50_000_000, parent)
+        group = CgroupLimiter(pid, 50_000_000, parent)
         (made,) = parent.path.glob(f"llmmem-{pid}-*")
         assert (made / "cgroup.procs").read_text().split() == [str(pid)]
         assert group.oom_kills() == group.killed_at_bytes() == 0
@@ -53,7 +53,7 @@ def test_a_group_is_made_and_leaves_nothing_behind() -> None:
 
 
 def test_watching_needs_no_fence() -> None:
-    fence, complaint = build_fence("watch", os.getpid(), 1)
+    limiter, complaint = build_limiter("watch", os.getpid(), 1)
 
-    assert isinstance(fence, NoFence)
+    assert isinstance(limiter, NoLimiter)
     assert complaint == ""

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.load_position import Place
-from pytest_llmmem.workers.load_progress import PlaceFile
+from pytest_llmmem.core.load_position import LoadPosition
+from pytest_llmmem.workers.load_progress import LoadProgress
 
 PLACE = "place"
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=600)
@@ -21,19 +21,19 @@ reused = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[PlaceFile]:
+def place(tmp_path: Path) -> Iterator[LoadProgress]:
     """The parent's side."""
-    file = PlaceFile.create(tmp_path / PLACE)
+    file = LoadProgress.create(tmp_path / PLACE)
     yield file
     file.close()
 
 
-def noted(place: PlaceFile) -> tuple[str, str] | None:
+def noted(place: LoadProgress) -> tuple[str, str] | None:
     found = place.read()
     return found and (found.shard, found.tensor)
 
 
-def test_nothing_is_being_read_before_the_first_note_and_after_an_empty_one(place: PlaceFile) -> None:
+def test_nothing_is_being_read_before_the_first_note_and_after_an_empty_one(place: LoadProgress) -> None:
     assert place.read() is None
 
     place.write("1.safetensors", "a.weight")
@@ -46,7 +46,7 @@ def test_nothing_is_being_read_before_the_first_note_and_after_an_empty_one(plac
 @given(shard=NAMES.filter(bool), tensor=NAMES)
 @example(shard="a" + "\N{LATIN SMALL LETTER E WITH ACUTE}" * 300, tensor="")
 def test_names_come_back_as_they_were_or_their_first_hundred_characters(
-    place: PlaceFile, shard: str, tensor: str
+    place: LoadProgress, shard: str, tensor: str
 ) -> None:
     place.write(shard, tensor)
 
@@ -55,24 +55,24 @@ def test_names_come_back_as_they_were_or_their_first_hundred_characters(
         assert back == name or len((shard + tensor).encode()) > 900
 
 
-def test_a_file_name_that_is_no_text_can_be_noted(place: PlaceFile) -> None:
+def test_a_file_name_that_is_no_text_can_be_noted(place: LoadProgress) -> None:
     place.write(os.fsdecode(b"model-\xff.bin"), "")
 
     assert noted(place) == ("model-?.bin", "")
 
 
-def test_the_serial_tells_a_new_note_from_an_old_one(place: PlaceFile) -> None:
+def test_the_serial_tells_a_new_note_from_an_old_one(place: LoadProgress) -> None:
     place.write("1.safetensors", "a.weight")
     first, again = place.read(), place.read()
     place.write("1.safetensors", "a.weight")
     second = place.read()
 
-    assert first == again == Place("1.safetensors", "a.weight", 1)
-    assert second == Place("1.safetensors", "a.weight", 2)
+    assert first == again == LoadPosition("1.safetensors", "a.weight", 1)
+    assert second == LoadPosition("1.safetensors", "a.weight", 2)
 
 
 def test_of_a_note_that_was_cut_short_nothing_is_told_and_the_one_before_stands(
-    place: PlaceFile, tmp_path: Path
+    place: LoadProgress, tmp_path: Path
 ) -> None:
     place.write("1.safetensors", "a.weight")
     place.write("2.safetensors", "b.weight")
@@ -82,7 +82,9 @@ def test_of_a_note_that_was_cut_short_nothing_is_told_and_the_one_before_stands(
     assert noted(place) == ("1.safetensors", "a.weight")
 
 
-def test_what_was_cleared_is_gone_and_a_new_worker_may_count_from_one_again(place: PlaceFile, tmp_path: Path) -> None:
+def test_what_was_cleared_is_gone_and_a_new_worker_may_count_from_one_again(
+    place: LoadProgress, tmp_path: Path
+) -> None:
     for _ in range(3):
         place.write("1.safetensors", "a.weight")
     assert noted(place) is not None
@@ -90,14 +92,14 @@ def test_what_was_cleared_is_gone_and_a_new_worker_may_count_from_one_again(plac
     place.clear()
     assert place.read() is None
 
-    new = PlaceFile.open(tmp_path / PLACE)
+    new = LoadProgress.open(tmp_path / PLACE)
     new.write("2.safetensors", "b.weight")
     new.close()
-    assert place.read() == Place("2.safetensors", "b.weight", 1)
+    assert place.read() == LoadPosition("2.safetensors", "b.weight", 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_worker_that_is_killed_leaves_its_last_place(place: PlaceFile) -> None:
+def test_a_forked_worker_that_is_killed_leaves_its_last_place(place: LoadProgress) -> None:
     pid = os.fork()
     if pid == 0:
         place.write("1.safetensors", "a.weight")
@@ -113,9 +115,9 @@ SPAWNED = """
 import sys
 from threading import Thread
 
-from pytest_llmmem.workers.load_progress import PlaceFile
+from pytest_llmmem.workers.load_progress import LoadProgress
 
-place = PlaceFile.open(int(sys.argv[1]))
+place = LoadProgress.open(int(sys.argv[1]))
 
 
 def write(name):
@@ -135,7 +137,7 @@ sys.stdin.read()
 
 
 @contextmanager
-def spawned(place: PlaceFile, *names: str) -> Iterator[None]:
+def spawned(place: LoadProgress, *names: str) -> Iterator[None]:
     """A worker that notes one place, or one thread for each name that notes it again and again; killed in the end."""
     command = [sys.executable, "-c", SPAWNED, str(place.descriptor), *names]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -146,15 +148,15 @@ def spawned(place: PlaceFile, *names: str) -> Iterator[None]:
         worker.kill()
 
 
-def test_a_spawned_worker_that_is_killed_leaves_its_last_place(place: PlaceFile) -> None:
+def test_a_spawned_worker_that_is_killed_leaves_its_last_place(place: LoadProgress) -> None:
     with spawned(place):
         pass
 
     assert noted(place) == ("2.safetensors", "b.weight")
 
 
-def test_what_is_read_while_threads_write_was_written_by_one_of_them(place: PlaceFile) -> None:
-    seen: set[Place] = set()
+def test_what_is_read_while_threads_write_was_written_by_one_of_them(place: LoadProgress) -> None:
+    seen: set[LoadPosition] = set()
     with spawned(place, "x", "y", "z"):
         while len(seen) < 500 or {each.shard for each in seen} != {"x", "y", "z"}:
             seen.update(filter(None, [place.read()]))

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.workers.memory_queue import Claim, Place
+from pytest_llmmem.workers.memory_queue import QueueTicket, Reservation
 
 CARD = 100
 PROGRAM = """
 import sys
 from pathlib import Path
-from pytest_llmmem.workers.memory_queue import Claim, Place
+from pytest_llmmem.workers.memory_queue import Reservation, QueueTicket
 
 resource, size = sys.argv[2], int(sys.argv[3])
-place = Place(Path(sys.argv[1]), [Claim(resource=resource, size_bytes=size, capacity_bytes=100)])
+place = QueueTicket(Path(sys.argv[1]), [Reservation(resource=resource, size_bytes=size, capacity_bytes=100)])
 print("queued", flush=True)
 place.wait()
 print("in", flush=True)
@@ -30,7 +30,7 @@ print("out", flush=True)
 
 
 class Visitor:
-    """A process with a claim; ``told`` is the last that it was heard to say."""
+    """A process with a reservation; ``told`` is the last that it was heard to say."""
 
     def __init__(self, folder: Path, size: int, resource: str = "cuda:0") -> None:
         self._process = subprocess.Popen(
@@ -72,7 +72,7 @@ def inside(folder: Path) -> list[int]:
         size
         for ticket in json.loads((folder / "tickets.json").read_text())
         if ticket["admitted"]
-        for size in ticket["claims"].values()
+        for size in ticket["reservations"].values()
     ]
 
 
@@ -132,9 +132,9 @@ def test_the_killed_leave_nothing_behind(arrive: Callable[..., Visitor], tmp_pat
 
 def test_several_claims_are_met_at_once_or_not_at_all(arrive: Callable[..., Visitor], tmp_path: Path) -> None:
     arrive(100, "cuda:1").hears("in")
-    both = [Claim(resource=name, size_bytes=100, capacity_bytes=CARD) for name in ("cuda:0", "cuda:1")]
+    both = [Reservation(resource=name, size_bytes=100, capacity_bytes=CARD) for name in ("cuda:0", "cuda:1")]
 
-    place = Place(tmp_path, both)
+    place = QueueTicket(tmp_path, both)
 
     assert not place.admitted
     assert inside(tmp_path) == [100]
@@ -145,16 +145,16 @@ def test_several_claims_are_met_at_once_or_not_at_all(arrive: Callable[..., Visi
 CROWD = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from pytest_llmmem.workers.memory_queue import Claim, Place
+from pytest_llmmem.workers.memory_queue import Reservation, QueueTicket
 
 folder, chance = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
 for _ in range(12):
     names = chance.sample(["cuda:0", "cuda:1", "host"], chance.randint(1, 3))
-    place = Place(folder, [Claim(resource=name, size_bytes=chance.randint(1, 120), capacity_bytes=100) for name in names])
+    place = QueueTicket(folder, [Reservation(resource=name, size_bytes=chance.randint(1, 120), capacity_bytes=100) for name in names])
     place.wait()
     with place._tickets() as tickets:
         for name in names:
-            sizes = [ticket.claims[name] for ticket in tickets if ticket.admitted and name in ticket.claims]
+            sizes = [ticket.reservations[name] for ticket in tickets if ticket.admitted and name in ticket.reservations]
             assert len(sizes) == 1 or sum(sizes) <= 100, sizes
     time.sleep(chance.random() / 100)
     place.leave()
@@ -171,6 +171,6 @@ def test_a_crowd_with_victims_gets_through_and_never_too_many_at_once(tmp_path: 
 
     codes = [process.wait() for process in crowd]
     assert codes[2:] == [0, 0, 0, 0]
-    place = Place(tmp_path, [Claim(resource="host", size_bytes=CARD, capacity_bytes=CARD)])
+    place = QueueTicket(tmp_path, [Reservation(resource="host", size_bytes=CARD, capacity_bytes=CARD)])
     assert place.admitted
     assert len(json.loads((tmp_path / "tickets.json").read_text())) == 1

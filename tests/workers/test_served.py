@@ -17,32 +17,32 @@ if sys.platform != "linux":
 from pytest_llmmem.probes import descendants, mappings
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel, ChannelError
-from pytest_llmmem.workers.child import Voice
+from pytest_llmmem.workers.child import ParentConnection
 from pytest_llmmem.workers.fork_server import serve_forks
-from pytest_llmmem.workers.messages import Finished, Said
+from pytest_llmmem.workers.messages import Finished, Payload
 from pytest_llmmem.workers.served import ForkedWorker, Server
-from pytest_llmmem.workers.session_files import Traces
+from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 
-def run_job(job: Any, voice: Voice) -> None:
+def run_job(job: Any, connection: ParentConnection) -> None:
     """Do what the job says."""
     what, *details = job
     match what:
         case "say":
-            voice.say(*details)
+            connection.send(*details)
         case "start a child":
             pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "4324")
-            voice.say(pid)
+            connection.send(pid)
         case "signal":
             os.kill({"itself": os.getpid, "its server": os.getppid}[details[0]](), details[1])
             time.sleep(30)
         case "write garbage":
-            os.write(voice.channel.fileno(), b"garbage")
+            os.write(connection.channel.fileno(), b"garbage")
 
 
-def serve(traces: Traces, preload: Any, control: Channel, preloads: bool) -> None:
-    body = partial(child.serve, fault_file=traces.stacks, run_job=run_job, malloc="default", mappings=mappings())
+def serve(files: SessionFiles, preload: Any, control: Channel, preloads: bool) -> None:
+    body = partial(child.serve, fault_file=files.stacks, run_job=run_job, malloc="default", mappings=mappings())
     serve_forks(control, body, preload if preloads else lambda: None, jobs=1)
 
 
@@ -54,15 +54,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def traces(folder: Path) -> Iterator[Traces]:
-    made = Traces.create(folder)
+def files(folder: Path) -> Iterator[SessionFiles]:
+    made = SessionFiles.create(folder)
     yield made
     made.close()
 
 
 @pytest.fixture
-def server(folder: Path, traces: Traces) -> Iterator[Server]:
-    started = Server(partial(serve, traces, lambda: None), folder, traces, ForkedWorker)
+def server(folder: Path, files: SessionFiles) -> Iterator[Server]:
+    started = Server(partial(serve, files, lambda: None), folder, files, ForkedWorker)
     yield started
     started.close()
 
@@ -72,7 +72,7 @@ def heard(worker: Worker) -> list[Any]:
     said: list[Any] = []
     while not said or said[-1] != Finished():
         if (message := worker.poll(10)) is not None:
-            said.append(message.what if isinstance(message, Said) else message)
+            said.append(message.what if isinstance(message, Payload) else message)
     return said
 
 
@@ -172,8 +172,8 @@ def test_a_stopped_server_goes_on(server: Server) -> None:
     assert server.notes == []
 
 
-def test_a_server_that_dies_each_time_is_not_started_for_ever(folder: Path, traces: Traces) -> None:
-    server = Server(partial(serve, traces, os.abort), folder, traces, ForkedWorker)
+def test_a_server_that_dies_each_time_is_not_started_for_ever(folder: Path, files: SessionFiles) -> None:
+    server = Server(partial(serve, files, os.abort), folder, files, ForkedWorker)
 
     with pytest.raises(NoWorkerError, match="ends each time it is started"):
         server.take()
@@ -200,11 +200,11 @@ def test_garbage_of_a_worker_is_an_error_of_its_channel(server: Server) -> None:
     worker.close()
 
 
-def test_the_end_of_the_parent_ends_everything_and_removes_the_folder(folder: Path, traces: Traces) -> None:
+def test_the_end_of_the_parent_ends_everything_and_removes_the_folder(folder: Path, files: SessionFiles) -> None:
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:
-        server = Server(partial(serve, traces, lambda: None), folder, traces, ForkedWorker)
+        server = Server(partial(serve, files, lambda: None), folder, files, ForkedWorker)
         worker = server.take()
         os.write(writing, f"{server.reaper_pid} {server.server_pid} {worker.pid}".encode())
         time.sleep(60)
@@ -219,8 +219,8 @@ def test_the_end_of_the_parent_ends_everything_and_removes_the_folder(folder: Pa
     os.close(writing)
 
 
-def test_closing_leaves_no_process(folder: Path, traces: Traces) -> None:
-    server = Server(partial(serve, traces, lambda: None), folder, traces, ForkedWorker)
+def test_closing_leaves_no_process(folder: Path, files: SessionFiles) -> None:
+    server = Server(partial(serve, files, lambda: None), folder, files, ForkedWorker)
     worker = server.take()
     family = (server.reaper_pid, *descendants(server.reaper_pid))
     assert worker.pid in family

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmmem.core.errors import MarkerError, SettingError
-from pytest_llmmem.core.load_position import describe_place
+from pytest_llmmem.core.load_position import describe_position
 from pytest_llmmem.plugin.markers import LlmLoad
-from pytest_llmmem.plugin.state import TRACES, settings_of
+from pytest_llmmem.plugin.state import SESSION_FILES, settings_of
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
@@ -99,24 +99,24 @@ def load(
     strategy = find_strategy(config, chosen.strategy)
     if reason := strategy.unavailable():
         pytest.skip(f"llm_load {strategy.name!r}: {reason}")
-    traces = config.stash.get(TRACES, None)
+    files = config.stash.get(SESSION_FILES, None)
     with contextlib.suppress(ImportError):
         importlib.import_module("safetensors")  # what is not imported cannot be followed
 
     @contextlib.contextmanager
     def followed() -> Generator[Any]:
         __tracebackhide__ = True
-        if traces is None:
+        if files is None:
             with measured() as spent:
                 yield spent
             return
-        with measured() as spent, follow_load(traces.place.write):
+        with measured() as spent, follow_load(files.place.write):
             try:
                 yield spent
             except Exception as error:
-                if place := traces.place.read():
+                if place := files.place.read():
                     names = [shard.path.name for shard in checkpoint.shards]
-                    error.add_note(f"while reading {describe_place(place.shard, place.tensor, names)}")
+                    error.add_note(f"while reading {describe_position(place.shard, place.tensor, names)}")
                 raise
 
     return load_model(_request(config, checkpoint, chosen, folder), strategy, followed)
@@ -139,8 +139,8 @@ def _request(config: pytest.Config, checkpoint: "Checkpoint", chosen: Load, fold
 @contextlib.contextmanager
 def scratch_folder(config: pytest.Config) -> Generator[Path]:
     """A folder for what a load puts on disk; in a worker the parent removes it too, should the worker die."""
-    traces = config.stash.get(TRACES, None)
-    folder = Path(tempfile.mkdtemp(prefix="llmmem-offload-", dir=traces.scratch if traces else None))
+    files = config.stash.get(SESSION_FILES, None)
+    folder = Path(tempfile.mkdtemp(prefix="llmmem-offload-", dir=files.scratch if files else None))
     try:
         yield folder
     finally:

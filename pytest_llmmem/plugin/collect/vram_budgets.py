@@ -114,7 +114,7 @@ def spread_workers(config: pytest.Config, settings: Settings, items: Iterable[py
     """
     worker = re.search(r"\d+$", getattr(config, "workerinput", {}).get("workerid", ""))
     needed = settings.device or settings.max_vram or any(item.get_closest_marker(MaxVram.name) for item in items)
-    cards = devices.visible_cards() if worker and needed else ()
+    cards = devices.visible_gpus() if worker and needed else ()
     if worker and len(cards) > 1:
         first = int(worker[0]) % len(cards)
         os.environ[devices.VISIBLE] = ",".join((*cards[first:], *cards[:first]))

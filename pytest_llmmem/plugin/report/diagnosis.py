@@ -10,12 +10,12 @@ import pytest
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import DiagnosisRecord
-from pytest_llmmem.diagnosis import CheckpointFacts, LoadFacts, Symptom, diagnose
+from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading.ineffective_arguments import is_plan
 from pytest_llmmem.models.loading.offload import as_bytes
 from pytest_llmmem.plugin.collect.loads import Load, load_of
-from pytest_llmmem.plugin.run.inbox import Hearing
+from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.worker.messages import Loaded
 from pytest_llmmem.probes.host import HostMemory
 
@@ -27,7 +27,7 @@ def explain(
     reports: Sequence[pytest.TestReport],
     measured: Measured,
     ending: Ending,
-    hearing: Hearing,
+    inbox: Inbox,
     checkpoint: Checkpoint | None,
 ) -> DiagnosisRecord | None:
     """Say under a failure what is known about failures like it; ``None`` when nothing is.
@@ -35,7 +35,7 @@ def explain(
     Of a test that passed it is what its load did and should not have done.
     """
     failed = [report for report in reports if report.failed]
-    diagnosis = diagnose(_symptom(measured, ending, hearing, checkpoint)) if failed or hearing.loaded else None
+    diagnosis = diagnose(_symptom(measured, ending, inbox, checkpoint)) if failed or inbox.loaded else None
     if diagnosis is None:
         return None
     for report in failed:
@@ -43,18 +43,18 @@ def explain(
     return DiagnosisRecord(id=diagnosis.id, lines=diagnosis.lines())
 
 
-def _symptom(measured: Measured, ending: Ending, hearing: Hearing, checkpoint: Checkpoint | None) -> Symptom:
-    host, raised = hearing.host, hearing.raised
+def _symptom(measured: Measured, ending: Ending, inbox: Inbox, checkpoint: Checkpoint | None) -> Facts:
+    host, raised = inbox.host, inbox.raised
     contained = host.limited_by != "host"
     shm = _shared_memory()
-    return Symptom(
+    return Facts(
         ending=ending,
         error_type=raised.type if raised else None,
         error_text=raised.text if raised else "",
         stack=(raised and raised.stack) or measured.stack.frames,
         place=measured.place,
         checkpoint=_facts_of(checkpoint) if checkpoint else None,
-        load=_load_facts(measured, hearing.loaded, load_of(hearing.item), host),
+        load=_load_facts(measured, inbox.loaded, load_of(inbox.item), host),
         host_available_bytes=host.machine_available_bytes,
         container_available_bytes=host.available_bytes if contained else None,
         shm_total_bytes=shm[0] if shm else None,

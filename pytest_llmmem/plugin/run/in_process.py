@@ -17,55 +17,55 @@ from pytest_llmmem.core.readings import NOTHING
 from pytest_llmmem.plugin.collect.planning import Isolated, resolve_without_model
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
-from pytest_llmmem.plugin.run.inbox import Hearing
+from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.progress import NoProgress
-from pytest_llmmem.plugin.state import VOICE, find_checkpoint
+from pytest_llmmem.plugin.state import CONNECTION, find_checkpoint
 from pytest_llmmem.plugin.worker.messages import Raised
 from pytest_llmmem.plugin.worker.phases import Phases
-from pytest_llmmem.supervision.accounting import Ledger
-from pytest_llmmem.workers.child import Voice
-from pytest_llmmem.workers.messages import Boundary, Said
+from pytest_llmmem.supervision.accounting import Accounting
+from pytest_llmmem.workers.child import ParentConnection
+from pytest_llmmem.workers.messages import Boundary, Payload
 
 
 @dataclass(slots=True)
 class Account:
-    """The other end of a voice's channel, in the same process."""
+    """The other end of a connection's channel, in the same process."""
 
-    ledger: Ledger
-    said: Callable[[Any], None]
+    accounting: Accounting
+    received: Callable[[Any], None]
     _answers: "deque[Any]" = field(default_factory=deque)
 
     @classmethod
     def open(
-        cls, budgets: tuple[Budget, ...], resolve: Callable[[Limit], int], said: Callable[[Any], None]
-    ) -> "tuple[Account, Voice]":
-        """An account, and the voice that it listens to."""
-        account = cls(Ledger(budgets, resolve, is_sampled=False), said)
-        voice = Voice(account, probes.mappings())
-        voice.ready()
-        return account, voice
+        cls, budgets: tuple[Budget, ...], resolve: Callable[[Limit], int], received: Callable[[Any], None]
+    ) -> "tuple[Account, ParentConnection]":
+        """An account, and the connection that it answers."""
+        account = cls(Accounting(budgets, resolve, is_sampled=False), received)
+        connection = ParentConnection(account, probes.mappings())
+        connection.ready()
+        return account, connection
 
     def send(self, message: Any, descriptors: Sequence[int] = ()) -> None:
         match message:
             case Boundary():
-                self._answers += self.ledger.cross(message, NOTHING)
-            case Said(what):
-                self.said(what)
+                self._answers += self.accounting.cross(message, NOTHING)
+            case Payload(what):
+                self.received(what)
 
     def receive(self) -> Any:
         return self._answers.popleft()
 
 
-_OWN_VOICE: Final = pytest.StashKey[Voice]()
+_OWN_CONNECTION: Final = pytest.StashKey[ParentConnection]()
 
 
-def voice_of(config: pytest.Config) -> Voice:
+def connection_of(config: pytest.Config) -> ParentConnection:
     """For a block outside of every measured test, as in a fixture of the session."""
-    voice = config.stash.get(_OWN_VOICE, None)
-    if voice is None:
-        _, voice = Account.open((), resolve_without_model, lambda _: None)
-        config.stash[_OWN_VOICE] = voice
-    return voice
+    connection = config.stash.get(_OWN_CONNECTION, None)
+    if connection is None:
+        _, connection = Account.open((), resolve_without_model, lambda _: None)
+        config.stash[_OWN_CONNECTION] = connection
+    return connection
 
 
 class InProcess:
@@ -87,17 +87,17 @@ class InProcess:
         test = self._tests.get(item)
         if test is None or test.plan is None:
             return (yield)
-        hearing = Hearing(item, NoProgress())
-        account, voice = Account.open(test.plan.budgets, test.plan.resolve, hearing.said)
-        self._config.stash[VOICE] = voice
-        self._running = _Running(item, account.ledger, voice, hearing)
-        self._phases.begin(voice)
+        inbox = Inbox(item, NoProgress())
+        account, connection = Account.open(test.plan.budgets, test.plan.resolve, inbox.received)
+        self._config.stash[CONNECTION] = connection
+        self._running = _Running(item, account.accounting, connection, inbox)
+        self._phases.begin(connection)
         try:
             return (yield)
         finally:
             self._phases.end()
             self._running = None
-            del self._config.stash[VOICE]
+            del self._config.stash[CONNECTION]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -120,9 +120,9 @@ class _Running:
     """The test that runs."""
 
     item: pytest.Item
-    ledger: Ledger
-    voice: Voice
-    hearing: Hearing
+    accounting: Accounting
+    connection: ParentConnection
+    inbox: Inbox
     _reports: list[pytest.TestReport] = field(default_factory=list)
     _has_broken: bool = False
     _began: float = field(default_factory=time.monotonic)
@@ -130,11 +130,11 @@ class _Running:
     def judge(self, report: pytest.TestReport, call: "pytest.CallInfo[None]") -> pytest.TestReport:
         """The report of a phase, failed when a budget is broken by its end; the last one carries the record."""
         if call.excinfo is not None and (report.failed or report.skipped):
-            self.hearing.said(Raised.of(call.excinfo.value))
+            self.inbox.received(Raised.of(call.excinfo.value))
         if report.when == "setup" and report.passed:
             self._reports.append(report)
             return report
-        self.voice.switch()
+        self.connection.switch()
         measured = self._measured()
         broken = bridge.broken_budgets(measured)
         if broken and not self._has_broken:
@@ -146,26 +146,26 @@ class _Running:
         return report
 
     def _measured(self) -> Measured:
-        verdicts = self.ledger.verdicts(at_least_bytes=0, unfinished=False)
-        whole = self.ledger.whole
+        verdicts = self.accounting.verdicts(at_least_bytes=0, unfinished=False)
+        whole = self.accounting.whole
         return Measured(
             ending=Ending(kind="completed"),
             peak=whole.peak if whole else None,
-            phases=self.ledger.phases(),
+            phases=self.accounting.phases(),
             verdicts=verdicts,
             method=probes.METHOD,
             seconds=time.monotonic() - self._began,
             notes=uncertain_notes(verdicts),
-            vram=self.ledger.vram.peaks,
-            pinned_bytes=self.ledger.pinned_bytes,
-            written_bytes=self.ledger.written_bytes,
+            vram=self.accounting.vram.peaks,
+            pinned_bytes=self.accounting.pinned_bytes,
+            written_bytes=self.accounting.written_bytes,
         )
 
     def _attach(self, last: pytest.TestReport, measured: Measured) -> None:
         checkpoint = find_checkpoint(self.item)
-        model = self.hearing.model(checkpoint)
+        model = self.inbox.model(checkpoint)
         ending = bridge.ending_of(self._reports, measured.ending)
         record = recording.record_of(
-            self.item, self._reports, measured, ending, model, raised=self.hearing.raised, trials=(), diagnosis=None
+            self.item, self._reports, measured, ending, model, raised=self.inbox.raised, trials=(), diagnosis=None
         )
         recording.attach([last], record)

@@ -21,7 +21,7 @@ from pytest_llmmem.probes.host import HostMemory
 
 
 @dataclass(slots=True)
-class Hearing:
+class Inbox:
     """What a worker says while it runs one item."""
 
     item: pytest.Item
@@ -35,7 +35,7 @@ class Hearing:
     """The first, which the later ones may follow from."""
     _reported: list[Reported] = field(default_factory=list)
 
-    def said(self, what: Any) -> None:
+    def received(self, what: Any) -> None:
         match what:
             case Reported():
                 self._reported.append(what)

@@ -21,10 +21,10 @@ from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.models.loading.load_tracing import find_readers
 from pytest_llmmem.plugin.settings import Settings
-from pytest_llmmem.plugin.worker.main import Inside, item_keys
+from pytest_llmmem.plugin.worker.main import WorkerMain, item_keys
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.workers.channel import Channel
-from pytest_llmmem.workers.session_files import Traces
+from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.session_folders import SessionFolder
 from pytest_llmmem.workers.spawned import Launcher, Spawner, open_startup_output
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
@@ -55,7 +55,7 @@ class Pool:
     """Why it is not the kind that ``auto`` prefers; empty when it is."""
     source: Source
     folder: SessionFolder
-    traces: Traces
+    files: SessionFiles
     startup_output: int
     """The file that spawned workers write to until they are ready."""
     _ends_on_sigterm: bool = False
@@ -89,7 +89,7 @@ class Pool:
         if self._ends_on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.source.close()
-        self.traces.close()
+        self.files.close()
         os.close(self.startup_output)
         self.folder.remove()
 
@@ -107,21 +107,21 @@ def open_pool(
         try:
             folder = SessionFolder()
             undo.callback(folder.remove)
-            traces = Traces.create(folder.path)
+            files = SessionFiles.create(folder.path)
             startup_output = open_startup_output()
-            launcher = Launcher(_command(config), config.invocation_params.dir, traces, startup_output)
+            launcher = Launcher(_command(config), config.invocation_params.dir, files, startup_output)
             if sys.platform == "linux":
-                inside = Inside(config, item_keys(items), settings.malloc, traces)
+                inside = WorkerMain(config, item_keys(items), settings.malloc, files)
                 fork = partial(_run_fork_server, inside, tuple(model_types), jobs)
                 spawn = partial(serve_spawns, launcher)
                 run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
-                source: Source = Server(run, folder.path, traces, worker)
+                source: Source = Server(run, folder.path, files, worker)
             else:
-                source = Spawner(launcher, traces)
+                source = Spawner(launcher, files)
         except OSError as error:
             raise SettingError(_why_not_started(error)) from None
         undo.pop_all()
-    return Pool(kind, reason, source, folder, traces, startup_output)
+    return Pool(kind, reason, source, folder, files, startup_output)
 
 
 if sys.platform == "linux":
@@ -130,7 +130,7 @@ if sys.platform == "linux":
     from pytest_llmmem.workers.spawned import serve_spawns
 
     def _run_fork_server(
-        inside: Inside, model_types: tuple[str, ...], jobs: int, control: Channel, preloads: bool
+        inside: WorkerMain, model_types: tuple[str, ...], jobs: int, control: Channel, preloads: bool
     ) -> None:
         def preload() -> None:
             # some modelling code asks for a GPU when it is imported

@@ -17,7 +17,7 @@ from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.vram import CONTEXT_BYTES
 from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.probes import devices
-from pytest_llmmem.workers.memory_queue import Claim, Place
+from pytest_llmmem.workers.memory_queue import QueueTicket, Reservation
 
 _WORTH_SAYING_S: Final = 1.0
 _TELL_AFTER_S: Final = 10.0
@@ -26,35 +26,37 @@ _UNUSABLE: Final = (OSError, ValueError, TypeError)
 """What a folder, or a list in it, raises that cannot be written or is none of ours."""
 
 
-class Turns:
+class MemoryQueue:
     """The place in the queue of the test that runs, or of its group: they hold their memory until the last one ends."""
 
     def __init__(self, config: pytest.Config, isolated: Mapping[pytest.Item, Isolated]) -> None:
         self._folder = Path(tempfile.gettempdir(), f"pytest-llmmem-{_user()}")
         self._reporter = config.pluginmanager.get_plugin("terminalreporter")
-        self._claims: dict[str, dict[str, Claim]] = {}
-        self._place: Place | None = None
+        self._reservations: dict[str, dict[str, Reservation]] = {}
+        self._ticket: QueueTicket | None = None
         self.notes: tuple[str, ...] = ()
         """What the reader should know of the waiting."""
         shares_host = hasattr(config, "workerinput")
         for item, one in isolated.items():
-            claims = self._claims.setdefault(_key(item, one), {})
-            for claim in claims_of(one.plan.budgets if one.plan else (), shares_host=shares_host):
-                largest = max(claim, claims.get(claim.resource, claim), key=lambda each: each.size_bytes)
-                claims[claim.resource] = largest
+            reservations = self._reservations.setdefault(_key(item, one), {})
+            for reservation in reservations_of(one.plan.budgets if one.plan else (), shares_host=shares_host):
+                largest = max(
+                    reservation, reservations.get(reservation.resource, reservation), key=lambda each: each.size_bytes
+                )
+                reservations[reservation.resource] = largest
 
     def begin(self, item: pytest.Item, isolated: Isolated) -> None:
         """Wait until what the test, or its group, may use is free of other tests; at once when it is in already."""
         self.notes = ()
-        claims = self._claims[_key(item, isolated)]
-        if not claims or self._place is not None:
+        reservations = self._reservations[_key(item, isolated)]
+        if not reservations or self._ticket is not None:
             return
         began = time.monotonic()
         try:
-            self._place = Place(self._folder, tuple(claims.values()))
-            if not self._place.wait(_TELL_AFTER_S):
+            self._ticket = QueueTicket(self._folder, tuple(reservations.values()))
+            if not self._ticket.wait(_TELL_AFTER_S):
                 self._tell(f"llmmem: {item.nodeid} waits until other tests have left room for its budgets")
-                self._place.wait()
+                self._ticket.wait()
         except _UNUSABLE as error:
             self.notes += (f"it did not wait for other tests to leave room for its budgets: {error}",)
         if (waited_s := time.monotonic() - began) > _WORTH_SAYING_S:
@@ -66,21 +68,21 @@ class Turns:
 
     def end(self) -> None:
         """The worker is gone, and with it what it held."""
-        if self._place is not None:
+        if self._ticket is not None:
             # the folder may be gone, with all places in it: someone has tidied up
             with contextlib.suppress(*_UNUSABLE):
-                self._place.leave()
-        self._place = None
+                self._ticket.leave()
+        self._ticket = None
 
 
-def claims_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Claim, ...]:
+def reservations_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Reservation, ...]:
     """What a test may use of what others use too; ``shares_host`` is whether they run beside it on purpose."""
-    claims = []
+    reservations = []
     for budget in budgets:
         if budget.kind == "max_vram":
             card = next(device for device in devices.find().devices if device.name == budget.device)
-            claims.append(
-                Claim(
+            reservations.append(
+                Reservation(
                     resource=card.card,
                     size_bytes=budget.limit_bytes + (0 if budget.count == "device" else CONTEXT_BYTES),
                     capacity_bytes=card.total_bytes,
@@ -88,8 +90,8 @@ def claims_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Claim, .
             )
         elif budget.kind == "max_ram" and shares_host:
             total_bytes = probes.host_memory().total_bytes
-            claims.append(Claim(resource="host", size_bytes=budget.limit_bytes, capacity_bytes=total_bytes))
-    return tuple(claims)
+            reservations.append(Reservation(resource="host", size_bytes=budget.limit_bytes, capacity_bytes=total_bytes))
+    return tuple(reservations)
 
 
 def _user() -> str:

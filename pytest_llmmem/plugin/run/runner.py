@@ -17,11 +17,11 @@ from pytest_llmmem.plugin.report import baselines as baselining
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.report.diagnosis import explain
-from pytest_llmmem.plugin.run.inbox import Hearing
+from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
-from pytest_llmmem.plugin.run.queue import Turns
-from pytest_llmmem.plugin.run.trials import TrialHearing, is_asked_by, loads_to_try, trial_plan
+from pytest_llmmem.plugin.run.queue import MemoryQueue
+from pytest_llmmem.plugin.run.trials import TrialInbox, is_asked_by, loads_to_try, trial_plan
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.main import item_keys
@@ -54,7 +54,7 @@ class Runner:
         self._numbers = {item: number for number, item in enumerate(items)}
         path = baselining.baselines_path(config, settings)
         self._judge = baselining.Judge(path, settings) if path else None
-        self._turns = Turns(config, isolated)
+        self._queue = MemoryQueue(config, isolated)
         self._driver = find_driver([one.plan for one in isolated.values() if one.plan], settings)
         self._group: Worker | None = None
         """The worker that the next test of the same group goes on in."""
@@ -66,11 +66,11 @@ class Runner:
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test when what it may use is free. Returns its reports, and whether it asked to end the session."""
         try:
-            self._turns.begin(item, isolated)
+            self._queue.begin(item, isolated)
             return self._run(item, nextitem, isolated)
         finally:
             if self._group is None:
-                self._turns.end()
+                self._queue.end()
 
     def drain(self) -> None:
         """Wait until every worker has left."""
@@ -81,7 +81,7 @@ class Runner:
         if self._group is not None:
             self._group.kill()
             self._group.close()
-        self._turns.end()
+        self._queue.end()
         self.pool.close()
         driver.close()
 
@@ -144,7 +144,7 @@ class Runner:
         except NoWorkerError as error:
             complaint = f"no worker could be made: {error}"
             return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
-        hearing = Hearing(item, Progress.of(self._config, item, find_checkpoint))
+        inbox = Inbox(item, Progress.of(self._config, item, find_checkpoint))
         plan = self._plan(item, isolated)
         if lost_in is not None:
             plan = _without_setup(plan)
@@ -155,23 +155,23 @@ class Runner:
         if nextitem is not None and not goes_on:
             self.pool.source.prepare()
         try:
-            measured = measure(worker, job, last=not goes_on, plan=plan, listener=hearing, driver=self._driver)
+            measured = measure(worker, job, last=not goes_on, plan=plan, listener=inbox, driver=self._driver)
         except KeyboardInterrupt:
             msg = f"while {item.nodeid} ran"
             raise KeyboardInterrupt(msg) from None
         finally:
-            hearing.progress_line.erase()
+            inbox.progress_line.erase()
             if worker.exit is not None:
-                self.pool.traces.sweep()
-        if goes_on and not worker.doomed and worker.exit is None:
+                self.pool.files.sweep()
+        if goes_on and not worker.is_ending and worker.exit is None:
             self._group = worker
         elif goes_on:
             # its stop came too late for this test, and must not reach the next one
             worker.kill()
             worker.close()
-        if goes_on and self._group is None and (reused or lost_in or hearing.is_set_up):
+        if goes_on and self._group is None and (reused or lost_in or inbox.is_set_up):
             self._lost_in = item.nodeid
-        model = hearing.model(find_checkpoint(item))
+        model = inbox.model(find_checkpoint(item))
         again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
         measured = dataclasses.replace(
             measured,
@@ -179,17 +179,17 @@ class Runner:
                 *self.pool.take_notes(),
                 *measured.notes,
                 *again,
-                *hearing.notes(measured, model),
-                *self._turns.notes,
+                *inbox.notes(measured, model),
+                *self._queue.notes,
                 *history_notes(history),
             ),
         )
-        reports, ending = bridge.complete_reports(item, hearing.reports(), measured)
-        diagnosis = explain(reports, measured, ending, hearing, find_checkpoint(item))
+        reports, ending = bridge.complete_reports(item, inbox.reports(), measured)
+        diagnosis = explain(reports, measured, ending, inbox, find_checkpoint(item))
         record = recording.record_of(
-            item, reports, measured, ending, model, raised=hearing.raised, trials=trials, diagnosis=diagnosis
+            item, reports, measured, ending, model, raised=inbox.raised, trials=trials, diagnosis=diagnosis
         )
-        return _Ran(reports, record, hearing.aborted, measured.growth_stack)
+        return _Ran(reports, record, inbox.aborted, measured.growth_stack)
 
     def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
         """Strategies in order, until one fits."""
@@ -201,11 +201,11 @@ class Runner:
             except NoWorkerError:
                 break  # the test itself will say so
             self.pool.source.prepare()
-            hearing = TrialHearing()
+            inbox = TrialInbox()
             trial = Trial(self._keys[item], load)
-            measured = measure(worker, trial, last=True, plan=plan, listener=hearing, driver=self._driver)
-            self.pool.traces.sweep()
-            trials.append(hearing.record(load, measured))
+            measured = measure(worker, trial, last=True, plan=plan, listener=inbox, driver=self._driver)
+            self.pool.files.sweep()
+            trials.append(inbox.record(load, measured))
             if trials[-1].fits:
                 break
         return tuple(trials)

@@ -15,7 +15,7 @@ from pytest_llmmem.plugin.state import MODELS, settings_of
 from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.reports import failure
 from pytest_llmmem.supervision.plan import LoadPlan
-from pytest_llmmem.workers.child import Voice
+from pytest_llmmem.workers.child import ParentConnection
 from pytest_llmmem.workers.messages import Opening
 
 FITTING: Final = "first_load_that_fits"
@@ -32,14 +32,14 @@ def loads_to_try(config: pytest.Config) -> list[Load]:
     return [Load(name) for name in names]
 
 
-def try_load(item: pytest.Item, chosen: Load, voice: Voice) -> None:
+def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> None:
     """In the worker: load, make the weights resident, and say what was found."""
     from pytest_llmmem.plugin.collect.models import source_of
 
     config = item.config
     models, source = config.stash[MODELS], source_of(item)
     assert source is not None, "only a test with a model tries loads"
-    voice.switch(opens=(Opening("test"), Opening("load")))
+    connection.switch(opens=(Opening("test"), Opening("load")))
     # no test runs, and so nothing is captured: progress bars would land in the middle of pytest's line
     output = contextlib.ExitStack()
     if config.getoption("capture") != "no":
@@ -47,20 +47,20 @@ def try_load(item: pytest.Item, chosen: Load, voice: Voice) -> None:
         output.enter_context(contextlib.redirect_stderr(io.StringIO()))
     try:
         if reason := find_strategy(config, chosen.strategy).unavailable():
-            voice.say(Unusable(reason))
+            connection.send(Unusable(reason))
             return
         with scratch_folder(config) as folder:
             loaded = load(
                 config, models.checkpoint(source), chosen, lambda: contextlib.nullcontext(_Unmeasured()), folder
             )
-            voice.switch(closes=1, opens=(Opening("touch"),))
+            connection.switch(closes=1, opens=(Opening("touch"),))
             loaded.touch()
-            voice.say(loaded_message(loaded))
+            connection.send(loaded_message(loaded))
     except Exception as error:  # noqa: BLE001 -- whatever a load raises is this trial's result
-        voice.say(Raised.of(error))
+        connection.send(Raised.of(error))
     finally:
         output.close()
-        voice.switch(closes=2)
+        connection.switch(closes=2)
 
 
 def loaded_message(loaded: Any, hints: tuple[str, ...] = ()) -> Loaded:
@@ -85,7 +85,7 @@ class _Unmeasured:
     peak = None
 
 
-class TrialHearing:
+class TrialInbox:
     """In the parent: what a worker says of one trial."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class TrialHearing:
         self.raised: Raised | None = None
         self.unusable: Unusable | None = None
 
-    def said(self, what: Any) -> None:
+    def received(self, what: Any) -> None:
         match what:
             case Loaded():
                 self.loaded = what

@@ -12,29 +12,29 @@ from pytest_llmmem.core.records import TrialRecord
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading.ineffective_arguments import noop_arguments
 from pytest_llmmem.models.loading.loaded import LoadedModel
-from pytest_llmmem.plugin.budget_blocks import Spending
+from pytest_llmmem.plugin.budget_blocks import MemoryBudget
 from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
 from pytest_llmmem.plugin.run.trials import loaded_message
-from pytest_llmmem.plugin.state import VOICE
+from pytest_llmmem.plugin.state import CONNECTION
 from pytest_llmmem.plugin.worker.messages import StillMapped
 from pytest_llmmem.reports.terminal import trial_table
 
 
 def load_for_test(
-    checkpoint: Checkpoint, chosen: Load, measure: Callable[..., Spending], config: pytest.Config
+    checkpoint: Checkpoint, chosen: Load, measure: Callable[..., MemoryBudget], config: pytest.Config
 ) -> Generator[LoadedModel]:
     """Load, give the model to the test, and let it go."""
     __tracebackhide__ = True
-    voice = config.stash.get(VOICE, None)
+    connection = config.stash.get(CONNECTION, None)
     with scratch_folder(config) as folder:
         with failing_plainly():
             loaded = load(config, checkpoint, chosen, lambda: measure(None, name="load"), folder)
-        if voice is not None:
+        if connection is not None:
             hints = noop_arguments(loaded.passed, os.environ, transformers=version("transformers"))
-            voice.say(loaded_message(loaded, hints))
+            connection.send(loaded_message(loaded, hints))
         yield loaded
-        if voice is not None:
-            voice.say(StillMapped(loaded.mapped_nbytes))
+        if connection is not None:
+            connection.send(StillMapped(loaded.mapped_nbytes))
         loaded.release()
 
 

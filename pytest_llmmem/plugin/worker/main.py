@@ -16,15 +16,15 @@ from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
 from pytest_llmmem.plugin.run.trials import try_load
-from pytest_llmmem.plugin.state import TRACES, TRIALS, VOICE
+from pytest_llmmem.plugin.state import CONNECTION, SESSION_FILES, TRIALS
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.worker.phases import Phases
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel
-from pytest_llmmem.workers.child import Voice
-from pytest_llmmem.workers.session_files import Traces
+from pytest_llmmem.workers.child import ParentConnection
+from pytest_llmmem.workers.session_files import SessionFiles
 
 
 def item_keys(items: Iterable[pytest.Item]) -> dict[ItemKey, pytest.Item]:
@@ -50,21 +50,21 @@ LOG_HOOKS: Final = (
 
 
 @dataclass(slots=True)
-class Inside:
+class WorkerMain:
     """The body of a worker: settled once where workers come from, called once in each."""
 
     config: pytest.Config
     items: dict[ItemKey, pytest.Item]
     malloc: str
-    traces: Traces
-    _relay: "Relay | None" = None
+    files: SessionFiles
+    _relay: "ReportRelay | None" = None
     _phases: Phases = field(default_factory=Phases)
     _mappings: Mappings | None = None
     _allocator: Allocator = field(default_factory=Allocator)
 
     def settle(self) -> None:
         """Take over the hooks, in a process that will never report by itself."""
-        relay = self._relay = Relay(self.config)
+        relay = self._relay = ReportRelay(self.config)
         manager = self.config.pluginmanager
         manager.unregister(name="llmmem-isolation")
         manager.register(relay, "llmmem-relay")
@@ -78,65 +78,65 @@ class Inside:
     def __call__(self, channel: Channel) -> None:
         """Serve the channel until the last job, then write what only a normal exit would have written."""
         assert self._mappings is not None, "settled before the first job"
-        child.serve(channel, self.traces.stacks, self._run, malloc=self.malloc, mappings=self._mappings)
+        child.serve(channel, self.files.stacks, self._run, malloc=self.malloc, mappings=self._mappings)
         _save_coverage()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
 
-    def _run(self, job: Job | Trial, voice: Voice) -> None:
+    def _run(self, job: Job | Trial, connection: ParentConnection) -> None:
         assert self._relay is not None, "settled before the first job"
-        self._relay.voice = self.config.stash[VOICE] = voice
-        self.config.stash[TRACES] = self.traces
+        self._relay.connection = self.config.stash[CONNECTION] = connection
+        self.config.stash[SESSION_FILES] = self.files
         item = self.items[job.item]
         if isinstance(job, Job) and rank_of(os.environ) is not None:
             keep_groups_apart(job.number)
         if isinstance(job, Trial):
-            try_load(item, job.load, voice)
+            try_load(item, job.load, connection)
             return
         self.config.stash[TRIALS] = job.trials
         self._allocator.begin(job.caps, job.vram_history)
-        self._phases.begin(voice)
+        self._phases.begin(connection)
         nextitem = self.items[job.following] if job.following else None
         try:
             item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         except pytest.exit.Exception as error:
-            voice.say(Aborted("exit", str(error.msg), error.returncode))
+            connection.send(Aborted("exit", str(error.msg), error.returncode))
         except KeyboardInterrupt as error:
-            voice.say(Aborted("interrupt", str(error)))
+            connection.send(Aborted("interrupt", str(error)))
         for reason in (item.session.shouldstop, item.session.shouldfail):
             if reason:
-                voice.say(Aborted("stop", str(reason)))
+                connection.send(Aborted("stop", str(reason)))
         self._phases.end()
         self._allocator.end()
 
 
-class Relay:
+class ReportRelay:
     """Passes on to the parent what pytest's hooks hear of a test."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._voice: Voice | None = None
+        self._connection: ParentConnection | None = None
 
     @property
-    def voice(self) -> Voice:
-        assert self._voice is not None, "a test runs, so there is a job"
-        return self._voice
+    def connection(self) -> ParentConnection:
+        assert self._connection is not None, "a test runs, so there is a job"
+        return self._connection
 
-    @voice.setter
-    def voice(self, voice: Voice) -> None:
-        self._voice = voice
+    @connection.setter
+    def connection(self, connection: ParentConnection) -> None:
+        self._connection = connection
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, call: "pytest.CallInfo[None]") -> Generator[None, pytest.TestReport, Any]:
         report = yield
         if call.excinfo is not None and (report.failed or report.skipped):
-            self.voice.say(Raised.of(call.excinfo.value))
+            self.connection.send(Raised.of(call.excinfo.value))
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         data = self._config.hook.pytest_report_to_serializable(config=self._config, report=report)
-        self.voice.say(Reported(plain(data), failed_subtests(self._config, report)))
+        self.connection.send(Reported(plain(data), failed_subtests(self._config, report)))
 
     def pytest_warning_recorded(
         self,
@@ -145,9 +145,9 @@ class Relay:
         nodeid: str,
         location: tuple[str, int, str] | None,
     ) -> None:
-        if self._voice is None:
+        if self._connection is None:
             return  # the hook is historic: at registration it tells again what the session has reported already
-        self._voice.say(Warned.of(warning_message, when, nodeid, location))
+        self._connection.send(Warned.of(warning_message, when, nodeid, location))
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_timeout_set_timer(self) -> bool:
@@ -162,14 +162,14 @@ class Relay:
 class OutputFiles:
     """Passes on the files of captured output, once, from within capture's own wrapper around setup."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: ReportRelay) -> None:
         self._relay = relay
         self._shown = False
 
     def pytest_runtest_setup(self) -> None:
         if not self._shown:
             self._shown = True
-            self._relay.voice.show_output()
+            self._relay.connection.show_output()
 
 
 def plain(value: Any, around: tuple[int, ...] = ()) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Generator
 
 import pytest
 
-from pytest_llmmem.workers.child import Voice
+from pytest_llmmem.workers.child import ParentConnection
 from pytest_llmmem.workers.messages import Opening
 
 
@@ -12,18 +12,18 @@ class Phases:
     """A plugin that opens and closes them for the test that runs, if it is measured."""
 
     def __init__(self) -> None:
-        self._voice: Voice | None = None
+        self._connection: ParentConnection | None = None
         self._open = 0
 
-    def begin(self, voice: Voice) -> None:
+    def begin(self, connection: ParentConnection) -> None:
         """Measure the next test."""
-        self._voice, self._open = voice, 0
+        self._connection, self._open = connection, 0
 
     def end(self) -> None:
         """End what is open: the last phase, and the test."""
-        if self._voice is not None and self._open:
-            self._voice.switch(closes=self._open)
-        self._voice, self._open = None, 0
+        if self._connection is not None and self._open:
+            self._connection.switch(closes=self._open)
+        self._connection, self._open = None, 0
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, object, object]:
@@ -45,10 +45,10 @@ class Phases:
 
     def _open_phase(self, name: str) -> None:
         """One boundary between two phases, so that the mark is reset once."""
-        if self._voice is None:
+        if self._connection is None:
             return
         if self._open:
-            self._voice.switch(closes=self._open - 1, opens=(Opening(name),))
+            self._connection.switch(closes=self._open - 1, opens=(Opening(name),))
         else:
-            self._voice.switch(opens=(Opening("test"), Opening(name)))
+            self._connection.switch(opens=(Opening("test"), Opening(name)))
         self._open = 2

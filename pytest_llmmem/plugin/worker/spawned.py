@@ -5,27 +5,27 @@ import os
 import pytest
 
 from pytest_llmmem.plugin.state import settings_of
-from pytest_llmmem.plugin.worker.main import Inside, item_keys
-from pytest_llmmem.workers.spawned import birth
+from pytest_llmmem.plugin.worker.main import WorkerMain, item_keys
+from pytest_llmmem.workers.spawned import spawn_arguments
 
 
 class SpawnedRole:
     """Takes the place of pytest's own loop over the tests."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._birth = birth()
+        self._birth = spawn_arguments()
         self._config = config
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        birth = self._birth
-        assert birth is not None, "this role is only taken when the environment says so"
+        spawn_arguments = self._birth
+        assert spawn_arguments is not None, "this role is only taken when the environment says so"
         if self._config.getoption("capture") == "no":
-            for ours, theirs in zip((1, 2), birth.streams, strict=True):
+            for ours, theirs in zip((1, 2), spawn_arguments.streams, strict=True):
                 os.dup2(theirs, ours)
         malloc = settings_of(self._config).malloc
-        inside = Inside(self._config, item_keys(session.items), malloc, birth.traces)
+        inside = WorkerMain(self._config, item_keys(session.items), malloc, spawn_arguments.files)
         inside.settle()
-        inside(birth.channel)
+        inside(spawn_arguments.channel)
         # the parent reports; a normal exit would write junit files, caches and summaries a second time
         os._exit(0)

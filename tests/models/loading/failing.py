@@ -13,7 +13,7 @@ import pytest
 
 from pytest_llmmem.core.outcomes import Ending, Evidence, exit_from_returncode, judge_ending
 from pytest_llmmem.core.stacks import Frame, parse_stack
-from pytest_llmmem.diagnosis import CheckpointFacts, Diagnosis, Symptom, diagnose, frames_of
+from pytest_llmmem.diagnosis import CheckpointFacts, Diagnosis, Facts, diagnose, frames_of
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.sources.source import parse_source, resolve
 from tests.conftest import needs
@@ -56,7 +56,7 @@ def diagnosed(act: Callable[[], object], **facts: Any) -> Diagnosis | None:
     error = caught.value
     kind = type(error)
     return diagnose(
-        Symptom(
+        Facts(
             ending=RAISED,
             error_type=f"{kind.__module__}.{kind.__qualname__}",
             error_text=str(error),
@@ -105,10 +105,10 @@ class Ended:
     stderr: str
 
     @property
-    def symptoms(self) -> list[Symptom]:
+    def symptoms(self) -> list[Facts]:
         """Of each exception that it has caught."""
         return [
-            Symptom(
+            Facts(
                 ending=RAISED,
                 error_type=each["type"],
                 error_text=each["text"],
@@ -118,11 +118,11 @@ class Ended:
         ]
 
     @property
-    def symptom(self) -> Symptom:
+    def facts(self) -> Facts:
         """Of its death."""
         exit_ = exit_from_returncode(self.returncode)
         ending = judge_ending(exit_, finished=False, phase="call", stopped=None, evidence=Evidence())
-        return Symptom(ending=ending, stack=parse_stack(self.stderr).frames)
+        return Facts(ending=ending, stack=parse_stack(self.stderr).frames)
 
 
 PRELUDE = """

@@ -34,7 +34,7 @@ attempt(lambda: __import__("accelerate"))
 """
     found = child(program, tiny_folder, path=packages_without(tmp_path, "accelerate")).symptoms
 
-    by_map, by_quantizer, by_import = [diagnose(symptom) for symptom in found]
+    by_map, by_quantizer, by_import = [diagnose(facts) for facts in found]
     assert by_map is not None
     assert by_map.id == "accelerate-missing"
     assert "pip install -U accelerate" in by_map.next[0]
@@ -56,9 +56,7 @@ attempt(lambda: load(sys.argv[1], quantization_config=transformers.TorchAoConfig
 """
     packages = packages_without(tmp_path, "bitsandbytes", "torchao", "optimum", "quanto")
 
-    four, eight, quanto, *torchao = [
-        diagnose(symptom) for symptom in child(program, tiny_folder, path=packages).symptoms
-    ]
+    four, eight, quanto, *torchao = [diagnose(facts) for facts in child(program, tiny_folder, path=packages).symptoms]
 
     assert four is not None
     assert eight is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.diagnosis import LoadFacts, Symptom, diagnose
+from pytest_llmmem.diagnosis import Facts, LoadFacts, diagnose
 from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
 from pytest_llmmem.models.loading.residency import freed_nbytes
 from tests.conftest import needs
@@ -93,7 +93,7 @@ for limit, counted in ((resource.RLIMIT_DATA, "VmData"), (resource.RLIMIT_AS, "V
     attempt(lambda: load_file(sys.argv[1]))
     resource.setrlimit(limit, before)
 """
-    found = [diagnose(symptom) for symptom in child(program, second_file(larger_folder)).symptoms]
+    found = [diagnose(facts) for facts in child(program, second_file(larger_folder)).symptoms]
 
     assert [each and each.id for each in found] == ["mapping-refused", "mapping-refused"]
 
@@ -130,7 +130,7 @@ with accelerate.init_empty_weights():
 plan = {"model": "disk", "lm_head": "cpu"}
 accelerate.load_checkpoint_and_dispatch(model, sys.argv[1], device_map=plan, offload_folder=sys.argv[2])
 """
-    found = diagnose(child(program, larger_folder, small_disk).symptom)
+    found = diagnose(child(program, larger_folder, small_disk).facts)
 
     assert found is not None
     assert found.id == "offload-disk-full"
@@ -149,7 +149,7 @@ os.truncate(sys.argv[1], 5000)
     path = second_file(larger_folder)
 
     died = child(program, path)
-    found = diagnose(dataclasses.replace(died.symptom, checkpoint=facts_of(read_checkpoint(larger_folder))))
+    found = diagnose(dataclasses.replace(died.facts, checkpoint=facts_of(read_checkpoint(larger_folder))))
 
     assert found is not None
     assert found.id == "map-truncated"
@@ -165,7 +165,7 @@ def test_a_load_is_wider_than_its_checkpoint(tiny_folder: Path) -> None:
     model = load(tiny_folder, torch_dtype=torch.float32)
     facts = LoadFacts(dtype=str(model.dtype).removeprefix("torch."))
 
-    found = diagnose(Symptom(ending=RAISED, checkpoint=facts_of(read_checkpoint(tiny_folder)), load=facts))
+    found = diagnose(Facts(ending=RAISED, checkpoint=facts_of(read_checkpoint(tiny_folder)), load=facts))
 
     assert found is not None
     assert found.id == "dtype-wider"
@@ -197,7 +197,7 @@ print(json.dumps(facts))
 """
     facts = LoadFacts(**json.loads(child(program, folder).stdout))
 
-    found = diagnose(Symptom(ending=RAISED, checkpoint=facts_of(read_checkpoint(folder)), load=facts))
+    found = diagnose(Facts(ending=RAISED, checkpoint=facts_of(read_checkpoint(folder)), load=facts))
 
     assert found is not None
     assert found.id == "second-copy"
@@ -218,7 +218,7 @@ def test_four_bits_change_nothing_in_a_mixture_of_experts(tmp_path: Path) -> Non
     bits = 8 * nbytes_by_device(model)["cpu"] / checkpoint.parameters
     facts = LoadFacts(asked_bits=4, bits_per_parameter=bits)
 
-    found = diagnose(Symptom(ending=RAISED, checkpoint=facts_of(checkpoint), load=facts))
+    found = diagnose(Facts(ending=RAISED, checkpoint=facts_of(checkpoint), load=facts))
 
     assert (found is not None and found.id) == ("quantization-without-effect" if transformers_major() >= 5 else False)
 
@@ -239,7 +239,7 @@ def test_both_formats_were_fetched(tiny_folder: Path, tiny_bin_folder: Path) -> 
     (tiny_folder / "pytorch_model.bin").write_bytes((tiny_bin_folder / "pytorch_model.bin").read_bytes())
 
     found = diagnose(
-        Symptom(ending=Ending(kind="completed"), checkpoint=facts_of(read_checkpoint(tiny_folder)), load=LoadFacts())
+        Facts(ending=Ending(kind="completed"), checkpoint=facts_of(read_checkpoint(tiny_folder)), load=LoadFacts())
     )
 
     assert found is not None

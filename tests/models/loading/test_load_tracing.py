@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from pytest_llmmem.core.load_position import describe_place
+from pytest_llmmem.core.load_position import describe_position
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Format, read_checkpoint
 from pytest_llmmem.models.loading.load_tracing import follow_load
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
-from pytest_llmmem.workers.load_progress import PlaceFile
+from pytest_llmmem.workers.load_progress import LoadProgress
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors")
@@ -277,10 +277,10 @@ import torch
 from transformers import LlamaForCausalLM
 
 from pytest_llmmem.models.loading.load_tracing import follow_load
-from pytest_llmmem.workers.load_progress import PlaceFile
+from pytest_llmmem.workers.load_progress import LoadProgress
 
 folder, place_path, tensor = sys.argv[1:]
-place = PlaceFile.open(Path(place_path))
+place = LoadProgress.open(Path(place_path))
 
 
 def note(shard, name):
@@ -301,7 +301,7 @@ def test_a_worker_that_is_killed_in_a_load_leaves_the_tensor_and_its_shard(
     if transformers.__version__ < "4.57":
         pytest.skip("this transformers reads a shard as a whole")
     tensor = checkpoint.shards[1].tensors[0].name
-    place = PlaceFile.create(tmp_path / "place")
+    place = LoadProgress.create(tmp_path / "place")
 
     done = subprocess.run([sys.executable, "-c", KILLED, checkpoint.path, tmp_path / "place", tensor], check=False)
 
@@ -309,5 +309,5 @@ def test_a_worker_that_is_killed_in_a_load_leaves_the_tensor_and_its_shard(
     place.close()
     assert done.returncode == -signal.SIGKILL
     assert found is not None
-    described = describe_place(found.shard, found.tensor, names_of(checkpoint))
+    described = describe_position(found.shard, found.tensor, names_of(checkpoint))
     assert described == f"shard 2 of {len(checkpoint.shards)}, `{tensor}`"
