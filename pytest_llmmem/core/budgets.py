@@ -4,6 +4,7 @@ limit   = product {"+" product}
 product = factor {"*" factor}
 factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
 TERM    = weights | shard | largest_layer | params@DTYPE
+        | trainable | trainable@DTYPE | gradients | optimizer | activations | kv_cache
 """
 
 import re
@@ -22,10 +23,12 @@ DTYPE_BITS: Final = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,
 }  # fmt: skip
 MODEL_TERMS: Final = ("weights", "shard", "largest_layer")
+STEP_TERMS: Final = ("trainable", "gradients", "optimizer", "activations", "kv_cache")
+"""Known where ``llm_train`` or ``llm_generate`` says what a step is."""
 SHARES: Final = ("host", "device")
 ACCEPTED: Final = (
     "a size ('8GB', '7.5GiB'), a share ('50% host', '80% device'), or sums and products of numbers, sizes and the checkpoint's "
-    "terms: weights, shard, largest_layer, params@float16"
+    "terms: weights, shard, largest_layer, params@float16, and, of a step: trainable, gradients, optimizer, activations, kv_cache"
 )
 
 _LEAST_BYTES: Final = 1000
@@ -33,7 +36,7 @@ _LEAST_BYTES: Final = 1000
 
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<share>\d+(?:\.\d+)?)\s*%\s*(?P<of>[a-z]+)"
-    r"|(?P<params>params)\s*@\s*(?P<dtype>\w+)"
+    r"|(?P<params>params|trainable)\s*@\s*(?P<dtype>\w+)"
     r"|(?P<number>(?:\d+(?:_\d+)*)?\.?\d+)\s*(?P<unit>[A-Za-z]+)?"
     r"|(?P<name>[a-z_]+)"
     r"|(?P<operator>[+*]))"
@@ -70,6 +73,11 @@ class Limit:
         return any(term not in SHARES for term in self.terms)
 
     @property
+    def needs_step(self) -> bool:
+        """Whether it can only be evaluated where a training or inference step is described."""
+        return any(term.partition("@")[0] in STEP_TERMS for term in self.terms)
+
+    @property
     def unit(self) -> str | None:
         """The unit to report in, as the user wrote it."""
         return unit_of(self.text)
@@ -101,6 +109,20 @@ def terms_of(*, weights: int, shard: int, largest_layer: int, parameters: int) -
     """The checkpoint's terms in bytes, under the names that a limit uses."""
     params = {f"params@{dtype}": parameters * bits // 8 for dtype, bits in DTYPE_BITS.items()}
     return {"weights": weights, "shard": shard, "largest_layer": largest_layer, **params}
+
+
+def step_terms_of(
+    *, trainable: int, trainable_bytes: int, gradients: int, optimizer: int, activations: int, kv_cache: int
+) -> dict[str, int]:
+    """The terms of a step in bytes; ``trainable`` counts the elements of the weights that are trained."""
+    counted = {f"trainable@{dtype}": trainable * bits // 8 for dtype, bits in DTYPE_BITS.items()}
+    return counted | {
+        "trainable": trainable_bytes,
+        "gradients": gradients,
+        "optimizer": optimizer,
+        "activations": activations,
+        "kv_cache": kv_cache,
+    }
 
 
 def _parse(text: str) -> tuple[Product, ...]:
@@ -152,9 +174,9 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
     if match["params"]:
         if match["dtype"] not in DTYPE_BITS:
             raise _unreadable(text, f"dtype {match['dtype']!r}; known are {', '.join(DTYPE_BITS)}")
-        return Product(Decimal(1), f"params@{match['dtype']}")
+        return Product(Decimal(1), f"{match['params']}@{match['dtype']}")
     if match["name"]:
-        if match["name"] not in MODEL_TERMS:
+        if match["name"] not in (*MODEL_TERMS, *STEP_TERMS):
             raise _unreadable(text, _name(match["name"]))
         return Product(Decimal(1), match["name"])
     if match["unit"]:
@@ -168,7 +190,7 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
 def _name(unknown: str) -> str:
     import difflib  # a mistake may cost its time
 
-    near = difflib.get_close_matches(unknown, MODEL_TERMS, n=1)
+    near = difflib.get_close_matches(unknown, (*MODEL_TERMS, *STEP_TERMS), n=1)
     return f"{unknown!r}: did you mean {near[0]!r}?" if near else repr(unknown)
 
 

@@ -3,7 +3,6 @@
 Field names are keys of the report's ``steps``. Sizes are bytes; a storage that several tensors share counts once.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
@@ -35,7 +34,7 @@ class StepPhase:
     peak_bytes: int
     """Held by all tensors of the device together."""
 
-    by_kind: Mapping[str, int]
+    by_kind: dict[str, int]
     """The same, by kind."""
 
     op: str
@@ -44,11 +43,14 @@ class StepPhase:
     module: str
     """The path of the module that it belongs to, ``model.layers.3.mlp``; empty outside of any."""
 
-    end_by_kind: Mapping[str, int]
+    end_by_kind: dict[str, int]
     """Held when the phase ended."""
 
     process_peak_bytes: int | None = None
-    """Unreclaimable growth of the process since the steps began, in this phase; ``None`` where it was not measured."""
+    """Of the process in this phase: its resident growth since the steps began, beside the tensors that were there then.
+
+    ``None`` where it was not measured.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +71,17 @@ class StepMemory:
     phases: tuple[StepPhase, ...]
     """In the order in which they began."""
 
-    largest_by_kind: Mapping[str, int]
+    largest_by_kind: dict[str, int]
     """The most that each kind held at any moment; these moments differ, so the sum is above the peak."""
 
     kept: tuple[KeptActivations, ...] = ()
     """The ten modules that keep most, the largest first."""
+
+    trainable_parameters: int = 0
+    """Elements of all parameters that need a gradient."""
+
+    trainable_bytes: int = 0
+    """The same in bytes."""
 
     name: str = "train_step"
     """Of the fixture or of the block that measured."""
@@ -93,7 +101,7 @@ class StepMemory:
 
     @property
     def process_peak_bytes(self) -> int | None:
-        """Unreclaimable growth of the process since the steps began; ``None`` where it was not measured."""
+        """The highest of all phases; ``None`` where it was not measured."""
         return max(
             (each.process_peak_bytes for each in self.phases if each.process_peak_bytes is not None), default=None
         )

@@ -72,15 +72,35 @@ class Prediction:
 
 def predict_apart(request: PredictRequest) -> Prediction:
     """The prediction, from an earlier time with the same versions or made now. Raises ``StepError`` where there can be none."""
-    kept = cache_folder() / "predictions" / f"{_key(request)}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return Prediction.from_json(json.loads(kept.read_text(encoding="utf-8")))
+    if kept := _read_kept(request):
+        return kept
     answer = _ask(request)
     if "error" in answer:
         raise StepError(answer["error"])
-    with contextlib.suppress(OSError):
-        _keep(kept, answer)
-    return Prediction.from_json(answer)
+    prediction = Prediction.from_json(answer)
+    _keep(request, prediction)
+    return prediction
+
+
+def predict_here(request: PredictRequest) -> Prediction:
+    """The same in this process, which has torch already and may end of it: a worker's."""
+    if kept := _read_kept(request):
+        return kept
+    from pytest_llmmem.models.steps.prediction import predict
+
+    prediction = Prediction(memory=predict(request))
+    _keep(request, prediction)
+    return prediction
+
+
+def _read_kept(request: PredictRequest) -> Prediction | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return Prediction.from_json(json.loads(_path(request).read_text(encoding="utf-8")))
+    return None
+
+
+def _path(request: PredictRequest) -> Path:
+    return cache_folder() / "predictions" / f"{_key(request)}.json"
 
 
 def _key(request: PredictRequest) -> str:
@@ -122,8 +142,10 @@ def _ask(request: PredictRequest) -> dict[str, Any]:
     return answer
 
 
-def _keep(path: Path, answer: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}")
-    unfinished.write_text(json.dumps(answer), encoding="utf-8")
-    unfinished.replace(path)
+def _keep(request: PredictRequest, prediction: Prediction) -> None:
+    path = _path(request)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}")
+        unfinished.write_text(json.dumps(prediction.to_json()), encoding="utf-8")
+        unfinished.replace(path)

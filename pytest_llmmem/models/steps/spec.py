@@ -52,25 +52,28 @@ class TrainSpec:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Self:
-        """The spec of a marker's arguments. Raises ``TypeError`` for an unknown name, ``ValueError`` for a bad value."""
-        spec = cls(**given)
-        _check_counts(spec, "batch_size", "seq_len", "accumulation", "steps")
-        if spec.optimizer not in OPTIMIZERS:
-            msg = f"optimizer={spec.optimizer!r} is not known: write one of {', '.join(OPTIMIZERS)}"
+        """The checked spec of plain values."""
+        return cls(**given).checked()
+
+    def checked(self) -> Self:
+        """The same spec. Raises ``ValueError`` for a value that cannot be, with those that can."""
+        _check_counts(self, "batch_size", "seq_len", "accumulation", "steps")
+        if self.optimizer not in OPTIMIZERS:
+            msg = f"optimizer={self.optimizer!r} is not known: write one of {', '.join(OPTIMIZERS)}"
             raise ValueError(msg)
-        if spec.checkpointing not in {True, False, "reentrant"}:
-            msg = f"checkpointing={spec.checkpointing!r} is not known: write True, False or 'reentrant'"
+        if self.checkpointing not in {True, False, "reentrant"}:
+            msg = f"checkpointing={self.checkpointing!r} is not known: write True, False or 'reentrant'"
             raise ValueError(msg)
-        if spec.lora is not None:
-            _check_counts(spec, "lora")
-        if spec.lora_targets and spec.lora is None:
+        if self.lora is not None:
+            _check_counts(self, "lora")
+        if self.lora_targets and self.lora is None:
             raise ValueError("lora_targets needs a rank: write lora=16 too")
-        if isinstance(spec.lora_targets, str):
-            msg = f"lora_targets={spec.lora_targets!r} is one name: write a tuple of names"
+        if isinstance(self.lora_targets, str):
+            msg = f"lora_targets={self.lora_targets!r} is one name: write a tuple of names"
             raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad value
-        _check_float(spec, "precision")
-        _check_float(spec, "autocast")
-        return dataclasses.replace(spec, lora_targets=tuple(spec.lora_targets))
+        _check_float(self, "precision")
+        _check_float(self, "autocast")
+        return dataclasses.replace(self, lora_targets=tuple(self.lora_targets))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +91,13 @@ class GenerateSpec:
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Self:
+        """The checked spec of plain values."""
+        return cls(**given).checked()
+
+    def checked(self) -> Self:
         """As that of ``TrainSpec``."""
-        spec = cls(**given)
-        _check_counts(spec, "batch_size", "prompt", "new_tokens")
-        return spec
+        _check_counts(self, "batch_size", "prompt", "new_tokens")
+        return self
 
     @property
     def seq_len(self) -> int:

@@ -95,8 +95,8 @@ class StorageLog:
         if self._last is not None:
             self._last.end_by_kind = {kind: size for kind, size in self._balance.items() if size}
 
-    def memory(self, *, name: str, device: str) -> StepMemory:
-        """All that was added up."""
+    def memory(self, *, name: str, device: str, trainable: tuple[int, int]) -> StepMemory:
+        """All that was added up; ``trainable`` are elements and bytes."""
         phases = tuple(
             StepPhase(
                 step=step,
@@ -112,7 +112,16 @@ class StorageLog:
         )
         kept = tuple(KeptActivations(module=module, bytes=size) for module, size in self._kept.most_common(_KEPT))
         largest = {kind: size for kind, size in self._largest.items() if size}
-        return StepMemory(name=name, device=device, phases=phases, largest_by_kind=largest, kept=kept)
+        parameters, nbytes = trainable
+        return StepMemory(
+            name=name,
+            device=device,
+            phases=phases,
+            largest_by_kind=largest,
+            kept=kept,
+            trainable_parameters=parameters,
+            trainable_bytes=nbytes,
+        )
 
     def _phase(self, stage: Stage) -> _Phase:
         found = self._phases.get(stage[:2])

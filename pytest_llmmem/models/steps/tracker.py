@@ -55,13 +55,15 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         self._phases = phases or TrainingPhases()
         self._block_bytes = block_bytes
         self._on_stage = on_stage
-        self._stage = self._phases.now()
+        self.stage = self._phases.now()
+        """The one that operations belong to."""
         self._logs: dict[str, StorageLog] = {}
         self._alive: dict[int, tuple[weakref.ref[Any], Storage]] = {}
         self._names: dict[int, str] = {}
         self._path: list[str] = []
         self._module_of_node: dict[int, str] = {}
         self._handles: list[Any] = []
+        self._trainable: dict[int, tuple[int, int]] = {}
         self.last_op: Any = None
         """The operation that was dispatched last, and the module in which: those of an error, when one is raised."""
         self.last_module = ""
@@ -96,21 +98,30 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
                 self._note(each, func, args)
         return result
 
+    @property
+    def held_bytes(self) -> int:
+        """What all storages hold now."""
+        return sum(storage.nbytes for _, storage in self._alive.values())
+
     def memory(self, name: str = "train_step", *, device: str | None = None) -> StepMemory:
         """What was seen until now, on the device that holds most; ``device`` is another name for it."""
         for log in self._logs.values():
             log.add_up()
         if not self._logs:
             return StepMemory(name=name, device=device or "cpu", phases=(), largest_by_kind={})
-        found = {place: log.memory(name=name, device=device or place) for place, log in self._logs.items()}
+        elements, nbytes = (sum(each[place] for each in self._trainable.values()) for place in (0, 1))
+        found = {
+            place: log.memory(name=name, device=device or place, trainable=(elements, nbytes))
+            for place, log in self._logs.items()
+        }
         return max(found.values(), key=lambda each: each.peak_bytes)
 
     # stages ---------------------------------------------------------------------------------------------------------
 
     def _look_at_stage(self) -> None:
         stage = self._phases.now()
-        if stage is not self._stage:
-            self._stage = stage
+        if stage is not self.stage:
+            self.stage = stage
             if self._on_stage is not None:
                 self._on_stage(stage)
 
@@ -157,6 +168,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             if parameter.grad is not None:
                 self._note(parameter.grad, kind="gradients")
             if parameter.requires_grad:
+                self._trainable[id(parameter)] = parameter.numel(), parameter.nbytes
                 self._handles.append(parameter.register_post_accumulate_grad_hook(self._note_gradient))
         self._handles += (
             model.register_forward_pre_hook(self._note_inputs, with_kwargs=True),
@@ -215,7 +227,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             return None
         if kind is None:
             kind = "inputs" if _shares(key, args) else "temporary"
-        storage = Storage(nbytes, self._stage, op, self.last_module if op is not None else "", kind)
+        storage = Storage(nbytes, self.stage, op, self.last_module if op is not None else "", kind)
         log = self._logs.setdefault(str(device), StorageLog())
         log.appeared(storage)
 

@@ -16,6 +16,7 @@ from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import find_strategy, load_of
 from pytest_llmmem.plugin.collect.models import source_of
+from pytest_llmmem.plugin.collect.steps import check_steps, step_terms
 from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
 from pytest_llmmem.plugin.run.trials import FITTING
@@ -43,12 +44,14 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     try:
         in_worker = InWorker.of(item)
         resolve = partial(_resolve, item=item, find_checkpoint=find_checkpoint)
+        resolve_with_steps = partial(resolve, knows_steps=True)
         budgets = (
-            *_ram_budget(item, settings, resolve),
+            *_ram_budget(item, settings, resolve_with_steps),
             *_disk_budget(item, settings, resolve),
-            *vram_budgets(item, settings, resolve),
+            *vram_budgets(item, settings, resolve_with_steps),
         )
         LlmBaseline.of(item)
+        check_steps(item)
         _check_load(item, budgets)
         check_device(item, settings)
     except MarkerError as error:
@@ -153,9 +156,16 @@ def resolve_without_model(limit: Limit) -> int:
 
 
 def _resolve(
-    limit: Limit, *, item: pytest.Item | None, find_checkpoint: FindCheckpoint, device_bytes: int | None = None
+    limit: Limit,
+    *,
+    item: pytest.Item | None,
+    find_checkpoint: FindCheckpoint,
+    device_bytes: int | None = None,
+    knows_steps: bool = False,
 ) -> int:
     """Bytes of a limit; ``device_bytes`` is ``None`` when it is none of a GPU's memory.
+
+    ``knows_steps`` where there is time for a prediction: while a test runs there is none.
 
     Raises ``ValueError`` with the fix when one of its terms is not known here.
     """
@@ -188,6 +198,11 @@ def _resolve(
             largest_layer=checkpoint.largest_layer_bytes,
             parameters=checkpoint.parameters,
         )
+        if limit.needs_step:
+            if item is None or not knows_steps:
+                msg = f"{limit.text!r} is in terms of a step: write it in max_ram or max_vram, or write a size here"
+                raise ValueError(msg)
+            terms |= step_terms(item, checkpoint, limit, device="cpu" if device_bytes is None else "cuda")
     return limit.bytes(terms)
 
 

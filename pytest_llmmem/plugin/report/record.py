@@ -20,6 +20,7 @@ from pytest_llmmem.core.records import (
     TrialRecord,
 )
 from pytest_llmmem.core.stacks import Stack
+from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.report import test_reports as bridge
@@ -45,6 +46,7 @@ def record_of(
     raised: Raised | None,
     trials: tuple[TrialRecord, ...],
     diagnosis: DiagnosisRecord | None,
+    steps: tuple[StepMemory, ...],
 ) -> TestRecord:
     """All of it as one record."""
     peak = measured.peak
@@ -101,6 +103,7 @@ def record_of(
         timeline=measured.timeline,
         trials=trials,
         diagnosis=diagnosis,
+        steps=steps,
         ranks=measured.ranks,
         pinned_bytes=measured.pinned_bytes,
         disk_written_bytes=measured.written_bytes,
