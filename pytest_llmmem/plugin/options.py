@@ -45,6 +45,12 @@ CHECKS: Final = (
 )  # fmt: skip
 """The ids of the ready-made checks, in the order of ``pytest_llmmem.suites.checks``."""
 
+STEP_CHECKS: Final = (
+    "checkpointing_takes_effect", "accumulation_costs_one_batch", "optimizer_state", "only_adapter_trains",
+    "no_growth_after_step_2", "eval_frees", "logits", "kv_cache",
+)  # fmt: skip
+"""The ids of the checks of steps, in the order of ``pytest_llmmem.suites.step_checks``."""
+
 OPTIONS: Final = (
     Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
@@ -80,7 +86,7 @@ OPTIONS: Final = (
     Option("tolerance", "how far a peak may move from its baseline", metavar="TOLERANCE", default="5% + 16MB"),
     Option("repeat", "run each isolated test so many times; the median counts, and the spread is known",
            metavar="N", default="1"),
-    Option("skip_check", "of the checks in pytest_llmmem.checks, leave this one out; repeat for several",
+    Option("skip_check", "of the checks in pytest_llmmem.checks and step_checks, leave this one out; repeat for several",
            metavar="ID", repeatable=True),
     Option("report", "write the session's record to a file, the kind by its ending: "
            + ", ".join(REPORT_ENDINGS), metavar="PATH", repeatable=True),

@@ -14,7 +14,7 @@ from pytest_llmmem.core.budgets import Limit, parse_limit
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.core.vram import parse_device
-from pytest_llmmem.plugin.options import CHECKS, OPTIONS, REPORT_ENDINGS
+from pytest_llmmem.plugin.options import CHECKS, OPTIONS, REPORT_ENDINGS, STEP_CHECKS
 
 T = TypeVar("T")
 Isolate = Literal["marked", "all", "none"]
@@ -125,8 +125,8 @@ def parse_count(value: object) -> int:
 def parse_checks(value: Any) -> tuple[str, ...]:
     """Ids of ready-made checks. Raises ``ValueError`` with those that there are."""
     for name in value:
-        if name not in CHECKS:
-            msg = f"{name!r} is not a check: write some of {', '.join(CHECKS)}"
+        if name not in (*CHECKS, *STEP_CHECKS):
+            msg = f"{name!r} is not a check: write some of {', '.join((*CHECKS, *STEP_CHECKS))}"
             raise ValueError(msg)
     return tuple(value)
 
