@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.models.steps.spec import GenerateSpec
 from pytest_llmmem.models.steps.training import random_tokens
 
@@ -14,9 +15,15 @@ class _LongEnough(Exception):  # noqa: N818 -- it ends a loop
 
 
 def run_generation(model: Any, step: GenerateSpec, *, device: str) -> None:
-    """Generate greedily until all tokens are there; what ends a sequence is not looked at, so that every run is as long."""
+    """Generate greedily until all tokens are there; what ends a sequence is not looked at, so that every run is as long.
+
+    Raises ``StepError`` for a model that generates none.
+    """
     from transformers import StoppingCriteriaList
 
+    if not getattr(model, "can_generate", bool)():
+        msg = f"{type(model).__name__} generates no text: name a class with a language-model head in 'architectures'"
+        raise StepError(msg)
     tokens = random_tokens(model, step.batch_size, step.prompt, device=device)
 
     # on fake tensors no sequence ever ends, so an exception ends the loop in both
