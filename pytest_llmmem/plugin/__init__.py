@@ -21,7 +21,7 @@ from pytest_llmmem.plugin.fixtures import (
 from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
 from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.state import MODELS, settings_of
-from pytest_llmmem.plugin.step_fixtures import generate_step, train_step, training_memory
+from pytest_llmmem.plugin.step_fixtures import generate_step, predicted_step, train_step, training_memory
 
 __all__ = [
     "first_load_that_fits",
@@ -32,6 +32,7 @@ __all__ = [
     "memory_budget",
     "memory_window",
     "model_checkpoint",
+    "predicted_step",
     "train_step",
     "training_memory",
 ]

@@ -1,4 +1,4 @@
-"""The fixtures of steps: ``train_step``, ``generate_step``, ``training_memory``."""
+"""The fixtures of steps: ``train_step``, ``generate_step``, ``predicted_step``, ``training_memory``."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from pytest_llmmem.core.steps import StepMemory
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
     from pytest_llmmem.plugin.collect.loads import Load
     from pytest_llmmem.plugin.fixtures import Window
@@ -43,6 +45,15 @@ def generate_step(
     marker = LlmGenerate.of(request.node)
     step = marker.step if marker else GenerateSpec()
     return measure_step(loaded_model, llm_load, step, memory_window, request.config)
+
+
+@pytest.fixture
+def predicted_step(model_checkpoint: "Checkpoint", llm_load: "Load", request: pytest.FixtureRequest) -> "StepMemory":
+    """What the steps of the test's ``llm_train`` or ``llm_generate`` are predicted to take on a card: nothing is loaded."""
+    __tracebackhide__ = True
+    from pytest_llmmem.plugin.worker.steps import predict_step
+
+    return predict_step(model_checkpoint, llm_load, request.node)
 
 
 @pytest.fixture

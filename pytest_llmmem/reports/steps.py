@@ -25,8 +25,10 @@ def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
     predicted = (
         {(each.step, each.phase): each.peak_bytes for each in memory.predicted.phases} if memory.predicted else {}
     )
-    head = ["phase", "tensors", *(["predicted"] if predicted else []), "process", *kinds]
-    rows = [head, *(list(_row(each, kinds, predicted)) for each in shown)]
+    is_process_known = memory.process_peak_bytes is not None
+    beside = [name for name, known in (("predicted", bool(predicted)), ("process", is_process_known)) if known]
+    head = ["phase", "tensors", *beside, *kinds]
+    rows = [head, *(list(_row(each, beside, kinds, predicted)) for each in shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     yield f"{memory.name} of {of}: step {memory.steps} of {memory.steps}, tensors on {memory.device}"
     for name, *sizes in rows:
@@ -47,12 +49,15 @@ def peak_words(peak: StepPhase) -> str:
     return f"{format_size(peak.peak_bytes)} in {peak.phase} {peak.step}{made}"
 
 
-def _row(phase: StepPhase, kinds: Sequence[str], predicted: dict[tuple[int, str], int]) -> Iterator[str]:
+def _row(
+    phase: StepPhase, beside: Sequence[str], kinds: Sequence[str], predicted: dict[tuple[int, str], int]
+) -> Iterator[str]:
     yield f"{phase.phase} {phase.step}"
     yield format_size(phase.peak_bytes)
-    if predicted:
+    if "predicted" in beside:
         yield _size(predicted.get((phase.step, phase.phase)))
-    yield _size(phase.process_peak_bytes)
+    if "process" in beside:
+        yield _size(phase.process_peak_bytes)
     yield from (_size(phase.by_kind.get(kind)) for kind in kinds)
 
 

@@ -88,7 +88,7 @@ def test_a_limit_in_terms_of_the_step_is_predicted_before_the_test_runs(run: Cal
     ],
 )
 def test_what_cannot_be_is_one_sentence(run: Callable[..., Run], marks: str, told: str) -> None:
-    done = run(f"import pytest\n{marks}\ndef test_step(train_step): ...", TINY)
+    done = run(f"import pytest\n{marks}\ndef test_step(train_step): ...", TINY, timeout_s=240)
 
     assert told in " ".join(done.text.replace("E  ", "").split())
     assert "INTERNALERROR" not in done.text
@@ -115,6 +115,27 @@ def test_a_loop_of_one_s_own_is_measured(run: Callable[..., Run]) -> None:
 
     done.result.assert_outcomes(passed=1)
     assert done["test_loop"].steps[0].name == "training_memory"
+
+
+def test_a_recipe_is_predicted_without_loading_anything(run: Callable[..., Run]) -> None:
+    done = run(
+        """
+        import pytest
+
+        @pytest.mark.llm_load("bfloat16")
+        @pytest.mark.llm_train(seq_len=512, checkpointing=True, optimizer="adamw8bit")
+        def test_recipe(predicted_step):
+            assert predicted_step.device == "cuda"
+            assert predicted_step.parameters_bytes < 3 * 10**9
+        """,
+        "--llm-model=synthetic:polyglot-ko-1.3b",
+    )
+
+    done.result.assert_outcomes(passed=1)
+    record = done["test_recipe[polyglot-ko-1.3b-bfloat16]"]
+    assert record.steps[0].name == "predicted_step"
+    assert record.ram is not None
+    assert record.ram.peak_bytes < 500_000_000
 
 
 def test_a_block_that_is_still_open_says_when_its_numbers_are_known(run: Callable[..., Run]) -> None:

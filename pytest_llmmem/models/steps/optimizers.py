@@ -17,8 +17,14 @@ _SMALL = 4096
 def make_optimizer(
     name: str, parameters: Iterable[torch.nn.Parameter], *, device: Literal["cpu", "cuda"], are_fake: bool
 ) -> torch.optim.Optimizer:
-    """An optimizer as a user makes it with its defaults; which loop torch takes by default depends on the device."""
+    """An optimizer as a user makes it with its defaults; which loop torch takes by default depends on the device.
+
+    Raises ``StepError`` where nothing is to be trained, or a package is missing.
+    """
     trained = [each for each in parameters if each.requires_grad]
+    if not trained:
+        msg = "no weight of this model is trained, and quantized ones cannot be: train an adapter, lora=16"
+        raise StepError(msg)
     on_card = device == "cuda"
     match name:
         case "adamw":

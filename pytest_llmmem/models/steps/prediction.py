@@ -21,7 +21,7 @@ from pytest_llmmem.models.steps.torch_internals import (
     DataDependentOutputException,
     FakeTensorMode,
     TorchDispatchMode,
-    without_tracing_masks,
+    transformers_as_in_a_run,
 )
 from pytest_llmmem.models.steps.tracker import StorageTracker
 from pytest_llmmem.models.steps.training import run_training
@@ -59,7 +59,7 @@ def predicting(request: PredictRequest) -> Iterator[Callable[[TrainSpec | Genera
 @contextlib.contextmanager
 def on_fake_tensors(request: PredictRequest) -> Iterator[None]:
     """All tensors that are made here are fake, and the rules are those of the request's device."""
-    with FakeTensorMode(allow_non_fake_inputs=True), rules_of(request.device), without_tracing_masks():
+    with FakeTensorMode(allow_non_fake_inputs=True), rules_of(request.device), transformers_as_in_a_run():
         yield
 
 

@@ -5,7 +5,8 @@ its device.
 """
 
 import contextlib
-from collections.abc import Iterator
+import importlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -30,8 +31,8 @@ __all__ = [
     "is_backward_running",
     "is_traceable_wrapper_subclass",
     "storage_key",
+    "transformers_as_in_a_run",
     "tree_iter",
-    "without_tracing_masks",
 ]
 
 NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
@@ -59,19 +60,29 @@ def storage_key(storage: Any) -> int:
 
 
 @contextlib.contextmanager
-def without_tracing_masks() -> Iterator[None]:
-    """Let transformers drop the masks that a run drops: it takes fake tensors for tracing, and would keep each of them."""
-    try:
-        from transformers import masking_utils
-    except ImportError:  # transformers before 4.53
+def transformers_as_in_a_run() -> Iterator[None]:
+    """Have transformers do with fake tensors what it does with real ones.
+
+    It takes them for tracing, and would keep masks that a run drops; and torch's grouped product, which a run uses in every
+    dtype, knows fake tensors in bfloat16 alone, so that the others go the way of transformers' own.
+    """
+    with contextlib.ExitStack() as undo:
+        for module, name, make in (
+            ("transformers.masking_utils", "is_tracing", lambda _before: lambda *_: False),
+            ("transformers.integrations.moe", "_can_use_grouped_mm", _only_in_bfloat16),
+        ):
+            try:
+                place = importlib.import_module(module)
+                before = getattr(place, name)
+            except (ImportError, AttributeError):  # another version, without that name
+                continue
+            undo.callback(setattr, place, name, before)
+            setattr(place, name, make(before))
         yield
-        return
-    before = getattr(masking_utils, "is_tracing", None)
-    if before is None:
-        yield
-        return
-    masking_utils.is_tracing = lambda *_: False
-    try:
-        yield
-    finally:
-        masking_utils.is_tracing = before
+
+
+def _only_in_bfloat16(before: Callable[..., bool]) -> Callable[..., bool]:
+    def can_use(inputs: Any, weight: Any, offsets: Any) -> bool:
+        return bool(weight.dtype == torch.bfloat16 and before(inputs, weight, offsets))
+
+    return can_use

@@ -100,7 +100,7 @@ def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
         except ValueError as error:
             msg = f"llm_load: {error}"
             raise MarkerError(msg) from None
-        if "loaded_model" not in names:
+        if "loaded_model" not in names and "predicted_step" not in names:
             why = f"{FITTING} chooses by itself" if FITTING in names else "this test loads nothing through us"
             msg = f"llm_load: {why}: let it use the fixture loaded_model"
             raise MarkerError(msg)

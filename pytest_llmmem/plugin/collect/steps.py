@@ -22,7 +22,10 @@ _TRAIN_TERMS: Final = ("trainable", "gradients", "optimizer", "activations")
 _GENERATE_TERMS: Final = ("kv_cache",)
 """Terms of a limit that the one and the other marker make known."""
 
-_RUNS: Final = {"llm_train": ("train_step", "training_memory"), "llm_generate": ("generate_step",)}
+_RUNS: Final = {
+    "llm_train": ("train_step", "predicted_step", "training_memory"),
+    "llm_generate": ("generate_step", "predicted_step"),
+}
 """Fixtures of which one at least does what a marker says."""
 
 

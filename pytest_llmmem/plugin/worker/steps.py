@@ -12,10 +12,12 @@ from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 from pytest_llmmem.plugin.budget_blocks import MemoryBudget
 from pytest_llmmem.plugin.collect.steps import request_of
+from pytest_llmmem.plugin.markers import LlmGenerate, LlmTrain
 from pytest_llmmem.plugin.state import CONNECTION, settings_of
 from pytest_llmmem.plugin.worker.messages import Stepped
 
 if TYPE_CHECKING:
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
     from pytest_llmmem.models.steps.phases import Phases, Stage
     from pytest_llmmem.plugin.collect.loads import Load
@@ -58,17 +60,32 @@ def measure_step(
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     _report(config, memory)
     device: Literal["cpu", "cuda"] = "cuda" if memory.device.startswith("cuda") else "cpu"
-    request = request_of(loaded.checkpoint, load, step, device=device)
+    checkpoint = loaded.checkpoint
 
     def predict() -> StepMemory:
         from pytest_llmmem.models.steps.predictor import predict_here
 
-        predicted = predict_here(request).memory
+        predicted = predict_here(request_of(checkpoint, load, step, device=device)).memory
         _report(config, dataclasses.replace(memory, predicted=predicted))
         return predicted
 
     fields = {field.name: getattr(memory, field.name) for field in dataclasses.fields(memory)}
     return MeasuredStep(**fields, predict_memory=predict)
+
+
+def predict_step(checkpoint: "Checkpoint", load: "Load", item: pytest.Item) -> StepMemory:
+    """The steps that the test's marker describes, by the rules of a card. Fails the test for what cannot be predicted."""
+    __tracebackhide__ = True
+    from pytest_llmmem.models.steps.predictor import predict_here
+
+    marker = LlmTrain.of(item) or LlmGenerate.of(item)
+    step = marker.step if marker else TrainSpec()
+    try:
+        memory = predict_here(request_of(checkpoint, load, step, device="cuda")).memory
+    except StepError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    _report(item.config, dataclasses.replace(memory, name="predicted_step"))
+    return memory
 
 
 def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec, window: MeasureWindow) -> StepMemory:

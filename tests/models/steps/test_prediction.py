@@ -131,3 +131,10 @@ def test_what_cannot_be_predicted_is_one_sentence(wanted: PredictRequest, told: 
         predict(wanted)
 
     assert "\n" not in str(raised.value)
+
+
+def test_quantized_weights_alone_cannot_be_trained() -> None:
+    wanted = dataclasses.replace(request(LLAMA, TrainSpec(**SMALL)), quantization="nf4")
+
+    with pytest.raises(StepError, match="train an adapter, lora=16"):
+        predict(wanted)
