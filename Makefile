@@ -2,14 +2,15 @@
 PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
+DOCS := .venv-docs
 MINILM := $(VENV)/all-minilm-l6-v2
 
-.PHONY: demo test lint unit fidelity bench clean
+.PHONY: demo test lint unit fidelity versions docs bench clean
 
 demo: $(VENV)/ready  ## the example suite against a 1.3B checkpoint and a small real model
 	$(RUN) -m pytest examples --ignore=examples/gpu -p no:randomly -rx -v --llm-model=synthetic:polyglot-ko-1.3b --llm-model=$(MINILM)
 
-test: lint versions fidelity unit  ## everything the project checks itself with
+test: lint docs versions fidelity unit  ## everything the project checks itself with
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check
@@ -29,6 +30,9 @@ fidelity: $(VENV)/ready  ## the test suites of three packages, plain and isolate
 versions: $(VENV)/ready  ## the plugin's own tests on the oldest pytest and the newest Python
 	$(RUN) tools/versions.py
 
+docs: $(DOCS)/ready  ## the documentation site, in site/; a broken link is an error
+	$(DOCS)/bin/zensical build --strict --clean
+
 bench: $(VENV)/ready
 	for script in bench/[a-z]*.py; do $(RUN) $$script; done
 
@@ -40,5 +44,10 @@ $(VENV)/ready: pyproject.toml
 	$(RUN) -m pip install --quiet -e '.[dev]'
 	touch $@
 
+$(DOCS)/ready: pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) .cache .coverage*
+	rm -rf $(VENV) $(DOCS) site .cache .coverage*

@@ -1,4 +1,4 @@
-"""The tests that ``soak.py`` draws from: every way to die, and one that lives. Run them isolated only."""
+"""The tests of ``soak.py``: every kind of crash, and one test that survives. Run them only in workers."""
 
 import contextlib
 import ctypes
@@ -25,7 +25,7 @@ SESSION = os.getpid()
 
 
 def test_lives(tmp_path):
-    """Nothing of what the test before has done is to be seen."""
+    """Check that the test before left no traces."""
     kept = (os._exit, os.getpid, os.read, time.monotonic, faulthandler.dump_traceback)
     assert {type(function).__name__ for function in kept} == {"builtin_function_or_method"}
     assert os.getpid() != SESSION

@@ -1,4 +1,4 @@
-"""What the benchmarks share: pytest on generated tests in a process of its own, medians, and a table."""
+"""Shared by the benchmarks: pytest on generated tests in a process of its own, medians, and a table."""
 
 import json
 import math
@@ -37,7 +37,7 @@ def pytest_unconfigure(config):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One pytest session that has ended."""
+    """The result of one pytest session."""
 
     code: int
     """Negative, the number of a signal, when it was ended."""
@@ -64,14 +64,14 @@ class Session:
         self.folder.joinpath(name).write_text(textwrap.dedent(text))
 
     def command(self, *arguments: str, python: str = sys.executable) -> list[str]:
-        """What runs pytest on the tests."""
+        """The command that runs pytest on the tests."""
         plugins = ("-p", "clock", "-p", "no:cacheprovider", "-p", "no:randomly")
         return [python, "-m", "pytest", "-q", *plugins, *arguments, "test_bench.py"]
 
     def environment(self) -> dict[str, str]:
         own = {
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1" if self._plugins == "named" else "",
-            # this checkout's plugin, whichever is installed
+            # the plugin of this checkout, not the installed one
             "PYTHONPATH": os.pathsep.join((str(self.folder), str(PROJECT))),
             "TMPDIR": str(self.folder / "tmp"),
             "HF_HUB_OFFLINE": "1",
@@ -79,14 +79,14 @@ class Session:
         return {name: text for name, text in os.environ.items() if name != "PYTEST_ADDOPTS"} | own
 
     def run(self, *arguments: str, python: str = sys.executable, limit_s: float | None = None) -> Run:
-        """Run once, and end it after ``limit_s``; ``-p llmmem`` is left to the caller, since some run without it."""
+        """Run once, for at most ``limit_s``. The caller passes ``-p llmmem``, because some runs are without it."""
         report, ticks, output = (self.folder / name for name in ("report.json", "ticks", "output"))
         for old in (report, ticks):
             old.unlink(missing_ok=True)
         isolating = "llmmem" in arguments
         command = self.command(*arguments, *(["--llm-report=report.json"] if isolating else []), python=python)
         began = time.perf_counter()
-        # a file, since a process that is left behind would keep a pipe open
+        # a file, because a process that is left behind would keep a pipe open
         with output.open("wb") as file:
             process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment(), stdout=file, stderr=subprocess.STDOUT
@@ -110,13 +110,13 @@ class Session:
 
 @contextmanager
 def session(tests: str, *, plugins: Literal["named", "installed"] = "named") -> Iterator[Session]:
-    """A session on a test file that is gone afterwards, with the plugins that a run names or with all of them."""
+    """A session on a temporary test file, with the plugins that a run names or with all."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         yield Session(Path(folder), tests, plugins=plugins)
 
 
 def interleave(variants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Run each variant once per round, in any order, so that whatever else the machine does falls on all of them alike."""
+    """Run each variant once per round, in any order, so that other work on the machine affects all of them equally."""
     results: dict[str, list[T]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name in random.sample(list(variants), len(variants)):
@@ -126,7 +126,7 @@ def interleave(variants: Mapping[str, Callable[[], T]], rounds: int) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class Middle:
-    """A median, and the interval that holds the true one in 95 of 100 such benches."""
+    """A median and its 95 % confidence interval."""
 
     median: float
     low: float
@@ -144,7 +144,7 @@ class Middle:
         return cls(statistics.median(ordered), ordered[lowest], ordered[-1 - lowest])
 
     def at_most(self, goal: float) -> str:
-        """Whether a goal is met, as far as the interval can tell."""
+        """Whether a goal is met, undecided if the interval contains it."""
         return verdict(self.high <= goal) if self.high <= goal or self.low > goal else "undecided"
 
     def __format__(self, spec: str) -> str:

@@ -1,8 +1,8 @@
-"""Known allocations, and what is reported of them.
+"""Compare known allocations with the reported peaks.
 
     python bench/accuracy.py
 
-Every row is one isolated test that takes so many bytes in a way that is hard to measure, beside one that takes none. A
+Every row is one isolated test that allocates known memory in a way that is hard to measure, minus one that allocates none. A
 report is right when it is off by no more than 1 MB and the bound that it prints itself.
 """
 
@@ -138,7 +138,7 @@ def main() -> None:
 
 
 def error(tests: Mapping[str, Any], name: str, key: str, truth: int) -> tuple[int, int, int, int]:
-    """Reported, its difference to the truth, the printed bound, and by how much it breaks its promise."""
+    """The reported peak, its difference from the truth, the printed error, and the excess over it."""
     ram = tests[name]["ram"]
     beside = tests[BESIDE.get(name, "test_nothing")]["ram"][f"{key}_bytes"]
     reported = ram[f"{key}_bytes"] - beside

@@ -1,4 +1,4 @@
-"""Whether baselines can be believed: alarms in runs where nothing has grown, and growth that is let pass.
+"""Count false alarms of baselines in runs without growth, and growth that they miss.
 
     python bench/alarms.py
 
@@ -113,7 +113,7 @@ def main() -> None:
 
 
 def run(tests: Session, *arguments: str, grows: str = "", growth_bytes: int = 0) -> Run:
-    """One session, in which every test must come to its end; one of them may hold more than the others."""
+    """One session, in which every test must end; one of them may grow on purpose."""
     tests.write("growth.json", json.dumps({grows: growth_bytes}))
     done = tests.run("-p", "llmmem", f"--llm-model={MODEL}", *arguments)
     if not done.tests or any(test["ending"]["kind"] != "completed" for test in done.tests.values()):
@@ -122,7 +122,7 @@ def run(tests: Session, *arguments: str, grows: str = "", growth_bytes: int = 0)
 
 
 def suggested(folder: Path) -> Tolerance:
-    """What ``llmmem suggest`` makes of the last run's report."""
+    """The tolerance that ``llmmem suggest`` derives from the report of the last run."""
     command = [sys.executable, "-m", "pytest_llmmem", "suggest", "report.json", "--json"]
     told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
     return parse_tolerance(json.loads(told)["tolerance"])
@@ -130,7 +130,7 @@ def suggested(folder: Path) -> Tolerance:
 
 @contextmanager
 def busy_core() -> Iterator[None]:
-    """One core has no time to spare."""
+    """Keep one core busy."""
     loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
         yield
@@ -140,7 +140,7 @@ def busy_core() -> Iterator[None]:
 
 
 def alarms(done: Run) -> list[str]:
-    """The tests that failed for having grown."""
+    """The tests that failed because they grew."""
     return [
         name
         for name, test in done.tests.items()

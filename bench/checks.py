@@ -1,4 +1,4 @@
-"""What the ready-made checks cost: ``llmmem check`` beside the loads that it makes, one after the other without us.
+"""Cost of the ready-made checks: ``llmmem check``, compared with its loads in one process without the plugin.
 
 python bench/checks.py [--model synthetic:polyglot-ko-1.3b]
 """

@@ -1,4 +1,4 @@
-"""Predicted peaks beside measured ones, for every way to load a 0.5B and a 1.3B checkpoint.
+"""Compare predicted with measured peaks, for every strategy with a 0.5B and a 1.3B checkpoint.
 
     python bench/estimates.py
     python bench/estimates.py --fill holes --load nf4 --load float16
@@ -117,7 +117,7 @@ def measure(tests: Session, source: str, loads: tuple[str, ...], malloc: str) ->
 
 
 def made(source: str, folder: Path) -> Checkpoint:
-    """Below the folder of the session, so that it is gone with it."""
+    """A folder below that of the session, deleted with it."""
     return read_checkpoint(resolve(parse_source(source, base=folder), cache=folder / "cache"))
 
 

@@ -1,4 +1,4 @@
-"""What following a load costs: a note of each tensor on the page of its place.
+"""Cost of following a load: one record per tensor.
 
     python bench/following.py
 

@@ -1,4 +1,4 @@
-"""The test suites of other projects, plain and with every test isolated: no outcome of any test may differ.
+"""Run the test suites of other projects without isolation and with every test isolated: no outcome may differ.
 
     python bench/foreign.py --only pytest
     python bench/foreign.py --only transformers --source transformers=CHECKOUT
@@ -77,7 +77,7 @@ SUITES = (
                 *("accelerate==1.15.0", "datasets==5.2.0", "parameterized==0.9.0", "pillow==13.0.0", "requests"),
             ),
             tests=(f"tests/models/{model}/test_modeling_{model}.py",),
-            # its skip marks compute when they are imported; with more threads no worker could be forked after that
+            # its skip marks compute on import; with more threads no worker could be forked afterwards
             environment={"OMP_NUM_THREADS": "1"},
             limit_s=1800,
         )
@@ -116,7 +116,7 @@ def main() -> None:
 
 
 def from_checkout(folders: dict[str, str], suite: Suite) -> Suite:
-    """The same suite, from a folder that was given for it."""
+    """The same suite, from a given folder."""
     if suite.name not in folders:
         return suite
     return replace(suite, version=CHECKOUT, checkout=Path(folders[suite.name]).resolve())
@@ -126,7 +126,7 @@ def compare(bench: Bench, variants: list[str]) -> list[str]:
     """Print a row for each variant, and return what differs."""
     suite, notes = bench.suite, []
     title = f"{suite.name} {suite.part}".strip()
-    # else the plain run alone would pay for compiling
+    # otherwise only the plain run would compile
     bench.run("collection", (*ALWAYS, *PLAIN, "--collect-only"))
     plain = bench.run("plain", (*ALWAYS, *PLAIN))
     if not plain.outcomes:
@@ -152,7 +152,7 @@ def compare(bench: Bench, variants: list[str]) -> list[str]:
 
 
 def cause(bench: Bench, test: str, variant: str, plain: Run, isolated: Run) -> str:
-    """Why a test has another outcome, if not by isolation: what it does by itself tells. Empty when it does not."""
+    """Why a test differs, if isolation is not the cause, found by running it alone. Empty if unknown."""
     by_itself = bench.run("itself-plain", (*ALWAYS, *PLAIN, *VARIANTS[variant]), test=test)
     if by_itself.outcomes.get(test) != plain.outcomes[test]:
         return " [plain, too, when it runs by itself: it depends on tests before it]"

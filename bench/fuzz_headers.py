@@ -1,6 +1,6 @@
-"""Feeds the readers of checkpoints with files that no library wrote: ``python bench/fuzz_headers.py --seconds 3600``.
+"""Run the readers of checkpoints on random files: ``python bench/fuzz_headers.py --seconds 3600``.
 
-Whatever a file holds, the answer is a value or a ``CheckpointError`` of one printable line, and a safetensors header that is
+For any file, the result must be a value or a ``CheckpointError`` of one printable line, and a safetensors header that is
 accepted is one that the safetensors library accepts too, with the same tensors (where that is installed).
 
 With ``atheris`` installed, which is for Python 3.11 to 3.13, coverage guides what is tried; without it whole files are changed
@@ -110,7 +110,7 @@ def read_config(folder: Path, data: bytes) -> None:
 
 
 def read_all(folder: Path) -> None:
-    """What ``llmmem inspect`` and ``estimate`` do."""
+    """Inspect and estimate, as ``llmmem inspect`` and ``estimate`` do."""
     checkpoint = read_checkpoint(folder)
     assert all(finding.text.isprintable() and len(finding.text) < LONG for finding in findings(checkpoint))
     estimates(checkpoint, ("default", "naive", "nf4", "offload"), transformers="5.23")
@@ -122,7 +122,7 @@ READERS: Final[tuple[Callable[[Path, bytes], None], ...]] = (
 
 
 def feed(folder: Path, reader: Callable[[Path, bytes], None], data: bytes) -> None:
-    """Raises whatever is not as it should be."""
+    """Raise an error if a result is not allowed."""
     try:
         reader(folder, data)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""Known allocations on a GPU, and what is reported of them; deaths and fifty tests in a row; four workers on one card.
+"""Compare known allocations on a GPU with the reported peaks; run crashes, fifty tests in a row, and four workers on one GPU.
 
     python bench/gpu.py
 

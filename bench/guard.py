@@ -1,4 +1,4 @@
-"""How far past a budget a test gets before it is stopped, and whether the report names the line it was on.
+"""Measure how far a test exceeds its budget before it is stopped, and whether the report names the correct line.
 
     python bench/guard.py
 
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def crossing_lines(source: str) -> dict[str, int]:
-    """By test, the line that a stack taken at the crossing must name."""
+    """By test, the line that the stack at the crossing must name."""
     found, name = {}, ""
     for number, line in enumerate(source.splitlines(), 1):
         if match := re.match(r"def (test_\w+)", line):
@@ -103,7 +103,7 @@ def crossing_lines(source: str) -> dict[str, int]:
 
 
 def row(run: Run, peaks: dict[str, int], name: str, line: int) -> tuple[object, ...]:
-    """One way of taking memory; bytes over the budget in MB."""
+    """One way to take memory, with the excess over the budget in MB."""
     names = [test for test in run.tests if test.startswith(f"{name}[")]
     mine = [run.tests[test] for test in names]
     reported = [budget["actual_bytes"] - BUDGET for test in mine for budget in test["budgets"]]

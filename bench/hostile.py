@@ -1,4 +1,4 @@
-"""What the worst checkpoints cost those who only look at them: processor seconds and memory of `llmmem inspect` and `estimate`.
+"""Measure the processor time and memory that `llmmem inspect` and `estimate` need for the worst checkpoints.
 
     python bench/hostile.py
 

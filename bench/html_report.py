@@ -1,4 +1,4 @@
-"""How long the HTML report takes to be built and to be opened, and how large it is.
+"""Measure the size of the HTML report, and the time to build and to open it.
 
     python bench/html_report.py
 

@@ -1,4 +1,4 @@
-"""What the plugin costs a session in which it has nothing to do.
+"""Cost of the plugin in a session that isolates nothing.
 
 python bench/idle.py
 """

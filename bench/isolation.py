@@ -1,8 +1,8 @@
-"""What isolating one empty test costs, with torch and transformers loaded in the session.
+"""Cost of isolating one empty test, with torch and transformers loaded in the session.
 
     python bench/isolation.py --cache FOLDER
 
-Compared: no isolation, this plugin, pytest-forked, and what an interpreter of its own would pay in imports alone.
+Compared: no isolation, this plugin, pytest-forked, and the imports of a fresh interpreter.
 pytest-forked does not run on pytest 9, so it gets pytest 8.4 in a venv of its own, made once in the cache folder; the
 ratio is taken on that pytest for both, because pytest 9 does more around each test than 8.4.
 """
@@ -88,7 +88,7 @@ def fresh_s() -> float:
 
 
 def make_forked_python(cache: Path) -> str:
-    """A venv with what pytest-forked needs, that sees this environment's libraries behind its own."""
+    """A virtual environment for pytest-forked that also has the libraries of this environment."""
     folder = cache / f"forked-{sys.version_info.major}.{sys.version_info.minor}"
     python = folder / "bin" / "python"
     if not python.exists():

@@ -1,8 +1,8 @@
-"""What a session pays once: for a plugin that isolates nothing, and for one that isolates all of its tests.
+"""Fixed cost of a session: with nothing isolated, and with all tests isolated.
 
     python bench/session.py
 
-The cost of a session and the cost of a test are told apart by the slope between 60 and 240 tests; plain pytest's own are
+The slope between 60 and 240 tests separates the cost of a session from the cost of a test; those of plain pytest are
 taken off. With `--with-torch` the tests import torch and transformers, as those of a model repository do; what these
 imports take varies by more than we cost, so time is counted from the end of collection there.
 """

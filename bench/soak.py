@@ -1,9 +1,9 @@
-"""Two thousand deaths, drawn at random from all that a test can do: each must end as itself, and nothing may be left.
+"""Two thousand crashes, drawn at random: each must have the expected ending, and leave nothing behind.
 
     python bench/soak.py
     python bench/soak.py --deaths 50 --ways stops_fork_server,empties_tmpdir
 
-After each death comes a test that lives, and looks whether anything of the one before is to be seen. All of them run in
+After each crash comes a test that survives, and looks whether anything of the one before is to be seen. All of them run in
 one session alone, and in another with ``-n 2``. Then sessions are killed while a test runs. The tests are in
 ``_deaths.py``.
 """
@@ -177,7 +177,7 @@ def soak(drawn: Sequence[str], arguments: tuple[str, ...]) -> None:
 
 
 def endings(run: Run) -> int:
-    """Print, for every way, how its tests ended, and return how many ended as expected."""
+    """Print how the tests of each kind ended, and return how many ended as expected."""
     seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for name, test in run.tests.items():
         words = (test["outcome"], test["ending"]["kind"], test["ending"]["signal"])

@@ -1,4 +1,4 @@
-"""What watching costs: the parent's share of a core while a test runs, and what a watched load loses.
+"""Cost of supervision: the parent's share of a core while a test runs, and the slowdown of a supervised load.
 
 python bench/supervision.py
 """

@@ -1,8 +1,8 @@
-"""What collecting a timeline costs: the time that pytest's own process spends in it while a model is loaded.
+"""Cost of timelines: the time that pytest's own process spends on one while a model is loaded.
 
     python bench/timelines.py
 
-The worker does nothing for a timeline. What the functions cost that the process calls only for it is measured while they
+The worker does nothing for a timeline. The cost of the functions that the process calls only for it is measured while they
 are called, with the clock's own calls, and told as a share of the time that each load takes.
 """
 
@@ -30,7 +30,7 @@ CLOCKS = """
     import time
 
     from pytest_llmmem.core.timeline import Timeline
-    from pytest_llmmem.supervision.supervisor import _Supervision
+    from pytest_llmmem.supervision.sampler import Sampler
     from pytest_llmmem.supervision.accounting import Accounting
 
     spent = [0.0]
@@ -50,7 +50,7 @@ CLOCKS = """
 
 
     clocked(Accounting, "draw")
-    clocked(_Supervision, "_where")
+    clocked(Sampler, "load_position")
     clocked(Timeline, "record")
 
 

@@ -1,7 +1,7 @@
-"""What a team would write for its own model: ``pytest examples --llm-model=SOURCE``.
+"""Tests as a team would write them for its own model: ``pytest examples --llm-model=SOURCE``.
 
-Three tests fail on purpose and are marked as expected: they show what a broken budget, a crash and a hard limit look
-like (``pytest -rx`` prints the reasons).
+Three tests fail on purpose and are marked as expected: they show a broken budget, a crash and a hard limit
+(``pytest -rx`` prints the reasons).
 """
 
 import ctypes

@@ -159,7 +159,7 @@ class TestTheFile:
     def test_other_peoples_actions_are_pinned_by_commit(self, path: Path) -> None:
         uses = re.findall(r"uses: (\S+)", path.read_text())
 
-        ours = ("./", "OWNER/pytest-llmmem@")
+        ours = ("./", "pytest-llmmem/pytest-llmmem@")
         assert [each for each in uses if not each.startswith(ours) and not PINNED.fullmatch(each)] == []
 
     @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -169,7 +169,7 @@ class TestTheFile:
         assert "write" not in workflow["permissions"].values()
         for job in workflow["jobs"].values():
             for step in job["steps"]:
-                if step.get("uses", "").startswith(("./", "OWNER/")):
+                if step.get("uses", "").startswith(("./", "pytest-llmmem/")):
                     assert set(step.get("with", {})) <= inputs
 
 

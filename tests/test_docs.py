@@ -1,6 +1,7 @@
 """Every python block of the README and the docs runs, as a test file of its own."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,10 @@ from tests.conftest import needs
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PROJECT_PAGES = tuple(ROOT / name for name in ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md"))
+REPOSITORY = re.compile(
+    r"https://(github|raw\.githubusercontent)\.com/pytest-llmmem/pytest-llmmem/(blob/|tree/)?main/(?P<path>.*)"
+)
 BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```python\n(?P<code>.*?)```", re.DOTALL)
 
 
@@ -41,7 +46,43 @@ def test_the_pages_name_every_option() -> None:
     assert [option.flag for option in OPTIONS if option.flag not in readme] == []
 
 
-def test_links_between_the_pages_lead_somewhere() -> None:
-    for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
-        for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def prose(page: Path) -> list[tuple[int, str]]:
+    """Each line of a page with its number, without blocks of code and rows of tables."""
+    is_code, kept = False, []
+    for number, line in enumerate(page.read_text().splitlines(), start=1):
+        if line.startswith("```"):
+            is_code = not is_code
+        elif not is_code and not line.startswith(("|", "![", "[![")):
+            kept.append((number, line))
+    return kept
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (*PAGES, *PROJECT_PAGES):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            inside = REPOSITORY.match(target)
+            if inside or not target.startswith("http"):
+                path = ROOT / inside["path"] if inside else page.parent / target
+                assert path.exists(), f"{page.name} links to {target}"
+
+
+def test_the_readme_has_no_relative_link_since_a_package_index_shows_it() -> None:
+    assert re.findall(r"\]\((?!http)[^)]*\)", PAGES[0].read_text()) == []
+
+
+def test_pages_link_to_files_outside_the_site_by_their_address() -> None:
+    for page in PAGES[1:]:
+        assert "](../" not in page.read_text(), f"{page.name} links to a file that the site does not have"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+
+    listed = re.findall(r"[\w-]+\.md", str(navigation))
+
+    assert sorted(listed) == sorted(page.name for page in PAGES[1:])
+
+
+@pytest.mark.parametrize("page", [*PAGES, *PROJECT_PAGES], ids=lambda page: page.name)
+def test_lines_of_prose_have_at_most_120_characters(page: Path) -> None:
+    assert [number for number, line in prose(page) if len(line) > 120] == []

@@ -1,7 +1,7 @@
 """Run the test suites of well-known packages plain and isolated, and compare the outcome of every test.
 
-Isolation that changes what a test says is a defect, and our own tests only cover what we thought of. So three suites
-that others wrote are run twice, once without the plugin and once with every test in a worker of its own:
+Isolation that changes the outcome of a test is a defect, and the project's own tests cover only expected cases. So three
+suites of other projects are run twice, once without the plugin and once with every test in a worker of its own:
 
     python tools/fidelity.py --python 3.13 --pytest 8.2.0 --extra "-n 2"
 
@@ -57,7 +57,7 @@ def main() -> int:
     for suite in (suite for suite in SUITES if chosen.only in {None, suite.name}):
         bench = Bench(suite=suite, folder=cache / f"{suite.stem}-python{version}-pytest{chosen.pytest}")
         bench.prepare(base_python=chosen_python, pytest_version=chosen.pytest, sdists=cache / "sdists", beside=TOOLS)
-        # Else the plain run alone would pay for rewriting the assertions of modules that are not yet compiled.
+        # Otherwise only the plain run would rewrite and compile the assertions of its modules.
         bench.run("collection", (*PLAIN, "--collect-only"))
         plain = bench.run("plain", PLAIN)
         if not plain.outcomes:

@@ -1,4 +1,4 @@
-"""Find a Python of a given version: on the PATH, or among pyenv's, whose shims refuse what is not selected."""
+"""Find a Python of a given version: on the PATH, or among those of pyenv, whose shims refuse versions that are not selected."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def find(version: str) -> str | None:
-    """An interpreter that runs, for ``"3.13"`` or a path; ``None`` when there is none."""
+    """A working interpreter for ``"3.13"`` or a path; ``None`` when there is none."""
     if Path(version).is_absolute():
         return version if _runs(version) else None
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")

@@ -1,8 +1,8 @@
-"""Pictures of the pages for the documentation: a report light, dark, and on a phone, and many reports.
+"""Make the pictures of the documentation: a report light, dark and on a phone, and the history page.
 
     python tools/pictures.py
 
-Needs Playwright and Chromium. The sessions are made ones: ``tests/reports``.
+Needs Playwright and Chromium. The sessions are example data of ``tests/reports``.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What NVIDIA's driver answers on this machine, so that the stand-in of the tests can be compared with it.
+"""Record the answers of NVIDIA's driver on this machine, to compare the tests' replacement of NVML with them.
 
     python tools/record_nvml.py answers.json
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def ask(nvml: Any) -> dict[str, Any]:
-    """Every answer, by the function's name; of cards one for each."""
+    """Every answer by the name of its function, one per GPU."""
     count = nvml.nvmlDeviceGetCount()
     return {"nvmlDeviceGetCount": count, "cards": [dict(_of_card(nvml, index)) for index in range(count)]}
 

@@ -1,4 +1,4 @@
-"""Test suites of other projects, each in an environment of its own, and the outcome of every test of a run."""
+"""Run the test suites of other projects, each in an environment of its own, and read the outcome of every test."""
 
 import json
 import os
@@ -33,7 +33,7 @@ _COMMON: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """A package and its tests: a release whose sdist holds them, or a folder with a checkout."""
+    """A package and its tests: a release whose sdist has them, or a folder with a checkout."""
 
     name: str
     version: str
@@ -60,7 +60,7 @@ class Suite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """The outcomes of one pytest session, as far as it came."""
+    """The outcomes of one pytest session, complete or not."""
 
     outcomes: Mapping[str, Counter[str]]
     """By node id: how many of its reports pytest puts into each category."""
@@ -143,7 +143,7 @@ class Bench:
         )
 
     def _call_pytest(self, command: tuple[str, ...], output: Path) -> str:
-        """Run in a process group of its own, and say how it ended."""
+        """Run a command in a process group of its own, and return how it ended."""
         # The caller's PYTEST_ADDOPTS or PYTHONPATH is not the suite's; a fixed hash seed keeps test ids made from sets.
         environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHON"))}
         environ |= {"PYTHONHASHSEED": "0", "PYTHONPATH": str(_PLUGINS), "HF_HUB_OFFLINE": "1"}

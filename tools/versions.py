@@ -1,7 +1,7 @@
-"""The plugin's own tests on the ends of what it supports: the oldest pytest, and the newest Python.
+"""Run the plugin's own tests on the oldest supported pytest and the newest supported Python.
 
-Each pair gets an environment under ``--cache``. torch is not needed: tests of models skip themselves without it. An
-interpreter that is not there is passed over, and that is said.
+Each pair gets an environment under ``--cache``. torch is not needed: tests of models skip themselves without it. A
+missing interpreter is skipped, and that is said.
 """
 
 import argparse
@@ -25,7 +25,7 @@ PROJECT = Path(__file__).parents[1]
 
 
 def environment(python: str, pytest: str, cache: Path) -> Path | None:
-    """The interpreter of an environment with that pair, made when it is not there yet; ``None`` without that Python."""
+    """Return the interpreter of an environment with that pair, which is made if needed; ``None`` without that Python."""
     interpreter = find(python)
     if interpreter is None:
         return None

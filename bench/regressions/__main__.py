@@ -1,4 +1,4 @@
-"""Which memory regressions of transformers the ready-made checks see: each with the version that has it, and without.
+"""Run the ready-made checks on memory regressions of transformers: each with a version that has it, and one that does not.
 
 python bench/regressions [--only WORD]
 """
@@ -47,7 +47,7 @@ def failures(regression: Regression, version: str) -> int:
 
 
 def outcome(regression: Regression, version: str) -> str:
-    """What the check says with this version of transformers."""
+    """The result of the check with this version of transformers."""
     report = CACHE / "report.json"
     report.unlink(missing_ok=True)
     python = environment(version, CACHE / "environments")

@@ -1,4 +1,4 @@
-"""Memory regressions that transformers has shipped, each with a version that has it and one that has not."""
+"""Memory regressions of transformers, each with a version that has it and one that does not."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regression:
-    """One regression, and the check that is to see it."""
+    """One regression, and the check that must find it."""
 
     reference: str
     what: str
@@ -142,7 +142,7 @@ REGRESSIONS: Final[Sequence[Regression]] = (
         check="release",
         bad="4.57.6",
         good="5.23.0",
-        runs=5,  # glibc gives the memory back, or not, as its heap happens to lie
+        runs=5,  # whether glibc releases the memory depends on the state of its heap
     ),
     Regression(
         reference="transformers#45386",

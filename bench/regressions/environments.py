@@ -1,4 +1,4 @@
-"""Virtual environments with old versions of transformers, which share the torch of the project's own."""
+"""Virtual environments with old versions of transformers, which share the torch of the project's environment."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def install(python: Path, *requirements: object) -> None:
 
 
 def run(*command: object) -> None:
-    """Run a command; what it prints is shown only when it fails."""
+    """Run a command, and show its output only when it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stdout + done.stderr)

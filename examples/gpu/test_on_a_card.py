@@ -1,7 +1,7 @@
 """Loads on a GPU: ``pytest examples/gpu --llm-model=SOURCE --llm-device=cuda:0 --llm-require-gpu``. Without the last option,
 and without a GPU, they are skipped.
 
-The last two fail on purpose and are marked as expected: they show a broken budget, and a line that a cap has stopped.
+The last two fail on purpose and are marked as expected: they show a broken budget, and an allocation that a cap refuses.
 """
 
 import pytest

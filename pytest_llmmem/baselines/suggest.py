@@ -7,7 +7,7 @@ from typing import Final
 
 from pytest_llmmem.baselines.tolerance import DEFAULT, Tolerance, parse_tolerance
 from pytest_llmmem.baselines.values import Baseline, finished, median_run
-from pytest_llmmem.core.budgets import parse_limit
+from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.records import ModelRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 

@@ -1,201 +1,14 @@
-"""Limits: a size, a share of the machine, or an expression in the checkpoint's own terms.
+"""Budgets: a limit with its rules, and the verdict on what was used."""
 
-limit   = product {"+" product}
-product = factor {"*" factor}
-factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
-TERM    = weights | shard | largest_layer | params@DTYPE
-        | trainable | trainable@DTYPE | gradients | optimizer | activations | kv_cache
-"""
-
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Final, Literal
+from typing import Literal
 
-from pytest_llmmem.core.sizes import format_beside, format_size, is_size, split_size, unit_of
+from pytest_llmmem.core.limits import Limit
+from pytest_llmmem.core.sizes import format_beside, is_size, unit_of
 
 Count = Literal["unreclaimable", "resident", "written", "reserved", "allocated", "device"]
 OnBreach = Literal["finish", "stop"]
 Enforce = Literal["watch", "rlimit", "cgroup", "cap"]
-
-DTYPE_BITS: Final = {
-    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,
-}  # fmt: skip
-MODEL_TERMS: Final = ("weights", "shard", "largest_layer")
-STEP_TERMS: Final = ("trainable", "gradients", "optimizer", "activations", "kv_cache")
-"""Known where ``llm_train`` or ``llm_generate`` says what a step is."""
-SHARES: Final = ("host", "device")
-ACCEPTED: Final = (
-    "a size ('8GB', '7.5GiB'), a share ('50% host', '80% device'), or sums and products of numbers, sizes and the checkpoint's "
-    "terms: weights, shard, largest_layer, params@float16, and, of a step: trainable, gradients, optimizer, activations, kv_cache"
-)
-
-_LEAST_BYTES: Final = 1000
-"""Whoever writes less has forgotten the unit."""
-
-_TOKEN: Final = re.compile(
-    r"\s*(?:(?P<share>\d+(?:\.\d+)?)\s*%\s*(?P<of>[a-z]+)"
-    r"|(?P<params>params|trainable)\s*@\s*(?P<dtype>\w+)"
-    r"|(?P<number>(?:\d+(?:_\d+)*)?\.?\d+)\s*(?P<unit>[A-Za-z]+)?"
-    r"|(?P<name>[a-z_]+)"
-    r"|(?P<operator>[+*]))"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """``factor`` times one term (a key of the machine's or the checkpoint's terms), or so many bytes."""
-
-    factor: Decimal
-    term: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
-    """A parsed limit; ``text`` is what the user wrote."""
-
-    text: str
-    products: tuple[Product, ...]
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """The names that must be known to evaluate it."""
-        return tuple(product.term for product in self.products if product.term)
-
-    @property
-    def is_share(self) -> bool:
-        """A share of a machine is compared with absolute memory, everything else with growth."""
-        return any(term in SHARES for term in self.terms)
-
-    @property
-    def needs_model(self) -> bool:
-        return any(term not in SHARES for term in self.terms)
-
-    @property
-    def needs_step(self) -> bool:
-        """Whether it can only be evaluated where a training or inference step is described."""
-        return any(term.partition("@")[0] in STEP_TERMS for term in self.terms)
-
-    @property
-    def unit(self) -> str | None:
-        """The unit to report in, as the user wrote it."""
-        return unit_of(self.text)
-
-    def bytes(self, terms: Mapping[str, int]) -> int:
-        """Evaluate; ``KeyError`` names a term that is not known."""
-        return round(sum(product.factor * (terms[product.term] if product.term else 1) for product in self.products))
-
-
-def parse_limit(value: object) -> Limit:
-    """Parse what a user gave as a limit.
-
-    Raises ``ValueError`` that says what was given, what is accepted and how to fix it.
-    """
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        msg = f"{value!r} is not a limit: write {ACCEPTED}"
-        raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad limit, whatever is wrong with it
-    text = value if isinstance(value, str) else f"{value:.0f}B"
-    limit = Limit(text=text.strip() if isinstance(value, str) else format_size(value), products=_parse(text))
-    if not limit.terms and limit.bytes({}) < _LEAST_BYTES:
-        msg = (
-            f"{value!r} is not a limit that anything can hold: a number without a unit is bytes; write one, like '8GB'"
-        )
-        raise ValueError(msg)
-    return limit
-
-
-def terms_of(*, weights: int, shard: int, largest_layer: int, parameters: int) -> dict[str, int]:
-    """The checkpoint's terms in bytes, under the names that a limit uses."""
-    params = {f"params@{dtype}": parameters * bits // 8 for dtype, bits in DTYPE_BITS.items()}
-    return {"weights": weights, "shard": shard, "largest_layer": largest_layer, **params}
-
-
-def step_terms_of(
-    *, trainable: int, trainable_bytes: int, gradients: int, optimizer: int, activations: int, kv_cache: int
-) -> dict[str, int]:
-    """The terms of a step in bytes; ``trainable`` counts the elements of the weights that are trained."""
-    counted = {f"trainable@{dtype}": trainable * bits // 8 for dtype, bits in DTYPE_BITS.items()}
-    return counted | {
-        "trainable": trainable_bytes,
-        "gradients": gradients,
-        "optimizer": optimizer,
-        "activations": activations,
-        "kv_cache": kv_cache,
-    }
-
-
-def _parse(text: str) -> tuple[Product, ...]:
-    tokens = _tokens(text)
-    if not tokens or len(tokens) % 2 == 0:
-        raise _unreadable(text, "the end" if tokens else "nothing")
-    for operator in tokens[1::2]:
-        if not isinstance(operator, str):
-            raise _unreadable(text, "two values without '+' or '*' between them")
-    products: list[Product] = []
-    for index, token in enumerate(tokens[::2]):
-        if isinstance(token, str):
-            raise _unreadable(text, f"{token!r}")
-        if index and tokens[2 * index - 1] == "*":
-            products[-1] = _multiply(text, products[-1], token)
-        else:
-            products.append(token)
-    if len(products) > 1 and any(product.term == "" for product in products):
-        raise _unreadable(text, "a bare number in a sum; give it a unit")
-    return tuple(Product(product.factor, product.term or None) for product in products)
-
-
-def _multiply(text: str, left: Product, right: Product) -> Product:
-    if left.term != "" and right.term != "":
-        raise _unreadable(text, "bytes multiplied by bytes")
-    return Product(left.factor * right.factor, left.term if right.term == "" else right.term)
-
-
-def _tokens(text: str) -> list[Product | str]:
-    """Operators as text; values as products, where ``term`` is ``""`` for a bare number and ``None`` for bytes."""
-    tokens: list[Product | str] = []
-    position, end = 0, len(text.rstrip())
-    while position < end:
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise _unreadable(text, repr(text[position:].strip()))
-        tokens.append(_value(text, match))
-        position = match.end()
-    return tokens
-
-
-def _value(text: str, match: re.Match[str]) -> Product | str:
-    if match["operator"]:
-        return match["operator"]
-    if match["share"]:
-        if match["of"] not in SHARES:
-            raise _unreadable(text, f"{match['of']!r} after '%'; a share is '50% host' or '80% device'")
-        return Product(Decimal(match["share"]) / 100, match["of"])
-    if match["params"]:
-        if match["dtype"] not in DTYPE_BITS:
-            raise _unreadable(text, f"dtype {match['dtype']!r}; known are {', '.join(DTYPE_BITS)}")
-        return Product(Decimal(1), f"{match['params']}@{match['dtype']}")
-    if match["name"]:
-        if match["name"] not in (*MODEL_TERMS, *STEP_TERMS):
-            raise _unreadable(text, _name(match["name"]))
-        return Product(Decimal(1), match["name"])
-    if match["unit"]:
-        try:
-            return Product(split_size(match["number"] + match["unit"])[0], None)
-        except ValueError:
-            raise _unreadable(text, repr(match["number"] + match["unit"])) from None
-    return Product(Decimal(match["number"].replace("_", "")), "")
-
-
-def _name(unknown: str) -> str:
-    import difflib  # a mistake may cost its time
-
-    near = difflib.get_close_matches(unknown, (*MODEL_TERMS, *STEP_TERMS), n=1)
-    return f"{unknown!r}: did you mean {near[0]!r}?" if near else repr(unknown)
-
-
-def _unreadable(text: str, what: str) -> ValueError:
-    return ValueError(f"{text!r} is not a limit (cannot read {what}): write {ACCEPTED}")
 
 
 def counted(count: str) -> str:
@@ -218,36 +31,64 @@ class Budget:
     device: str | None = None
     """Of ``max_vram``: ``"cuda:0"``."""
 
+    def judge(self, actual_bytes: int, error_bytes: int = 0) -> "Verdict":
+        """The budget beside what was used, of which ``error_bytes`` may be the error of measuring."""
+        return Verdict(
+            kind=self.kind,
+            limit=self.limit.text,
+            limit_bytes=self.limit_bytes,
+            actual_bytes=actual_bytes,
+            held=actual_bytes - error_bytes <= self.limit_bytes,
+            error_bytes=error_bytes,
+            name=self.name,
+            count=self.count,
+            on_breach=self.on_breach,
+            device=self.device,
+            sentence=self._sentence(actual_bytes),
+        )
+
+    def _sentence(self, actual_bytes: int) -> str:
+        """The limit, what was used, and what that is over it or leaves of it: the same on every surface."""
+        limit, used, apart = format_beside(self.limit_bytes, actual_bytes, self.limit.unit)
+        expression = "" if is_size(self.limit.text) else f" ({self.limit.text})"
+        where = f" in {self.name!r}" if self.name else f" on {self.device}" if self.device else ""
+        actual = f"wrote {used}" if self.kind == "max_disk" else f"used {used} {counted(self.count)}"
+        side = "over" if actual_bytes > self.limit_bytes else "left"
+        return f"{self.kind} is {limit}{expression}, {actual}{where}: {apart} {side}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A budget beside what was used."""
+    """A budget beside what was used, in bytes."""
 
-    budget: Budget
+    kind: str
+    limit: str
+    """As the user wrote it."""
+    limit_bytes: int
     actual_bytes: int
+    held: bool
+    """What may be the error of measuring breaks no budget."""
     error_bytes: int = 0
-    """How far that can be too much."""
-
-    @property
-    def held(self) -> bool:
-        """What may be the error of measuring breaks no budget."""
-        return self.certain_bytes <= self.budget.limit_bytes
-
-    @property
-    def is_uncertain(self) -> bool:
-        """Whether it held only because it may be the error."""
-        return self.held and self.actual_bytes > self.budget.limit_bytes
+    """How far ``actual_bytes`` can be too much: a budget is held when that may be why it is above the limit."""
+    name: str | None = None
+    """The block's; ``None`` for the whole test."""
+    count: str = "unreclaimable"
+    on_breach: OnBreach = "finish"
+    device: str | None = None
+    """Of ``max_vram``: ``"cuda:0"``."""
+    sentence: str = ""
+    """Limit, use and difference; empty in reports of other versions."""
 
     @property
     def certain_bytes(self) -> int:
         return self.actual_bytes - self.error_bytes
 
-    def sentence(self) -> str:
-        """The limit, what was used, and what that is over it or leaves of it: the same on every surface."""
-        budget = self.budget
-        limit, used, apart = format_beside(budget.limit_bytes, self.actual_bytes, budget.limit.unit)
-        expression = "" if is_size(budget.limit.text) else f" ({budget.limit.text})"
-        where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
-        actual = f"wrote {used}" if budget.kind == "max_disk" else f"used {used} {counted(budget.count)}"
-        side = "over" if self.actual_bytes > budget.limit_bytes else "left"
-        return f"{budget.kind} is {limit}{expression}, {actual}{where}: {apart} {side}"
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether it held only because it may be the error."""
+        return self.held and self.actual_bytes > self.limit_bytes
+
+    @property
+    def unit(self) -> str | None:
+        """The unit to report in, as the user wrote it."""
+        return unit_of(self.limit)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.measured import Phase
 from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.records import Phase
 from pytest_llmmem.core.sizes import format_beside, format_size
 
 _MOST: Final = 0.5
@@ -15,7 +15,7 @@ _MOST: Final = 0.5
 def uncertain_notes(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     """Budgets that may have been broken, or not: the difference is less than the error of measuring."""
     return tuple(
-        f"{verdict.sentence()}, uncertain by {format_size(verdict.error_bytes, verdict.budget.limit.unit)}, so it is no failure: "
+        f"{verdict.sentence}, uncertain by {format_size(verdict.error_bytes, verdict.unit)}, so it is no failure: "
         "--llm-repeat=3 measures again"
         for verdict in verdicts
         if verdict.is_uncertain
@@ -29,7 +29,7 @@ def lazy_load_notes(
 
     ``still_mapped_bytes`` are weights that were mapped and not resident at the end of the test.
     """
-    held = [verdict for verdict in verdicts if verdict.held and verdict.budget.kind == "max_ram"]
+    held = [verdict for verdict in verdicts if verdict.held and verdict.kind == "max_ram"]
     if not held or peak is None or not weights_bytes:
         return ()
     if still_mapped_bytes is not None and still_mapped_bytes > _MOST * weights_bytes:
@@ -40,12 +40,12 @@ def lazy_load_notes(
     return tuple(
         _held_without_files(verdict, peak)
         for verdict in held
-        if verdict.budget.count == "unreclaimable" and peak.peak_file_bytes > verdict.budget.limit_bytes
+        if verdict.count == "unreclaimable" and peak.peak_file_bytes > verdict.limit_bytes
     )
 
 
 def _held_without_files(verdict: Verdict, peak: Peak) -> str:
-    limit, files, _ = format_beside(verdict.budget.limit_bytes, peak.peak_file_bytes, verdict.budget.limit.unit)
+    limit, files, _ = format_beside(verdict.limit_bytes, peak.peak_file_bytes, verdict.unit)
     return (
         f"held because mapped files do not count: they took {files}, the limit is {limit}; "
         "max_ram(..., count='resident') judges both"
@@ -54,7 +54,7 @@ def _held_without_files(verdict: Verdict, peak: Peak) -> str:
 
 def setup_again_note(after: str, phases: Sequence[Phase]) -> str:
     """Why a setup counts for no budget: ``after`` is the test in which the worker ended that had set up the same."""
-    used_bytes = next((phase.peak.peak_bytes for phase in phases if phase.name == "setup"), None)
+    used_bytes = next((phase.peak_bytes for phase in phases if phase.name == "setup"), None)
     used = "" if used_bytes is None else f" used {format_size(used_bytes)} and"
     return (
         f"its setup{used} counts for no budget: the worker that its group shares ended in {after}, "

@@ -1,26 +1,12 @@
 """What is known of one job after it has ended."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import RankRecord, TimelineRecord, VramRecord
+from pytest_llmmem.core.records import Phase, RankRecord, TimelineRecord, VramRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """A finished stretch of the job."""
-
-    name: str
-    peak: Peak
-    seconds: float
-    started_s: float
-    """After the job's beginning."""
-    vram: tuple[VramRecord, ...] = ()
-    """Of each device that was used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +18,6 @@ class Measured:
     """``None`` when the worker died before the job began."""
     phases: tuple[Phase, ...]
     verdicts: tuple[Verdict, ...]
-    method: Literal["kernel", "sampled"]
     seconds: float
     stack: Stack = NO_STACK
     """The stack at the crossing of a budget, or at death; without frames when there is none."""

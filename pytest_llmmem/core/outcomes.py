@@ -44,6 +44,11 @@ class Exit:
             msg = f"an exit has a code or a signal, not {self.code!r} and {self.signal!r}"
             raise ValueError(msg)
 
+    @property
+    def how(self) -> str:
+        """In words: ``"SIGSEGV"``, ``"exit code 1"``."""
+        return self.signal or f"exit code {self.code}"
+
 
 def exit_from_wait_status(status: int, peak_resident_bytes: int | None = None) -> Exit:
     """Decode what ``wait4`` returned on a POSIX system."""
@@ -78,7 +83,7 @@ class Evidence:
     """What can be shown about a death, beyond its exit status."""
 
     oom_kills_in_group: int = 0
-    """OOM kills counted by the worker's own cgroup while the test ran."""
+    """OOM kills counted by the cgroup that enforces the worker's budget while the test ran."""
     oom_kills_on_host: int = 0
     """OOM kills counted by ``/proc/vmstat`` while the test ran: the whole machine's."""
     oom_kills_readable: bool = False
@@ -92,12 +97,16 @@ class Ending:
     """How a test's worker ended, and the sentence that may be said about it."""
 
     kind: EndingKind
-    phase: PhaseName | None = None
-    """The phase that was running; ``None`` when all were done."""
     signal: str | None = None
     exit_code: int | None = None
+    phase: PhaseName | None = None
+    """The phase that was running; ``None`` when all were done."""
     note: str = ""
     """What is known beyond the kind; one sentence or nothing."""
+    error: str | None = None
+    """The exception that ended the test, ``"ValueError: ..."``, its first line."""
+    place: str | None = None
+    """Where in a load it was: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
 
     @property
     def died(self) -> bool:
@@ -153,7 +162,7 @@ _EXITED: Final = "it left without a report: os._exit, or a native library that e
 def _killed(phase: PhaseName | None, evidence: Evidence) -> Ending:
     if evidence.oom_kills_in_group:
         note = f"the kernel's OOM killer ended it (oom_kill +{evidence.oom_kills_in_group} in its own memory cgroup)"
-        return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)
+        return Ending(kind="over_budget", phase=phase, signal="SIGKILL", note=note)
     if evidence.oom_kills_on_host:
         note = f"the kernel's OOM killer was at work (oom_kill +{evidence.oom_kills_on_host} in /proc/vmstat)"
         return Ending(kind="out_of_memory", phase=phase, signal="SIGKILL", note=note)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +73,12 @@ class Peak:
     """The mark: resident with the baseline and with the libraries' pages."""
     error_bytes: int
     """How far ``peak_bytes`` can be off: the mark's own bound, what no sample explains, and pages too few to count."""
-    resident_error_bytes: int = 0
-    """The same of ``peak_resident_bytes``."""
+    resident_error_bytes: int | None = None
+    """The same of ``peak_resident_bytes``; ``None`` in reports that do not have it."""
+    method: Literal["kernel", "sampled"] = "kernel"
+    """``sampled`` where the kernel keeps no mark, or children were measured, too."""
+    interval_ms: float = 0.0
+    """Between two samples."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 Field names are the JSON's keys (schema 1, described in ``docs/json.md``); ``None`` means unknown, never zero.
 """
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
-from pytest_llmmem.core.outcomes import EndingKind
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.plain_data import build, to_plain
+from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.steps import StepMemory
 
 SCHEMA: Final = 1
@@ -19,38 +19,6 @@ DeviceMethod = Literal["process", "device"]
 """By the driver: what the worker's processes hold, or, where it does not list them, how the whole device's use grew."""
 
 Outcome = Literal["passed", "failed", "skipped", "error", "xfailed", "xpassed"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndingRecord:
-    """How the worker ended, and what is known of it."""
-
-    kind: EndingKind
-    signal: str | None = None
-    exit_code: int | None = None
-    phase: str | None = None
-    note: str = ""
-    error: str | None = None
-    """The exception that ended the test, ``"ValueError: ..."``, its first line."""
-    place: str | None = None
-    """Where in a load it was: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RamRecord:
-    """Bytes above the baseline, except ``baseline_bytes`` and ``absolute_peak_bytes``."""
-
-    baseline_bytes: int
-    peak_bytes: int
-    peak_resident_bytes: int
-    peak_file_bytes: int
-    absolute_peak_bytes: int
-    error_bytes: int
-    """Of ``peak_bytes``."""
-    method: Literal["kernel", "sampled"]
-    interval_ms: float
-    resident_error_bytes: int | None = None
-    """Of ``peak_resident_bytes``; ``None`` in reports that do not have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +58,7 @@ class VramRefusedRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PhaseRecord:
+class Phase:
     """One stretch of the test: setup, load, call, a ``memory_budget`` block; its peak is above its own beginning."""
 
     name: str
@@ -125,11 +93,25 @@ class TimelineRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiagnosisRecord:
-    """A failure that was recognised: what happened, why, and the next thing to try."""
+class Diagnosis:
+    """A failure that was recognized: what happened, why, and what to try, the best first; a sentence or two each."""
 
     id: str
+    """Stable, and a heading of ``docs/diagnosis.md``: ``"accelerate-missing"``."""
     lines: tuple[str, ...]
+    """At most five."""
+
+    @property
+    def happened(self) -> str:
+        return self.lines[0]
+
+    @property
+    def why(self) -> str:
+        return self.lines[1]
+
+    @property
+    def next(self) -> tuple[str, ...]:
+        return self.lines[2:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,25 +141,6 @@ class TrialRecord:
     """The Python call that loads so."""
     why: str = ""
     """One sentence about a load that did not fit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetRecord:
-    """A limit beside what was used, in bytes."""
-
-    kind: str
-    limit: str
-    limit_bytes: int
-    actual_bytes: int
-    held: bool
-    error_bytes: int = 0
-    """How far ``actual_bytes`` can be too much: a budget is held when that may be why it is above the limit."""
-    name: str | None = None
-    count: str = "unreclaimable"
-    device: str | None = None
-    """Of ``max_vram``: ``"cuda:0"``."""
-    sentence: str = ""
-    """Limit, use and difference in words; empty in a report that is older than this key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,13 +177,13 @@ class TestRecord:
     nodeid: str
     outcome: Outcome
     duration_s: float
-    ending: EndingRecord
-    ram: RamRecord | None
+    ending: Ending
+    ram: Peak | None
     vram: tuple[VramRecord, ...] = ()
     vram_refused: VramRefusedRecord | None = None
     """Of the exception that ended the test; ``None`` when it was another, or none."""
-    phases: tuple[PhaseRecord, ...] = ()
-    budgets: tuple[BudgetRecord, ...] = ()
+    phases: tuple[Phase, ...] = ()
+    budgets: tuple[Verdict, ...] = ()
     model: ModelRecord | None = None
     stack: tuple[str, ...] = ()
     """Python frames at the breach or at death, the user's own first."""
@@ -231,7 +194,7 @@ class TestRecord:
     stack_cut: int | None = 0
     """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
     notes: tuple[str, ...] = ()
-    diagnosis: DiagnosisRecord | None = None
+    diagnosis: Diagnosis | None = None
     timeline: TimelineRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
     """What ``first_load_that_fits`` has tried, in order."""
@@ -259,7 +222,7 @@ class TestRecord:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote; unknown keys are passed over, so that newer reports can be read."""
-        built: Self = from_plain(cls, data)
+        built: Self = build(cls, data)
         return built
 
 
@@ -286,28 +249,3 @@ class SessionRecord:
         tests = tuple(TestRecord.from_json(test) for test in data["tests"])
         interrupted = data.get("interrupted")
         return cls(schema=data["schema"], environment=data["environment"], tests=tests, interrupted=interrupted)
-
-
-def to_plain(value: Any) -> Any:
-    """As JSON has it: without records, and without tuples."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: to_plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [to_plain(item) for item in value]
-    return value
-
-
-def from_plain(kind: Any, value: Any) -> Any:
-    """Build a value of an annotated type from plain JSON."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        types_ = typing.get_type_hints(kind)
-        known = {field.name for field in dataclasses.fields(kind)}
-        return kind(**{key: from_plain(types_[key], item) for key, item in value.items() if key in known})
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        return tuple(from_plain(arguments[0], item) for item in value)
-    if origin in {types.UnionType, typing.Union} and value is not None:
-        return from_plain(next(argument for argument in arguments if argument is not types.NoneType), value)
-    return value

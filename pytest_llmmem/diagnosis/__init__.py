@@ -6,9 +6,10 @@ is a new row in the module that it belongs to, and a section of ``docs/diagnosis
 
 from typing import Final
 
+from pytest_llmmem.core.records import Diagnosis
 from pytest_llmmem.diagnosis import crashes, cuda, files, installation, loads, memory, placement
 from pytest_llmmem.diagnosis.facts import CheckpointFacts, Facts, LoadFacts, frames_of
-from pytest_llmmem.diagnosis.rules import Diagnosis, Rule
+from pytest_llmmem.diagnosis.rules import Rule
 
 __all__ = ["TABLE", "CheckpointFacts", "Diagnosis", "Facts", "LoadFacts", "diagnose", "frames_of"]
 

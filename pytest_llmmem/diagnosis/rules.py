@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pytest_llmmem.core.records import Diagnosis
 from pytest_llmmem.diagnosis.facts import Facts
 
 Words = Mapping[str, str]
@@ -14,26 +15,10 @@ When = Callable[[Facts], Words | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
-    """A failure that was recognised. Each text is a sentence or two."""
-
-    id: str
-    """Stable, and a heading of ``docs/diagnosis.md``: ``"accelerate-missing"``."""
-    happened: str
-    why: str
-    next: tuple[str, ...]
-    """What to try, the best first; three at most."""
-
-    def lines(self) -> tuple[str, ...]:
-        """At most five, for a report."""
-        return (self.happened, self.why, *self.next)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """A failure that is known.
 
-    The texts name in braces what ``when`` has found. ``{at}`` is there in every row: where in the load, or nothing.
+    The texts name in braces what ``when`` has found. ``{at}`` is there in every rule: where in the load, or nothing.
     """
 
     id: str
@@ -48,12 +33,8 @@ class Rule:
         if found is None:
             return None
         words = {"at": f" at {facts.place}" if facts.place else "", **found}
-        return Diagnosis(
-            id=self.id,
-            happened=self.happened.format(**words),
-            why=self.why.format(**words),
-            next=tuple(step.format(**words) for step in self.next),
-        )
+        texts = (self.happened, self.why, *self.next)
+        return Diagnosis(id=self.id, lines=tuple(text.format(**words) for text in texts))
 
 
 def raised(types: str, pattern: str, *, inside: str = "") -> When:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Self
 
 import pytest
 
-from pytest_llmmem.core.budgets import parse_limit
 from pytest_llmmem.core.errors import BudgetExceeded
+from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.plugin.state import CONNECTION
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ import pytest
 
 from pytest_llmmem.baselines.measures import parse_only
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
-from pytest_llmmem.core.budgets import Count, Enforce, Limit, OnBreach, parse_limit
+from pytest_llmmem.core.budgets import Count, Enforce, OnBreach
 from pytest_llmmem.core.errors import MarkerError
+from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 from pytest_llmmem.plugin.settings import Scope, parse_seconds

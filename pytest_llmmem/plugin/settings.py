@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeVar, cast
 import pytest
 
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
-from pytest_llmmem.core.budgets import Limit, parse_limit
 from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.plugin.options import CHECKS, OPTIONS, REPORT_ENDINGS, STEP_CHECKS

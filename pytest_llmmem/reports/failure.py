@@ -25,14 +25,14 @@ def death_sentence(measured: Measured) -> str:
     where = f"in {ending.phase} " if ending.phase else ""
     after = f"{where}after {measured.seconds:.1f} s{peak}"
     if ending.kind == "over_budget" and (verdict := _broken(measured)):
-        return f"{verdict.sentence()}; stopped {_at(verdict)}{where}after {measured.seconds:.1f} s{_note(ending)}"
+        return f"{verdict.sentence}; stopped {_at(verdict)}{where}after {measured.seconds:.1f} s{_note(ending)}"
     return f"{_what(ending)} {after}{_note(ending)}"
 
 
 def _at(verdict: Verdict) -> str:
     """Where a budget that may be crossed ends all the same."""
-    factor = verdict.actual_bytes / verdict.budget.limit_bytes
-    return "at twice that " if verdict.budget.on_breach == "finish" and factor >= FINISH_FACTOR else ""
+    factor = verdict.actual_bytes / verdict.limit_bytes
+    return "at twice that " if verdict.on_breach == "finish" and factor >= FINISH_FACTOR else ""
 
 
 def _what(ending: Ending) -> str:
@@ -64,9 +64,7 @@ def details(measured: Measured, *, root: str) -> str:
             f"{format_size(peak.peak_resident_bytes)} resident, {format_size(peak.absolute_peak_bytes)} in all"
         )
     if measured.phases:
-        phases = (
-            f"{phase.name} {format_size(phase.peak.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases
-        )
+        phases = (f"{phase.name} {format_size(phase.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases)
         lines.append("phases    " + ", ".join(phases))
     lines += [f"vram      {_vram_line(vram, measured)}" for vram in measured.vram]
     if measured.pinned_bytes:
@@ -74,10 +72,10 @@ def details(measured: Measured, *, root: str) -> str:
     if measured.ranks:
         ranks = (f"{rank.rank}: {format_size(rank.peak_bytes)}" for rank in measured.ranks)
         lines.append("ranks     " + ", ".join(ranks))
-    lines += [f"budget    {verdict.sentence()}" for verdict in measured.verdicts]
+    lines += [f"budget    {verdict.sentence}" for verdict in measured.verdicts]
     if (verdict := _broken(measured)) and not measured.ending.died:
         used_bytes = verdict.actual_bytes
-        _, enough, _ = format_beside(used_bytes, math.ceil(used_bytes * _ROUND_UP), verdict.budget.limit.unit)
+        _, enough, _ = format_beside(used_bytes, math.ceil(used_bytes * _ROUND_UP), verdict.unit)
         lines.append(f"passes    with {enough} or more")
     if measured.place:
         lines.append(f"place     {measured.place}")

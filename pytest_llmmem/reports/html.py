@@ -18,7 +18,8 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
-from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
 from pytest_llmmem.core.sizes import UNITS, format_beside, unit_of
 from pytest_llmmem.core.stacks import elided
 from pytest_llmmem.reports.wording import (
@@ -80,7 +81,7 @@ def _test(test: TestRecord) -> dict[str, Any]:
     }
 
 
-def _shown(budget: BudgetRecord) -> dict[str, str]:
+def _shown(budget: Verdict) -> dict[str, str]:
     """A limit and its use as its sentence has them, and the share."""
     limit, used, _ = format_beside(budget.limit_bytes, budget.actual_bytes, unit_of(budget.limit))
     return {"limit_shown": limit, "used_shown": used, "share_shown": share_words(budget)}

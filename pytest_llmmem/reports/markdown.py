@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.stacks import elided
 from pytest_llmmem.reports.wording import (
@@ -64,7 +65,7 @@ def _cells(test: TestRecord) -> tuple[str, ...]:
     return prose(state(test)), name, peak, files, limit, used, f"{test.duration_s:.1f} s"
 
 
-def _share(budget: BudgetRecord) -> str:
+def _share(budget: Verdict) -> str:
     share = share_words(budget)
     return f"**{share}**" if share and not budget.held else share
 

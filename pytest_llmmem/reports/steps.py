@@ -5,6 +5,7 @@ from typing import Final
 
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.steps import KINDS, StepMemory, StepPhase
+from pytest_llmmem.reports.tables import Align, text_table
 
 _KEPT: Final = 3
 """Modules that are named with what they keep."""
@@ -29,11 +30,10 @@ def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
     beside = [name for name, known in (("predicted", bool(predicted)), ("process", is_process_known)) if known]
     head = ["phase", "tensors", *beside, *kinds]
     rows = [head, *(list(_row(each, beside, kinds, predicted)) for each in shown)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     yield f"{memory.name} of {of}: step {memory.steps} of {memory.steps}, tensors on {memory.device}"
-    for name, *sizes in rows:
-        aligned = "  ".join(f"{size:>{width}}" for size, width in zip(sizes, widths[1:], strict=True))
-        yield f"  {name:<{widths[0]}}  {aligned}".rstrip()
+    align: list[Align] = ["right"] * len(head)
+    align[0] = "left"
+    yield from (f"  {line}" for line in text_table(rows, align=align))
     yield f"  highest: {peak_words(peak)}"
     if memory.kept:
         most = ", ".join(

@@ -6,6 +6,7 @@ from typing import Final
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.reports.steps import step_table
+from pytest_llmmem.reports.tables import text_table
 from pytest_llmmem.reports.wording import (
     ending_words,
     limit_words,
@@ -27,10 +28,8 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
     if verbosity < 0 or not measured:
         return
     shown = measured if verbosity > 0 else measured[:_SHORT]
-    rows = [("unreclaimable", "+ files", "budget", "", "test"), *(_row(test) for test in shown)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for peak, files, budget, used, name in rows:
-        yield f"{peak:>{widths[0]}}  {files:>{widths[1]}}  {budget:>{widths[2]}} {used:>{widths[3]}}  {name}".rstrip()
+    rows = (("unreclaimable", "+ files", "budget", "", "test"), *(_row(test) for test in shown))
+    yield from text_table(rows, align=("right", "right", "right", "right", "left"))
     if len(shown) < len(measured):
         yield f"and {len(measured) - len(shown)} more: -v shows all"
     if verbosity <= 1:
@@ -56,10 +55,8 @@ def notes_of(test: TestRecord) -> tuple[str, ...]:
 def trial_table(trials: Sequence[TrialRecord]) -> Iterator[str]:
     """The loads that were tried, in order, and the call of the first that fits."""
     rows = [("load", "unreclaimable", "resident", "seconds", "disk", ""), *(_trial_row(trial) for trial in trials)]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for name, *numbers, why in rows:
-        aligned = "  ".join(f"{number:>{width}}" for number, width in zip(numbers, widths[1:], strict=True))
-        yield f"  {name:<{widths[0]}}  {aligned}  {why}".rstrip()
+    for line in text_table(rows, align=("left", "right", "right", "right", "right", "left")):
+        yield f"  {line}"
     call = next((trial.call for trial in trials if trial.fits), None)
     if call:
         yield f"  use: {call}"

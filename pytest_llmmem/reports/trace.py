@@ -9,7 +9,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
 from pytest_llmmem.reports.wording import reasons, stack_words, state, worst_first
 
 _COUNTERS: Final = {"max_ram": "RAM", "max_vram": "VRAM"}
@@ -68,7 +69,7 @@ def _marks(pid: int, test: TestRecord, timeline: TimelineRecord) -> Iterator[Eve
         yield {"ph": "i", "s": "p", "name": mark.text if mark.kind == "shard" else mark.kind, **place, "args": told}
 
 
-def _limit(pid: int, budget: BudgetRecord, timeline: TimelineRecord) -> Iterator[Event]:
+def _limit(pid: int, budget: Verdict, timeline: TimelineRecord) -> Iterator[Event]:
     """A level line over the whole test; a block's budget counts from its own beginning and has none."""
     if budget.name is None and (counter := _COUNTERS.get(budget.kind)):
         column = {f"{budget.kind} {budget.limit}": [budget.limit_bytes] * 2}

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord, VramRecord
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.records import SessionRecord, TestRecord, VramRecord
 from pytest_llmmem.core.sizes import format_size, unit_of
 from pytest_llmmem.core.stacks import stack_heading
 
@@ -93,14 +94,14 @@ def ending_words(test: TestRecord) -> str:
     return " ".join(word for word in words if word)
 
 
-def limit_words(budget: BudgetRecord) -> str:
+def limit_words(budget: Verdict) -> str:
     """``"4.00 GB"``; with what it counts where that is something else, ``"4.00 GB VRAM"``, and a block's name."""
     resident = " resident" if budget.count == "resident" else ""
     where = f" in {budget.name!r}" if budget.name else ""
     return f"{format_size(budget.limit_bytes, unit_of(budget.limit))}{_ELSEWHERE.get(budget.kind, '')}{resident}{where}"
 
 
-def share_words(budget: BudgetRecord) -> str:
+def share_words(budget: Verdict) -> str:
     """``"85%"``: how much of a budget was used, more than all of it where it was broken; empty for a limit of 0."""
     if not budget.limit_bytes:
         return ""
@@ -108,7 +109,7 @@ def share_words(budget: BudgetRecord) -> str:
     return f"{percent if budget.held else max(101, percent)}%"
 
 
-def unit_beside(budget: BudgetRecord | None) -> str | None:
+def unit_beside(budget: Verdict | None) -> str | None:
     """The unit to print host memory in beside a budget: its own, if it is one of host memory."""
     return unit_of(budget.limit) if budget and budget.kind not in _ELSEWHERE else None
 
@@ -130,6 +131,6 @@ def vram_words(vram: VramRecord) -> str:
     return f"{vram.device} {reserved} reserved, {allocated} allocated{pieces}{device}"
 
 
-def tightest(budgets: Sequence[BudgetRecord]) -> BudgetRecord | None:
+def tightest(budgets: Sequence[Verdict]) -> Verdict | None:
     """The budget that is used most, as a share of itself."""
     return max(budgets, key=lambda budget: budget.actual_bytes / max(1, budget.limit_bytes), default=None)

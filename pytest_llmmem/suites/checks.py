@@ -21,27 +21,6 @@ from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
 from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.plugin.state import settings_of
 
-__all__ = [
-    "load_anew",
-    "needs_steady_malloc",
-    "pytest_generate_tests",
-    "pytestmark",
-    "skips_as_asked",
-    "test_disk",
-    "test_dtype",
-    "test_duplicates",
-    "test_forward",
-    "test_integrity",
-    "test_load",
-    "test_max_memory",
-    "test_meta",
-    "test_quantization",
-    "test_release",
-    "test_resident",
-    "test_second_copy",
-    "test_second_load",
-]
-
 SLACK: Final = 200 * 10**6
 """Bytes that a load may take beside its weights, for imports and the allocator: ``docs/checks.md`` has what was measured."""
 DISK_SLACK: Final = 20 * 10**6

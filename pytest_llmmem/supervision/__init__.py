@@ -1,9 +1,12 @@
 """Measures, guards and judges one job in a worker.
 
-supervisor             the loop
-accounting             what each phase has used, and which budgets apply
-process_tree, gpus     the worker's children, and its GPU memory
-sampling_schedule      when to look, and how closely
-stack_dumps            stacks at a crossing and at death
-plan                   what is known of a job before it runs
+supervisor                   the loop: samples and messages in, actions out
+decide                       what to do now: pure
+sampler, sampling_schedule   reads the worker as often and as closely as it must
+guard, window_budgets        budgets beside what was used, and the hard limit
+accounting                   what each phase has used
+timeline_recorder            the course over time
+process_tree, gpus           the worker's children, and its GPU memory
+stack_dumps                  stacks at a crossing and at death
+plan, listener               what is decided before, and who is told
 """

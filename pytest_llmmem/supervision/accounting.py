@@ -1,21 +1,23 @@
-"""What a job has used so far, window by window, and which budgets stand over it."""
+"""The account of a job: what each window has used so far, and which budgets apply to it."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Budget, Limit, Verdict
-from pytest_llmmem.core.measured import Phase
+from pytest_llmmem.core.budgets import Budget, Verdict
+from pytest_llmmem.core.limits import Terms
 from pytest_llmmem.core.meter import Meter, Window
 from pytest_llmmem.core.outcomes import PhaseName
-from pytest_llmmem.core.readings import Reading, Segment, Tree
-from pytest_llmmem.core.records import MarkRecord
-from pytest_llmmem.core.timeline import Point, Timeline
+from pytest_llmmem.core.readings import Peak, Reading, Segment, Tree
+from pytest_llmmem.core.records import Phase
 from pytest_llmmem.core.vram import DriverReading, VramWindow
+from pytest_llmmem.supervision.timeline_recorder import Instant, MarkKind, TimelineRecorder
+from pytest_llmmem.supervision.window_budgets import window_held_bytes, window_verdict
 from pytest_llmmem.workers.messages import Accepted, Boundary, Opening, Spent
 
+_SMALL_BYTES: Final = 64 * 2**20
 WHOLE: Final = "test"
 """The name of the window around a whole job."""
 PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardown": "teardown"}
@@ -27,8 +29,9 @@ class Accounting:
 
     budgets: tuple[Budget, ...]
     """Of the whole job."""
-    resolve: Callable[[Limit], int]
-    """Bytes of a block's own limit; ``ValueError`` if it cannot be known."""
+    terms: Terms
+    """For the limits of blocks."""
+    clock: Callable[[], float] = time.monotonic
     meter: Meter = field(default_factory=lambda: Meter(probes.mark_error_bytes()))
     whole: Window | None = None
     """``None`` until the job has begun."""
@@ -36,31 +39,32 @@ class Accounting:
     """Of the whole job."""
     phase: PhaseName | None = None
     """The phase that is running."""
-    timeline: Timeline | None = None
+    timeline: TimelineRecorder | None = None
     """``None`` when nobody will look at it."""
     is_sampled: bool = True
-    """Whether somebody looks from outside. If nobody does, only the mark knows of a peak, and all of it would be uncertain."""
+    """Whether samples are taken. Without them only the mark knows a peak, and all of it would be uncertain."""
     judges_setup: bool = True
     """``False``: the whole, and all that is judged, begins anew with the call."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
     _driver: tuple[DriverReading, ...] = ()
-    """What the driver said last."""
+    """The driver's last answer."""
     _vram_held_bytes: int = 0
     """On all devices together, as of then."""
     _written_before_bytes: int | None = None
     _written_bytes: int = 0
-    _drawn_bytes: int = 0
-    """The highest point of the timeline since the last boundary."""
-    _began: float = field(default_factory=time.monotonic)
+    _began: float = field(init=False)
     _blocks: dict[int, Budget] = field(default_factory=dict)
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
     _verdicts: list[Verdict] = field(default_factory=list)
     _phases: list[Phase] = field(default_factory=list)
     _opened: list["_Opened"] = field(default_factory=list)
 
-    def cross(self, boundary: Boundary, family: Tree) -> list[Accepted | Spent]:
-        """Close and open windows; returns what the worker waits to hear. ``family`` is its tree's baseline now."""
+    def __post_init__(self) -> None:
+        self._began = self.clock()
+
+    def cross(self, boundary: Boundary, tree: Tree) -> list[Accepted | Spent]:
+        """Close and open windows; returns what the worker waits to hear. ``tree`` is the baseline of its process tree now."""
         self.add_written(boundary.written_bytes)
         ended = self.meter.boundary(boundary.reading, boundary.copied)
         self._draw_boundary(ended, boundary.reading)
@@ -68,32 +72,33 @@ class Accounting:
             opened.vram.add(boundary.vram)
         if self.whole is not None and boundary.pinned_bytes is not None:
             self.pinned_bytes = max(self.pinned_bytes or 0, boundary.pinned_bytes)
-        now = time.monotonic()
+        now = self.clock()
         closed: list[Accepted | Spent] = [
             self._close(self.meter.close(), self._opened.pop(), now) for _ in range(boundary.closes)
         ]
         answers = closed if boundary.wants_peak else []
         for opening in boundary.opens:
             if opening.name == "call" and not self.judges_setup:
-                self._begin_anew(boundary, family, now)
+                self._begin_anew(boundary, tree, now)
             self._opened.append(_Opened(now, VramWindow.opened(boundary.vram, self._driver)))
-            answers += self._open(opening, boundary.reading, family)
+            answers += self._open(opening, boundary.reading, tree)
         return answers
 
-    def _begin_anew(self, boundary: Boundary, family: Tree, now: float) -> None:
+    def _begin_anew(self, boundary: Boundary, tree: Tree, now: float) -> None:
         """Forget what the setup used; its phase, which has ended, keeps it."""
         assert self.whole is not None, "a call follows a setup"
         self.judges_setup = True
-        self.whole = self.meter.open(WHOLE, boundary.reading, family)
+        self.whole = self.meter.open(WHOLE, boundary.reading, tree)
         self.meter.windows.insert(0, self.meter.windows.pop())
         del self.meter.windows[1]  # the whole as it was
         self._opened[0] = _Opened(now, VramWindow.opened(boundary.vram, self._driver))
         self.vram, self.pinned_bytes = self._opened[0].vram, None
         self._written_before_bytes, self._written_bytes = boundary.written_bytes, 0
-        self._drawn_bytes = 0
+        if self.timeline is not None:
+            self.timeline.begin_anew()
 
-    def _open(self, opening: Opening, reading: Reading, family: Tree) -> list[Accepted]:
-        window = self.meter.open(opening.name, reading, family)
+    def _open(self, opening: Opening, reading: Reading, tree: Tree) -> list[Accepted]:
+        window = self.meter.open(opening.name, reading, tree)
         if opening.name == WHOLE and self.whole is None:
             self.whole, self._began, self.vram = window, self._opened[-1].at, self._opened[-1].vram
         elif opening.name in PHASES:
@@ -101,7 +106,7 @@ class Accounting:
         if opening.limit is None:
             return []
         try:
-            limit_bytes = self.resolve(opening.limit)
+            limit_bytes = self.terms.bytes(opening.limit)
         except ValueError as error:
             return [Accepted(f"memory_budget {opening.name!r}: {error}")]
         self._blocks[id(window)] = Budget(
@@ -118,7 +123,7 @@ class Accounting:
             self.phase = None
         if window is not self.whole:
             self._phases.append(self._phase(window, opened, now))
-        breach = verdict.sentence() if verdict and not verdict.held else None
+        breach = verdict.sentence if verdict and not verdict.held else None
         return Spent(window.peak, budget.limit_bytes if budget else None, breach)
 
     def sample(self, reading: Reading) -> None:
@@ -148,37 +153,47 @@ class Accounting:
         """What the job wrote to storage; ``None`` where that is unknown."""
         return None if self._written_before_bytes is None else self._written_bytes
 
-    def mark(self, kind: Literal["shard", "breach", "death"], text: str) -> None:
+    def mark(self, kind: MarkKind, text: str) -> None:
         """Note a moment on the timeline."""
         if self.timeline is not None:
-            self.timeline.mark(MarkRecord(seconds=round(time.monotonic() - self._began, 4), kind=kind, text=text))
+            self.timeline.mark(kind, text, self._seconds())
 
     def draw(self, reading: Reading) -> None:
         """Put on the timeline what is held now, or, where the mark has just risen above all points, the peak."""
-        if self.timeline is None or self.whole is None:
-            return
-        segment = self.meter.segment
-        peak = self.whole.growth_bytes(segment.closed_bytes, self.meter.tree)
-        held = self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree)
-        self._add_point(peak if peak > self._drawn_bytes else held, reading)
+        if self.timeline is not None and self.whole is not None:
+            self.timeline.sample(self._point(self.meter.segment, reading))
 
     def _draw_boundary(self, ended: Segment, reading: Reading) -> None:
-        """Put on the timeline what only the boundary told of the stretch before it, and what is held now."""
-        if self.timeline is None or self.whole is None:
-            return
-        peak = self.whole.growth_bytes(ended.closed_bytes, self.meter.tree)
-        if peak > self._drawn_bytes:
-            self._add_point(peak, reading)
-        self._drawn_bytes = 0
-        self._add_point(self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree), reading)
+        if self.timeline is not None and self.whole is not None:
+            self.timeline.boundary(self._point(ended, reading))
 
-    def _add_point(self, held_bytes: int, reading: Reading) -> None:
-        assert self.timeline is not None
+    def _point(self, segment: Segment, reading: Reading) -> "Instant":
         assert self.whole is not None
-        self._drawn_bytes = max(self._drawn_bytes, held_bytes)
-        file_bytes = max(0, reading.file_bytes - self.whole.base.file_bytes)
-        seconds = time.monotonic() - self._began
-        self.timeline.add(Point(seconds, held_bytes, file_bytes, self._vram_held_bytes))
+        return Instant(
+            seconds=self._seconds(),
+            held_bytes=self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree),
+            peak_bytes=self.whole.growth_bytes(segment.closed_bytes, self.meter.tree),
+            file_bytes=max(0, reading.file_bytes - self.whole.base.file_bytes),
+            vram_bytes=self._vram_held_bytes,
+        )
+
+    def _seconds(self) -> float:
+        return self.clock() - self._began
+
+    def peak(self, *, sampled: bool) -> Peak | None:
+        """Of the whole job, with how it was measured; ``None`` when it has not begun."""
+        if self.whole is None:
+            return None
+        method = "sampled" if sampled else probes.METHOD
+        return replace(self.whole.peak, method=method, interval_ms=round(probes.INTERVAL_S * 1000, 3))
+
+    @property
+    def is_small(self) -> bool:
+        """Whether so little was used that the next test need not wait until it is back."""
+        if self.whole is None or self.vram.peaks:  # a device's memory is back when the process is gone
+            return False
+        peak = self.whole.peak
+        return peak.peak_bytes + peak.peak_file_bytes < _SMALL_BYTES
 
     def standing(self) -> list[tuple[Window, Budget]]:
         """The budgets that can still be broken: the job's own, and those of open blocks."""
@@ -198,13 +213,13 @@ class Accounting:
             if unfinished:
                 verdict = max(verdict, self.seen(window, budget), key=lambda each: each.actual_bytes)
             if budget.kind not in {"max_vram", "max_disk"} and at_least_bytes > verdict.actual_bytes:
-                verdict = Verdict(budget=budget, actual_bytes=at_least_bytes)
+                verdict = budget.judge(at_least_bytes)
             standing.append(verdict)
         return (*standing, *self._verdicts)
 
     def phases(self) -> tuple[Phase, ...]:
         """In the order in which they began; those that death left open with what they had reached."""
-        now = time.monotonic()
+        now = self.clock()
         unfinished = [
             self._phase(window, opened, now)
             for window, opened in zip(self.meter.windows, self._opened, strict=True)
@@ -215,7 +230,8 @@ class Accounting:
     def _phase(self, window: Window, opened: "_Opened", now: float) -> Phase:
         return Phase(
             name=window.name,
-            peak=window.peak,
+            peak_bytes=window.peak.peak_bytes,
+            peak_resident_bytes=window.peak.peak_resident_bytes,
             seconds=now - opened.at,
             started_s=opened.at - self._began,
             vram=opened.vram.peaks,
@@ -224,32 +240,22 @@ class Accounting:
     def seen(self, window: Window, budget: Budget) -> Verdict:
         """What of a budget can be seen from outside while the test runs."""
         if budget.kind == "max_vram":
-            return Verdict(budget=budget, actual_bytes=self.vram.seen_bytes(budget))
+            return budget.judge(self.vram.seen_bytes(budget))
         return self.verdict(window, budget)
 
     def held_bytes(self, window: Window, budget: Budget, reading: Reading) -> int:
         """What the worker holds now of what a budget of its memory compares."""
-        held = window.growth_bytes(reading.unreclaimable_bytes, self.meter.tree)
-        if budget.count == "resident":
-            held += reading.file_bytes - window.base.file_bytes
-        return held + (window.base.unreclaimable_bytes if budget.limit.is_share else 0)
+        return window_held_bytes(window, budget, reading, self.meter.tree)
 
     def verdict(self, window: Window, budget: Budget) -> Verdict:
-        """A budget beside what its window used: growth, or the absolute peak for a share of the machine."""
-        if budget.kind == "max_disk":
-            return Verdict(budget=budget, actual_bytes=self._written_bytes)
-        if budget.kind == "max_vram":
-            return Verdict(budget=budget, actual_bytes=self.vram.used_bytes(budget))
-        peak = window.peak
-        if budget.count == "resident":
-            if budget.limit.is_share:
-                used, error = peak.absolute_peak_bytes, window.mark_error_bytes
-            else:
-                used, error = peak.peak_resident_bytes, peak.resident_error_bytes
-        else:
-            absolute = window.base.unreclaimable_bytes if budget.limit.is_share else 0
-            used, error = peak.peak_bytes + absolute, peak.error_bytes if self.is_sampled else window.mark_error_bytes
-        return Verdict(budget=budget, actual_bytes=used, error_bytes=error)
+        """A budget beside what its window used."""
+        match budget.kind:
+            case "max_disk":
+                return budget.judge(self._written_bytes)
+            case "max_vram":
+                return budget.judge(self.vram.used_bytes(budget))
+            case _:
+                return window_verdict(window, budget, is_sampled=self.is_sampled)
 
 
 @dataclass(frozen=True, slots=True)

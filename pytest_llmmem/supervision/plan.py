@@ -1,20 +1,20 @@
-"""What is known of a test before it runs."""
+"""A plan: everything about a job that is decided before it runs."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from pytest_llmmem.core.budgets import Budget, Limit
+from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.limits import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoadPlan:
-    """Its budgets, its time, and where it loads from."""
+class JobPlan:
+    """The budgets, the time limit, and the checkpoint of one job."""
 
     budgets: tuple[Budget, ...] = ()
     timeout_s: float | None = None
     reserve_bytes: int = 0
-    resolve: Callable[[Limit], int]
-    """Bytes of a limit that only the test itself names (``memory_budget``); ``ValueError`` if it cannot be known."""
+    terms: Terms
+    """For limits that only the running test names (``memory_budget``)."""
     shards: tuple[str, ...] = ()
     """Files of the checkpoint that may be loaded, in order."""
     draws_timeline: bool = False

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, Final
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Limit
+from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import rest_of_stack
 from pytest_llmmem.probes import torch_memory
@@ -31,7 +31,7 @@ from pytest_llmmem.workers.messages import (
     Spent,
     Streams,
 )
-from pytest_llmmem.workers.worker import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
+from pytest_llmmem.workers.stack_signals import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
 
 RunJob = Callable[[Any, "ParentConnection"], None]
 """Runs one job; what it raises ends the worker."""

@@ -7,7 +7,7 @@ numbers of a worker that dies later are complete up to its last word.
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llmmem.core.budgets import Limit
+from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.meter import NONE_COPIED, Copied
 from pytest_llmmem.core.readings import Peak, Reading
 from pytest_llmmem.core.vram import VramReading

@@ -5,15 +5,9 @@ from collections.abc import Mapping
 from hypothesis import strategies as st
 
 from pytest_llmmem.baselines.values import Baseline, Baselines
-from pytest_llmmem.core.records import (
-    EndingRecord,
-    ModelRecord,
-    PhaseRecord,
-    RamRecord,
-    SessionRecord,
-    TestRecord,
-    VramRecord,
-)
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.records import ModelRecord, Phase, SessionRecord, TestRecord, VramRecord
 
 MB = 10**6
 
@@ -25,11 +19,11 @@ def record(
 ) -> TestRecord:  # fmt: skip
     bytes_ = int(peak * MB)
     return TestRecord(
-        nodeid=nodeid, outcome=outcome, duration_s=1.0, ending=EndingRecord(**{"kind": "completed", **ending}),
-        ram=RamRecord(baseline_bytes=100 * MB, peak_bytes=bytes_, peak_resident_bytes=bytes_ + int(file * MB),
+        nodeid=nodeid, outcome=outcome, duration_s=1.0, ending=Ending(**{"kind": "completed", **ending}),
+        ram=Peak(baseline_bytes=100 * MB, peak_bytes=bytes_, peak_resident_bytes=bytes_ + int(file * MB),
                       peak_file_bytes=int(file * MB), absolute_peak_bytes=bytes_ + 100 * MB, error_bytes=int(error * MB),
                       method="kernel", interval_ms=2.0),
-        phases=tuple(PhaseRecord(name=name, peak_bytes=int(size * MB), seconds=1.0) for name, size in (phases or {}).items()),
+        phases=tuple(Phase(name=name, peak_bytes=int(size * MB), seconds=1.0) for name, size in (phases or {}).items()),
         vram=tuple(VramRecord(device=device, peak_allocated_bytes=0, peak_reserved_bytes=int(size * MB))
                    for device, size in (vram or {}).items()),
         model=model,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmmem.baselines.suggest import HEADER, Noise, Spread, limit_for, noise_of, suggest, tightest
-from pytest_llmmem.core.budgets import parse_limit
+from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.records import ModelRecord
 from tests.baselines.records import MB, record
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from pytest_llmmem.baselines import file as store
 from pytest_llmmem.baselines.values import Baseline
-from pytest_llmmem.core.records import EndingRecord, RamRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from tests.cli.conftest import Llmmem
 
 ENVIRONMENT = {
@@ -19,12 +21,12 @@ ENVIRONMENT = {
 
 def report(name: str, peak_bytes: int, *more: int) -> Path:
     """A session of one test, run once or several times."""
-    ram = RamRecord(
+    ram = Peak(
         baseline_bytes=0, peak_bytes=peak_bytes, peak_resident_bytes=peak_bytes, peak_file_bytes=0,
         absolute_peak_bytes=peak_bytes, error_bytes=0, method="kernel", interval_ms=2,
     )  # fmt: skip
     test = TestRecord(
-        nodeid="test_a.py::test_it", outcome="passed", duration_s=1, ending=EndingRecord(kind="completed"), ram=ram,
+        nodeid="test_a.py::test_it", outcome="passed", duration_s=1, ending=Ending(kind="completed"), ram=ram,
         run_peaks_bytes=(peak_bytes, *more) if more else (),
     )  # fmt: skip
     path = Path(name)

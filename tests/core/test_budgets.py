@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.budgets import Budget, Verdict, parse_limit, terms_of
+from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.limits import parse_limit, terms_of
 
 TERMS = {**terms_of(weights=1000, shard=300, largest_layer=50, parameters=500), "host": 10_000}
 
@@ -80,14 +81,16 @@ def test_a_budget_beside_what_was_used_is_one_sentence_in_the_users_unit(
     budget: dict[str, Any], limit_bytes: int, actual_bytes: int, sentence: str
 ) -> None:
     parsed = {"kind": "max_ram", **budget, "limit": parse_limit(budget["limit"])}
-    verdict = Verdict(budget=Budget(limit_bytes=limit_bytes, **parsed), actual_bytes=actual_bytes)
+    verdict = Budget(limit_bytes=limit_bytes, **parsed).judge(actual_bytes)
 
-    assert verdict.sentence() == sentence
+    assert verdict.sentence == sentence
     assert verdict.held is sentence.endswith("left")
 
 
 def test_a_limit_is_held_at_exactly_its_size() -> None:
     limit = parse_limit("1kB")
 
-    assert Verdict(budget=Budget(kind="max_ram", limit=limit, limit_bytes=1000), actual_bytes=1000).held
-    assert not Verdict(budget=Budget(kind="max_ram", limit=limit, limit_bytes=1000), actual_bytes=1001).held
+    budget = Budget(kind="max_ram", limit=limit, limit_bytes=1000)
+
+    assert budget.judge(1000).held
+    assert not budget.judge(1001).held

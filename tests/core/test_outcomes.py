@@ -66,7 +66,7 @@ KILLED = Exit(signal="SIGKILL", signal_number=9)
 @pytest.mark.parametrize(
     ("evidence", "kind", "words"),
     [
-        (Evidence(oom_kills_in_group=1), "out_of_memory", "its own memory cgroup"),
+        (Evidence(oom_kills_in_group=1), "over_budget", "its own memory cgroup"),
         (Evidence(oom_kills_on_host=1, oom_kills_readable=True), "out_of_memory", "/proc/vmstat"),
         (Evidence(oom_kills_readable=True), "crashed", "the test sent it, or another process"),
         (Evidence(), "crashed", "neither shown nor ruled out"),

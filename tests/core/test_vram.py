@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.budgets import Budget, Count, parse_limit
+from pytest_llmmem.core.budgets import Budget, Count
+from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.vram import VramReading, VramWindow
 
 SIZES = st.integers(0, 100)

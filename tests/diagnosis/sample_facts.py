@@ -29,6 +29,6 @@ def id_of(facts: Facts) -> str | None:
 
 def assert_readable(found: Diagnosis) -> None:
     """At most five lines of sentences, none so long that it fills half a screen."""
-    lines = found.lines()
+    lines = found.lines
     assert 3 <= len(lines) <= 5
     assert [line for line in lines if not line.endswith(".") or "\n" in line or len(line) > 200] == []

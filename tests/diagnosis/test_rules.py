@@ -175,7 +175,7 @@ def test_the_stack_of_an_exception_is_innermost_first() -> None:
 
 
 def test_an_oom_kill_says_where_and_by_what_evidence() -> None:
-    evidence = Evidence(oom_kills_in_group=1, oom_kills_readable=True)
+    evidence = Evidence(oom_kills_on_host=1, oom_kills_readable=True)
 
     found = diagnose(died(-9, evidence=evidence, place="shard 5 of 8"))
 

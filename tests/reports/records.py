@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import (
     BaselineRecord,
-    DiagnosisRecord,
-    EndingRecord,
+    Diagnosis,
     MarkRecord,
     ModelRecord,
     RankRecord,
@@ -58,16 +58,14 @@ def hostile() -> SessionRecord:
                 nodeid=f"test_x.py::test_x[{nasty}]",
                 outcome="failed",
                 duration_s=1.0,
-                ending=EndingRecord(
-                    kind="crashed", signal="SIGSEGV", phase="call", note=nasty, error=nasty, place=nasty
-                ),
+                ending=Ending(kind="crashed", signal="SIGSEGV", phase="call", note=nasty, error=nasty, place=nasty),
                 ram=ram(5, 1),
                 budgets=(budget("1MB", 1, 5),),
                 stack=(nasty, "````"),
                 stack_at="the end",
                 stack_own=1,
                 notes=(nasty,),
-                diagnosis=DiagnosisRecord(id=nasty, lines=(nasty,)),
+                diagnosis=Diagnosis(id=nasty, lines=(nasty,)),
                 location="tests/a,b:c%.py:7",
             ),
         ),
@@ -152,7 +150,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_load.py::test_the_first_forward_fits[polyglot-ko-1.3b]",
         outcome="passed",
         duration_s=3.41,
-        ending=EndingRecord(kind="completed"),
+        ending=Ending(kind="completed"),
         ram=ram(25.8, 2567),
         steps=(steps(),),
         phases=phases(("setup", 0.01, 0.32, 21.9), ("load", 0.04, 0.28, 17.0), ("call", 0.34, 2.7, 18.4), ("teardown", 3.05, 0.3, 0)),
@@ -169,7 +167,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_load.py::test_float32_fits[polyglot-ko-1.3b]",
         outcome="failed",
         duration_s=7.16,
-        ending=EndingRecord(kind="over_budget"),
+        ending=Ending(kind="over_budget"),
         ram=ram(5350, 1021),
         phases=phases(("setup", 0.01, 0.33, 21.9), ("load", 0.04, 0.3, 17.0), ("call", 0.34, 5.8, 5330), ("teardown", 6.15, 0.4, 0)),
         budgets=(budget("1.2 * weights + 200MB", 3396, 5350),),
@@ -183,7 +181,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
             "torch/nn/modules/module.py:935 in _apply",
             "torch/nn/modules/module.py:1189 in float",
         ),
-        diagnosis=DiagnosisRecord(
+        diagnosis=Diagnosis(
             id="wider_than_checkpoint",
             lines=(
                 "The model holds float32, and the checkpoint is float16: every weight takes twice its bytes.",
@@ -202,7 +200,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_serving.py::TestMidm::test_naive_load_in_a_16gb_container[midm-7b]",
         outcome="failed",
         duration_s=21.9,
-        ending=EndingRecord(
+        ending=Ending(
             kind="out_of_memory", signal="SIGKILL", phase="setup",
             note="the kernel's OOM killer ended it (oom_kill +1 in its own memory cgroup)",
             place="shard 5 of 8, model.layers.19.mlp.down_proj.weight",
@@ -217,7 +215,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
             "torch/serialization.py:1521 in load",
             "torch/_utils.py:214 in _rebuild_tensor_v2",
         ),
-        diagnosis=DiagnosisRecord(
+        diagnosis=Diagnosis(
             id="second_copy",
             lines=(
                 "Killed for want of memory at shard 5 of 8.",
@@ -240,13 +238,13 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_shards.py::test_reads_shard_3",
         outcome="failed",
         duration_s=0.94,
-        ending=EndingRecord(kind="crashed", signal="SIGBUS", phase="call", place="shard 3 of 8"),
+        ending=Ending(kind="crashed", signal="SIGBUS", phase="call", place="shard 3 of 8"),
         ram=ram(12.1, 640),
         phases=phases(("setup", 0.0, 0.02, 0.3), ("call", 0.02, 0.9, 12.1)),
         stack_at="the end",
         stack_own=1,
         stack=("tests/test_shards.py:9 in test_reads_shard_3", "torch/nn/functional.py:2546 in embedding"),
-        diagnosis=DiagnosisRecord(
+        diagnosis=Diagnosis(
             id="truncated_shard",
             lines=(
                 "A page of a mapped file was gone: model-00003-of-00008.safetensors is 1.20 GB, and its header promises 1.99 GB.",
@@ -263,7 +261,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_serving.py::test_generates_on_the_gpu[polyglot-ko-1.3b]",
         outcome="passed",
         duration_s=9.7,
-        ending=EndingRecord(kind="completed"),
+        ending=Ending(kind="completed"),
         ram=ram(1480, 2610),
         vram=(VramRecord(device="cuda:0", peak_allocated_bytes=3_120 * MB, peak_reserved_bytes=3_380 * MB, peak_fragmented_bytes=210 * MB, peak_device_bytes=3_870 * MB),),
         phases=phases(("setup", 0.0, 4.1, 1480), ("load", 0.5, 3.4, 1470), ("call", 4.1, 5.2, 160), ("generate", 4.6, 4.2, 120), ("teardown", 9.3, 0.3, 0)),
@@ -281,7 +279,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_serving.py::test_one_step_is_small[polyglot-ko-1.3b]",
         outcome="passed",
         duration_s=1.12,
-        ending=EndingRecord(kind="completed"),
+        ending=Ending(kind="completed"),
         ram=ram(41.4, 210),
         phases=phases(("setup", 0.0, 0.2, 21), ("call", 0.2, 0.8, 20.5), ("decode", 0.4, 0.5, 20.5), ("teardown", 1.0, 0.1, 0)),
         budgets=(budget("50MB", 50, 20.5, kind="memory_budget", name="decode"),),
@@ -303,7 +301,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_choice.py::test_some_load_fits_this_runner",
         outcome="passed",
         duration_s=64.2,
-        ending=EndingRecord(kind="completed"),
+        ending=Ending(kind="completed"),
         ram=ram(3.1, 0.4),
         phases=phases(("setup", 0.0, 64.0, 3.1), ("call", 64.0, 0.1, 0.2)),
         model=replace(MIDM, load="offload"),
@@ -324,7 +322,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_serving.py::test_answers_within_a_minute",
         outcome="failed",
         duration_s=60.02,
-        ending=EndingRecord(kind="timed_out", phase="call"),
+        ending=Ending(kind="timed_out", phase="call"),
         ram=ram(512, 33),
         phases=phases(("setup", 0.0, 0.4, 12), ("call", 0.4, 59.6, 512)),
         stack_at="the end",
@@ -340,7 +338,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_quantised.py::test_4bit_is_a_quarter[nf4]",
         outcome="xfailed",
         duration_s=2.2,
-        ending=EndingRecord(kind="raised", phase="call", error="AssertionError: 15.4 bits per parameter"),
+        ending=Ending(kind="raised", phase="call", error="AssertionError: 15.4 bits per parameter"),
         ram=ram(702, 30),
         phases=phases(("setup", 0.0, 1.9, 702), ("call", 1.9, 0.1, 0)),
         timeline=timeline((0, 0, 0, 0), (0.9, 300, 30, 0), (1.9, 702, 30, 0), (2.0, 690, 30, 0), points=points),
@@ -350,7 +348,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_serving.py::test_leaves_quietly",
         outcome="error",
         duration_s=0.3,
-        ending=EndingRecord(kind="exited", phase="setup", exit_code=0, note="it left without a report: os._exit, or a native library that ends the process"),
+        ending=Ending(kind="exited", phase="setup", exit_code=0, note="it left without a report: os._exit, or a native library that ends the process"),
         ram=None,
         location="tests/test_serving.py:101",
     )  # fmt: skip
@@ -358,7 +356,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         nodeid="tests/test_quantised.py::test_on_a_device",
         outcome="skipped",
         duration_s=0.02,
-        ending=EndingRecord(kind="completed"),
+        ending=Ending(kind="completed"),
         ram=ram(0.2, 0.1),
         location="tests/test_quantised.py:30",
     )  # fmt: skip

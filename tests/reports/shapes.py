@@ -4,15 +4,10 @@ import random
 from dataclasses import replace
 from itertools import pairwise
 
-from pytest_llmmem.core.budgets import Budget, Verdict, parse_limit
-from pytest_llmmem.core.records import (
-    BudgetRecord,
-    MarkRecord,
-    PhaseRecord,
-    RamRecord,
-    TestRecord,
-    TimelineRecord,
-)
+from pytest_llmmem.core.budgets import Budget, Verdict
+from pytest_llmmem.core.limits import parse_limit
+from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.records import MarkRecord, Phase, TestRecord, TimelineRecord
 
 MB = 10**6
 PAGE = 4096
@@ -39,9 +34,9 @@ def timeline(*corners: Corner, points: int, marks: tuple[MarkRecord, ...] = ()) 
     )
 
 
-def ram(peak: float, file: float) -> RamRecord:
+def ram(peak: float, file: float) -> Peak:
     """Of a forked worker that began with 180 MB; arguments in MB."""
-    return RamRecord(
+    return Peak(
         baseline_bytes=180 * MB,
         peak_bytes=int(peak * MB),
         peak_resident_bytes=int((peak + file * 0.98) * MB),
@@ -53,20 +48,16 @@ def ram(peak: float, file: float) -> RamRecord:
     )
 
 
-def budget(limit: str, limit_mb: float, actual_mb: float, **named: str) -> BudgetRecord:
+def budget(limit: str, limit_mb: float, actual_mb: float, **named: str) -> Verdict:
     named = {"kind": "max_ram", **named}
-    sizes = {"limit_bytes": int(limit_mb * MB), "actual_bytes": int(actual_mb * MB)}
-    verdict = Verdict(
-        budget=Budget(limit=parse_limit(limit), limit_bytes=sizes["limit_bytes"], **named),  # type: ignore[arg-type]
-        actual_bytes=sizes["actual_bytes"],
-    )
-    return BudgetRecord(limit=limit, held=verdict.held, sentence=verdict.sentence(), **named, **sizes)  # type: ignore[arg-type]
+    asked = Budget(limit=parse_limit(limit), limit_bytes=int(limit_mb * MB), **named)  # type: ignore[arg-type]
+    return asked.judge(int(actual_mb * MB))
 
 
-def phases(*rows: tuple[str, float, float, float]) -> tuple[PhaseRecord, ...]:
+def phases(*rows: tuple[str, float, float, float]) -> tuple[Phase, ...]:
     """Rows of name, start, seconds, and the peak in MB."""
     return tuple(
-        PhaseRecord(
+        Phase(
             name=name,
             started_s=start,
             seconds=seconds,

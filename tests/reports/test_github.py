@@ -4,7 +4,8 @@ import re
 from dataclasses import replace
 from urllib.parse import unquote
 
-from pytest_llmmem.core.records import BudgetRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.reports.github import annotations, summary
 from tests.reports.records import hostile, large, sample
 
@@ -105,7 +106,7 @@ def test_nothing_in_a_name_ends_the_chart() -> None:
 
 
 def test_a_budget_of_nothing_has_no_share() -> None:
-    nothing = BudgetRecord(kind="max_ram", limit="0B", limit_bytes=0, actual_bytes=5, held=False)
+    nothing = Verdict(kind="max_ram", limit="0B", limit_bytes=0, actual_bytes=5, held=False)
     test = replace(sample().tests[0], budgets=(nothing,), outcome="failed")
 
     assert "| 0 B |  |" in summary(SessionRecord(environment={}, tests=(test,)))

@@ -1,14 +1,9 @@
 """The table is aligned, the worst first, and as long as was asked for."""
 
-from pytest_llmmem.core.records import (
-    BudgetRecord,
-    EndingRecord,
-    Outcome,
-    PhaseRecord,
-    RamRecord,
-    SessionRecord,
-    TestRecord,
-)
+from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.records import Outcome, Phase, SessionRecord, TestRecord
 from pytest_llmmem.reports.terminal import table
 
 MB = 10**6
@@ -19,16 +14,16 @@ def record(name: str, peak: int, limit: int | None = None, outcome: Outcome = "p
         ()
         if limit is None
         else (
-            BudgetRecord(kind="max_ram", limit=f"{limit}MB", limit_bytes=limit * MB, actual_bytes=peak * MB,
+            Verdict(kind="max_ram", limit=f"{limit}MB", limit_bytes=limit * MB, actual_bytes=peak * MB,
                          held=peak <= limit),
         )
     )  # fmt: skip
     return TestRecord(
         nodeid=f"test_x.py::{name}", outcome=outcome, duration_s=1.5,
-        ending=EndingRecord(**{"kind": "completed", **ending}),
-        ram=RamRecord(baseline_bytes=100 * MB, peak_bytes=peak * MB, peak_resident_bytes=peak * MB, peak_file_bytes=5 * MB,
+        ending=Ending(**{"kind": "completed", **ending}),
+        ram=Peak(baseline_bytes=100 * MB, peak_bytes=peak * MB, peak_resident_bytes=peak * MB, peak_file_bytes=5 * MB,
                       absolute_peak_bytes=(100 + peak) * MB, error_bytes=MB, method="kernel", interval_ms=2.0),
-        phases=(PhaseRecord(name="call", peak_bytes=peak * MB, seconds=1.0),), budgets=budgets,
+        phases=(Phase(name="call", peak_bytes=peak * MB, seconds=1.0),), budgets=budgets,
     )  # fmt: skip
 
 
@@ -50,12 +45,12 @@ def test_the_table_is_aligned_and_the_worst_comes_first() -> None:
     )
 
     assert lines == [
-        "unreclaimable  + files  budget       test",
-        "       412 MB  5.00 MB  300 MB 137%  test_x.py::test_over  [over budget in call]",
-        "      50.0 MB  5.00 MB               test_x.py::test_dead  [crashed SIGSEGV in setup]",
-        "       290 MB  5.00 MB  300 MB  97%  test_x.py::test_near",
-        "      12.0 MB  5.00 MB  300 MB   4%  test_x.py::test_fine",
-        "      7.00 MB  5.00 MB               test_x.py::test_none",
+        "unreclaimable  + files  budget        test",
+        "       412 MB  5.00 MB  300 MB  137%  test_x.py::test_over  [over budget in call]",
+        "      50.0 MB  5.00 MB                test_x.py::test_dead  [crashed SIGSEGV in setup]",
+        "       290 MB  5.00 MB  300 MB   97%  test_x.py::test_near",
+        "      12.0 MB  5.00 MB  300 MB    4%  test_x.py::test_fine",
+        "      7.00 MB  5.00 MB                test_x.py::test_none",
     ]
 
 

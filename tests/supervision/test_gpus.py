@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_llmmem.core.budgets import Budget, parse_limit
+from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.vram import DriverReading, VramWindow
 from pytest_llmmem.supervision import gpus as cards
 from pytest_llmmem.supervision.gpus import Gpus

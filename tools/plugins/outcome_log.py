@@ -1,4 +1,4 @@
-"""A pytest plugin that writes what pytest calls each report to a file at once: a lost session has then told what it had.
+"""A pytest plugin that writes the outcome of each report to a file at once, so that a lost session keeps its outcomes.
 
 A line is a JSON list: the node id, pytest's category ("passed", "error", "subtests passed", ...) and the first line of the
 reason. With xdist only the controller writes.

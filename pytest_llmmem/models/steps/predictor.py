@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.printable import excerpt
-from pytest_llmmem.core.records import from_plain, to_plain
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.sources.cache import cache_folder
 from pytest_llmmem.models.steps.spec import PredictRequest
@@ -66,7 +66,7 @@ class Prediction:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        built: Self = from_plain(cls, data)
+        built: Self = build(cls, data)
         return built
 
 

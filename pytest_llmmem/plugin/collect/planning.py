@@ -1,27 +1,28 @@
 """From an item's markers and the session's settings to a plan: which tests are isolated, together, and how far."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 import pytest
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Budget, Limit, terms_of
+from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError, SettingError
 from pytest_llmmem.core.guard import default_reserve_bytes
+from pytest_llmmem.core.limits import Limit, Terms, terms_of
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import find_strategy, load_of
 from pytest_llmmem.plugin.collect.models import source_of
-from pytest_llmmem.plugin.collect.steps import check_steps, step_terms
+from pytest_llmmem.plugin.collect.steps import check_steps, with_step_terms
 from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
 from pytest_llmmem.plugin.run.trials import FITTING
 from pytest_llmmem.plugin.settings import Settings
-from pytest_llmmem.supervision.plan import LoadPlan
+from pytest_llmmem.supervision.plan import JobPlan
 
 FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
 
@@ -30,7 +31,7 @@ FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
 class Isolated:
     """A test that runs in a worker."""
 
-    plan: LoadPlan | None
+    plan: JobPlan | None
     complaint: str
     """Why there is no plan; fails the test."""
     group: str | None
@@ -43,12 +44,11 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     """What is known of an isolated test before it runs; a marker that cannot be used becomes its complaint."""
     try:
         in_worker = InWorker.of(item)
-        resolve = partial(_resolve, item=item, find_checkpoint=find_checkpoint)
-        resolve_with_steps = partial(resolve, knows_steps=True)
+        terms = _terms(item, find_checkpoint)
         budgets = (
-            *_ram_budget(item, settings, resolve_with_steps),
-            *_disk_budget(item, settings, resolve),
-            *vram_budgets(item, settings, resolve_with_steps),
+            *_ram_budget(item, settings, terms),
+            *_disk_budget(item, settings, terms),
+            *vram_budgets(item, settings, terms),
         )
         LlmBaseline.of(item)
         check_steps(item)
@@ -59,11 +59,11 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     except DeviceError as error:
         return Isolated(None, str(error), None, "" if settings.require_gpu else str(error))
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
-    plan = LoadPlan(
+    plan = JobPlan(
         budgets=budgets,
         timeout_s=timeout_s,
         reserve_bytes=_reserve_bytes(settings),
-        resolve=resolve,
+        terms=terms,
         shards=_shards(item, find_checkpoint),
         draws_timeline=bool(settings.report),
     )
@@ -109,16 +109,17 @@ def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
         raise MarkerError(msg)
 
 
-def _ram_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit], int]) -> tuple[Budget, ...]:
+def _ram_budget(item: pytest.Item, settings: Settings, terms: Terms) -> tuple[Budget, ...]:
     marker = MaxRam.of(item)
     limit = marker.limit if marker else settings.max_ram
     if limit is None:
         return ()
+    terms = with_step_terms(terms, item, limit, device="cpu")
     return (
         Budget(
             kind="max_ram",
             limit=limit,
-            limit_bytes=_limit_bytes(limit, "max_ram" if marker else "--llm-max-ram", resolve),
+            limit_bytes=_limit_bytes(limit, "max_ram" if marker else "--llm-max-ram", terms),
             count=marker.count if marker else "unreclaimable",
             on_breach=(marker and marker.on_breach) or settings.on_breach,
             enforce=(marker and marker.enforce) or settings.enforce,
@@ -126,7 +127,7 @@ def _ram_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit]
     )
 
 
-def _disk_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit], int]) -> tuple[Budget, ...]:
+def _disk_budget(item: pytest.Item, settings: Settings, terms: Terms) -> tuple[Budget, ...]:
     marker = MaxDisk.of(item)
     limit = marker.limit if marker else settings.max_disk
     if limit is None:
@@ -135,75 +136,43 @@ def _disk_budget(item: pytest.Item, settings: Settings, resolve: Callable[[Limit
         Budget(
             kind="max_disk",
             limit=limit,
-            limit_bytes=_limit_bytes(limit, "max_disk" if marker else "--llm-max-disk", resolve),
+            limit_bytes=_limit_bytes(limit, "max_disk" if marker else "--llm-max-disk", terms),
             count="written",
             on_breach=(marker and marker.on_breach) or settings.on_breach,
         ),
     )
 
 
-def _limit_bytes(limit: Limit, where: str, resolve: Callable[[Limit], int]) -> int:
+def _limit_bytes(limit: Limit, where: str, terms: Terms) -> int:
     try:
-        return resolve(limit)
+        return terms.bytes(limit)
     except ValueError as error:
         msg = f"{where}: {error}"
         raise MarkerError(msg) from None
 
 
-def resolve_without_model(limit: Limit) -> int:
-    """Bytes of a limit where no test is known, as in a fixture of the session. Raises ``ValueError``."""
-    return _resolve(limit, item=None, find_checkpoint=lambda _: None)
+def terms_without_model() -> Terms:
+    """Where no test is known, as in a fixture of the session."""
+    return Terms(host_bytes=probes.host_memory().total_bytes)
 
 
-def _resolve(
-    limit: Limit,
-    *,
-    item: pytest.Item | None,
-    find_checkpoint: FindCheckpoint,
-    device_bytes: int | None = None,
-    knows_steps: bool = False,
-) -> int:
-    """Bytes of a limit; ``device_bytes`` is ``None`` when it is none of a GPU's memory.
-
-    ``knows_steps`` where there is time for a prediction: while a test runs there is none.
-
-    Raises ``ValueError`` with the fix when one of its terms is not known here.
-    """
-    terms: dict[str, int] = {}
-    if device_bytes is not None:
-        terms["device"] = device_bytes
-    elif "device" in limit.terms:
-        msg = f"{limit.text!r} is a share of a GPU: for memory of the host write '50% host'"
-        raise ValueError(msg)
-    if "host" in limit.terms:
-        terms["host"] = probes.host_memory().total_bytes
-    if limit.needs_model:
-        try:
-            checkpoint = find_checkpoint(item) if item else None
-        except LlmmemError as error:
-            msg = f"{limit.text!r} is in terms of a checkpoint that cannot be read: {error}"
-            raise ValueError(msg) from None
-        if checkpoint is None:
-            msg = (
-                f"{limit.text!r} is in terms of a checkpoint, and this test has none: let it use loaded_model or "
-                "model_checkpoint and pass --llm-model, or write a size like '8GB'"
-            )
-            raise ValueError(msg)
-        if checkpoint.missing:
-            msg = f"{limit.text!r} is in terms of a checkpoint that lacks {some_of(checkpoint.missing)}: fetch it"
-            raise ValueError(msg)
-        terms |= terms_of(
-            weights=checkpoint.weights_bytes,
-            shard=checkpoint.largest_shard_bytes,
-            largest_layer=checkpoint.largest_layer_bytes,
-            parameters=checkpoint.parameters,
-        )
-        if limit.needs_step:
-            if item is None or not knows_steps:
-                msg = f"{limit.text!r} is in terms of a step: write it in max_ram or max_vram, or write a size here"
-                raise ValueError(msg)
-            terms |= step_terms(item, checkpoint, limit, device="cpu" if device_bytes is None else "cuda")
-    return limit.bytes(terms)
+def _terms(item: pytest.Item, find_checkpoint: FindCheckpoint) -> Terms:
+    terms = terms_without_model()
+    try:
+        checkpoint = find_checkpoint(item)
+    except LlmmemError as error:
+        return dataclasses.replace(terms, why_no_model=f" that cannot be read: {error}")
+    if checkpoint is None:
+        return terms
+    if checkpoint.missing:
+        return dataclasses.replace(terms, why_no_model=f" that lacks {some_of(checkpoint.missing)}: fetch it")
+    model = terms_of(
+        weights=checkpoint.weights_bytes,
+        shard=checkpoint.largest_shard_bytes,
+        largest_layer=checkpoint.largest_layer_bytes,
+        parameters=checkpoint.parameters,
+    )
+    return dataclasses.replace(terms, model=model)
 
 
 def _group(item: pytest.Item, in_worker: InWorker | None, settings: Settings) -> str | None:

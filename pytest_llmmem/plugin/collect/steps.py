@@ -1,11 +1,12 @@
 """The steps of a test: what its markers say, and what a limit in terms of a step is predicted to be."""
 
+import dataclasses
 from typing import Final, Literal, cast
 
 import pytest
 
-from pytest_llmmem.core.budgets import Limit, step_terms_of
-from pytest_llmmem.core.errors import LlmmemError, MarkerError, StepError
+from pytest_llmmem.core.errors import MarkerError, StepError
+from pytest_llmmem.core.limits import Limit, Terms, train_terms_of
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.estimates.estimate import estimate
@@ -14,13 +15,10 @@ from pytest_llmmem.models.steps.predictor import predict_apart
 from pytest_llmmem.models.steps.spec import FLOATS, GenerateSpec, PredictRequest, TrainSpec
 from pytest_llmmem.plugin.collect.loads import Load, load_of
 from pytest_llmmem.plugin.markers import LlmGenerate, LlmTrain
+from pytest_llmmem.plugin.state import find_checkpoint
 
 PREDICTED_LOADS: Final = ("default", "float32", "float16", "bfloat16", "int8", "nf4")
 """Strategies after which a step can be predicted: all weights are on the device."""
-
-_TRAIN_TERMS: Final = ("trainable", "gradients", "optimizer", "activations")
-_GENERATE_TERMS: Final = ("kv_cache",)
-"""Terms of a limit that the one and the other marker make known."""
 
 _RUNS: Final = {
     "llm_train": ("train_step", "predicted_step", "training_memory"),
@@ -46,37 +44,28 @@ def check_steps(item: pytest.Item) -> None:
             raise MarkerError(msg)
 
 
-def step_terms(
-    item: pytest.Item, checkpoint: Checkpoint, limit: Limit, *, device: Literal["cpu", "cuda"]
-) -> dict[str, int]:
-    """The terms of the test's steps that a limit names. Raises ``ValueError`` where one is not known, with the reason."""
-    terms: dict[str, int] = {}
-    for marker, known in ((LlmTrain.of(item), _TRAIN_TERMS), (LlmGenerate.of(item), _GENERATE_TERMS)):
-        if marker is None:
-            continue
-        try:
+def with_step_terms(terms: Terms, item: pytest.Item, limit: Limit, *, device: Literal["cpu", "cuda"]) -> Terms:
+    """The same terms, and those of the test's steps that a limit names: predicted, which may take seconds."""
+    checkpoint = find_checkpoint(item)
+    if not limit.step_terms or checkpoint is None:
+        return terms
+    steps: dict[str, int] = {}
+    try:
+        if (marker := LlmTrain.of(item)) is not None:
             memory = predict_apart(request_of(checkpoint, load_of(item), marker.step, device=device)).memory
-        except LlmmemError as error:
-            msg = f"{limit.text!r} is in terms of a step that cannot be predicted: {error}"
-            raise ValueError(msg) from None
-        everything = step_terms_of(
-            trainable=memory.trainable_parameters,
-            trainable_bytes=memory.trainable_bytes,
-            gradients=memory.gradients_bytes,
-            optimizer=memory.optimizer_bytes,
-            activations=memory.activations_bytes,
-            kv_cache=memory.kv_cache_bytes,
-        )
-        terms |= {name: size for name, size in everything.items() if name.partition("@")[0] in known}
-    for term in limit.terms:
-        base = term.partition("@")[0]
-        if base in (*_TRAIN_TERMS, *_GENERATE_TERMS) and term not in terms:
-            needed = "llm_generate" if base in _GENERATE_TERMS else "llm_train"
-            msg = (
-                f"{limit.text!r} is in terms of a step, and nothing says what {base!r} is: mark the test with {needed}"
+            steps |= train_terms_of(
+                trainable=memory.trainable_parameters,
+                trainable_bytes=memory.trainable_bytes,
+                gradients=memory.gradients_bytes,
+                optimizer=memory.optimizer_bytes,
+                activations=memory.activations_bytes,
             )
-            raise ValueError(msg)
-    return terms
+        if (generating := LlmGenerate.of(item)) is not None:
+            memory = predict_apart(request_of(checkpoint, load_of(item), generating.step, device=device)).memory
+            steps["kv_cache"] = memory.kv_cache_bytes
+    except StepError as error:
+        return dataclasses.replace(terms, why_no_steps=f" that cannot be predicted: {error}")
+    return dataclasses.replace(terms, steps=steps)
 
 
 def request_of(

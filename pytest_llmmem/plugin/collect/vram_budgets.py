@@ -1,26 +1,29 @@
 """A test and its GPUs: a budget of ``max_vram`` for the device that it names, or each that is there; and torch's allocator."""
 
 import contextlib
+import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import pytest
 
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, MarkerError
+from pytest_llmmem.core.limits import Terms
+from pytest_llmmem.plugin.collect.steps import with_step_terms
 from pytest_llmmem.plugin.markers import MaxVram
 from pytest_llmmem.plugin.run.trials import FITTING
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.probes import devices, driver, torch_memory
-from pytest_llmmem.supervision.plan import LoadPlan
+from pytest_llmmem.supervision.plan import JobPlan
 
 _LOADING: Final = frozenset({"llm_load", FITTING})
 """Fixtures that all of ours stand on which load."""
 
 
-def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., int]) -> tuple[Budget, ...]:
+def vram_budgets(item: pytest.Item, settings: Settings, terms: Terms) -> tuple[Budget, ...]:
     """The budgets of a test's devices.
 
     Raises ``MarkerError`` for a limit that cannot be used, ``DeviceError`` where the test has no device to run on.
@@ -46,8 +49,9 @@ def vram_budgets(item: pytest.Item, settings: Settings, resolve: Callable[..., i
         why_none = driver.find().why_none or f"it says nothing of {', '.join(unknown)}"
         msg = f"max_vram counts what the driver says, and it cannot be asked: {why_none}"
         raise DeviceError(msg)
+    terms = with_step_terms(terms, item, limit, device="cuda")
     try:
-        limits = [resolve(limit, device_bytes=device.total_bytes) for device in chosen]
+        limits = [dataclasses.replace(terms, device_bytes=device.total_bytes).bytes(limit) for device in chosen]
     except ValueError as error:
         msg = f"{where}: {error}"
         raise MarkerError(msg) from None
@@ -120,7 +124,7 @@ def spread_workers(config: pytest.Config, settings: Settings, items: Iterable[py
         os.environ[devices.VISIBLE] = ",".join((*cards[first:], *cards[:first]))
 
 
-def find_driver(plans: Iterable[LoadPlan], settings: Settings) -> driver.Driver:
+def find_driver(plans: Iterable[JobPlan], settings: Settings) -> driver.Driver:
     """Who is asked about GPUs: nobody, unless a test has a budget of their memory, or its model goes there."""
     wanted = settings.device or any(budget.kind == "max_vram" for plan in plans for budget in plan.budgets)
     return driver.find() if wanted else driver.NoDriver("no test needs a GPU")

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.records import DiagnosisRecord
+from pytest_llmmem.core.records import Diagnosis
 from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading.ineffective_arguments import is_plan
@@ -29,21 +29,21 @@ def explain(
     ending: Ending,
     inbox: Inbox,
     checkpoint: Checkpoint | None,
-) -> DiagnosisRecord | None:
+) -> Diagnosis | None:
     """Say under a failure what is known about failures like it; ``None`` when nothing is.
 
     Of a test that passed it is what its load did and should not have done.
     """
     failed = [report for report in reports if report.failed]
-    diagnosis = diagnose(_symptom(measured, ending, inbox, checkpoint)) if failed or inbox.loaded else None
+    diagnosis = diagnose(_facts(measured, ending, inbox, checkpoint)) if failed or inbox.loaded else None
     if diagnosis is None:
         return None
     for report in failed:
-        report.sections.append(("llmmem: what to do", "\n".join(diagnosis.lines())))
-    return DiagnosisRecord(id=diagnosis.id, lines=diagnosis.lines())
+        report.sections.append(("llmmem: what to do", "\n".join(diagnosis.lines)))
+    return diagnosis
 
 
-def _symptom(measured: Measured, ending: Ending, inbox: Inbox, checkpoint: Checkpoint | None) -> Facts:
+def _facts(measured: Measured, ending: Ending, inbox: Inbox, checkpoint: Checkpoint | None) -> Facts:
     host, raised = inbox.host, inbox.raised
     contained = host.limited_by != "host"
     shm = _shared_memory()
@@ -86,7 +86,7 @@ def _shared_memory() -> tuple[int, int] | None:
 
 
 def _load_facts(measured: Measured, loaded: Loaded | None, asked: Load, host: HostMemory) -> LoadFacts | None:
-    peaks = [phase.peak.peak_bytes for phase in measured.phases if phase.name == "load"]
+    peaks = [phase.peak_bytes for phase in measured.phases if phase.name == "load"]
     facts = LoadFacts(
         asked_dtype=asked.asked_dtype,
         peak_bytes=max(peaks, default=None),

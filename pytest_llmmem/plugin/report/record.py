@@ -8,24 +8,13 @@ import pytest
 
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.records import (
-    BudgetRecord,
-    DiagnosisRecord,
-    EndingRecord,
-    ModelRecord,
-    Outcome,
-    PhaseRecord,
-    RamRecord,
-    TestRecord,
-    TrialRecord,
-)
+from pytest_llmmem.core.records import Diagnosis, ModelRecord, Outcome, TestRecord, TrialRecord
 from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.worker.messages import Raised
-from pytest_llmmem.probes import INTERVAL_S
 
 RECORD: Final = "llmmem"
 """The attribute of a test's last report that carries its record, as plain JSON: it survives xdist."""
@@ -45,11 +34,10 @@ def record_of(
     *,
     raised: Raised | None,
     trials: tuple[TrialRecord, ...],
-    diagnosis: DiagnosisRecord | None,
+    diagnosis: Diagnosis | None,
     steps: tuple[StepMemory, ...],
 ) -> TestRecord:
     """All of it as one record."""
-    peak = measured.peak
     outcome = outcome_of(reports)
     refused = raised.out_of_vram if raised else None
     skipped = raised.text if raised and outcome == "skipped" else ""
@@ -58,46 +46,17 @@ def record_of(
         outcome=outcome,
         tolerance=_own_tolerance(item),
         duration_s=measured.seconds,
-        ending=EndingRecord(
-            kind=ending.kind,
-            signal=ending.signal,
-            exit_code=ending.exit_code,
-            phase=ending.phase,
+        ending=dataclasses.replace(
+            ending,
             note=ending.note or skipped,
             error=raised.line if raised and not skipped else None,
             place=measured.place,
         ),
-        ram=None
-        if peak is None
-        else RamRecord(**dataclasses.asdict(peak), method=measured.method, interval_ms=round(INTERVAL_S * 1000, 3)),
+        ram=measured.peak,
         vram=measured.vram,
         vram_refused=refused.record() if refused else None,
-        phases=tuple(
-            PhaseRecord(
-                name=phase.name,
-                peak_bytes=phase.peak.peak_bytes,
-                seconds=phase.seconds,
-                started_s=phase.started_s,
-                peak_resident_bytes=phase.peak.peak_resident_bytes,
-                vram=phase.vram,
-            )
-            for phase in measured.phases
-        ),
-        budgets=tuple(
-            BudgetRecord(
-                kind=verdict.budget.kind,
-                limit=verdict.budget.limit.text,
-                limit_bytes=verdict.budget.limit_bytes,
-                actual_bytes=verdict.actual_bytes,
-                held=verdict.held,
-                error_bytes=verdict.error_bytes,
-                name=verdict.budget.name,
-                count=verdict.budget.count,
-                device=verdict.budget.device,
-                sentence=verdict.sentence(),
-            )
-            for verdict in measured.verdicts
-        ),
+        phases=measured.phases,
+        budgets=measured.verdicts,
         model=model,
         notes=measured.notes,
         timeline=measured.timeline,
@@ -135,12 +94,12 @@ def reports_without_run(item: pytest.Item, isolated: Isolated) -> list[pytest.Te
 def not_run(item: pytest.Item, reports: list[pytest.TestReport], reason: str) -> list[pytest.TestReport]:
     """The reports, a record attached, of a test that could not be run at all, or is not for this machine."""
     outcome = outcome_of(reports)
-    failed = EndingRecord(kind="raised", phase="call", error=f"Failed: {reason}")
+    failed = Ending(kind="raised", phase="call", error=f"Failed: {reason}")
     record = TestRecord(
         nodeid=item.nodeid,
         outcome=outcome,
         duration_s=0.0,
-        ending=EndingRecord(kind="completed", note=reason) if outcome == "skipped" else failed,
+        ending=Ending(kind="completed", note=reason) if outcome == "skipped" else failed,
         ram=None,
         location=_location(item),
     )

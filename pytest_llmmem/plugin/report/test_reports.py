@@ -94,7 +94,7 @@ def _of_test(reports: Sequence[pytest.TestReport]) -> list[pytest.TestReport]:
 
 def _highest_phase(measured: Measured) -> str | None:
     phases = [phase for phase in measured.phases if phase.name in PHASES]
-    return max(phases, key=lambda phase: phase.peak.peak_bytes).name if phases else None
+    return max(phases, key=lambda phase: phase.peak_bytes).name if phases else None
 
 
 def failed_report(item: pytest.Item, when: PhaseName, error: BaseException, seconds: float = 0.0) -> pytest.TestReport:
@@ -167,7 +167,7 @@ def with_breach(
     for report in reports:
         is_xpass = str(report.longrepr).startswith("[XPASS(strict)]")
         if report.when == "call" and not is_of_subtest(report) and (report.passed or is_xpass):
-            error = _OverBudget("; ".join(verdict.sentence() for verdict in broken))
+            error = _OverBudget("; ".join(verdict.sentence for verdict in broken))
             over = failed_report(item, "call", error, report.duration)
             over.sections = [*report.sections, section]
             over.user_properties = report.user_properties

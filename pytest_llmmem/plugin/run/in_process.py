@@ -1,5 +1,6 @@
 """Tests in pytest's own process (``--llm-isolate=none``, ``--pdb``): measured by the kernel's mark, and judged afterwards."""
 
+import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -9,12 +10,13 @@ from typing import Any, Final
 import pytest
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Budget, Limit
+from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.hints import uncertain_notes
+from pytest_llmmem.core.limits import Terms
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import NOTHING
-from pytest_llmmem.plugin.collect.planning import Isolated, resolve_without_model
+from pytest_llmmem.plugin.collect.planning import Isolated, terms_without_model
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.run.inbox import Inbox
@@ -37,10 +39,10 @@ class Account:
 
     @classmethod
     def open(
-        cls, budgets: tuple[Budget, ...], resolve: Callable[[Limit], int], received: Callable[[Any], None]
+        cls, budgets: tuple[Budget, ...], terms: Terms, received: Callable[[Any], None]
     ) -> "tuple[Account, ParentConnection]":
         """An account, and the connection that it answers."""
-        account = cls(Accounting(budgets, resolve, is_sampled=False), received)
+        account = cls(Accounting(budgets, terms, is_sampled=False), received)
         connection = ParentConnection(account, probes.mappings())
         connection.ready()
         return account, connection
@@ -63,7 +65,7 @@ def connection_of(config: pytest.Config) -> ParentConnection:
     """For a block outside of every measured test, as in a fixture of the session."""
     connection = config.stash.get(_OWN_CONNECTION, None)
     if connection is None:
-        _, connection = Account.open((), resolve_without_model, lambda _: None)
+        _, connection = Account.open((), terms_without_model(), lambda _: None)
         config.stash[_OWN_CONNECTION] = connection
     return connection
 
@@ -88,7 +90,7 @@ class InProcess:
         if test is None or test.plan is None:
             return (yield)
         inbox = Inbox(item, NoProgress())
-        account, connection = Account.open(test.plan.budgets, test.plan.resolve, inbox.received)
+        account, connection = Account.open(test.plan.budgets, test.plan.terms, inbox.received)
         self._config.stash[CONNECTION] = connection
         self._running = _Running(item, account.accounting, connection, inbox)
         self._phases.begin(connection)
@@ -150,10 +152,9 @@ class _Running:
         whole = self.accounting.whole
         return Measured(
             ending=Ending(kind="completed"),
-            peak=whole.peak if whole else None,
+            peak=dataclasses.replace(whole.peak, method=probes.METHOD) if whole else None,
             phases=self.accounting.phases(),
             verdicts=verdicts,
-            method=probes.METHOD,
             seconds=time.monotonic() - self._began,
             notes=uncertain_notes(verdicts),
             vram=self.accounting.vram.peaks,

@@ -27,7 +27,7 @@ from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.main import item_keys
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Trial
 from pytest_llmmem.probes import driver
-from pytest_llmmem.supervision.plan import LoadPlan
+from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.supervisor import measure
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
@@ -218,7 +218,7 @@ class Runner:
                 break
         return tuple(trials)
 
-    def _plan(self, item: pytest.Item, isolated: Isolated) -> LoadPlan:
+    def _plan(self, item: pytest.Item, isolated: Isolated) -> JobPlan:
         assert isolated.plan is not None, "only planned tests run"
         timeout_s = isolated.plan.timeout_s or item.stash.get(TIMEOUT, None)
         allows_bytes = self._judge.allows_bytes(item) if self._judge else None
@@ -229,7 +229,7 @@ class Runner:
         return isolated.group if isolated else None
 
 
-def _without_setup(plan: LoadPlan) -> LoadPlan:
+def _without_setup(plan: JobPlan) -> JobPlan:
     """The plan of a test whose setup repeats what another has paid for: nothing that would count it is enforced."""
     budgets = tuple(
         dataclasses.replace(budget, enforce="watch") if budget.enforce in {"cgroup", "cap"} else budget

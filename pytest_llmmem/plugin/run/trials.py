@@ -14,7 +14,7 @@ from pytest_llmmem.plugin.collect.loads import Load, find_strategy, load, own_st
 from pytest_llmmem.plugin.state import MODELS, settings_of
 from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.reports import failure
-from pytest_llmmem.supervision.plan import LoadPlan
+from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.workers.child import ParentConnection
 from pytest_llmmem.workers.messages import Opening
 
@@ -117,7 +117,7 @@ class TrialInbox:
         elif measured.ending.died:
             why = failure.death_sentence(measured)
         elif not held:
-            why = next(verdict.sentence() for verdict in measured.verdicts if not verdict.held)
+            why = next(verdict.sentence for verdict in measured.verdicts if not verdict.held)
         ending = "unavailable" if self.unusable else "raised" if self.raised else measured.ending.kind
         return TrialRecord(
             load=chosen.strategy,
@@ -132,7 +132,7 @@ class TrialInbox:
         )
 
 
-def trial_plan(plan: LoadPlan) -> LoadPlan:
+def trial_plan(plan: JobPlan) -> JobPlan:
     """The test's own plan, stopped where it breaks: the next strategy waits."""
     return replace(
         plan, budgets=tuple(replace(budget, on_breach="stop") for budget in plan.budgets), draws_timeline=False

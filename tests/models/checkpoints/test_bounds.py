@@ -6,7 +6,7 @@ import pytest
 
 from pytest_llmmem.models.checkpoints import bounds
 
-DOCS = Path(__file__).parents[2] / "docs" / "models.md"
+DOCS = Path(__file__).parents[3] / "docs" / "models.md"
 
 
 @pytest.mark.parametrize("name", [name for name in vars(bounds) if name.startswith("MAX_")])

@@ -355,7 +355,7 @@ def test_each_rank_of_tensor_parallel_holds_a_part(tmp_path: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parents[3]), "OMP_NUM_THREADS": "1"}
 
 
 def test_numbers_of_a_real_model_are_loaded_alike_by_every_recipe(minilm: Path, tmp_path: Path) -> None:

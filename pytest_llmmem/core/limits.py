@@ -1,0 +1,240 @@
+"""Limits: a size, a share of the machine, or an expression in the checkpoint's own terms.
+
+limit   = product {"+" product}
+product = factor {"*" factor}
+factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
+TERM    = weights | shard | largest_layer | params@DTYPE
+        | trainable | trainable@DTYPE | gradients | optimizer | activations | kv_cache
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Final
+
+from pytest_llmmem.core.sizes import format_size, split_size, unit_of
+
+DTYPE_BITS: Final = {
+    "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,
+}  # fmt: skip
+MODEL_TERMS: Final = ("weights", "shard", "largest_layer")
+STEP_TERMS: Final[Mapping[str, str]] = {
+    "trainable": "llm_train",
+    "gradients": "llm_train",
+    "optimizer": "llm_train",
+    "activations": "llm_train",
+    "kv_cache": "llm_generate",
+}
+"""Terms of a training or inference step, and the marker that makes each known."""
+SHARES: Final = ("host", "device")
+ACCEPTED: Final = (
+    "a size ('8GB', '7.5GiB'), a share ('50% host', '80% device'), or sums and products of numbers, sizes and the checkpoint's "
+    "terms: weights, shard, largest_layer, params@float16, and, of a step: trainable, gradients, optimizer, activations, kv_cache"
+)
+
+NO_CHECKPOINT: Final = (
+    ", and this test has none: let it use loaded_model or model_checkpoint and pass --llm-model, "
+    "or write a size like '8GB'"
+)
+
+_LEAST_BYTES: Final = 1000
+"""Whoever writes less has forgotten the unit."""
+
+_TOKEN: Final = re.compile(
+    r"\s*(?:(?P<share>\d+(?:\.\d+)?)\s*%\s*(?P<of>[a-z]+)"
+    r"|(?P<params>params|trainable)\s*@\s*(?P<dtype>\w+)"
+    r"|(?P<number>(?:\d+(?:_\d+)*)?\.?\d+)\s*(?P<unit>[A-Za-z]+)?"
+    r"|(?P<name>[a-z_]+)"
+    r"|(?P<operator>[+*]))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """``factor`` times one term (a key of the machine's or the checkpoint's terms), or so many bytes."""
+
+    factor: Decimal
+    term: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A parsed limit; ``text`` is what the user wrote."""
+
+    text: str
+    products: tuple[Product, ...]
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The names that must be known to evaluate it."""
+        return tuple(product.term for product in self.products if product.term)
+
+    @property
+    def is_share(self) -> bool:
+        """A share of a machine is compared with absolute memory, everything else with growth."""
+        return any(term in SHARES for term in self.terms)
+
+    @property
+    def needs_model(self) -> bool:
+        return any(term not in SHARES for term in self.terms)
+
+    @property
+    def step_terms(self) -> tuple[str, ...]:
+        """Those that only a description of a training or inference step makes known."""
+        return tuple(term for term in self.terms if term.partition("@")[0] in STEP_TERMS)
+
+    @property
+    def unit(self) -> str | None:
+        """The unit to report in, as the user wrote it."""
+        return unit_of(self.text)
+
+    def bytes(self, terms: Mapping[str, int]) -> int:
+        """Evaluate; ``KeyError`` names a term that is not known."""
+        return round(sum(product.factor * (terms[product.term] if product.term else 1) for product in self.products))
+
+
+def parse_limit(value: object) -> Limit:
+    """Parse what a user gave as a limit.
+
+    Raises ``ValueError`` that says what was given, what is accepted and how to fix it.
+    """
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        msg = f"{value!r} is not a limit: write {ACCEPTED}"
+        raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad limit, whatever is wrong with it
+    text = value if isinstance(value, str) else f"{value:.0f}B"
+    limit = Limit(text=text.strip() if isinstance(value, str) else format_size(value), products=_parse(text))
+    if not limit.terms and limit.bytes({}) < _LEAST_BYTES:
+        msg = (
+            f"{value!r} is not a limit that anything can hold: a number without a unit is bytes; write one, like '8GB'"
+        )
+        raise ValueError(msg)
+    return limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the words of a limit stand for, in bytes."""
+
+    host_bytes: int
+    """Of the machine, or of the container."""
+    device_bytes: int | None = None
+    """Of the GPU whose memory is limited; ``None`` for a limit of host memory."""
+    model: Mapping[str, int] = field(default_factory=dict)
+    """By the name that a limit uses; empty where no checkpoint is known."""
+    why_no_model: str = NO_CHECKPOINT
+    """What to say of a limit in terms of a checkpoint when there are none."""
+    steps: Mapping[str, int] | None = None
+    """Of the test's steps, as they are predicted; ``None`` where there is no time for a prediction."""
+    why_no_steps: str = ": write it in max_ram or max_vram, or write a size here"
+    """What to say of a limit in terms of a step when there are none."""
+
+    def bytes(self, limit: Limit) -> int:
+        """Evaluate a limit. Raises ``ValueError`` with the fix when one of its words is not known here."""
+        if "device" in limit.terms and self.device_bytes is None:
+            msg = f"{limit.text!r} is a share of a GPU: for memory of the host write '50% host'"
+            raise ValueError(msg)
+        if limit.needs_model and not self.model:
+            msg = f"{limit.text!r} is in terms of a checkpoint{self.why_no_model}"
+            raise ValueError(msg)
+        for term in limit.step_terms:
+            if self.steps is None:
+                msg = f"{limit.text!r} is in terms of a step{self.why_no_steps}"
+                raise ValueError(msg)
+            if term not in self.steps:
+                name = term.partition("@")[0]
+                msg = (
+                    f"{limit.text!r} is in terms of a step, and nothing says what {name!r} is: "
+                    f"mark the test with {STEP_TERMS[name]}"
+                )
+                raise ValueError(msg)
+        known = {**self.model, **(self.steps or {})}
+        return limit.bytes({"host": self.host_bytes, "device": self.device_bytes or 0, **known})
+
+
+def terms_of(*, weights: int, shard: int, largest_layer: int, parameters: int) -> dict[str, int]:
+    """The checkpoint's terms in bytes, under the names that a limit uses."""
+    params = {f"params@{dtype}": parameters * bits // 8 for dtype, bits in DTYPE_BITS.items()}
+    return {"weights": weights, "shard": shard, "largest_layer": largest_layer, **params}
+
+
+def train_terms_of(
+    *, trainable: int, trainable_bytes: int, gradients: int, optimizer: int, activations: int
+) -> dict[str, int]:
+    """The terms of a training step in bytes; ``trainable`` counts the elements of the weights that are trained."""
+    counted = {f"trainable@{dtype}": trainable * bits // 8 for dtype, bits in DTYPE_BITS.items()}
+    parts = {"gradients": gradients, "optimizer": optimizer, "activations": activations}
+    return {"trainable": trainable_bytes, **counted, **parts}
+
+
+def _parse(text: str) -> tuple[Product, ...]:
+    tokens = _tokens(text)
+    if not tokens or len(tokens) % 2 == 0:
+        raise _unreadable(text, "the end" if tokens else "nothing")
+    for operator in tokens[1::2]:
+        if not isinstance(operator, str):
+            raise _unreadable(text, "two values without '+' or '*' between them")
+    products: list[Product] = []
+    for index, token in enumerate(tokens[::2]):
+        if isinstance(token, str):
+            raise _unreadable(text, f"{token!r}")
+        if index and tokens[2 * index - 1] == "*":
+            products[-1] = _multiply(text, products[-1], token)
+        else:
+            products.append(token)
+    if len(products) > 1 and any(product.term == "" for product in products):
+        raise _unreadable(text, "a bare number in a sum; give it a unit")
+    return tuple(Product(product.factor, product.term or None) for product in products)
+
+
+def _multiply(text: str, left: Product, right: Product) -> Product:
+    if left.term != "" and right.term != "":
+        raise _unreadable(text, "bytes multiplied by bytes")
+    return Product(left.factor * right.factor, left.term if right.term == "" else right.term)
+
+
+def _tokens(text: str) -> list[Product | str]:
+    """Operators as text; values as products, where ``term`` is ``""`` for a bare number and ``None`` for bytes."""
+    tokens: list[Product | str] = []
+    position, end = 0, len(text.rstrip())
+    while position < end:
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise _unreadable(text, repr(text[position:].strip()))
+        tokens.append(_value(text, match))
+        position = match.end()
+    return tokens
+
+
+def _value(text: str, match: re.Match[str]) -> Product | str:
+    if match["operator"]:
+        return match["operator"]
+    if match["share"]:
+        if match["of"] not in SHARES:
+            raise _unreadable(text, f"{match['of']!r} after '%'; a share is '50% host' or '80% device'")
+        return Product(Decimal(match["share"]) / 100, match["of"])
+    if match["params"]:
+        if match["dtype"] not in DTYPE_BITS:
+            raise _unreadable(text, f"dtype {match['dtype']!r}; known are {', '.join(DTYPE_BITS)}")
+        return Product(Decimal(1), f"{match['params']}@{match['dtype']}")
+    if match["name"]:
+        if match["name"] not in (*MODEL_TERMS, *STEP_TERMS):
+            raise _unreadable(text, _name(match["name"]))
+        return Product(Decimal(1), match["name"])
+    if match["unit"]:
+        try:
+            return Product(split_size(match["number"] + match["unit"])[0], None)
+        except ValueError:
+            raise _unreadable(text, repr(match["number"] + match["unit"])) from None
+    return Product(Decimal(match["number"].replace("_", "")), "")
+
+
+def _name(unknown: str) -> str:
+    import difflib  # a mistake may cost its time
+
+    near = difflib.get_close_matches(unknown, (*MODEL_TERMS, *STEP_TERMS), n=1)
+    return f"{unknown!r}: did you mean {near[0]!r}?" if near else repr(unknown)
+
+
+def _unreadable(text: str, what: str) -> ValueError:
+    return ValueError(f"{text!r} is not a limit (cannot read {what}): write {ACCEPTED}")

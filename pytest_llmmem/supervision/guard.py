@@ -1,0 +1,81 @@
+"""The budgets of a job beside what it has used so far, and the hard limit that enforces one of them."""
+
+from dataclasses import dataclass, field
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.guard import GuardedBudget, Machine
+from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.supervision.accounting import Accounting
+from pytest_llmmem.supervision.decide import Seen
+from pytest_llmmem.supervision.plan import JobPlan
+from pytest_llmmem.workers.limits import Limiter, NoLimiter, build_limiter
+
+
+@dataclass(slots=True)
+class Guard:
+    """Compares what the accounting knows with what the plan allows."""
+
+    plan: JobPlan
+    accounting: Accounting
+    limiter: Limiter = field(default_factory=NoLimiter)
+
+    def enforce(self, pid: int) -> str:
+        """Set the hard limit that the plan asks for; one sentence if another had to be taken, or nothing."""
+        of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
+        if not of_memory:
+            return ""
+        enforce = next((budget.enforce for budget in of_memory if budget.enforce != "watch"), "watch")
+        strictest_bytes = min(budget.limit_bytes for budget in of_memory)
+        self.limiter, complaint = build_limiter(enforce, pid, strictest_bytes)
+        return complaint
+
+    @property
+    def growth_bytes(self) -> int:
+        """What the job used at most so far."""
+        whole = self.accounting.whole
+        return whole.peak.peak_bytes if whole else 0
+
+    def budgets(self) -> tuple[GuardedBudget, ...]:
+        """The budgets that can still be broken, beside what is known now."""
+        hard = "max_ram" if self.limiter.name == "cgroup" else None
+        return tuple(
+            GuardedBudget(
+                used_bytes=self.accounting.seen(window, budget).certain_bytes,
+                limit_bytes=budget.limit_bytes,
+                stops_at_limit=budget.on_breach == "stop" or budget.kind == hard,
+            )
+            for window, budget in self.accounting.standing()
+        )
+
+    def needs_library_pages(self, *, breached: bool) -> bool:
+        """Whether something is about to be done that pages of libraries, counted as the test's, may be the reason of."""
+        if not any(budget.count == "resident" for budget in self.plan.budgets):
+            return False
+        return any(budget.must_stop or (budget.breached and not breached) for budget in self.budgets())
+
+    def look(self, reading: Reading, *, at_machine: bool) -> Seen:
+        """Move the hard limit with what the worker holds, and say what a decision needs."""
+        for window, budget in self.accounting.standing():
+            if budget.kind == "max_ram":
+                self.limiter.tick(self.accounting.held_bytes(window, budget, reading), reading)
+        return Seen(
+            budgets=self.budgets(),
+            machine=self._machine() if at_machine else None,
+            exceeds_baseline=self._exceeds_baseline(),
+        )
+
+    def breach_sentence(self) -> str:
+        """The first broken budget, in words."""
+        verdicts = (self.accounting.seen(window, budget) for window, budget in self.accounting.standing())
+        return next(verdict.sentence for verdict in verdicts if not verdict.held)
+
+    def _machine(self) -> Machine:
+        return Machine(
+            available_bytes=probes.host_memory().available_bytes,
+            reserve_bytes=self.plan.reserve_bytes,
+            growth_bytes=self.growth_bytes,
+        )
+
+    def _exceeds_baseline(self) -> bool:
+        allowed_bytes = self.plan.baseline_allows_bytes
+        return allowed_bytes is not None and self.accounting.judges_setup and self.growth_bytes > allowed_bytes

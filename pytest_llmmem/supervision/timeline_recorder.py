@@ -1,0 +1,56 @@
+"""What of a job's course is put on its timeline."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_llmmem.core.records import MarkRecord, TimelineRecord
+from pytest_llmmem.core.timeline import Point, Timeline
+
+MarkKind = Literal["shard", "breach", "death"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instant:
+    """One moment of a job, in seconds after its beginning and bytes above its baseline."""
+
+    seconds: float
+    held_bytes: int
+    peak_bytes: int
+    """Of the stretch since the last boundary: what the mark knows, and no sample has seen."""
+    file_bytes: int
+    vram_bytes: int
+
+
+@dataclass(slots=True)
+class TimelineRecorder:
+    """Draws what is held, and the peaks that only the kernel's mark knows."""
+
+    _timeline: Timeline = field(default_factory=Timeline)
+    _drawn_bytes: int = 0
+    """The highest point since the last boundary."""
+
+    def sample(self, now: Instant) -> None:
+        """What is held, or, where the mark has just risen above all points, the peak."""
+        self._add(now, now.peak_bytes if now.peak_bytes > self._drawn_bytes else now.held_bytes)
+
+    def boundary(self, now: Instant) -> None:
+        """What only the boundary told of the stretch before it, and what is held then."""
+        if now.peak_bytes > self._drawn_bytes:
+            self._add(now, now.peak_bytes)
+        self.begin_anew()
+        self._add(now, now.held_bytes)
+
+    def mark(self, kind: MarkKind, text: str, seconds: float) -> None:
+        """Note a moment."""
+        self._timeline.mark(MarkRecord(seconds=round(seconds, 4), kind=kind, text=text))
+
+    def begin_anew(self) -> None:
+        """A new stretch begins: no point of the one before it hides a peak."""
+        self._drawn_bytes = 0
+
+    def record(self) -> TimelineRecord:
+        return self._timeline.record()
+
+    def _add(self, now: Instant, bytes_: int) -> None:
+        self._drawn_bytes = max(self._drawn_bytes, bytes_)
+        self._timeline.add(Point(now.seconds, bytes_, now.file_bytes, now.vram_bytes))
