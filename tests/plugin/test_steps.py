@@ -1,6 +1,7 @@
 """Tests with ``train_step``, ``generate_step`` and ``training_memory``."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,12 @@ TINY = "--llm-model=synthetic:tiny-llama?dtype=float32"
 @pytest.fixture(autouse=True)
 def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "steps-cache"))
+
+
+@pytest.fixture
+def run(run: Callable[..., Run]) -> Callable[..., Run]:
+    """With time for a prediction, which imports torch in a process of its own."""
+    return partial(run, timeout_s=240)
 
 
 def test_a_step_is_measured_by_kind_and_predicted_to_the_byte(run: Callable[..., Run]) -> None:
@@ -88,7 +95,7 @@ def test_a_limit_in_terms_of_the_step_is_predicted_before_the_test_runs(run: Cal
     ],
 )
 def test_what_cannot_be_is_one_sentence(run: Callable[..., Run], marks: str, told: str) -> None:
-    done = run(f"import pytest\n{marks}\ndef test_step(train_step): ...", TINY, timeout_s=240)
+    done = run(f"import pytest\n{marks}\ndef test_step(train_step): ...", TINY)
 
     assert told in " ".join(done.text.replace("E  ", "").split())
     assert "INTERNALERROR" not in done.text
