@@ -2,6 +2,7 @@
 
 spec             what a step is: batch, length, optimizer, adapter
 tracker          which storages exist, and what each is there for
+fake_tracker     the same for fake tensors, which have no values
 storages         peaks out of what the tracker has noted
 phases           forward, backward, optimizer; prefill, decode
 training         the loop that is measured and predicted

@@ -6,24 +6,20 @@ from typing import Any, Literal
 
 import torch
 
-from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.adapters import check_length, prepare, quietly
 from pytest_llmmem.models.steps.device_rules import BLOCK_BYTES, rules_of
 from pytest_llmmem.models.steps.fake_model import build_on_meta, make_fake
+from pytest_llmmem.models.steps.fake_tracker import FakeStorageTracker
 from pytest_llmmem.models.steps.generation import run_generation
 from pytest_llmmem.models.steps.optimizers import make_optimizer
 from pytest_llmmem.models.steps.phases import GenerationPhases
 from pytest_llmmem.models.steps.quantized import quantize_fake
 from pytest_llmmem.models.steps.spec import GenerateSpec, PredictRequest, TrainSpec
 from pytest_llmmem.models.steps.torch_internals import (
-    NOT_FAKEABLE,
-    DataDependentOutputException,
     FakeTensorMode,
-    TorchDispatchMode,
     transformers_as_in_a_run,
 )
-from pytest_llmmem.models.steps.tracker import StorageTracker
 from pytest_llmmem.models.steps.training import run_training
 
 
@@ -47,9 +43,8 @@ def predicting(request: PredictRequest) -> Iterator[Callable[[TrainSpec | Genera
         def measure(step: TrainSpec | GenerateSpec) -> StepMemory:
             check_length(model.config, step)
             phases = None if isinstance(step, TrainSpec) else GenerationPhases()
-            tracker = StorageTracker(model, phases=phases, block_bytes=BLOCK_BYTES[request.device])
-            with failing_with_place(tracker):
-                _run(model, step, tracker, device=request.device)
+            tracker = FakeStorageTracker(model, phases=phases, block_bytes=BLOCK_BYTES[request.device])
+            _run(model, step, tracker, device=request.device)
             name = "train_step" if isinstance(step, TrainSpec) else "generate_step"
             return tracker.memory(name, device=request.device)
 
@@ -76,23 +71,8 @@ def _built(request: PredictRequest) -> Any:
     return model
 
 
-@contextlib.contextmanager
-def failing_with_place(tracker: StorageTracker) -> Iterator[None]:
-    """Say which operation of which module it is that fake tensors cannot follow."""
-    try:
-        with _Answers():
-            yield
-    except NOT_FAKEABLE as error:
-        where = f" in {tracker.last_module}" if tracker.last_module else ""
-        msg = (
-            f"{tracker.last_op}{where} cannot be followed without real numbers ({type(error).__name__}): measure the step "
-            "instead, with the fixture train_step or generate_step, or training_memory around the loop"
-        )
-        raise StepError(msg) from None
-
-
 def _run(
-    model: Any, step: TrainSpec | GenerateSpec, tracker: StorageTracker, *, device: Literal["cpu", "cuda"]
+    model: Any, step: TrainSpec | GenerateSpec, tracker: FakeStorageTracker, *, device: Literal["cpu", "cuda"]
 ) -> None:
     if isinstance(step, TrainSpec):
         optimizer = make_optimizer(step.optimizer, model.parameters(), device=device, are_fake=True)
@@ -101,28 +81,3 @@ def _run(
     else:
         with tracker:
             run_generation(model, step, device="cpu")
-
-
-class _Answers(TorchDispatchMode):  # type: ignore[misc]  # torch has no types here
-    """Answers where the value of a fake tensor is asked for: ``loss.item()``, ``mask.all()``.
-
-    A mask is full, no sequence has ended, and a number is 1.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._all: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        try:
-            result = func(*args, **(kwargs or {}))
-        except DataDependentOutputException:
-            if func is not torch.ops.aten._local_scalar_dense.default:  # noqa: SLF001 -- an operation has no public name
-                raise
-            asked = args[0]
-            if asked.dtype == torch.bool:
-                return id(asked) in self._all
-            return 1.0 if asked.is_floating_point() else 1
-        if func.overloadpacket is torch.ops.aten.all:
-            self._all.add(id(result))
-        return result

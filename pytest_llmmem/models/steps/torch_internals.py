@@ -21,12 +21,14 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_iter
 
 __all__ = [
+    "ASK_DEVICE",
     "NOT_FAKEABLE",
     "DataDependentOutputException",
     "FakeTensor",
     "FakeTensorMode",
     "TorchDispatchMode",
     "backward_node_number",
+    "device_of",
     "forward_node_number",
     "is_backward_running",
     "is_traceable_wrapper_subclass",
@@ -36,6 +38,15 @@ __all__ = [
 ]
 
 NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+
+
+ASK_DEVICE = torch.ops.prim.device.default
+"""What ``tensor.device`` dispatches for a fake tensor: it makes no storage."""
+
+
+def device_of(tensor: Any) -> torch.device:
+    """Its device; of a fake tensor without a dispatch, which takes as long as an operation."""
+    return tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device
 
 
 def is_backward_running() -> bool:

@@ -23,8 +23,10 @@ from pytest_llmmem.models.loading.storage import plain_tensors
 from pytest_llmmem.models.steps.phases import Phases, Stage, TrainingPhases
 from pytest_llmmem.models.steps.storages import Storage, StorageLog
 from pytest_llmmem.models.steps.torch_internals import (
+    ASK_DEVICE,
     TorchDispatchMode,
     backward_node_number,
+    device_of,
     forward_node_number,
     is_traceable_wrapper_subclass,
     storage_key,
@@ -83,16 +85,18 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         )
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        super().__exit__(*error)
+        super().__exit__(kind, error, traceback)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is ASK_DEVICE:
+            return func(*args)
         self._look_at_stage()
         self.last_op, self.last_module = func, self._module()
-        result = func(*args, **(kwargs or {}))
+        result = self.run_operation(func, args, kwargs or {})
         for each in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
             if isinstance(each, torch.Tensor):
                 self._note(each, func, args)
@@ -102,6 +106,10 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
     def held_bytes(self) -> int:
         """What all storages hold now."""
         return sum(storage.nbytes for _, storage in self._alive.values())
+
+    def run_operation(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """The result of an operation."""
+        return func(*args, **kwargs)
 
     def memory(self, name: str = "train_step", *, device: str | None = None) -> StepMemory:
         """What was seen until now, on the device that holds most; ``device`` is another name for it."""
@@ -221,7 +229,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             if kind is not None:
                 known[1].kind = kind
             return known[1]
-        device = tensor.device
+        device = device_of(tensor)
         nbytes = self._rounded(memory.nbytes(), device.type)
         if nbytes == 0 or device.type == "meta":
             return None

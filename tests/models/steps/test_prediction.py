@@ -138,3 +138,15 @@ def test_quantized_weights_alone_cannot_be_trained() -> None:
 
     with pytest.raises(StepError, match="train an adapter, lora=16"):
         predict(wanted)
+
+
+def test_a_model_that_cannot_be_followed_is_named_with_its_operation_and_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    forward = LlamaMLP.forward
+    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: forward(self, x) * len(x.nonzero()))
+
+    with pytest.raises(StepError, match=r"aten\.nonzero\.default in model\.layers\.0\.mlp cannot be followed"):
+        predict(request(LLAMA, TrainSpec(**SMALL)))
