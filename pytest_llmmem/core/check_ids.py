@@ -7,3 +7,9 @@ CHECKS: Final = (
     "release", "second_load", "disk", "keys", "size", "save", "stays",
 )  # fmt: skip
 """In the order of their tests."""
+
+STEP_CHECKS: Final = (
+    "checkpointing_takes_effect", "accumulation_costs_one_batch", "optimizer_state", "only_adapter_trains",
+    "no_growth_after_step_2", "eval_frees", "logits", "kv_cache",
+)  # fmt: skip
+"""The ids of the checks of steps, in the order of ``pytest_llmmem.suites.step_checks``."""

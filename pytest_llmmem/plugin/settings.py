@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar, cast
 import pytest
 
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
-from pytest_llmmem.core.check_ids import CHECKS
+from pytest_llmmem.core.check_ids import CHECKS, STEP_CHECKS
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.sizes import parse_size
@@ -133,8 +133,8 @@ def parse_count(value: object) -> int:
 def parse_checks(value: Any) -> tuple[str, ...]:
     """Ids of ready-made checks. Raises ``ValueError`` with those that there are."""
     for name in value:
-        if name not in CHECKS:
-            msg = f"{name!r} is not a check: write some of {', '.join(CHECKS)}"
+        if name not in (*CHECKS, *STEP_CHECKS):
+            msg = f"{name!r} is not a check: write some of {', '.join((*CHECKS, *STEP_CHECKS))}"
             raise ValueError(msg)
     return tuple(value)
 
