@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteCode
+from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, TrustRemoteCode
 from pytest_llmmem.cli.output import print_json, print_table
 from pytest_llmmem.core.printable import printable
 from pytest_llmmem.core.sizes import format_size
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Skip = Annotated[
     list[str] | None, typer.Option("--skip", metavar="ID", help="Leave this check out; repeat for several.")
 ]
+Steps = Annotated[
+    bool, typer.Option("--steps", help="Check how it trains and generates instead, without weights and without a GPU.")
+]
 _FAILED = ("failed", "error")
 
 
@@ -23,22 +26,27 @@ def check(
     model: Model,
     *,
     load: Loads = None,
+    loader: Loader = None,
     device: Device = None,
     skip: Skip = None,
+    steps: Steps = False,
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
-    """Run the ready-made checks: does it load whole, within its weights and a shard, in its dtype, and go again?"""
+    """Run the ready-made checks: does it load whole, within its weights and a shard, in its dtype, and go again?
+
+    With --steps: do checkpointing, accumulation, the optimizer, an adapter, evaluation and the cache take what they should?
+    """
     from pytest_llmmem.cli.session import load_options, run_pytest
 
     options = [
         "--llm-scope=module",  # checks that only look share one load
         "--llm-malloc=steady",  # what a load needs, and gives back, repeats
         f"--llm-model={model}",
-        *load_options(load or (), device, trust_remote_code=trust_remote_code),
+        *load_options(load or (), loader, device, trust_remote_code=trust_remote_code),
         *(f"--llm-skip-check={each}" for each in skip or ()),
     ]
-    session = run_pytest("pytest_llmmem.checks", *options)
+    session = run_pytest("pytest_llmmem.step_checks" if steps else "pytest_llmmem.checks", *options)
     checks = [_described(test) for test in session.tests]
     unusable = any(reason.startswith("llm_load ") for each in checks for reason in each["reasons"])
     held = not unusable and not any(each["outcome"] in _FAILED for each in checks)

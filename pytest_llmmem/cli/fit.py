@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pytest_llmmem.cli.arguments import Json, Loads, Model, open_checkpoint
+from pytest_llmmem.cli.arguments import Json, Loads, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_facts, print_json, print_table
 from pytest_llmmem.core.errors import CheckpointError, SettingError
 from pytest_llmmem.core.sizes import format_size
@@ -44,7 +44,7 @@ def fit(model: Model, *, load: Loads = None, verify: Verify = True, json: Json =
     """Measure one load and a few forwards, and say which size of container or machine they need."""
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    checkpoint = open_checkpoint(model)
+    checkpoint = checkpoint_of(model)
     if broken := (*checkpoint.missing, *checkpoint.truncated):
         msg = f"MODEL {model}: {', '.join(broken)} is missing or cut off: see 'llmmem inspect {model}'"
         raise CheckpointError(msg)

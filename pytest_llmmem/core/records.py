@@ -11,6 +11,7 @@ from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.steps import StepMemory
 
 SCHEMA: Final = 1
 
@@ -197,6 +198,8 @@ class TestRecord:
     timeline: TimelineRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
     """What ``first_load_that_fits`` has tried, in order."""
+    steps: tuple[StepMemory, ...] = ()
+    """What training or inference steps took, by kind and phase."""
     ranks: tuple[RankRecord, ...] = ()
     """Of a launch with ``torchrun``, in order; each holds what it holds, pages shared with others included."""
     run_peaks_bytes: tuple[int, ...] = ()

@@ -44,12 +44,16 @@ OPTIONS: Final = (
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
     Option("load", "how the checkpoint becomes a model: a strategy such as default, float16, int8 or offload; repeat for "
            "several, each test with loaded_model runs with each", metavar="STRATEGY", repeatable=True),
+    Option("loader", "load with a function of your own, from a path to anything that holds tensors; with --llm-load besides, "
+           "tests run with each", metavar="MODULE:FUNCTION"),
     Option("device", "where loaded_model puts the model, such as cuda:0 (default: where the strategy leaves it)",
            metavar="DEVICE"),
     Option("trust_remote_code", "run the code that a checkpoint brings along", is_switch=True),
     Option("isolate", "which tests run in a worker: those with our markers or fixtures, all, or none",
            choices=("marked", "all", "none"), default="marked"),
     Option("worker", "how a worker is made", choices=("auto", "fork", "spawn"), default="auto"),
+    Option("preload", "module that is imported before workers are forked, so that no test pays for it; repeat for several",
+           metavar="MODULE", repeatable=True),
     Option("timeout", "end an isolated test from outside after so many seconds", metavar="SECONDS"),
     Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
     Option("max_vram", "budget of every isolated test without a max_vram marker on each GPU, where there is one",
@@ -74,7 +78,7 @@ OPTIONS: Final = (
     Option("tolerance", "how far a peak may move from its baseline", metavar="TOLERANCE", default="5% + 16MB"),
     Option("repeat", "run each isolated test so many times; the median counts, and the spread is known",
            metavar="N", default="1"),
-    Option("skip_check", "of the checks in pytest_llmmem.checks, leave this one out; repeat for several",
+    Option("skip_check", "of the checks in pytest_llmmem.checks and step_checks, leave this one out; repeat for several",
            metavar="ID", repeatable=True),
     Option("report", "write the session's record to a file, the kind by its ending: "
            + ", ".join(REPORT_ENDINGS), metavar="PATH", repeatable=True),
@@ -88,8 +92,13 @@ MARKERS: Final = {
                 "run the test in a measured worker and fail it when it uses more GPU memory than limit; skip it without a GPU.",
     "max_disk": "max_disk(limit, *, on_breach=None): "
                 "run the test in a measured worker and fail it when it writes more than limit to disk.",
-    "llm_load": "llm_load(strategy, **from_pretrained): "
-                "load the model of this test by strategy; further arguments are from_pretrained's.",
+    "llm_load": "llm_load(strategy='default', *, loader=None, **arguments): load the model of this test by strategy, or by a "
+                "function; further arguments are from_pretrained's, or the function's.",
+    "llm_train": "llm_train(*, batch_size=1, seq_len=512, optimizer='adamw', checkpointing=False, accumulation=1, lora=None, "
+                 "lora_targets=(), precision=None, autocast=None, steps=2): train the model of this test for some steps, as "
+                 "train_step does; max_ram and max_vram know its terms.",
+    "llm_generate": "llm_generate(*, batch_size=1, prompt=128, new_tokens=16): generate text with the model of this test, as "
+                    "generate_step does; max_ram and max_vram know its terms.",
     "llm_baseline": "llm_baseline(*, tolerance=None, only=None): "
                     "compare the test with its baseline by a tolerance, or by measures, of its own.",
     "in_worker": "in_worker(*, scope='function', timeout=None): "

@@ -4,13 +4,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import pytest
 
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
-from pytest_llmmem.core.check_ids import CHECKS
+from pytest_llmmem.core.check_ids import CHECKS, STEP_CHECKS
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.sizes import parse_size
@@ -30,11 +31,15 @@ class Settings:
     model: tuple[str, ...]
     load: tuple[str, ...]
     """Names of strategies; none: each test's own, or ``default``."""
+    loader: str | None
+    """``"package.module:function"``, imported when it is first asked for."""
     device: str | None
     """Of ``loaded_model``: ``"cuda:0"``; ``None``: where the strategy leaves it."""
     trust_remote_code: bool
     isolate: Isolate
     worker: WorkerKind
+    preload: tuple[str, ...]
+    """Modules that the fork server imports."""
     timeout_s: float | None
     max_ram: Limit | None
     max_vram: Limit | None
@@ -78,10 +83,12 @@ def resolve_settings(config: pytest.Config) -> Settings:
     return Settings(
         model=tuple(values["model"]),
         load=tuple(dict.fromkeys(values["load"])),
+        loader=values["loader"],
         device=_parsed(given["device"], parse_device),
         trust_remote_code=values["trust_remote_code"],
         isolate="none" if why_none else cast("Isolate", values["isolate"]),
         worker=values["worker"],
+        preload=_checked(given["preload"], parse_modules),
         timeout_s=_parsed(given["timeout"], parse_seconds),
         max_ram=_parsed(given["max_ram"], parse_limit),
         max_vram=_parsed(given["max_vram"], parse_limit),
@@ -126,9 +133,23 @@ def parse_count(value: object) -> int:
 def parse_checks(value: Any) -> tuple[str, ...]:
     """Ids of ready-made checks. Raises ``ValueError`` with those that there are."""
     for name in value:
-        if name not in CHECKS:
-            msg = f"{name!r} is not a check: write some of {', '.join(CHECKS)}"
+        if name not in (*CHECKS, *STEP_CHECKS):
+            msg = f"{name!r} is not a check: write some of {', '.join((*CHECKS, *STEP_CHECKS))}"
             raise ValueError(msg)
+    return tuple(value)
+
+
+def parse_modules(value: Any) -> tuple[str, ...]:
+    """Names of modules that are there; none is imported to find out. Raises ``ValueError`` for one that is not."""
+    for name in value:
+        places = None
+        for end in range(1, name.count(".") + 2):
+            part = ".".join(name.split(".")[:end])
+            spec = PathFinder.find_spec(part, places)
+            if spec is None and part not in sys.builtin_module_names:
+                msg = f"there is no module {name!r} ({part} is not found): install it, or put its folder on sys.path"
+                raise ValueError(msg)
+            places = spec.submodule_search_locations if spec else []
     return tuple(value)
 
 

@@ -6,6 +6,7 @@ from typing import Final
 from pytest_llmmem.core.hints import slow_below
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.reports.steps import step_table
 from pytest_llmmem.reports.tables import text_table
 from pytest_llmmem.reports.wording import (
     ending_words,
@@ -41,6 +42,7 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
         if any(trial.fits for trial in test.trials):
             yield f"loads tried for {test.nodeid}:"
             yield from trial_table(test.trials)
+    yield from (line for test in shown for memory in test.steps for line in step_table(memory, of=test.nodeid))
     if verbosity > 1:
         for test in shown:
             yield ""

@@ -342,6 +342,8 @@ def test_what_the_record_knows_of_a_test_is_under_it(page: "Page", number: int) 
         format_size(rank.peak_bytes) for rank in test.ranks
     ]
     known += [test.model.source, f"{test.model.parameters:,}"] if test.model else []
+    known += [f"{phase.phase} {phase.step}" for memory in test.steps for phase in memory.phases]
+    known += [f"{kind} {format_size(size)}" for memory in test.steps for kind, size in memory.largest_by_kind.items()]
     known += [test.baseline.sentence] if test.baseline else []
 
     page.locator("#tests summary", has_text=test.nodeid.partition("::")[2]).click()

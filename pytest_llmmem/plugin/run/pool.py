@@ -19,7 +19,6 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.launch import rank_of
-from pytest_llmmem.models.loading.load_tracing import find_readers
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.worker.main import WorkerMain, item_keys
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
@@ -112,7 +111,7 @@ def open_pool(
             launcher = Launcher(_command(config), config.invocation_params.dir, files, startup_output)
             if sys.platform == "linux":
                 inside = WorkerMain(config, item_keys(items), settings.malloc, files)
-                fork = partial(_run_fork_server, inside, tuple(model_types), jobs)
+                fork = partial(_run_fork_server, inside, (settings.preload, tuple(model_types)), jobs)
                 spawn = partial(serve_spawns, launcher)
                 run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
                 source: Source = Server(run, folder.path, files, worker)
@@ -131,12 +130,16 @@ if sys.platform == "linux":
     from pytest_llmmem.workers.spawned import serve_spawns
 
     def _run_fork_server(
-        inside: WorkerMain, model_types: tuple[str, ...], jobs: int, control: Channel, preloads: bool
+        inside: WorkerMain,
+        ahead: tuple[tuple[str, ...], tuple[str, ...]],
+        jobs: int,
+        control: Channel,
+        preloads: bool,
     ) -> None:
         def preload() -> None:
             # some modelling code asks for a GPU when it is imported
             if preloads:
-                _import_ahead(model_types)
+                _import_ahead(*ahead)
                 if rank_of(os.environ) is not None:
                     keep_groups_apart(0)
             inside.settle()
@@ -190,19 +193,18 @@ def _torch_works_after_fork() -> bool:
     return works
 
 
-def _import_ahead(model_types: tuple[str, ...]) -> None:
-    """Import, in the fork server, what each worker that loads a model would otherwise import anew: seconds each."""
-    if not model_types:
-        return
-    for name in ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)):
+def _import_ahead(modules: tuple[str, ...], model_types: tuple[str, ...]) -> None:
+    """Import, in the fork server, what each worker would otherwise import anew: the modules, and what loads of models need."""
+    for_loads = ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)) if model_types else ()
+    for name in (*modules, *for_loads):
         # what is missing or broken raises in the test that needs it
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    with contextlib.suppress(Exception):
-        import transformers
+    if model_types:
+        with contextlib.suppress(Exception):
+            import transformers
 
-        _ = transformers.AutoModel, transformers.PreTrainedModel
-    find_readers()
+            _ = transformers.AutoModel, transformers.PreTrainedModel
 
 
 def _command(config: pytest.Config) -> list[str]:

@@ -12,6 +12,7 @@ from pytest_llmmem.core.records import TrialRecord
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading.ineffective_arguments import noop_arguments
 from pytest_llmmem.models.loading.loaded import LoadedModel
+from pytest_llmmem.models.loading.request import installed
 from pytest_llmmem.plugin.budget_blocks import MemoryBudget
 from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
 from pytest_llmmem.plugin.run.trials import loaded_message
@@ -30,12 +31,18 @@ def load_for_test(
         with failing_plainly():
             loaded = load(config, checkpoint, chosen, lambda: measure(None, name="load"), folder)
         if connection is not None:
-            hints = noop_arguments(loaded.passed, os.environ, transformers=version("transformers"))
-            connection.send(loaded_message(loaded, hints))
+            connection.send(loaded_message(loaded, _hints(loaded)))
         yield loaded
         if connection is not None:
             connection.send(StillMapped(loaded.mapped_nbytes))
         loaded.release()
+
+
+def _hints(loaded: LoadedModel) -> tuple[str, ...]:
+    """Arguments that do nothing; a loader of the user's own may do without transformers."""
+    if not installed("transformers"):
+        return ()
+    return noop_arguments(loaded.passed, os.environ, transformers=version("transformers"))
 
 
 def first_fitting(trials: Sequence[TrialRecord]) -> Load:

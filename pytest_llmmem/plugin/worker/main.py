@@ -13,6 +13,8 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.launch import rank_of
+from pytest_llmmem.models.loading.load_tracing import find_readers, follow_load
+from pytest_llmmem.plugin.collect.steps import runs_steps
 from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
 from pytest_llmmem.plugin.run.trials import try_load
@@ -73,6 +75,7 @@ class WorkerMain:
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(relay), "llmmem-output")
         silence_log_hooks(self.config, relay, LOG_HOOKS)
+        find_readers()  # here, once: each worker would copy the pages that it looks at
         self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:
@@ -94,12 +97,15 @@ class WorkerMain:
         if isinstance(job, Trial):
             try_load(item, job.load, connection)
             return
+        if runs_steps(item):
+            child.steady_malloc()  # before the load: what glibc keeps of it would be used again, and not counted
         self.config.stash[TRIALS] = job.trials
         self._allocator.begin(job.caps, job.vram_history)
         self._phases.begin(connection)
         nextitem = self.items[job.following] if job.following else None
         try:
-            item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+            with follow_load(self.files.place.write, mapped="left"):
+                item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         except pytest.exit.Exception as error:
             connection.send(Aborted("exit", str(error.msg), error.returncode))
         except KeyboardInterrupt as error:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.records import TrialRecord
 from pytest_llmmem.core.stacks import Frame
+from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.diagnosis import frames_of
 from pytest_llmmem.diagnosis.cuda import CudaOutOfMemory
 from pytest_llmmem.plugin.collect.loads import Load
@@ -146,7 +147,7 @@ class Loaded:
     """Weights that are mapped and not resident yet."""
     kept_bytes: int | None
     """Freed by the load, and kept by the C library."""
-    bits_per_parameter: float
+    bits_per_parameter: float | None
     quantized_fraction: float
     disk_bytes: int
     call: str
@@ -159,6 +160,13 @@ class StillMapped:
     """Weights that are mapped and not resident at the end of the test."""
 
     mapped_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What training or inference steps took; a later one of the same name takes its place."""
+
+    memory: StepMemory
 
 
 @dataclass(frozen=True, slots=True)
