@@ -185,7 +185,8 @@ def counted(count: str) -> str:
 class Budget:
     """What one test, or one ``memory_budget`` block, may use."""
 
-    kind: Literal["max_ram", "max_vram", "max_disk", "memory_budget"]
+    kind: Literal["max_ram", "max_vram", "max_disk", "memory_budget", "keeps", "max_growth"]
+    """``keeps``: what a block leaves when it has ended. ``max_growth``: what each call of a test leaves."""
     limit: Limit
     limit_bytes: int
     count: Count = "unreclaimable"
@@ -226,6 +227,14 @@ class Verdict:
         limit, used, apart = format_beside(budget.limit_bytes, self.actual_bytes, budget.limit.unit)
         expression = "" if is_size(budget.limit.text) else f" ({budget.limit.text})"
         where = f" in {budget.name!r}" if budget.name else f" on {budget.device}" if budget.device else ""
-        actual = f"wrote {used}" if budget.kind == "max_disk" else f"used {used} {counted(budget.count)}"
+        match budget.kind:
+            case "max_disk":
+                actual = f"wrote {used}"
+            case "keeps":
+                actual = f"kept {used}"
+            case "max_growth":
+                actual = f"grew by {used} a call"
+            case _:
+                actual = f"used {used} {counted(budget.count)}"
         side = "over" if self.actual_bytes > budget.limit_bytes else "left"
         return f"{budget.kind} is {limit}{expression}, {actual}{where}: {apart} {side}"

@@ -15,7 +15,6 @@ from pytest_llmmem.plugin.fixtures import (
     llm_model,
     loaded_model,
     memory_budget,
-    memory_window,
     model_checkpoint,
 )
 from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
@@ -28,7 +27,6 @@ __all__ = [
     "llm_model",
     "loaded_model",
     "memory_budget",
-    "memory_window",
     "model_checkpoint",
 ]
 

@@ -9,10 +9,10 @@ from pytest_llmmem.plugin.options import value_of
 from pytest_llmmem.plugin.state import MODELS, TRIALS
 
 if TYPE_CHECKING:
+    from pytest_llmmem.measuring.blocks import MemoryBudget
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
     from pytest_llmmem.models.sources.source import Source
-    from pytest_llmmem.plugin.budget_blocks import MemoryBudget
     from pytest_llmmem.plugin.collect.loads import Load
     from pytest_llmmem.plugin.settings import Scope
 
@@ -51,19 +51,17 @@ def llm_load(request: pytest.FixtureRequest) -> "Load":
 
 @pytest.fixture(scope=_model_scope)
 def loaded_model(
-    model_checkpoint: "Checkpoint", llm_load: "Load", memory_window: "Window", pytestconfig: pytest.Config
+    model_checkpoint: "Checkpoint", llm_load: "Load", pytestconfig: pytest.Config
 ) -> "Generator[LoadedModel]":
     """The model, loaded in this test's worker; the load is a phase of its own."""
     __tracebackhide__ = True
     from pytest_llmmem.plugin.worker.loading import load_for_test
 
-    yield from load_for_test(model_checkpoint, llm_load, memory_window, pytestconfig)
+    yield from load_for_test(model_checkpoint, llm_load, pytestconfig)
 
 
 @pytest.fixture
-def first_load_that_fits(
-    model_checkpoint: "Checkpoint", memory_window: "Window", pytestconfig: pytest.Config
-) -> "Generator[LoadedModel]":
+def first_load_that_fits(model_checkpoint: "Checkpoint", pytestconfig: pytest.Config) -> "Generator[LoadedModel]":
     """The model, loaded by the first strategy that stays within the test's max_ram.
 
     Each was tried in a worker of its own before the test; those of ``--llm-load``, or all that are offered. Fails
@@ -75,27 +73,12 @@ def first_load_that_fits(
     trials = pytestconfig.stash.get(TRIALS, None)
     if trials is None:
         pytest.skip("first_load_that_fits tries loads in workers, and nothing is isolated here")
-    yield from load_for_test(model_checkpoint, first_fitting(trials), memory_window, pytestconfig)
-
-
-Window = Callable[..., "MemoryBudget"]
+    yield from load_for_test(model_checkpoint, first_fitting(trials), pytestconfig)
 
 
 @pytest.fixture(scope="session")
-def memory_window(pytestconfig: pytest.Config) -> Window:
-    """The measuring part of ``memory_budget``, for fixtures of any scope."""
-    from pytest_llmmem.plugin.budget_blocks import MemoryBudget
-
-    def measure(limit: object = None, *, name: str = "memory_budget") -> MemoryBudget:
-        __tracebackhide__ = True
-        return MemoryBudget(pytestconfig, name, limit)
-
-    return measure
-
-
-@pytest.fixture
-def memory_budget(memory_window: Window) -> Window:
-    """Give a block a budget of its own.
+def memory_budget() -> "Callable[..., MemoryBudget]":
+    """Give a block a budget of its own, in a test or in a fixture of any scope.
 
         with memory_budget("300MB", name="generate") as spent:
             model.generate(...)
@@ -103,4 +86,6 @@ def memory_budget(memory_window: Window) -> Window:
     ``limit`` is what ``max_ram`` takes, or ``None`` to measure only; ``spent.peak`` is known after the block. The
     block is a phase of its own in the report.
     """
-    return memory_window
+    from pytest_llmmem.measuring import blocks
+
+    return blocks.memory_budget

@@ -11,8 +11,9 @@ from pytest_llmmem.baselines.measures import parse_only
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Count, Enforce, Limit, OnBreach, parse_limit
 from pytest_llmmem.core.errors import MarkerError
+from pytest_llmmem.core.sizes import parse_seconds
 from pytest_llmmem.core.vram import parse_device
-from pytest_llmmem.plugin.settings import Scope, parse_seconds
+from pytest_llmmem.plugin.settings import Scope
 
 
 class Marker:

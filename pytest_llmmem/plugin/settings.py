@@ -12,7 +12,7 @@ import pytest
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Limit, parse_limit
 from pytest_llmmem.core.errors import SettingError
-from pytest_llmmem.core.sizes import parse_size
+from pytest_llmmem.core.sizes import parse_seconds, parse_size
 from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.plugin.options import CHECKS, OPTIONS, REPORT_ENDINGS
 
@@ -100,18 +100,6 @@ def resolve_settings(config: pytest.Config) -> Settings:
         report=tuple(_report_path(config, path, given["report"][1], baseline) for path in values["report"]),
         why_none=why_none,
     )
-
-
-def parse_seconds(value: object) -> float:
-    """A positive number of seconds. Raises ``ValueError`` with what is accepted."""
-    try:
-        seconds = float(cast("str", value))
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < float("inf") or isinstance(value, bool):
-        msg = f"{value!r} is not a timeout: write seconds above zero, like 30 or 0.5"
-        raise ValueError(msg)
-    return seconds
 
 
 def parse_count(value: object) -> int:

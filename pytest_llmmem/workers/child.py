@@ -42,7 +42,15 @@ _STRAY: Final = b"llmmem: a forked child of this test came back into pytest, and
 _exit, _getpid, _write = os._exit, os.getpid, os.write
 
 
-def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, mappings: Mappings) -> None:
+def serve(
+    channel: Channel,
+    fault_file: int,
+    run_job: RunJob,
+    *,
+    malloc: str,
+    mappings: Mappings,
+    counts_copies: bool = False,
+) -> None:
     """Take jobs from the channel until the last one is done or the parent is gone.
 
     ``mappings`` are the process's own, or those of the process that it was forked from.
@@ -53,7 +61,7 @@ def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, ma
     offer_to_oom_killer()
     if malloc == "steady":
         steady_malloc()
-    connection = ParentConnection(channel, mappings)
+    connection = ParentConnection(channel, mappings, counts_copies=counts_copies)
     connection.ready()
     while True:
         try:
@@ -76,6 +84,8 @@ class ParentConnection:
     """That are not the tests'."""
     waits: bool = False
     """Whether the parent is waited for at each boundary."""
+    counts_copies: bool = False
+    """Whether inherited pages that were written to are counted even where they are few: 2 ms at each boundary."""
     _memory: Any = None
     _inherited: InheritedPages = field(init=False)
     _pid: int = field(default_factory=_getpid)
@@ -83,18 +93,19 @@ class ParentConnection:
     def ready(self) -> None:
         self._memory = probes.open_memory(_getpid(), self.mappings.files)
         reading = self._read()
-        self._inherited = InheritedPages(self.mappings, reading)
+        few = {"few_bytes": 0} if self.counts_copies else {}
+        self._inherited = InheritedPages(self.mappings, reading, **few)
         self._tell(Ready(reading, self._inherited.private_bytes, self.mappings.files))
 
     def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:
         """End the innermost windows and begin others. The mark starts anew: no window sees another one's spike."""
         self._send_boundary(closes, opens, wants_peak=False)
 
-    def open(self, name: str, limit: Limit | None) -> None:
-        """Begin a window within the current one. Raises ``ValueError`` when its limit cannot be worked out."""
+    def open(self, name: str, limit: Limit | None = None, *, keeps: Limit | None = None) -> None:
+        """Begin a window within the current one. Raises ``ValueError`` when a limit cannot be worked out."""
         __tracebackhide__ = True
-        self.switch(opens=(Opening(name, limit),))
-        if limit is not None:
+        self.switch(opens=(Opening(name, limit, keeps),))
+        if limit is not None or keeps is not None:
             answer: Accepted = self.channel.receive()
             if answer.complaint:
                 raise ValueError(answer.complaint)

@@ -147,13 +147,8 @@ def _limit_bytes(limit: Limit, where: str, resolve: Callable[[Limit], int]) -> i
         raise MarkerError(msg) from None
 
 
-def resolve_without_model(limit: Limit) -> int:
-    """Bytes of a limit where no test is known, as in a fixture of the session. Raises ``ValueError``."""
-    return _resolve(limit, item=None, find_checkpoint=lambda _: None)
-
-
 def _resolve(
-    limit: Limit, *, item: pytest.Item | None, find_checkpoint: FindCheckpoint, device_bytes: int | None = None
+    limit: Limit, *, item: pytest.Item, find_checkpoint: FindCheckpoint, device_bytes: int | None = None
 ) -> int:
     """Bytes of a limit; ``device_bytes`` is ``None`` when it is none of a GPU's memory.
 
@@ -169,7 +164,7 @@ def _resolve(
         terms["host"] = probes.host_memory().total_bytes
     if limit.needs_model:
         try:
-            checkpoint = find_checkpoint(item) if item else None
+            checkpoint = find_checkpoint(item)
         except LlmmemError as error:
             msg = f"{limit.text!r} is in terms of a checkpoint that cannot be read: {error}"
             raise ValueError(msg) from None

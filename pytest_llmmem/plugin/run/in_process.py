@@ -1,71 +1,27 @@
 """Tests in pytest's own process (``--llm-isolate=none``, ``--pdb``): measured by the kernel's mark, and judged afterwards."""
 
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.budgets import Budget, Limit
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.readings import NOTHING
-from pytest_llmmem.plugin.collect.planning import Isolated, resolve_without_model
+from pytest_llmmem.measuring.connection import Account, using
+from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.progress import NoProgress
-from pytest_llmmem.plugin.state import CONNECTION, find_checkpoint
+from pytest_llmmem.plugin.state import find_checkpoint
 from pytest_llmmem.plugin.worker.messages import Raised
 from pytest_llmmem.plugin.worker.phases import Phases
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.workers.child import ParentConnection
-from pytest_llmmem.workers.messages import Boundary, Payload
-
-
-@dataclass(slots=True)
-class Account:
-    """The other end of a connection's channel, in the same process."""
-
-    accounting: Accounting
-    received: Callable[[Any], None]
-    _answers: "deque[Any]" = field(default_factory=deque)
-
-    @classmethod
-    def open(
-        cls, budgets: tuple[Budget, ...], resolve: Callable[[Limit], int], received: Callable[[Any], None]
-    ) -> "tuple[Account, ParentConnection]":
-        """An account, and the connection that it answers."""
-        account = cls(Accounting(budgets, resolve, is_sampled=False), received)
-        connection = ParentConnection(account, probes.mappings())
-        connection.ready()
-        return account, connection
-
-    def send(self, message: Any, descriptors: Sequence[int] = ()) -> None:
-        match message:
-            case Boundary():
-                self._answers += self.accounting.cross(message, NOTHING)
-            case Payload(what):
-                self.received(what)
-
-    def receive(self) -> Any:
-        return self._answers.popleft()
-
-
-_OWN_CONNECTION: Final = pytest.StashKey[ParentConnection]()
-
-
-def connection_of(config: pytest.Config) -> ParentConnection:
-    """For a block outside of every measured test, as in a fixture of the session."""
-    connection = config.stash.get(_OWN_CONNECTION, None)
-    if connection is None:
-        _, connection = Account.open((), resolve_without_model, lambda _: None)
-        config.stash[_OWN_CONNECTION] = connection
-    return connection
 
 
 class InProcess:
@@ -89,15 +45,14 @@ class InProcess:
             return (yield)
         inbox = Inbox(item, NoProgress())
         account, connection = Account.open(test.plan.budgets, test.plan.resolve, inbox.received)
-        self._config.stash[CONNECTION] = connection
         self._running = _Running(item, account.accounting, connection, inbox)
         self._phases.begin(connection)
         try:
-            return (yield)
+            with using(connection):
+                return (yield)
         finally:
             self._phases.end()
             self._running = None
-            del self._config.stash[CONNECTION]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -148,7 +103,7 @@ class _Running:
     def _measured(self) -> Measured:
         verdicts = self.accounting.verdicts(at_least_bytes=0, unfinished=False)
         whole = self.accounting.whole
-        return Measured(
+        measured = Measured(
             ending=Ending(kind="completed"),
             peak=whole.peak if whole else None,
             phases=self.accounting.phases(),
@@ -160,6 +115,7 @@ class _Running:
             pinned_bytes=self.accounting.pinned_bytes,
             written_bytes=self.accounting.written_bytes,
         )
+        return replace(measured, phases=self.inbox.phases(measured))
 
     def _attach(self, last: pytest.TestReport, measured: Measured) -> None:
         checkpoint = find_checkpoint(self.item)

@@ -1,5 +1,6 @@
 """In the parent: what a worker says while it runs one item."""
 
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -8,9 +9,10 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.hints import lazy_load_notes
-from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.measured import Measured, Phase
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.records import ModelRecord
+from pytest_llmmem.measuring.inner_phases import InnerPhase, with_inner
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import load_of
 from pytest_llmmem.plugin.compat import restore_report
@@ -34,6 +36,8 @@ class Inbox:
     raised: Raised | None = None
     """The first, which the later ones may follow from."""
     _reported: list[Reported] = field(default_factory=list)
+    _inner: list[InnerPhase] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
 
     def received(self, what: Any) -> None:
         match what:
@@ -45,6 +49,8 @@ class Inbox:
                 self.aborted = what
             case Loaded():
                 self.loaded = what
+            case InnerPhase():
+                self._inner.append(what)
             case StillMapped(mapped_bytes):
                 self.still_mapped_bytes = mapped_bytes
             case Raised():
@@ -52,6 +58,10 @@ class Inbox:
 
     def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
         self.progress_line.update(pid, seconds, growth_bytes + reading.file_bytes)
+
+    def phases(self, measured: Measured) -> tuple[Phase, ...]:
+        """Of the test, and of what it has measured in workers of its own."""
+        return with_inner(measured.phases, self._inner, self._began)
 
     @property
     def is_set_up(self) -> bool:

@@ -175,6 +175,7 @@ class Runner:
         again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
         measured = dataclasses.replace(
             measured,
+            phases=inbox.phases(measured),
             notes=(
                 *self.pool.take_notes(),
                 *measured.notes,

@@ -1,0 +1,155 @@
+"""Where the worker of ``measure`` comes from: forked from the caller, or a fresh interpreter."""
+
+import contextlib
+import os
+import pickle
+import sys
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.errors import LlmmemError
+from pytest_llmmem.measuring.call import run_call, write_output_to
+from pytest_llmmem.workers import child
+from pytest_llmmem.workers.channel import Channel
+from pytest_llmmem.workers.fork_safety import torch_works_after_fork, why_never_fork
+from pytest_llmmem.workers.session_files import SessionFiles
+from pytest_llmmem.workers.session_folders import SessionFolder
+from pytest_llmmem.workers.spawned import Launcher, Spawner
+from pytest_llmmem.workers.worker import NoWorkerError, Worker
+
+WorkerKind = Literal["auto", "fork", "spawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyWorker:
+    """A worker, and what it is to be told."""
+
+    worker: Worker
+    job: "SpawnedCall | None"
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpawnedCall:
+    """The function for a fresh interpreter."""
+
+    pickled: bytes
+    path: tuple[str, ...]
+    """``sys.path``, so that the same modules are found."""
+    main: str | None
+    """The script that is to be imported before, as it defines something of ``pickled``; else ``None``."""
+
+
+@contextlib.contextmanager
+def open_worker(call: Callable[[], Any], kind: WorkerKind, output: int) -> Generator[ReadyWorker]:
+    """A worker that is ready for the function, and writes to ``output``.
+
+    Raises ``LlmmemError`` where none can be had, or the function cannot reach it.
+    """
+    reason = why_never_fork(since="before")
+    if kind == "fork" and reason:
+        msg = f"worker='fork': {reason}: use 'auto' or 'spawn'"
+        raise LlmmemError(msg)
+    job = _spawned_call(call, reason) if kind == "spawn" or reason else None
+    with contextlib.ExitStack() as opened:
+        try:
+            folder = SessionFolder()
+            opened.callback(folder.remove)
+            files = SessionFiles.create(folder.path)
+            opened.callback(files.close)
+            source, notes = _source(call, job, folder.path, files, output)
+            opened.callback(source.close)
+            worker = source.take()
+        except (OSError, NoWorkerError) as error:
+            msg = f"no worker can be started: {error}"
+            raise LlmmemError(msg) from None
+        yield ReadyWorker(worker, job, notes)
+
+
+def _source(
+    call: Callable[[], Any], job: SpawnedCall | None, folder: Path, files: SessionFiles, output: int
+) -> "tuple[Server | Spawner, tuple[str, ...]]":
+    command = [sys.executable, "-m", "pytest_llmmem.measuring.spawned"]
+    launcher = Launcher(command, Path.cwd(), files, output)
+    if sys.platform != "linux":
+        return Spawner(launcher, files), ()
+    if job is not None:
+        return Server(partial(serve_spawns, launcher), folder, files, ServedWorker), ()
+    on_one_thread = _torch_needs_one_thread()
+    body = _Forked(call, files, output, on_one_thread=on_one_thread)
+    notes = (_ONE_THREAD,) if on_one_thread else ()
+    return Server(partial(_run_fork_server, body), folder, files, ForkedWorker), notes
+
+
+_ONE_THREAD = (
+    "torch computed with one thread there: it had computed before the fork, and its other threads do not survive it"
+)
+_computed: set[int] = set()
+"""Processes, of which only this one is of interest, in which torch is known to have computed."""
+
+
+def _torch_needs_one_thread() -> bool:
+    """Whether torch has computed here: with several threads it would then wait for ever in a forked process."""
+    if "torch" not in sys.modules:
+        return False
+    if os.getpid() not in _computed and not torch_works_after_fork():
+        _computed.add(os.getpid())
+    return os.getpid() in _computed
+
+
+if sys.platform == "linux":
+    from pytest_llmmem.workers.fork_server import serve_forks
+    from pytest_llmmem.workers.served import ForkedWorker, ServedWorker, Server
+    from pytest_llmmem.workers.spawned import serve_spawns
+
+    def _run_fork_server(body: "_Forked", control: Channel, _preloads: bool) -> None:
+        serve_forks(control, body, body.settle, jobs=1)
+
+
+class _Forked:
+    """The body of a forked worker."""
+
+    def __init__(self, call: Callable[[], Any], files: SessionFiles, output: int, *, on_one_thread: bool) -> None:
+        self._call, self._files, self._output, self._on_one_thread = call, files, output, on_one_thread
+
+    def settle(self) -> None:
+        """In the process that the worker is forked from."""
+        self._mappings = probes.mappings()
+
+    def __call__(self, channel: Channel) -> None:
+        write_output_to(self._output)
+        if self._on_one_thread:
+            sys.modules["torch"].set_num_threads(1)
+        child.serve(
+            channel, self._files.stacks, self._run, malloc="steady", mappings=self._mappings, counts_copies=True
+        )
+
+    def _run(self, job: None, connection: child.ParentConnection) -> None:
+        run_call(self._call, connection)
+
+
+def _spawned_call(call: Callable[[], Any], reason: str) -> SpawnedCall:
+    try:
+        pickled = pickle.dumps(call)
+    except Exception as error:  # noqa: BLE001 -- whatever a ``__reduce__`` raises
+        why = f" ({reason})" if reason else ""
+        msg = (
+            f"the worker is a fresh interpreter{why}, and the function or an argument cannot be sent there: {error}: "
+            "use a function that is defined at the top of a module, and arguments that can be pickled"
+        )
+        raise LlmmemError(msg) from None
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None) if b"__main__" in pickled else None
+    if b"__main__" in pickled and path is None:
+        msg = (
+            "the worker is a fresh interpreter, and cannot import what is defined in this session: move it to a module"
+        )
+        raise LlmmemError(msg)
+    if path is not None:
+        # a value of a class of the script comes back under the name that the script has there
+        sys.modules.setdefault("__mp_main__", main)
+    return SpawnedCall(pickled=pickled, path=tuple(sys.path), main=path and os.path.abspath(path))
