@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pytest_llmmem.core.errors import BaselineExceeded, BudgetExceeded, LlmmemError, WorkerCrashed
 
 if TYPE_CHECKING:
+    from pytest_llmmem.core.growth import MemoryGrowth
     from pytest_llmmem.core.readings import Peak
     from pytest_llmmem.measuring.blocks import MemoryBudget, memory_budget
+    from pytest_llmmem.measuring.growth import memory_growth
     from pytest_llmmem.measuring.measure import measure
     from pytest_llmmem.measuring.measurement import Measurement
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
@@ -29,12 +31,14 @@ __all__ = [
     "LoadedModel",
     "Measurement",
     "MemoryBudget",
+    "MemoryGrowth",
     "Peak",
     "Strategy",
     "WorkerCrashed",
     "__version__",
     "measure",
     "memory_budget",
+    "memory_growth",
 ]
 
 _HOMES: Final = {
@@ -43,10 +47,12 @@ _HOMES: Final = {
     "LoadedModel": "models.loading.loaded",
     "Measurement": "measuring.measurement",
     "MemoryBudget": "measuring.blocks",
+    "MemoryGrowth": "core.growth",
     "Peak": "core.readings",
     "Strategy": "models.loading.strategies",
     "measure": "measuring.measure",
     "memory_budget": "measuring.blocks",
+    "memory_growth": "measuring.growth",
 }
 """The module of each name that is imported when it is first asked for."""
 

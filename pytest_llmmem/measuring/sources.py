@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.errors import LlmmemError
@@ -19,9 +19,19 @@ from pytest_llmmem.workers.fork_safety import torch_works_after_fork, why_never_
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.session_folders import SessionFolder
 from pytest_llmmem.workers.spawned import Launcher, Spawner
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import NoWorkerError, Source, Worker
 
 WorkerKind = Literal["auto", "fork", "spawn"]
+
+_COMMAND: Final = (sys.executable, "-m", "pytest_llmmem.measuring.spawned")
+_ONE_THREAD: Final = (
+    "torch computed with one thread there: it had computed before the fork, and its other threads do not survive it"
+)
+_MOST_OUTPUT: Final = 4000
+script: Final[list[str]] = []
+"""The script that this process imports, to find the function that it is to run."""
+_computed: Final[set[int]] = set()
+"""Processes, of which only this one is of interest, in which torch is known to have computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,9 @@ def open_worker(call: Callable[[], Any], kind: WorkerKind, output: int) -> Gener
 
     Raises ``LlmmemError`` where none can be had, or the function cannot reach it.
     """
+    if script:
+        msg = f"it was called while its worker imported {script[0]}: call it below if __name__ == '__main__':"
+        raise LlmmemError(msg)
     reason = why_never_fork(since="before")
     if kind == "fork" and reason:
         msg = f"worker='fork': {reason}: use 'auto' or 'spawn'"
@@ -61,35 +74,16 @@ def open_worker(call: Callable[[], Any], kind: WorkerKind, output: int) -> Gener
             opened.callback(folder.remove)
             files = SessionFiles.create(folder.path)
             opened.callback(files.close)
-            source, notes = _source(call, job, folder.path, files, output)
+            launcher = Launcher(_COMMAND, Path.cwd(), files, output)
+            source, notes = _source(call, launcher, forks=job is None)
             opened.callback(source.close)
             worker = source.take()
         except (OSError, NoWorkerError) as error:
-            msg = f"no worker can be started: {error}"
+            os.lseek(output, 0, os.SEEK_SET)
+            written = os.read(output, _MOST_OUTPUT).decode(errors="replace").strip()
+            msg = f"no worker can be started: {error}" + (f":\n{written}" if written else "")
             raise LlmmemError(msg) from None
         yield ReadyWorker(worker, job, notes)
-
-
-def _source(
-    call: Callable[[], Any], job: SpawnedCall | None, folder: Path, files: SessionFiles, output: int
-) -> "tuple[Server | Spawner, tuple[str, ...]]":
-    command = [sys.executable, "-m", "pytest_llmmem.measuring.spawned"]
-    launcher = Launcher(command, Path.cwd(), files, output)
-    if sys.platform != "linux":
-        return Spawner(launcher, files), ()
-    if job is not None:
-        return Server(partial(serve_spawns, launcher), folder, files, ServedWorker), ()
-    on_one_thread = _torch_needs_one_thread()
-    body = _Forked(call, files, output, on_one_thread=on_one_thread)
-    notes = (_ONE_THREAD,) if on_one_thread else ()
-    return Server(partial(_run_fork_server, body), folder, files, ForkedWorker), notes
-
-
-_ONE_THREAD = (
-    "torch computed with one thread there: it had computed before the fork, and its other threads do not survive it"
-)
-_computed: set[int] = set()
-"""Processes, of which only this one is of interest, in which torch is known to have computed."""
 
 
 def _torch_needs_one_thread() -> bool:
@@ -106,8 +100,28 @@ if sys.platform == "linux":
     from pytest_llmmem.workers.served import ForkedWorker, ServedWorker, Server
     from pytest_llmmem.workers.spawned import serve_spawns
 
+    def _source(call: Callable[[], Any], launcher: Launcher, *, forks: bool) -> tuple[Source, tuple[str, ...]]:
+        files = launcher.files
+        if not forks:
+            return Server(partial(serve_spawns, launcher), files.folder, files, ServedWorker), ()
+        on_one_thread = _torch_needs_one_thread()
+        body = _Forked(call, files, launcher.startup_output, on_one_thread=on_one_thread)
+        notes = (_ONE_THREAD,) if on_one_thread else ()
+        return Server(partial(_run_fork_server, body), files.folder, files, ForkedWorker), notes
+
     def _run_fork_server(body: "_Forked", control: Channel, _preloads: bool) -> None:
         serve_forks(control, body, body.settle, jobs=1)
+
+else:
+
+    def _source(
+        call: Callable[[], Any],  # noqa: ARG001 -- as on Linux
+        launcher: Launcher,
+        *,
+        forks: bool,
+    ) -> tuple[Source, tuple[str, ...]]:
+        assert not forks, "open_worker has asked whether it is safe"
+        return Spawner(launcher, launcher.files), ()
 
 
 class _Forked:

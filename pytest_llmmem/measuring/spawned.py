@@ -9,7 +9,7 @@ from typing import Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.measuring.call import NotImported, run_call, write_output_to
-from pytest_llmmem.measuring.sources import SpawnedCall
+from pytest_llmmem.measuring.sources import SpawnedCall, script
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.spawned import spawn_arguments
 
@@ -45,7 +45,9 @@ def _run(job: SpawnedCall, connection: child.ParentConnection) -> None:
 def _import_main(path: str) -> None:
     """Run a script as a module, and let it stand for ``__main__``, as ``multiprocessing`` does."""
     module = types.ModuleType(_MAIN)
+    script.append(path)
     module.__dict__.update(runpy.run_path(path, run_name=_MAIN))
+    script.clear()
     sys.modules["__main__"] = sys.modules[_MAIN] = module
 
 

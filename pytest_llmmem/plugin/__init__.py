@@ -15,6 +15,7 @@ from pytest_llmmem.plugin.fixtures import (
     llm_model,
     loaded_model,
     memory_budget,
+    memory_growth,
     model_checkpoint,
 )
 from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
@@ -27,6 +28,7 @@ __all__ = [
     "llm_model",
     "loaded_model",
     "memory_budget",
+    "memory_growth",
     "model_checkpoint",
 ]
 

@@ -1,4 +1,4 @@
-"""The fixtures: ``model_checkpoint``, ``loaded_model``, ``memory_budget``."""
+"""The fixtures: ``model_checkpoint``, ``loaded_model``, ``memory_budget``, ``memory_growth``."""
 
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from pytest_llmmem.plugin.options import value_of
 from pytest_llmmem.plugin.state import MODELS, TRIALS
 
 if TYPE_CHECKING:
+    from pytest_llmmem.core.growth import MemoryGrowth
     from pytest_llmmem.measuring.blocks import MemoryBudget
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
@@ -89,3 +90,17 @@ def memory_budget() -> "Callable[..., MemoryBudget]":
     from pytest_llmmem.measuring import blocks
 
     return blocks.memory_budget
+
+
+@pytest.fixture(scope="session")
+def memory_growth() -> "Callable[..., MemoryGrowth]":
+    """Call a function again and again, in a test or in a fixture of any scope, and know what each call leaves.
+
+        growth = memory_growth(lambda: model.generate(**inputs), repeat=20, warmup=3)
+        assert growth.per_call_bytes <= growth.error_bytes
+
+    The calls are one phase in the report.
+    """
+    from pytest_llmmem.measuring import growth
+
+    return growth.memory_growth

@@ -7,8 +7,8 @@ import pytest
 from pytest_llmmem.plugin.options import MARKERS
 from pytest_llmmem.plugin.state import MODELS
 
-_FIXTURES: Final = frozenset({"loaded_model", "first_load_that_fits", "memory_budget"})
-_LOADING: Final = _FIXTURES - {"memory_budget"}
+_FIXTURES: Final = frozenset({"loaded_model", "first_load_that_fits", "memory_budget", "memory_growth"})
+_LOADING: Final = _FIXTURES - {"memory_budget", "memory_growth"}
 
 
 def is_marked(item: pytest.Item) -> bool:

@@ -239,6 +239,15 @@ if __name__ == "__main__":
     assert (done.stdout, done.stderr) == ("4\n", "")
 
 
+def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from pytest_llmmem import measure\ndef step(): pass\nmeasure(step, worker='spawn')\n")
+
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=60)
+
+    assert "call it below if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+
+
 @linux
 def test_other_threads_of_the_caller_do_no_harm() -> None:
     ended = threading.Event()

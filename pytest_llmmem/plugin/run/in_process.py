@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
@@ -20,6 +21,7 @@ from pytest_llmmem.plugin.run.progress import NoProgress
 from pytest_llmmem.plugin.state import find_checkpoint
 from pytest_llmmem.plugin.worker.messages import Raised
 from pytest_llmmem.plugin.worker.phases import Phases
+from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls, with_growth
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.workers.child import ParentConnection
 
@@ -34,6 +36,7 @@ class InProcess:
         self._phases = Phases()
         self._running: _Running | None = None
         config.pluginmanager.register(self._phases, "llmmem-phases")
+        config.pluginmanager.register(RepeatedCalls(), "llmmem-repeated-calls")
 
     def describe(self) -> str:
         return f"llmmem: nothing is isolated or guarded ({self._why}): {len(self._tests)} measured in this process"
@@ -45,7 +48,7 @@ class InProcess:
             return (yield)
         inbox = Inbox(item, NoProgress())
         account, connection = Account.open(test.plan.budgets, test.plan.resolve, inbox.received)
-        self._running = _Running(item, account.accounting, connection, inbox)
+        self._running = _Running(item, account.accounting, connection, inbox, test.growth)
         self._phases.begin(connection)
         try:
             with using(connection):
@@ -78,6 +81,8 @@ class _Running:
     accounting: Accounting
     connection: ParentConnection
     inbox: Inbox
+    growth: Budget | None
+    """Of ``max_growth``."""
     _reports: list[pytest.TestReport] = field(default_factory=list)
     _has_broken: bool = False
     _began: float = field(default_factory=time.monotonic)
@@ -115,7 +120,7 @@ class _Running:
             pinned_bytes=self.accounting.pinned_bytes,
             written_bytes=self.accounting.written_bytes,
         )
-        return replace(measured, phases=self.inbox.phases(measured))
+        return with_growth(replace(measured, phases=self.inbox.phases(measured)), self.growth, self.inbox.growth)
 
     def _attach(self, last: pytest.TestReport, measured: Measured) -> None:
         checkpoint = find_checkpoint(self.item)

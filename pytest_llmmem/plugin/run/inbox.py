@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.growth import MemoryGrowth
 from pytest_llmmem.core.hints import lazy_load_notes
 from pytest_llmmem.core.measured import Measured, Phase
 from pytest_llmmem.core.readings import Reading
@@ -19,6 +20,7 @@ from pytest_llmmem.plugin.compat import restore_report
 from pytest_llmmem.plugin.run.importable_classes import find_class
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.worker.messages import Aborted, Loaded, Raised, Reported, StillMapped, Warned
+from pytest_llmmem.plugin.worker.repeated_calls import Grown
 from pytest_llmmem.probes.host import HostMemory
 
 
@@ -33,6 +35,8 @@ class Inbox:
     aborted: Aborted | None = None
     loaded: Loaded | None = None
     still_mapped_bytes: int | None = None
+    growth: MemoryGrowth | None = None
+    """Of a test that is marked with ``max_growth``."""
     raised: Raised | None = None
     """The first, which the later ones may follow from."""
     _reported: list[Reported] = field(default_factory=list)
@@ -49,6 +53,8 @@ class Inbox:
                 self.aborted = what
             case Loaded():
                 self.loaded = what
+            case Grown(growth):
+                self.growth = growth
             case InnerPhase():
                 self._inner.append(what)
             case StillMapped(mapped_bytes):

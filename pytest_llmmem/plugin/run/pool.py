@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import pytest
 
@@ -25,22 +25,10 @@ from pytest_llmmem.workers.fork_safety import why_not_fork
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.session_folders import SessionFolder
 from pytest_llmmem.workers.spawned import Launcher, Spawner, open_startup_output
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import NoWorkerError, Source, Worker
 
 _TAIL_BYTES: Final = 2000
 _MODELLING: Final = "transformers.models.{0}.modeling_{0}"
-
-
-class Source(Protocol):
-    """Makes workers."""
-
-    notes: list[str]
-    """What happened to it since somebody last emptied the list."""
-
-    def take(self) -> Worker: ...
-    def prepare(self) -> None: ...
-    def drain(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(slots=True)

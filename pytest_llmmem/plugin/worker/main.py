@@ -20,6 +20,7 @@ from pytest_llmmem.plugin.run.trials import try_load
 from pytest_llmmem.plugin.state import SESSION_FILES, TRIALS
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.worker.phases import Phases
+from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers import child
@@ -71,6 +72,7 @@ class WorkerMain:
         manager.register(relay, "llmmem-relay")
         manager.register(self._phases, "llmmem-phases")
         manager.register(self._allocator, "llmmem-allocator")
+        manager.register(RepeatedCalls(), "llmmem-repeated-calls")
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(relay), "llmmem-output")
         silence_log_hooks(self.config, relay, LOG_HOOKS)
