@@ -11,6 +11,8 @@ from pytest_llmmem.core.errors import BaselineExceeded, BudgetExceeded, LlmmemEr
 if TYPE_CHECKING:
     from pytest_llmmem.core.growth import MemoryGrowth
     from pytest_llmmem.core.readings import Peak
+    from pytest_llmmem.core.records import SessionRecord, TestRecord
+    from pytest_llmmem.diagnosis import Diagnosis, Facts
     from pytest_llmmem.measuring.blocks import MemoryBudget, memory_budget
     from pytest_llmmem.measuring.growth import memory_growth
     from pytest_llmmem.measuring.measure import measure
@@ -26,6 +28,8 @@ __all__ = [
     "BaselineExceeded",
     "BudgetExceeded",
     "Checkpoint",
+    "Diagnosis",
+    "Facts",
     "LlmmemError",
     "LoadRequest",
     "LoadedModel",
@@ -33,7 +37,9 @@ __all__ = [
     "MemoryBudget",
     "MemoryGrowth",
     "Peak",
+    "SessionRecord",
     "Strategy",
+    "TestRecord",
     "WorkerCrashed",
     "__version__",
     "measure",
@@ -43,13 +49,17 @@ __all__ = [
 
 _HOMES: Final = {
     "Checkpoint": "models.checkpoints.checkpoint",
+    "Diagnosis": "diagnosis",
+    "Facts": "diagnosis",
     "LoadRequest": "models.loading.request",
     "LoadedModel": "models.loading.loaded",
     "Measurement": "measuring.measurement",
     "MemoryBudget": "measuring.blocks",
     "MemoryGrowth": "core.growth",
     "Peak": "core.readings",
+    "SessionRecord": "core.records",
     "Strategy": "models.loading.strategies",
+    "TestRecord": "core.records",
     "measure": "measuring.measure",
     "memory_budget": "measuring.blocks",
     "memory_growth": "measuring.growth",

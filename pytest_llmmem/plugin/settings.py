@@ -14,7 +14,7 @@ from pytest_llmmem.core.budgets import Limit, parse_limit
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import parse_seconds, parse_size
 from pytest_llmmem.core.vram import parse_device
-from pytest_llmmem.plugin.options import CHECKS, OPTIONS, REPORT_ENDINGS
+from pytest_llmmem.plugin.options import CHECKS, OPTIONS
 
 T = TypeVar("T")
 Isolate = Literal["marked", "all", "none"]
@@ -152,14 +152,13 @@ def _folder(config: pytest.Config, text: str) -> Path:
 
 def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | None) -> Path:
     from pytest_llmmem.baselines.file import NAME
+    from pytest_llmmem.plugin.report.formats import check_ending
 
     path = Path(config.invocation_params.dir, text)
     if path.resolve() == (baseline or config.rootpath / NAME).resolve():
         msg = f"{where}: {text!r} is the file of the baselines: name another one"
         raise SettingError(msg)
-    if not text.endswith(REPORT_ENDINGS):
-        msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(REPORT_ENDINGS)}"
-        raise SettingError(msg)
+    check_ending(config, text, where)
     try:
         # known before the run, not after an hour of loading
         path.parent.mkdir(parents=True, exist_ok=True)

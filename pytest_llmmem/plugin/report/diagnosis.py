@@ -10,7 +10,7 @@ import pytest
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import DiagnosisRecord
-from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose
+from pytest_llmmem.diagnosis import CheckpointFacts, Diagnosis, Facts, LoadFacts, diagnose
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading.ineffective_arguments import is_plan
 from pytest_llmmem.models.loading.offload import as_bytes
@@ -35,12 +35,30 @@ def explain(
     Of a test that passed it is what its load did and should not have done.
     """
     failed = [report for report in reports if report.failed]
-    diagnosis = diagnose(_symptom(measured, ending, inbox, checkpoint)) if failed or inbox.loaded else None
+    if not failed and not inbox.loaded:
+        return None
+    facts = _symptom(measured, ending, inbox, checkpoint)
+    diagnosis = _own_diagnosis(inbox.item.config, facts) or diagnose(facts)
     if diagnosis is None:
         return None
     for report in failed:
         report.sections.append(("llmmem: what to do", "\n".join(diagnosis.lines())))
     return DiagnosisRecord(id=diagnosis.id, lines=diagnosis.lines())
+
+
+def _own_diagnosis(config: pytest.Config, facts: Facts) -> Diagnosis | None:
+    """The first of the team's own rules that recognizes the failure; one that fails itself is told in its place."""
+    for recognize in (each for given in config.hook.pytest_llmmem_diagnoses() for each in given):
+        try:
+            found: Diagnosis | None = recognize(facts)
+        except Exception as error:  # noqa: BLE001 -- a test has failed, and its report is to appear
+            raised = f"{recognize.__name__} of pytest_llmmem_diagnoses raised {type(error).__name__}: {error}"
+            return Diagnosis(
+                id="own-rule-failed", happened=raised, why="A rule must return None for other facts.", next=()
+            )
+        if found is not None:
+            return found
+    return None
 
 
 def _symptom(measured: Measured, ending: Ending, inbox: Inbox, checkpoint: Checkpoint | None) -> Facts:
