@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.outcomes import EndingKind
+from pytest_llmmem.core.sizes import format_size
 
 SCHEMA: Final = 1
 
@@ -143,6 +144,22 @@ class RankRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AliveRecord:
+    """What held memory as a limit was crossed: torch's objects of one class, or its gradients, or all other tensors."""
+
+    name: str
+    """``"LlamaForCausalLM"``, ``"AdamW state"``, ``"gradients"``."""
+    count: int | None
+    """The number of such objects; ``None`` for tensors that belong to none."""
+    bytes: int
+    """Of their storages; one that several share counts for the first."""
+
+    def words(self) -> str:
+        """``"2 LlamaForCausalLM 847 MB"``."""
+        return f"{f'{self.count} ' if self.count else ''}{self.name} {format_size(self.bytes)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """One strategy of ``first_load_that_fits``, tried in a worker of its own; bytes of growth."""
 
@@ -229,6 +246,8 @@ class TestRecord:
     """The number of its frames that are the user's own."""
     stack_cut: int | None = 0
     """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
+    alive: tuple[AliveRecord, ...] = ()
+    """Of torch's objects, as a limit was crossed, as soon as Python ran again; the largest first."""
     notes: tuple[str, ...] = ()
     diagnosis: DiagnosisRecord | None = None
     timeline: TimelineRecord | None = None

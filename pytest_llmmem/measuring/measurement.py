@@ -9,7 +9,7 @@ from pytest_llmmem.core.errors import BudgetExceeded, LlmmemError, WorkerCrashed
 from pytest_llmmem.core.measured import Measured, Phase
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import VramRecord
+from pytest_llmmem.core.records import AliveRecord, VramRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.measuring.call import Returned
 from pytest_llmmem.reports import failure
@@ -108,6 +108,11 @@ class Measurement(Generic[T]):
     def stack(self) -> tuple[str, ...]:
         """Where a budget was crossed, or where it died: ``"train.py:12 in step"``, the user's own frames first."""
         return tuple(frame.shown("") for frame in self._measured.stack.users_first)
+
+    @property
+    def alive(self) -> tuple[AliveRecord, ...]:
+        """What torch's objects held as a budget was crossed, the largest first."""
+        return self._measured.alive
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -13,9 +13,11 @@ from types import FrameType
 from typing import Any, Final
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.alive import alive_line
 from pytest_llmmem.core.budgets import Limit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import rest_of_stack
+from pytest_llmmem.models.loading.alive import objects_alive
 from pytest_llmmem.probes import torch_memory
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers.channel import Channel, Endpoint
@@ -160,13 +162,14 @@ def arm_dumps(fault_file: int) -> None:
 
     The live one runs on the main thread and writes that stack alone. Walking the stacks of threads that start and end
     meanwhile reads freed memory, and the test is to go on. Where that stack is deeper than faulthandler writes, the handler
-    of a third signal writes its outer end: it is in Python, and runs when the interpreter comes to it.
+    of a third signal writes its outer end, and what torch's objects hold: it is in Python, and runs when the interpreter
+    comes to it.
     """
     if sys.platform == "win32" or not hasattr(signal, "SIGRTMIN"):
         return
     faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=False, chain=False)
     signal.siginterrupt(LIVE_DUMP, False)
-    signal.signal(LIVE_REST, functools.partial(_write_rest, fault_file))
+    signal.signal(LIVE_REST, functools.partial(_at_crossing, fault_file))
     signal.siginterrupt(LIVE_REST, False)
     faulthandler.register(FATAL_DUMP, file=fault_file, all_threads=True, chain=True)
     libc = ctypes.CDLL(None)
@@ -177,8 +180,12 @@ def arm_dumps(fault_file: int) -> None:
     os.register_at_fork(before=helper.stop, after_in_parent=helper.start)
 
 
-def _write_rest(fault_file: int, _number: int, frame: FrameType | None) -> None:
+def _at_crossing(fault_file: int, _number: int, frame: FrameType | None) -> None:
+    """Write the outer end of the stack, and what is alive."""
     os.write(fault_file, rest_of_stack(frame).encode(errors="backslashreplace"))
+    # objects of all kinds are looked at: whatever one of them does, the test must not notice
+    with contextlib.suppress(Exception):
+        os.write(fault_file, alive_line(objects_alive()).encode())
 
 
 class _Helper:

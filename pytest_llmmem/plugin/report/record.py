@@ -97,6 +97,7 @@ def record_of(
             for verdict in measured.verdicts
         ),
         model=model,
+        alive=measured.alive,
         notes=measured.notes,
         timeline=measured.timeline,
         trials=trials,
