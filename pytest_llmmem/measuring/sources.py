@@ -147,21 +147,19 @@ class _Forked:
 
 
 def _spawned_call(call: Callable[[], Any], reason: str) -> SpawnedCall:
+    fresh = f"the worker is a fresh interpreter{f' ({reason})' if reason else ''}, and"
     try:
         pickled = pickle.dumps(call)
     except Exception as error:  # noqa: BLE001 -- whatever a ``__reduce__`` raises
-        why = f" ({reason})" if reason else ""
         msg = (
-            f"the worker is a fresh interpreter{why}, and the function or an argument cannot be sent there: {error}: "
+            f"{fresh} the function or an argument cannot be sent there: {error}: "
             "use a function that is defined at the top of a module, and arguments that can be pickled"
         )
         raise LlmmemError(msg) from None
     main = sys.modules["__main__"]
     path = getattr(main, "__file__", None) if b"__main__" in pickled else None
     if b"__main__" in pickled and path is None:
-        msg = (
-            "the worker is a fresh interpreter, and cannot import what is defined in this session: move it to a module"
-        )
+        msg = f"{fresh} cannot import what is defined in this session: move it to a module"
         raise LlmmemError(msg)
     if path is not None:
         # a value of a class of the script comes back under the name that the script has there

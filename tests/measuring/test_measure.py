@@ -249,6 +249,18 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
 
 
 @linux
+def test_a_gpu_that_is_open_makes_auto_spawn_and_fork_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_llmmem.probes.gpu_files_open", lambda pid=None: "/dev/nvidia0")
+    said = r"\(?/dev/nvidia0 was opened before, and a GPU context does not survive a fork"
+
+    assert measure(fill, 1).value == MB
+    with pytest.raises(LlmmemError, match=rf"measure: fill: worker='fork': {said}: use 'auto' or 'spawn'"):
+        measure(fill, 1, worker="fork")
+    with pytest.raises(LlmmemError, match=rf"a fresh interpreter {said}\), and the function .* cannot be sent there"):
+        measure(lambda: 1)
+
+
+@linux
 def test_other_threads_of_the_caller_do_no_harm() -> None:
     ended = threading.Event()
     thread = threading.Thread(target=ended.wait)
