@@ -13,6 +13,7 @@ from pytest_llmmem.measuring.connection import using
 from pytest_llmmem.models.loading.residency import trim
 from pytest_llmmem.supervision.accounting import WHOLE
 from pytest_llmmem.workers.child import ParentConnection
+from pytest_llmmem.workers.messages import Opening
 
 _LARGEST_BYTES: Final = 256 * 2**20
 """A value that is larger stays in the worker: sending it takes several times its size, in both processes."""
@@ -48,26 +49,50 @@ class NotImported:
     why: str
 
 
-def run_call(call: Callable[[], Any], connection: ParentConnection) -> None:
-    """Run the function between two boundaries, and send what came of it."""
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The function with its arguments, and how often it is called before the call that is measured."""
+
+    function: Callable[[], Any]
+    warmup: int
+
+
+def run_calls(calls: Calls, connection: ParentConnection) -> None:
+    """Run the function between two boundaries, and send what came of it.
+
+    With warm-up calls the job has the phases of a test: the plan says that its setup counts for nothing.
+    """
     trim()
     connection.open(WHOLE)
+    windows = 2 if calls.warmup else 1
     outcome: Returned | Raised
     try:
         with using(connection):
-            value = call()
+            _warm_up(calls, connection)
+            value = calls.function()
     except BaseException as error:  # noqa: BLE001 -- the caller gets whatever it is
-        connection.switch(closes=1)
+        connection.switch(closes=windows)
         outcome = _raised(error)
     else:
         # what is still held then is kept; the value counts
         trim()
         kept_bytes = connection.close().kept_bytes
+        connection.switch(closes=windows - 1)
         pickled, why_lost = _pickled(value)
         outcome = Returned(type=type(value).__qualname__, pickled=pickled, why_lost=why_lost, kept_bytes=kept_bytes)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     connection.send(outcome)
+
+
+def _warm_up(calls: Calls, connection: ParentConnection) -> None:
+    if not calls.warmup:
+        return
+    connection.open("setup")
+    for _ in range(calls.warmup):
+        calls.function()
+    trim()
+    connection.switch(closes=1, opens=(Opening("call"),))
 
 
 def write_output_to(descriptor: int) -> None:

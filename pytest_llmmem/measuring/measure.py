@@ -14,7 +14,7 @@ from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.core.measured import Measured, Phase
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.sizes import format_size, parse_seconds
-from pytest_llmmem.measuring.call import NotImported, Raised, Returned
+from pytest_llmmem.measuring.call import Calls, NotImported, Raised, Returned
 from pytest_llmmem.measuring.connection import current
 from pytest_llmmem.measuring.inner_phases import InnerPhase, with_inner
 from pytest_llmmem.measuring.limits import limit_bytes, ram_budget, vram_budgets
@@ -35,6 +35,7 @@ def measure(
     max_ram: object = None,
     max_vram: object = None,
     timeout: object = None,
+    warmup: int = 0,
     worker: WorkerKind = "auto",
     name: str | None = None,
     **kwargs: Any,
@@ -44,9 +45,11 @@ def measure(
         run = measure(load, "./checkpoint", max_ram="8GB", timeout=60)
         run.check()
 
-    ``max_ram`` and ``max_vram`` are limits as the markers take them, ``timeout`` is in seconds. ``worker`` is ``"fork"``,
-    ``"spawn"`` or ``"auto"``: forked where that is safe, so that any function works; else a fresh interpreter, where the
-    function must be importable. An argument of the function with one of these names is passed by ``functools.partial``.
+    ``max_ram`` and ``max_vram`` are limits as the markers take them, ``timeout`` is in seconds. ``warmup`` is how often the
+    function is called before the call that is measured, so that what it imports or fills once does not count.
+    ``worker`` is ``"fork"``, ``"spawn"`` or ``"auto"``: forked where that is safe, so that any function works; else a fresh
+    interpreter, where the function must be importable. An argument of the function with one of these names is passed by
+    ``functools.partial``.
 
     What the function raises is raised here. A crash, a timeout or a broken budget is not: see ``Measurement.check``.
     Raises ``ValueError`` for an option that cannot be used, and ``LlmmemError`` where there can be no worker.
@@ -58,15 +61,19 @@ def measure(
     if worker not in {"auto", "fork", "spawn"}:
         msg = f"measure: worker is {worker!r}: write 'auto', 'fork' or 'spawn'"
         raise ValueError(msg)
+    if not isinstance(warmup, int) or warmup < 0:
+        msg = f"measure: warmup is {warmup!r}: write a number of calls, 0 or more"
+        raise ValueError(msg)
     budgets = (*_parsed("max_ram", max_ram, ram_budget), *_parsed("max_vram", max_vram, vram_budgets))
     plan = LoadPlan(
         budgets=budgets,
         timeout_s=None if timeout is None else _parsed("timeout", timeout, parse_seconds),
         reserve_bytes=default_reserve_bytes(probes.host_memory().total_bytes),
         resolve=limit_bytes,
+        judges_setup=warmup == 0,
     )
     called = name or _name_of(function)
-    run = _run(called, partial(function, *args, **kwargs), worker, plan)
+    run = _run(called, Calls(partial(function, *args, **kwargs), warmup), worker, plan)
     if run.inbox.raised is not None:
         _raise(called, run.inbox.raised, run.measured)
     if run.measured.peak is None:
@@ -112,13 +119,13 @@ class _Run:
     output: str
 
 
-def _run(name: str, call: Callable[[], Any], kind: WorkerKind, plan: LoadPlan) -> _Run:
+def _run(name: str, calls: Calls, kind: WorkerKind, plan: LoadPlan) -> _Run:
     inbox = _Inbox()
     needs_gpu = any(budget.kind == "max_vram" for budget in plan.budgets)
     asked = driver.find() if needs_gpu else driver.NoDriver("no budget is of a GPU")
     with tempfile.TemporaryFile() as file:
         try:
-            with open_worker(call, kind, file.fileno()) as ready:
+            with open_worker(calls, kind, file.fileno()) as ready:
                 began = time.monotonic()
                 measured = supervisor.measure(
                     ready.worker, ready.job, last=True, plan=plan, listener=inbox, driver=asked
@@ -132,11 +139,19 @@ def _run(name: str, call: Callable[[], Any], kind: WorkerKind, plan: LoadPlan) -
         msg = f"measure: {name}: the worker is a fresh interpreter, and cannot import it there: {inbox.not_imported}"
         raise LlmmemError(msg)
     phases = with_inner(measured.phases, inbox.phases, began)
+    if calls.warmup:
+        phases = _of_the_call(phases)
     measured = replace(measured, phases=phases, notes=(*ready.notes, *measured.notes))
     if (connection := current()) is not None and measured.peak is not None:
         phase = Phase(name=name, peak=measured.peak, seconds=measured.seconds, started_s=0.0, vram=measured.vram)
         connection.send(InnerPhase(phase, began))
     return _Run(measured, inbox, output)
+
+
+def _of_the_call(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    """Without those of the warm-up calls before it; none when it did not begin."""
+    names = [phase.name for phase in phases]
+    return phases[names.index("call") + 1 :] if "call" in names else ()
 
 
 def _parsed(option: str, value: object, parse: Callable[[Any], Any]) -> Any:

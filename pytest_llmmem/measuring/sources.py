@@ -4,15 +4,15 @@ import contextlib
 import os
 import pickle
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.measuring.call import run_call, write_output_to
+from pytest_llmmem.measuring.call import Calls, run_calls, write_output_to
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.fork_safety import torch_works_after_fork, why_never_fork
@@ -55,7 +55,7 @@ class SpawnedCall:
 
 
 @contextlib.contextmanager
-def open_worker(call: Callable[[], Any], kind: WorkerKind, output: int) -> Generator[ReadyWorker]:
+def open_worker(calls: Calls, kind: WorkerKind, output: int) -> Generator[ReadyWorker]:
     """A worker that is ready for the function, and writes to ``output``.
 
     Raises ``LlmmemError`` where none can be had, or the function cannot reach it.
@@ -67,7 +67,7 @@ def open_worker(call: Callable[[], Any], kind: WorkerKind, output: int) -> Gener
     if kind == "fork" and reason:
         msg = f"worker='fork': {reason}: use 'auto' or 'spawn'"
         raise LlmmemError(msg)
-    job = _spawned_call(call, reason) if kind == "spawn" or reason else None
+    job = _spawned_call(calls, reason) if kind == "spawn" or reason else None
     with contextlib.ExitStack() as opened:
         try:
             folder = SessionFolder()
@@ -75,7 +75,7 @@ def open_worker(call: Callable[[], Any], kind: WorkerKind, output: int) -> Gener
             files = SessionFiles.create(folder.path)
             opened.callback(files.close)
             launcher = Launcher(_COMMAND, Path.cwd(), files, output)
-            source, notes = _source(call, launcher, forks=job is None)
+            source, notes = _source(calls, launcher, forks=job is None)
             opened.callback(source.close)
             worker = source.take()
         except (OSError, NoWorkerError) as error:
@@ -100,12 +100,12 @@ if sys.platform == "linux":
     from pytest_llmmem.workers.served import ForkedWorker, ServedWorker, Server
     from pytest_llmmem.workers.spawned import serve_spawns
 
-    def _source(call: Callable[[], Any], launcher: Launcher, *, forks: bool) -> tuple[Source, tuple[str, ...]]:
+    def _source(calls: Calls, launcher: Launcher, *, forks: bool) -> tuple[Source, tuple[str, ...]]:
         files = launcher.files
         if not forks:
             return Server(partial(serve_spawns, launcher), files.folder, files, ServedWorker), ()
         on_one_thread = _torch_needs_one_thread()
-        body = _Forked(call, files, launcher.startup_output, on_one_thread=on_one_thread)
+        body = _Forked(calls, files, launcher.startup_output, on_one_thread=on_one_thread)
         notes = (_ONE_THREAD,) if on_one_thread else ()
         return Server(partial(_run_fork_server, body), files.folder, files, ForkedWorker), notes
 
@@ -115,7 +115,7 @@ if sys.platform == "linux":
 else:
 
     def _source(
-        call: Callable[[], Any],  # noqa: ARG001 -- as on Linux
+        calls: Calls,  # noqa: ARG001 -- as on Linux
         launcher: Launcher,
         *,
         forks: bool,
@@ -127,8 +127,8 @@ else:
 class _Forked:
     """The body of a forked worker."""
 
-    def __init__(self, call: Callable[[], Any], files: SessionFiles, output: int, *, on_one_thread: bool) -> None:
-        self._call, self._files, self._output, self._on_one_thread = call, files, output, on_one_thread
+    def __init__(self, calls: Calls, files: SessionFiles, output: int, *, on_one_thread: bool) -> None:
+        self._calls, self._files, self._output, self._on_one_thread = calls, files, output, on_one_thread
 
     def settle(self) -> None:
         """In the process that the worker is forked from."""
@@ -143,13 +143,13 @@ class _Forked:
         )
 
     def _run(self, job: None, connection: child.ParentConnection) -> None:
-        run_call(self._call, connection)
+        run_calls(self._calls, connection)
 
 
-def _spawned_call(call: Callable[[], Any], reason: str) -> SpawnedCall:
+def _spawned_call(calls: Calls, reason: str) -> SpawnedCall:
     fresh = f"the worker is a fresh interpreter{f' ({reason})' if reason else ''}, and"
     try:
-        pickled = pickle.dumps(call)
+        pickled = pickle.dumps(calls)
     except Exception as error:  # noqa: BLE001 -- whatever a ``__reduce__`` raises
         msg = (
             f"{fresh} the function or an argument cannot be sent there: {error}: "

@@ -8,7 +8,7 @@ import types
 from typing import Final
 
 from pytest_llmmem import probes
-from pytest_llmmem.measuring.call import NotImported, run_call, write_output_to
+from pytest_llmmem.measuring.call import NotImported, run_calls, write_output_to
 from pytest_llmmem.measuring.sources import SpawnedCall, script
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.spawned import spawn_arguments
@@ -35,11 +35,11 @@ def _run(job: SpawnedCall, connection: child.ParentConnection) -> None:
     try:
         if job.main is not None:
             _import_main(job.main)
-        call = pickle.loads(job.pickled)  # noqa: S301 -- from our parent
+        calls = pickle.loads(job.pickled)  # noqa: S301 -- from our parent
     except BaseException as error:  # noqa: BLE001 -- whatever a module raises at import
         connection.send(NotImported(f"{type(error).__name__}: {error}"))
         return
-    run_call(call, connection)
+    run_calls(calls, connection)
 
 
 def _import_main(path: str) -> None:

@@ -53,6 +53,34 @@ def test_what_is_kept_is_what_is_held_when_the_function_has_returned() -> None:
 
 
 @linux
+def test_what_a_warm_up_call_fills_once_does_not_count() -> None:
+    cache: list[bytes] = []
+
+    def step() -> int:
+        if not cache:
+            cache.append(b"x" * (80 * MB))
+        with memory_budget(name="block"):
+            return fill(20)
+
+    cold, warm = measure(step).check(), measure(step, warmup=2, max_ram="40MB").check()
+
+    assert cold.peak_bytes > 95 * MB
+    assert abs(warm.peak_bytes - 20 * MB) < MB
+    assert warm.kept_bytes is not None
+    assert abs(warm.kept_bytes) < MB
+    assert warm.value == 20 * MB
+    assert [phase.name for phase in warm.phases] == ["block"]
+
+
+@linux
+def test_a_death_in_a_warm_up_call_says_so() -> None:
+    run = measure(os._exit, 3, warmup=1)
+
+    with pytest.raises(WorkerCrashed, match="exited with code 3 in setup after"):
+        run.check()
+
+
+@linux
 def test_sending_a_value_back_counts_for_nothing() -> None:
     run = measure(lambda: bytearray(b"x") * (20 * MB)).check()
 
@@ -186,9 +214,10 @@ def test_a_value_that_cannot_come_back_says_so_when_it_is_asked_for(value: Calla
         ({"max_ram": "50% device"}, "measure: max_ram: '50% device' is a share of the other memory"),
         ({"max_vram": "1GB"}, "measure: max_vram: needs a GPU: "),
         ({"timeout": -1}, "measure: timeout: -1 is not a timeout"),
+        ({"warmup": -1}, "measure: warmup is -1: write a number of calls, 0 or more"),
         ({"worker": "thread"}, "measure: worker is 'thread': write 'auto', 'fork' or 'spawn'"),
     ],
-    ids=["size", "terms", "share", "gpu", "timeout", "worker"],
+    ids=["size", "terms", "share", "gpu", "timeout", "warmup", "worker"],
 )
 def test_an_option_that_cannot_be_used_is_one_sentence(options: dict[str, object], error: str) -> None:
     with pytest.raises(ValueError, match=error):
