@@ -49,8 +49,8 @@ class Account:
 class _Connections:
     """Of this process."""
 
-    current: ParentConnection | None = None
-    """Of the test, or of the measured function, that runs now."""
+    current: tuple[int, ParentConnection] | None = None
+    """Of the test, or of the measured function, that runs now, and its process: a child of it has none."""
     own: tuple[int, ParentConnection] | None = None
     """For what nobody measures from outside, and the process that it was made in."""
 
@@ -61,7 +61,7 @@ _connections = _Connections()
 @contextlib.contextmanager
 def using(connection: ParentConnection) -> Generator[None]:
     """Measure what runs meanwhile through this connection."""
-    before, _connections.current = _connections.current, connection
+    before, _connections.current = _connections.current, (os.getpid(), connection)
     try:
         yield
     finally:
@@ -70,13 +70,15 @@ def using(connection: ParentConnection) -> Generator[None]:
 
 def current() -> ParentConnection | None:
     """The connection of the test, or of the measured function, that runs now; ``None`` outside of both."""
-    return _connections.current
+    if _connections.current is None or _connections.current[0] != os.getpid():
+        return None
+    return _connections.current[1]
 
 
 def current_or_own() -> ParentConnection:
     """The same, or else one within this process, as for a fixture of the session or a script."""
-    if _connections.current is not None:
-        return _connections.current
+    if (connection := current()) is not None:
+        return connection
     if _connections.own is None or _connections.own[0] != os.getpid():
         _, connection = Account.open((), limit_bytes, lambda _: None)
         _connections.own = os.getpid(), connection

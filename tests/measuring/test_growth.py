@@ -1,5 +1,6 @@
 """What a block keeps, and what each call of a function leaves."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -76,6 +77,28 @@ def test_a_block_is_judged_by_what_it_keeps() -> None:
 def test_a_limit_of_what_is_kept_that_cannot_be_read_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="memory_budget 'it': keeps: '1MBB' is not a limit"):
         memory_budget(keeps="1MBB", name="it")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks a child")
+def test_a_block_in_a_child_of_the_test_is_measured_there(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os
+        import pytest
+
+        def test_it(memory_budget, tmp_path):
+            child = os.fork()
+            if not child:
+                with memory_budget(name="child") as spent:
+                    b"x" * 30_000_000
+                (tmp_path / "peak").write_text(str(spent.peak_bytes))
+                os._exit(0)
+            os.waitpid(child, 0)
+            assert abs(int((tmp_path / "peak").read_text()) - 30_000_000) < 2_000_000
+        """
+    )
+
+    ran.result.assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("options", [(), ("--llm-isolate=none",)], ids=["isolated", "in process"])
