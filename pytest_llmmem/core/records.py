@@ -11,6 +11,7 @@ from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.steps import StepMemory
 
 SCHEMA: Final = 1
@@ -98,20 +99,15 @@ class Diagnosis:
 
     id: str
     """Stable, and a heading of ``docs/diagnosis.md``: ``"accelerate-missing"``."""
-    lines: tuple[str, ...]
-    """At most five."""
+    happened: str
+    why: str
+    next: tuple[str, ...] = ()
+    """What to try, the best first; three at most."""
 
     @property
-    def happened(self) -> str:
-        return self.lines[0]
-
-    @property
-    def why(self) -> str:
-        return self.lines[1]
-
-    @property
-    def next(self) -> tuple[str, ...]:
-        return self.lines[2:]
+    def lines(self) -> tuple[str, ...]:
+        """All texts, for a report; at most five."""
+        return (self.happened, self.why, *self.next)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +119,22 @@ class RankRecord:
     """Unreclaimable, sampled."""
     peak_resident_bytes: int
     """Its high-water mark, when it was last seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliveRecord:
+    """What held memory as a limit was crossed: torch's objects of one class, or its gradients, or all other tensors."""
+
+    name: str
+    """``"LlamaForCausalLM"``, ``"AdamW state"``, ``"gradients"``."""
+    count: int | None
+    """The number of such objects; ``None`` for tensors that belong to none."""
+    bytes: int
+    """Of their storages; one that several share counts for the first."""
+
+    def words(self) -> str:
+        """``"2 LlamaForCausalLM 847 MB"``."""
+        return f"{f'{self.count} ' if self.count else ''}{self.name} {format_size(self.bytes)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +205,8 @@ class TestRecord:
     """The number of its frames that are the user's own."""
     stack_cut: int | None = 0
     """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
+    alive: tuple[AliveRecord, ...] = ()
+    """Of torch's objects, as a limit was crossed, as soon as Python ran again; the largest first."""
     notes: tuple[str, ...] = ()
     diagnosis: Diagnosis | None = None
     timeline: TimelineRecord | None = None

@@ -11,10 +11,12 @@ from pytest_llmmem.baselines.measures import parse_only
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Count, Enforce, OnBreach
 from pytest_llmmem.core.errors import MarkerError
+from pytest_llmmem.core.growth import check_calls
 from pytest_llmmem.core.limits import Limit, parse_limit
+from pytest_llmmem.core.sizes import parse_seconds
 from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
-from pytest_llmmem.plugin.settings import Scope, parse_seconds
+from pytest_llmmem.plugin.settings import Scope
 
 
 class Marker:
@@ -134,6 +136,24 @@ class MaxDisk(Marker):
         cls, limit: object, *, on_breach: str | None = None
     ) -> Self:
         return cls(parse_limit(limit), cast("OnBreach | None", _one_of("on_breach", on_breach, "finish", "stop", None)))
+
+
+@dataclass(frozen=True, slots=True)
+class MaxGrowth(Marker):
+    """call the test warmup times and then repeat times more, and fail it when a call leaves more memory than limit."""
+
+    name: ClassVar[str] = "max_growth"
+
+    limit: Limit
+    repeat: int
+    warmup: int
+
+    @classmethod
+    def parse(  # type: ignore[override]  # the signature is the marker's own
+        cls, limit: object, *, repeat: int = 20, warmup: int = 3
+    ) -> Self:
+        check_calls(repeat, warmup)
+        return cls(parse_limit(limit), repeat, warmup)
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,6 +92,8 @@ MARKERS: Final = {
                 "run the test in a measured worker and fail it when it uses more GPU memory than limit; skip it without a GPU.",
     "max_disk": "max_disk(limit, *, on_breach=None): "
                 "run the test in a measured worker and fail it when it writes more than limit to disk.",
+    "max_growth": "max_growth(limit, *, repeat=20, warmup=3): "
+                  "call the test warmup times and then repeat times more, and fail it when a call leaves more memory than limit.",
     "llm_load": "llm_load(strategy='default', *, loader=None, **arguments): load the model of this test by strategy, or by a "
                 "function; further arguments are from_pretrained's, or the function's.",
     "llm_train": "llm_train(*, batch_size=1, seq_len=512, optimizer='adamw', checkpointing=False, accumulation=1, lora=None, "

@@ -14,9 +14,9 @@ from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.check_ids import CHECKS, STEP_CHECKS
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.limits import Limit, parse_limit
-from pytest_llmmem.core.sizes import parse_size
+from pytest_llmmem.core.sizes import parse_seconds, parse_size
 from pytest_llmmem.core.vram import parse_device
-from pytest_llmmem.plugin.options import OPTIONS, REPORT_ENDINGS
+from pytest_llmmem.plugin.options import OPTIONS
 
 T = TypeVar("T")
 Isolate = Literal["marked", "all", "none"]
@@ -110,18 +110,6 @@ def resolve_settings(config: pytest.Config) -> Settings:
     )
 
 
-def parse_seconds(value: object) -> float:
-    """A positive number of seconds. Raises ``ValueError`` with what is accepted."""
-    try:
-        seconds = float(cast("str", value))
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < float("inf") or isinstance(value, bool):
-        msg = f"{value!r} is not a timeout: write seconds above zero, like 30 or 0.5"
-        raise ValueError(msg)
-    return seconds
-
-
 def parse_count(value: object) -> int:
     """A whole number above zero. Raises ``ValueError`` with what is accepted."""
     if not str(value).isdecimal() or int(str(value)) < 1:
@@ -186,14 +174,13 @@ def _folder(config: pytest.Config, text: str) -> Path:
 
 def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | None) -> Path:
     from pytest_llmmem.baselines.file import NAME
+    from pytest_llmmem.plugin.report.formats import check_ending
 
     path = Path(config.invocation_params.dir, text)
     if path.resolve() == (baseline or config.rootpath / NAME).resolve():
         msg = f"{where}: {text!r} is the file of the baselines: name another one"
         raise SettingError(msg)
-    if not text.endswith(REPORT_ENDINGS):
-        msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(REPORT_ENDINGS)}"
-        raise SettingError(msg)
+    check_ending(config, text, where)
     try:
         # known before the run, not after an hour of loading
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,13 +13,13 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.core.sizes import format_beside, format_size
+from pytest_llmmem.measuring.blocks import memory_budget
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.findings import findings
 from pytest_llmmem.models.estimates.conversions import is_linear
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.residency import trim
 from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
-from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.plugin.state import settings_of
 
 SLACK: Final = 200 * 10**6
@@ -55,11 +55,11 @@ def needs_steady_malloc(llm_load: Load, pytestconfig: pytest.Config) -> None:
 
 @pytest.fixture
 def load_anew(
-    model_checkpoint: Checkpoint, llm_load: Load, memory_window: Window, pytestconfig: pytest.Config
+    model_checkpoint: Checkpoint, llm_load: Load, pytestconfig: pytest.Config
 ) -> "Generator[Callable[[], LoadedModel]]":
     """Load the model as often as it is called."""
     with scratch_folder(pytestconfig) as folder:
-        yield lambda: load(pytestconfig, model_checkpoint, llm_load, lambda: memory_window(None, name="load"), folder)
+        yield lambda: load(pytestconfig, model_checkpoint, llm_load, lambda: memory_budget(None, name="load"), folder)
 
 
 def test_integrity(model_checkpoint: Checkpoint, pytestconfig: pytest.Config) -> None:
@@ -102,7 +102,7 @@ def test_second_copy(loaded_model: LoadedModel) -> None:
     _within("the load", _peak(loaded_model).peak_bytes, limit, "one and a half models and 200 MB", loaded_model)
 
 
-def test_forward(loaded_model: LoadedModel, memory_budget: Window) -> None:
+def test_forward(loaded_model: LoadedModel) -> None:
     """A first forward pass of eight tokens, or one picture, or a second of sound, takes one layer's worth beside the weights."""
     forward = forward_of(loaded_model)
     with memory_budget("2 * largest_layer + 200MB", name="forward"):

@@ -9,11 +9,11 @@ import pytest
 
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_beside, format_size
+from pytest_llmmem.measuring.blocks import memory_budget
 from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.residency import trim
 from pytest_llmmem.plugin.collect.loads import Load, scratch_folder
-from pytest_llmmem.plugin.fixtures import Window
 from pytest_llmmem.suites.checks import SLACK, forward_of, is_quantized, promised_bytes, unreclaimable_bytes
 
 _SHARE: Final = 0.01
@@ -47,7 +47,7 @@ def test_size(loaded_model: LoadedModel) -> None:
         )
 
 
-def test_save(loaded_model: LoadedModel, llm_load: Load, memory_window: Window, pytestconfig: pytest.Config) -> None:
+def test_save(loaded_model: LoadedModel, llm_load: Load, pytestconfig: pytest.Config) -> None:
     """``save_pretrained``, or safetensors' ``save_model``, needs no second copy and writes the weights once."""
     model, weights = loaded_model.model, loaded_model.checkpoint.weights_bytes
     if reason := _cannot_save(loaded_model, llm_load):
@@ -55,7 +55,7 @@ def test_save(loaded_model: LoadedModel, llm_load: Load, memory_window: Window, 
     with scratch_folder(pytestconfig) as folder:
         if (free := shutil.disk_usage(folder).free) < 2 * weights:
             pytest.skip(f"{folder} has {format_size(free)} left: set TMPDIR to a folder with room")
-        with memory_window(None, name="save") as spent:
+        with memory_budget(None, name="save") as spent:
             if hasattr(model, "save_pretrained"):
                 model.save_pretrained(folder)
             else:

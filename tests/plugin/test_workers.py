@@ -134,8 +134,8 @@ GROUP = """
     import ctypes, pytest, time
 
     @pytest.fixture(scope="module")
-    def model(memory_window):
-        with memory_window(None, name="load"):
+    def model(memory_budget):
+        with memory_budget(None, name="load"):
             held = b"x" * 80_000_000
         return held
 
