@@ -160,5 +160,16 @@ def table(*rows: Sequence[object]) -> None:
         print("  ".join([first, *others]).rstrip())
 
 
+@contextmanager
+def busy_core() -> Iterator[None]:
+    """One core has no time to spare."""
+    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        loop.kill()
+        loop.wait()
+
+
 def verdict(met: bool) -> str:
     return "yes" if met else "NO"

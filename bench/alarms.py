@@ -10,13 +10,12 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from _run import MB, Run, Session, session, table, verdict
+from _run import MB, Run, Session, busy_core, session, table, verdict
 
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 
@@ -126,17 +125,6 @@ def suggested(folder: Path) -> Tolerance:
     command = [sys.executable, "-m", "pytest_llmmem", "suggest", "report.json", "--json"]
     told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
     return parse_tolerance(json.loads(told)["tolerance"])
-
-
-@contextmanager
-def busy_core() -> Iterator[None]:
-    """Keep one core busy."""
-    loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        yield
-    finally:
-        loop.kill()
-        loop.wait()
 
 
 def alarms(done: Run) -> list[str]:

@@ -38,6 +38,57 @@ def test_the_block_runs(pytester: pytest.Pytester, code: str) -> None:
     assert outcomes
 
 
+def conftests() -> list[object]:
+    return [
+        pytest.param(block["code"], id=f"{page.name}-{page.read_text()[: block.start()].count(chr(10)) + 1}")
+        for page in PAGES
+        for block in BLOCK.finditer(page.read_text())
+        if block["before"].startswith("<!-- not run: a conftest")
+    ]
+
+
+@pytest.mark.parametrize("code", conftests())
+def test_the_conftest_runs(pytester: pytest.Pytester, code: str) -> None:
+    pytester.makeconftest(code)
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.in_worker
+        def test_fails(): raise ConnectionError("no seat left")
+        @pytest.mark.in_worker
+        def test_passes(): pass
+        """
+    )
+    reports = ["--llm-report=memory.csv"] if "report_formats" in code else []
+
+    result = pytester.runpytest_subprocess(*reports)
+
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.no_re_match_line("llmmem: .*(raised|not written)|.*pytest_llmmem_diagnoses raised")
+    if reports:
+        result.stdout.fnmatch_lines(["*llmmem: what to do*", "*no seat left."])
+        assert len((pytester.path / "memory.csv").read_text().splitlines()) == 2
+        assert len((pytester.path / "peaks.log").read_text().splitlines()) == 2
+
+
+def test_the_page_of_the_api_has_every_public_name() -> None:
+    import pytest_llmmem
+
+    headings = re.findall(r"^### `(\w+)`$", (ROOT / "docs" / "python-api.md").read_text(), re.MULTILINE)
+
+    assert sorted(headings) == sorted(pytest_llmmem.__all__)
+    assert {name for name in headings if not getattr(pytest_llmmem, name).__doc__} == set()
+
+
+def test_pages_and_examples_import_what_is_public() -> None:
+    suites = r"(?:step_)?checks\b"  # ready-made tests, which are imported to be collected
+    imports = re.compile(rf"^ *(?:from|import) (pytest_llmmem\.(?!{suites})[\w.]+)", re.MULTILINE)
+    sources = (*PAGES, *(ROOT / "examples").rglob("*.py"))
+
+    assert [(source.name, each) for source in sources for each in imports.findall(source.read_text())] == []
+
+
 def test_the_pages_name_every_option() -> None:
     from pytest_llmmem.plugin.options import OPTIONS
 

@@ -20,6 +20,12 @@ Loads = Annotated[
     list[str] | None,
     typer.Option("--load", metavar="STRATEGY", help="How to load it, as --llm-load takes it; repeat for several."),
 ]
+Loader = Annotated[
+    str | None,
+    typer.Option(
+        "--loader", metavar="MODULE:FUNCTION", help="A function of your own that loads it, as --llm-loader takes it."
+    ),
+]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="Where to load it, as --llm-device takes it: cuda:0.")
 ]
@@ -29,15 +35,13 @@ TrustRemoteCode = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead, and nothing else.")]
 
 
-def open_checkpoint(model: str) -> "Checkpoint":
+def checkpoint_of(model: str) -> "Checkpoint":
     """What the headers of a model say; it is fetched or made first, if need be. Raises ``SourceError``, ``CheckpointError``."""
-    from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
     from pytest_llmmem.models.sources.cache import cache_folder
-    from pytest_llmmem.models.sources.source import parse_source, resolve
+    from pytest_llmmem.models.sources.source import open_checkpoint, parse_source
 
     with naming_argument(f"MODEL {model}", source=model):
-        folder = resolve(parse_source(model, base=Path.cwd()), cache=cache_folder())
-    return read_checkpoint(folder, source=model)
+        return open_checkpoint(parse_source(model, base=Path.cwd()), cache=cache_folder())
 
 
 @contextmanager

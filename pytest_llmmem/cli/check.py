@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteCode
+from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, TrustRemoteCode
 from pytest_llmmem.cli.output import print_json, print_table
 from pytest_llmmem.core.printable import printable
 from pytest_llmmem.core.sizes import format_size
@@ -26,6 +26,7 @@ def check(
     model: Model,
     *,
     load: Loads = None,
+    loader: Loader = None,
     device: Device = None,
     skip: Skip = None,
     steps: Steps = False,
@@ -42,7 +43,7 @@ def check(
         "--llm-scope=module",  # checks that only look share one load
         "--llm-malloc=steady",  # what a load needs, and gives back, repeats
         f"--llm-model={model}",
-        *load_options(load or (), device, trust_remote_code=trust_remote_code),
+        *load_options(load or (), loader, device, trust_remote_code=trust_remote_code),
         *(f"--llm-skip-check={each}" for each in skip or ()),
     ]
     session = run_pytest("pytest_llmmem.step_checks" if steps else "pytest_llmmem.checks", *options)

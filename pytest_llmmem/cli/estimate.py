@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pytest_llmmem.cli.arguments import Json, Loads, Model, open_checkpoint
+from pytest_llmmem.cli.arguments import Json, Loads, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import format_size
@@ -110,7 +110,7 @@ def estimate(
             json=json,
         )
         return
-    checkpoint = open_checkpoint(model)
+    checkpoint = checkpoint_of(model)
     try:
         document = describe(checkpoint, loads=load, dtype=dtype, transformers=transformers)
     except ValueError as error:

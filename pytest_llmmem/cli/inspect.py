@@ -1,5 +1,6 @@
 """``llmmem inspect MODEL``: what a checkpoint holds, and what is wrong with it."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pytest_llmmem.cli.arguments import Json, Model, open_checkpoint
+from pytest_llmmem.cli.arguments import Json, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
 from pytest_llmmem.core.sizes import format_size
 
@@ -20,7 +21,7 @@ _MANY = 12
 
 def inspect(model: Model, *, json: Json = False) -> None:
     """What a checkpoint holds, and what is wrong with it."""
-    document = describe(open_checkpoint(model))
+    document = describe(checkpoint_of(model))
     if json:
         print_json(document)
     else:
@@ -55,6 +56,10 @@ def describe(checkpoint: "Checkpoint") -> dict[str, Any]:
         "path": str(checkpoint.path),
         "architecture": architecture(checkpoint.path),
         "model_type": checkpoint.model_type,
+        "kind": checkpoint.kind,
+        "quantization": checkpoint.quantization,
+        "components": checkpoint.components,
+        "adapter_bytes": checkpoint.adapter.weights_bytes if checkpoint.adapter else None,
         "parameters": checkpoint.parameters,
         "weights_bytes": checkpoint.weights_bytes,
         "bytes_by_dtype": checkpoint.bytes_by_dtype,
@@ -72,8 +77,14 @@ def describe(checkpoint: "Checkpoint") -> dict[str, Any]:
 def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     dtypes = ", ".join(f"{format_size(nbytes)} {dtype}" for dtype, nbytes in document["bytes_by_dtype"].items())
     yield "model", document["source"]
-    yield "folder", document["path"]
+    yield ("file" if os.path.isfile(document["path"]) else "folder"), document["path"]
     yield "architecture", document["architecture"] or document["model_type"] or "unknown: no config.json names it"
+    if document["components"]:
+        yield "components", ", ".join(f"{name} {format_size(size)}" for name, size in document["components"].items())
+    if document["adapter_bytes"] is not None:
+        yield "adapter", format_size(document["adapter_bytes"])
+    if document["quantization"]:
+        yield "quantized", document["quantization"]
     partial = any(shard["state"] == "missing" for shard in document["shards"])
     yield "parameters", f"{document['parameters']:,}" + (", of the shards that are there" if partial else "")
     yield "weights", f"{format_size(document['weights_bytes'])} ({dtypes})"

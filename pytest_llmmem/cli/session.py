@@ -58,9 +58,10 @@ def _run(command: Sequence[str]) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
-def load_options(loads: Sequence[str], device: str | None, *, trust_remote_code: bool) -> list[str]:
+def load_options(loads: Sequence[str], loader: str | None, device: str | None, *, trust_remote_code: bool) -> list[str]:
     """Pytest's options of how, and where, a model is loaded; a GPU that is not there is a failure."""
     return [
+        *([f"--llm-loader={loader}"] if loader else []),
         *(f"--llm-load={load}" for load in loads),
         *([f"--llm-device={device}", "--llm-require-gpu"] if device else []),
         *(["--llm-trust-remote-code"] if trust_remote_code else []),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteCode, open_checkpoint
+from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, TrustRemoteCode, checkpoint_of
 from pytest_llmmem.cli.output import print_json
 from pytest_llmmem.core.errors import CheckpointError
 
@@ -19,6 +19,7 @@ def try_(
     *,
     max_ram: MaxRam,
     load: Loads = None,
+    loader: Loader = None,
     device: Device = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
@@ -29,10 +30,10 @@ def try_(
     from pytest_llmmem.reports.terminal import trial_table
     from pytest_llmmem.reports.wording import reasons
 
-    broken = [finding for finding in findings(open_checkpoint(model)) if finding.id in _FATAL]
+    broken = [finding for finding in findings(checkpoint_of(model), needs_config=not loader) if finding.id in _FATAL]
     if broken:
         raise CheckpointError("; ".join(finding.text for finding in broken))
-    how = load_options(load or (), device, trust_remote_code=trust_remote_code)
+    how = load_options(load or (), loader, device, trust_remote_code=trust_remote_code)
     session = run_pytest("pytest_llmmem.suites.fit", f"--llm-model={model}", f"--llm-max-ram={max_ram}", *how)
     (test,) = session.tests
     fits = next((trial for trial in test.trials if trial.fits), None)

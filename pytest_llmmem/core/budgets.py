@@ -20,7 +20,8 @@ def counted(count: str) -> str:
 class Budget:
     """What one test, or one ``memory_budget`` block, may use."""
 
-    kind: Literal["max_ram", "max_vram", "max_disk", "memory_budget"]
+    kind: Literal["max_ram", "max_vram", "max_disk", "memory_budget", "keeps", "max_growth"]
+    """``keeps``: what a block leaves when it has ended. ``max_growth``: what each call of a test leaves."""
     limit: Limit
     limit_bytes: int
     count: Count = "unreclaimable"
@@ -52,7 +53,15 @@ class Budget:
         limit, used, apart = format_beside(self.limit_bytes, actual_bytes, self.limit.unit)
         expression = "" if is_size(self.limit.text) else f" ({self.limit.text})"
         where = f" in {self.name!r}" if self.name else f" on {self.device}" if self.device else ""
-        actual = f"wrote {used}" if self.kind == "max_disk" else f"used {used} {counted(self.count)}"
+        match self.kind:
+            case "max_disk":
+                actual = f"wrote {used}"
+            case "keeps":
+                actual = f"kept {used}"
+            case "max_growth":
+                actual = f"grew by {used} a call"
+            case _:
+                actual = f"used {used} {counted(self.count)}"
         side = "over" if actual_bytes > self.limit_bytes else "left"
         return f"{self.kind} is {limit}{expression}, {actual}{where}: {apart} {side}"
 

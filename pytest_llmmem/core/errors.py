@@ -21,6 +21,8 @@ from pytest_llmmem.core.printable import printable
 class LlmmemError(Exception):
     """The root: catching it catches all of ours and nothing else."""
 
+    __module__ = "pytest_llmmem"
+
 
 class SettingError(LlmmemError):
     """An option or an ini value that cannot be used."""
@@ -59,6 +61,8 @@ class BaselineError(LlmmemError):
 
 class BaselineExceeded(LlmmemError):  # noqa: N818 -- as below
     """A test used more than its baseline and the tolerance allow."""
+
+    __module__ = "pytest_llmmem"
 
 
 class BudgetExceeded(LlmmemError):  # noqa: N818 -- reads as the sentence it is in a traceback

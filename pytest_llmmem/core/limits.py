@@ -3,7 +3,7 @@
 limit   = product {"+" product}
 product = factor {"*" factor}
 factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
-TERM    = weights | shard | largest_layer | params@DTYPE
+TERM    = weights | adapter | shard | largest_layer | params@DTYPE
         | trainable | trainable@DTYPE | gradients | optimizer | activations | kv_cache
 """
 
@@ -18,7 +18,7 @@ from pytest_llmmem.core.sizes import format_size, split_size, unit_of
 DTYPE_BITS: Final = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,
 }  # fmt: skip
-MODEL_TERMS: Final = ("weights", "shard", "largest_layer")
+MODEL_TERMS: Final = ("weights", "adapter", "shard", "largest_layer")
 STEP_TERMS: Final[Mapping[str, str]] = {
     "trainable": "llm_train",
     "gradients": "llm_train",
@@ -152,10 +152,10 @@ class Terms:
         return limit.bytes({"host": self.host_bytes, "device": self.device_bytes or 0, **known})
 
 
-def terms_of(*, weights: int, shard: int, largest_layer: int, parameters: int) -> dict[str, int]:
-    """The checkpoint's terms in bytes, under the names that a limit uses."""
+def terms_of(*, weights: int, shard: int, largest_layer: int, parameters: int, adapter: int = 0) -> dict[str, int]:
+    """The checkpoint's terms in bytes, under the names that a limit uses. Without an adapter, that takes nothing."""
     params = {f"params@{dtype}": parameters * bits // 8 for dtype, bits in DTYPE_BITS.items()}
-    return {"weights": weights, "shard": shard, "largest_layer": largest_layer, **params}
+    return {"weights": weights, "adapter": adapter, "shard": shard, "largest_layer": largest_layer, **params}
 
 
 def train_terms_of(

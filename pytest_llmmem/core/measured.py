@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import Phase, RankRecord, TimelineRecord, VramRecord
+from pytest_llmmem.core.records import AliveRecord, Phase, RankRecord, TimelineRecord, VramRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack
 
 
@@ -23,6 +23,8 @@ class Measured:
     """The stack at the crossing of a budget, or at death; without frames when there is none."""
     growth_stack: Stack = NO_STACK
     """The stack at which the job grew beyond what its baseline allows; without frames when it did not."""
+    alive: tuple[AliveRecord, ...] = ()
+    """What torch's objects held as a limit was crossed; empty when the worker did not come to say it."""
     output: tuple[str, str] = ("", "")
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()

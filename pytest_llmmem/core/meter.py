@@ -88,6 +88,15 @@ class Window:
         own = self._above_base(unreclaimable_bytes + self.copied.bytes)
         return max(0, own, tree.unreclaimable_bytes - self.tree_base.unreclaimable_bytes)
 
+    def kept_bytes(self, reading: Reading) -> int:
+        """Above the baseline, of what the process itself holds at the window's end; below zero when it holds less."""
+        return self._above_base(reading.unreclaimable_bytes + self.copied.bytes)
+
+    @property
+    def kept_error_bytes(self) -> int:
+        """How far that can be off: two readings, and pages too few to count."""
+        return self.mark_error_bytes + self.base_copied.growth_error_bytes(self.copied)
+
     @property
     def highest(self) -> Highest:
         """Until now."""
@@ -160,5 +169,7 @@ class Meter:
         return window
 
     def close(self) -> Window:
-        """End the innermost window at a boundary."""
-        return self.windows.pop()
+        """End the innermost window at a boundary: what follows is not seen by it, whoever keeps it."""
+        window = self.windows.pop()
+        window.begin_segment(Segment(window.segment.first), window.copied)
+        return window

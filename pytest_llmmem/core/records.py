@@ -11,6 +11,7 @@ from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.steps import StepMemory
 
 SCHEMA: Final = 1
@@ -98,20 +99,15 @@ class Diagnosis:
 
     id: str
     """Stable, and a heading of ``docs/diagnosis.md``: ``"accelerate-missing"``."""
-    lines: tuple[str, ...]
-    """At most five."""
+    happened: str
+    why: str
+    next: tuple[str, ...] = ()
+    """What to try, the best first; three at most."""
 
     @property
-    def happened(self) -> str:
-        return self.lines[0]
-
-    @property
-    def why(self) -> str:
-        return self.lines[1]
-
-    @property
-    def next(self) -> tuple[str, ...]:
-        return self.lines[2:]
+    def lines(self) -> tuple[str, ...]:
+        """All texts, for a report; at most five."""
+        return (self.happened, self.why, *self.next)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +119,22 @@ class RankRecord:
     """Unreclaimable, sampled."""
     peak_resident_bytes: int
     """Its high-water mark, when it was last seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AliveRecord:
+    """What held memory as a limit was crossed: torch's objects of one class, or its gradients, or all other tensors."""
+
+    name: str
+    """``"LlamaForCausalLM"``, ``"AdamW state"``, ``"gradients"``."""
+    count: int | None
+    """The number of such objects; ``None`` for tensors that belong to none."""
+    bytes: int
+    """Of their storages; one that several share counts for the first."""
+
+    def words(self) -> str:
+        """``"2 LlamaForCausalLM 847 MB"``."""
+        return f"{f'{self.count} ' if self.count else ''}{self.name} {format_size(self.bytes)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +205,8 @@ class TestRecord:
     """The number of its frames that are the user's own."""
     stack_cut: int | None = 0
     """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
+    alive: tuple[AliveRecord, ...] = ()
+    """Of torch's objects, as a limit was crossed, as soon as Python ran again; the largest first."""
     notes: tuple[str, ...] = ()
     diagnosis: Diagnosis | None = None
     timeline: TimelineRecord | None = None
@@ -214,6 +228,15 @@ class TestRecord:
     """What the test wrote to storage, by the kernel's account; ``None`` where that is unknown."""
     location: str | None = None
     """``tests/test_x.py:12``: the file below the root, and the test's first line."""
+    cell: str | None = None
+    """In a merged record: the name of the cell that ran the test; else ``None``."""
+    environment: int | None = None
+    """In a merged record: the index of its environment in ``environments``; else ``None``."""
+
+    @property
+    def full_name(self) -> str:
+        """The node id, behind the cell's name in a merged record: unique within any record."""
+        return f"{self.cell}: {self.nodeid}" if self.cell else self.nodeid
 
     def to_json(self) -> dict[str, Any]:
         plain: dict[str, Any] = to_plain(self)
@@ -227,25 +250,67 @@ class TestRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecord:
+    """One session of a merged record: of a sweep, one model, loaded in one way, in one environment."""
+
+    name: str
+    outcome: Literal["passed", "failed", "missing"]
+    """``"missing"``: it has no result, since no node could run it."""
+    model: str | None = None
+    load: str | None = None
+    environment: str | None = None
+    """By its name in the sweep's file."""
+    sentence: str = ""
+    """Why it has no tests, or what failed first; empty when it passed."""
+    tests: int = 0
+    seconds: float | None = None
+    node: str | None = None
+    """The machine that ran it."""
+    claim_bytes: int | None = None
+    """The memory that was reserved for it on its node."""
+    peak_bytes: int | None = None
+    """The highest ``absolute_peak_bytes`` of its tests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """All isolated tests of a session, and where they ran."""
+    """All isolated tests of a session, and where they ran; or those of several sessions, merged."""
 
     environment: Mapping[str, str | int | float | None]
+    """Of a merged record: the facts that all of its environments share."""
     tests: tuple[TestRecord, ...]
     interrupted: str | None = None
     """Why the session ended before all of its tests had run: ``"while test_x.py::test_a ran"``; ``None``: it did not."""
     schema: int = SCHEMA
+    environments: tuple[Mapping[str, str | int | float | None], ...] = ()
+    """Of a merged record: each once."""
+    cells: tuple[CellRecord, ...] = ()
+    """Of a merged record: the sessions in it."""
+
+    def environment_of(self, test: TestRecord) -> Mapping[str, str | int | float | None]:
+        """Where one of the tests ran."""
+        return self.environment if test.environment is None else self.environments[test.environment]
 
     def to_json(self) -> dict[str, Any]:
+        merged = {
+            "environments": [dict(each) for each in self.environments],
+            "cells": [to_plain(cell) for cell in self.cells],
+        }
         return {
             "schema": self.schema,
             "environment": dict(self.environment),
+            **(merged if self.cells else {}),
             "interrupted": self.interrupted,
             "tests": [test.to_json() for test in self.tests],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        tests = tuple(TestRecord.from_json(test) for test in data["tests"])
-        interrupted = data.get("interrupted")
-        return cls(schema=data["schema"], environment=data["environment"], tests=tests, interrupted=interrupted)
+        return cls(
+            schema=data["schema"],
+            environment=data["environment"],
+            tests=tuple(TestRecord.from_json(test) for test in data["tests"]),
+            interrupted=data.get("interrupted"),
+            environments=tuple(data.get("environments", ())),
+            cells=tuple(build(CellRecord, cell) for cell in data.get("cells", ())),
+        )

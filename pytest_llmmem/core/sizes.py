@@ -1,9 +1,9 @@
-"""Memory sizes as people write them: ``8GB`` is 8 * 10**9 bytes, ``7.5 GiB`` is 7.5 * 2**30."""
+"""Memory sizes, and seconds, as people write them: ``8GB`` is 8 * 10**9 bytes, ``7.5 GiB`` is 7.5 * 2**30."""
 
 import re
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final
+from typing import Final, cast
 
 UNITS: Final = {
     "B": 1,
@@ -99,3 +99,15 @@ def _decimals(size_bytes: float, unit: str) -> int:
     """The number of decimals that makes three significant digits or so."""
     value = abs(size_bytes / UNITS[unit])
     return 0 if unit == "B" or value >= 100 else 1 if value >= 10 else 2
+
+
+def parse_seconds(value: object) -> float:
+    """A positive number of seconds. Raises ``ValueError`` with what is accepted."""
+    try:
+        seconds = float(cast("str", value))
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds < float("inf") or isinstance(value, bool):
+        msg = f"{value!r} is not a timeout: write seconds above zero, like 30 or 0.5"
+        raise ValueError(msg)
+    return seconds

@@ -33,8 +33,12 @@ class Rule:
         if found is None:
             return None
         words = {"at": f" at {facts.place}" if facts.place else "", **found}
-        texts = (self.happened, self.why, *self.next)
-        return Diagnosis(id=self.id, lines=tuple(text.format(**words) for text in texts))
+        return Diagnosis(
+            id=self.id,
+            happened=self.happened.format(**words),
+            why=self.why.format(**words),
+            next=tuple(step.format(**words) for step in self.next),
+        )
 
 
 def raised(types: str, pattern: str, *, inside: str = "") -> When:

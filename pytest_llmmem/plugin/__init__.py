@@ -11,17 +11,20 @@ import pytest
 from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.plugin.fixtures import (
     first_load_that_fits,
+    generate_step,
     llm_load,
     llm_model,
     loaded_model,
     memory_budget,
-    memory_window,
+    memory_growth,
     model_checkpoint,
+    predicted_step,
+    train_step,
+    training_memory,
 )
 from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
 from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.state import MODELS, settings_of
-from pytest_llmmem.plugin.step_fixtures import generate_step, predicted_step, train_step, training_memory
 
 __all__ = [
     "first_load_that_fits",
@@ -30,7 +33,7 @@ __all__ = [
     "llm_model",
     "loaded_model",
     "memory_budget",
-    "memory_window",
+    "memory_growth",
     "model_checkpoint",
     "predicted_step",
     "train_step",

@@ -1,7 +1,7 @@
-"""The fixtures: ``model_checkpoint``, ``loaded_model``, ``memory_budget``."""
+"""The fixtures: models, loads, blocks, growth, and steps of training and inference."""
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -9,12 +9,15 @@ from pytest_llmmem.plugin.options import value_of
 from pytest_llmmem.plugin.state import MODELS, TRIALS
 
 if TYPE_CHECKING:
+    from pytest_llmmem.core.growth import MemoryGrowth
+    from pytest_llmmem.core.steps import StepMemory
+    from pytest_llmmem.measuring.blocks import MemoryBudget
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
     from pytest_llmmem.models.sources.source import Source
-    from pytest_llmmem.plugin.budget_blocks import MemoryBudget
     from pytest_llmmem.plugin.collect.loads import Load
     from pytest_llmmem.plugin.settings import Scope
+    from pytest_llmmem.plugin.worker.steps import MeasuredStep, TrainingBlock
 
 
 def _model_scope(fixture_name: str, config: pytest.Config) -> "Scope":  # noqa: ARG001 -- pytest's signature
@@ -51,19 +54,17 @@ def llm_load(request: pytest.FixtureRequest) -> "Load":
 
 @pytest.fixture(scope=_model_scope)
 def loaded_model(
-    model_checkpoint: "Checkpoint", llm_load: "Load", memory_window: "Window", pytestconfig: pytest.Config
+    model_checkpoint: "Checkpoint", llm_load: "Load", pytestconfig: pytest.Config
 ) -> "Generator[LoadedModel]":
     """The model, loaded in this test's worker; the load is a phase of its own."""
     __tracebackhide__ = True
     from pytest_llmmem.plugin.worker.loading import load_for_test
 
-    yield from load_for_test(model_checkpoint, llm_load, memory_window, pytestconfig)
+    yield from load_for_test(model_checkpoint, llm_load, pytestconfig)
 
 
 @pytest.fixture
-def first_load_that_fits(
-    model_checkpoint: "Checkpoint", memory_window: "Window", pytestconfig: pytest.Config
-) -> "Generator[LoadedModel]":
+def first_load_that_fits(model_checkpoint: "Checkpoint", pytestconfig: pytest.Config) -> "Generator[LoadedModel]":
     """The model, loaded by the first strategy that stays within the test's max_ram.
 
     Each was tried in a worker of its own before the test; those of ``--llm-load``, or all that are offered. Fails
@@ -75,27 +76,12 @@ def first_load_that_fits(
     trials = pytestconfig.stash.get(TRIALS, None)
     if trials is None:
         pytest.skip("first_load_that_fits tries loads in workers, and nothing is isolated here")
-    yield from load_for_test(model_checkpoint, first_fitting(trials), memory_window, pytestconfig)
-
-
-Window = Callable[..., "MemoryBudget"]
+    yield from load_for_test(model_checkpoint, first_fitting(trials), pytestconfig)
 
 
 @pytest.fixture(scope="session")
-def memory_window(pytestconfig: pytest.Config) -> Window:
-    """The measuring part of ``memory_budget``, for fixtures of any scope."""
-    from pytest_llmmem.plugin.budget_blocks import MemoryBudget
-
-    def measure(limit: object = None, *, name: str = "memory_budget") -> MemoryBudget:
-        __tracebackhide__ = True
-        return MemoryBudget(pytestconfig, name, limit)
-
-    return measure
-
-
-@pytest.fixture
-def memory_budget(memory_window: Window) -> Window:
-    """Give a block a budget of its own.
+def memory_budget() -> "Callable[..., MemoryBudget]":
+    """Give a block a budget of its own, in a test or in a fixture of any scope.
 
         with memory_budget("300MB", name="generate") as spent:
             model.generate(...)
@@ -103,4 +89,76 @@ def memory_budget(memory_window: Window) -> Window:
     ``limit`` is what ``max_ram`` takes, or ``None`` to measure only; ``spent.peak`` is known after the block. The
     block is a phase of its own in the report.
     """
-    return memory_window
+    from pytest_llmmem.measuring import blocks
+
+    return blocks.memory_budget
+
+
+@pytest.fixture(scope="session")
+def memory_growth() -> "Callable[..., MemoryGrowth]":
+    """Call a function again and again, in a test or in a fixture of any scope, and know what each call leaves.
+
+        growth = memory_growth(lambda: model.generate(**inputs), repeat=20, warmup=3)
+        assert growth.per_call_bytes <= growth.error_bytes
+
+    The calls are one phase in the report.
+    """
+    from pytest_llmmem.measuring import growth
+
+    return growth.memory_growth
+
+
+@pytest.fixture
+def train_step(loaded_model: "LoadedModel", llm_load: "Load", request: pytest.FixtureRequest) -> "MeasuredStep":
+    """What training steps of the model took, run as the test's ``llm_train`` says: by kind, by phase, and at the peak.
+
+    ``train_step.predict()`` is the same on fake tensors.
+    """
+    __tracebackhide__ = True
+    from pytest_llmmem.models.steps.spec import TrainSpec
+    from pytest_llmmem.plugin.markers import LlmTrain
+    from pytest_llmmem.plugin.worker.steps import measure_step
+
+    marker = LlmTrain.of(request.node)
+    step = marker.step if marker else TrainSpec()
+    return measure_step(loaded_model, llm_load, step, request.config)
+
+
+@pytest.fixture
+def generate_step(loaded_model: "LoadedModel", llm_load: "Load", request: pytest.FixtureRequest) -> "MeasuredStep":
+    """What generating text took, run as the test's ``llm_generate`` says, with keys and values as a kind of their own."""
+    __tracebackhide__ = True
+    from pytest_llmmem.models.steps.spec import GenerateSpec
+    from pytest_llmmem.plugin.markers import LlmGenerate
+    from pytest_llmmem.plugin.worker.steps import measure_step
+
+    marker = LlmGenerate.of(request.node)
+    step = marker.step if marker else GenerateSpec()
+    return measure_step(loaded_model, llm_load, step, request.config)
+
+
+@pytest.fixture
+def predicted_step(model_checkpoint: "Checkpoint", llm_load: "Load", request: pytest.FixtureRequest) -> "StepMemory":
+    """What the steps of the test's ``llm_train`` or ``llm_generate`` are predicted to take on a card: nothing is loaded."""
+    __tracebackhide__ = True
+    from pytest_llmmem.plugin.worker.steps import predict_step
+
+    return predict_step(model_checkpoint, llm_load, request.node)
+
+
+@pytest.fixture
+def training_memory() -> "Callable[..., TrainingBlock]":
+    """Measure a training loop of your own, Trainer's, accelerate's or Lightning's.
+
+        with training_memory(model, optimizer) as spent:
+            my_loop()
+        assert spent.activations_bytes < 2 * 10**9
+
+    Models and optimizers that are not given are found when they are used; those that are given count from the beginning.
+    """
+    from pytest_llmmem.plugin.worker.steps import TrainingBlock
+
+    def measure(*watched: Any) -> TrainingBlock:
+        return TrainingBlock(watched)
+
+    return measure

@@ -1,7 +1,7 @@
 """Our markers. Each is a class: its signature is the parser, and with its docstring the line of ``options.MARKERS``."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
@@ -11,10 +11,12 @@ from pytest_llmmem.baselines.measures import parse_only
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.budgets import Count, Enforce, OnBreach
 from pytest_llmmem.core.errors import MarkerError
+from pytest_llmmem.core.growth import check_calls
 from pytest_llmmem.core.limits import Limit, parse_limit
+from pytest_llmmem.core.sizes import parse_seconds
 from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
-from pytest_llmmem.plugin.settings import Scope, parse_seconds
+from pytest_llmmem.plugin.settings import Scope
 
 
 class Marker:
@@ -137,22 +139,54 @@ class MaxDisk(Marker):
 
 
 @dataclass(frozen=True, slots=True)
+class MaxGrowth(Marker):
+    """call the test warmup times and then repeat times more, and fail it when a call leaves more memory than limit."""
+
+    name: ClassVar[str] = "max_growth"
+
+    limit: Limit
+    repeat: int
+    warmup: int
+
+    @classmethod
+    def parse(  # type: ignore[override]  # the signature is the marker's own
+        cls, limit: object, *, repeat: int = 20, warmup: int = 3
+    ) -> Self:
+        check_calls(repeat, warmup)
+        return cls(parse_limit(limit), repeat, warmup)
+
+
+@dataclass(frozen=True, slots=True)
 class LlmLoad(Marker):
-    """load the model of this test by strategy; further arguments are from_pretrained's."""
+    """load the model of this test by strategy, or by a function; further arguments are from_pretrained's, or the function's."""
 
     name: ClassVar[str] = "llm_load"
 
     strategy: str
+    """The loader's own name where there is one."""
     options: Mapping[str, Any]
+    loader: Callable[..., Any] | None
 
     @classmethod
     def parse(  # type: ignore[override]  # the signature is the marker's own
-        cls, strategy: str, **from_pretrained: Any
+        cls, strategy: str = "default", *, loader: Any = None, **arguments: Any
     ) -> Self:
         if not isinstance(strategy, str):
             msg = f"{strategy!r} is not the name of a strategy: write one like 'default', 'float16' or 'int8'"
             raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad marker
-        return cls(strategy, from_pretrained)
+        if loader is None:
+            from pytest_llmmem.models.loading.arguments import check_dtype
+
+            check_dtype(arguments)
+            return cls(strategy, arguments, None)
+        from pytest_llmmem.models.loading.own_loader import check_options, checked_loader, import_loader, name_of
+
+        if strategy != "default":
+            msg = f"{strategy!r} and loader= are two ways to load: leave one of them out"
+            raise ValueError(msg)
+        function = import_loader(loader) if isinstance(loader, str) else checked_loader(loader)
+        check_options(function, arguments)
+        return cls(name_of(function), arguments, function)
 
 
 @dataclass(frozen=True, slots=True)

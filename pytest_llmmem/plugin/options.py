@@ -39,29 +39,21 @@ class Option(NamedTuple):
         return ([] if self.repeatable else False if self.is_switch else self.default), "default"
 
 
-CHECKS: Final = (
-    "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "release", "second_load", "disk",
-)  # fmt: skip
-"""The ids of the ready-made checks, in the order of ``pytest_llmmem.suites.checks``."""
-
-STEP_CHECKS: Final = (
-    "checkpointing_takes_effect", "accumulation_costs_one_batch", "optimizer_state", "only_adapter_trains",
-    "no_growth_after_step_2", "eval_frees", "logits", "kv_cache",
-)  # fmt: skip
-"""The ids of the checks of steps, in the order of ``pytest_llmmem.suites.step_checks``."""
-
 OPTIONS: Final = (
     Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
     Option("load", "how the checkpoint becomes a model: a strategy such as default, float16, int8 or offload; repeat for "
            "several, each test with loaded_model runs with each", metavar="STRATEGY", repeatable=True),
+    Option("loader", "load with a function of your own, from a path to anything that holds tensors; with --llm-load besides, "
+           "tests run with each", metavar="MODULE:FUNCTION"),
     Option("device", "where loaded_model puts the model, such as cuda:0 (default: where the strategy leaves it)",
            metavar="DEVICE"),
     Option("trust_remote_code", "run the code that a checkpoint brings along", is_switch=True),
     Option("isolate", "which tests run in a worker: those with our markers or fixtures, all, or none",
            choices=("marked", "all", "none"), default="marked"),
     Option("worker", "how a worker is made", choices=("auto", "fork", "spawn"), default="auto"),
+    Option("preload", "module that is imported before workers are forked, so that no test pays for it; repeat for several",
+           metavar="MODULE", repeatable=True),
     Option("timeout", "end an isolated test from outside after so many seconds", metavar="SECONDS"),
     Option("max_ram", "budget of every isolated test without a max_ram marker", metavar="LIMIT"),
     Option("max_vram", "budget of every isolated test without a max_vram marker on each GPU, where there is one",
@@ -100,8 +92,10 @@ MARKERS: Final = {
                 "run the test in a measured worker and fail it when it uses more GPU memory than limit; skip it without a GPU.",
     "max_disk": "max_disk(limit, *, on_breach=None): "
                 "run the test in a measured worker and fail it when it writes more than limit to disk.",
-    "llm_load": "llm_load(strategy, **from_pretrained): "
-                "load the model of this test by strategy; further arguments are from_pretrained's.",
+    "max_growth": "max_growth(limit, *, repeat=20, warmup=3): "
+                  "call the test warmup times and then repeat times more, and fail it when a call leaves more memory than limit.",
+    "llm_load": "llm_load(strategy='default', *, loader=None, **arguments): load the model of this test by strategy, or by a "
+                "function; further arguments are from_pretrained's, or the function's.",
     "llm_train": "llm_train(*, batch_size=1, seq_len=512, optimizer='adamw', checkpointing=False, accumulation=1, lora=None, "
                  "lora_targets=(), precision=None, autocast=None, steps=2): train the model of this test for some steps, as "
                  "train_step does; max_ram and max_vram know its terms.",

@@ -15,10 +15,11 @@ _FIXTURES: Final = frozenset(
         "generate_step",
         "predicted_step",
         "memory_budget",
+        "memory_growth",
         "training_memory",
     }
 )
-_LOADING: Final = _FIXTURES - {"memory_budget", "training_memory"}
+_LOADING: Final = _FIXTURES - {"memory_budget", "memory_growth", "training_memory"}
 
 
 def is_marked(item: pytest.Item) -> bool:

@@ -4,17 +4,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import pytest
 
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
+from pytest_llmmem.core.check_ids import CHECKS, STEP_CHECKS
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.limits import Limit, parse_limit
-from pytest_llmmem.core.sizes import parse_size
+from pytest_llmmem.core.sizes import parse_seconds, parse_size
 from pytest_llmmem.core.vram import parse_device
-from pytest_llmmem.plugin.options import CHECKS, OPTIONS, REPORT_ENDINGS, STEP_CHECKS
+from pytest_llmmem.plugin.options import OPTIONS
 
 T = TypeVar("T")
 Isolate = Literal["marked", "all", "none"]
@@ -29,11 +31,15 @@ class Settings:
     model: tuple[str, ...]
     load: tuple[str, ...]
     """Names of strategies; none: each test's own, or ``default``."""
+    loader: str | None
+    """``"package.module:function"``, imported when it is first asked for."""
     device: str | None
     """Of ``loaded_model``: ``"cuda:0"``; ``None``: where the strategy leaves it."""
     trust_remote_code: bool
     isolate: Isolate
     worker: WorkerKind
+    preload: tuple[str, ...]
+    """Modules that the fork server imports."""
     timeout_s: float | None
     max_ram: Limit | None
     max_vram: Limit | None
@@ -77,10 +83,12 @@ def resolve_settings(config: pytest.Config) -> Settings:
     return Settings(
         model=tuple(values["model"]),
         load=tuple(dict.fromkeys(values["load"])),
+        loader=values["loader"],
         device=_parsed(given["device"], parse_device),
         trust_remote_code=values["trust_remote_code"],
         isolate="none" if why_none else cast("Isolate", values["isolate"]),
         worker=values["worker"],
+        preload=_checked(given["preload"], parse_modules),
         timeout_s=_parsed(given["timeout"], parse_seconds),
         max_ram=_parsed(given["max_ram"], parse_limit),
         max_vram=_parsed(given["max_vram"], parse_limit),
@@ -102,18 +110,6 @@ def resolve_settings(config: pytest.Config) -> Settings:
     )
 
 
-def parse_seconds(value: object) -> float:
-    """A positive number of seconds. Raises ``ValueError`` with what is accepted."""
-    try:
-        seconds = float(cast("str", value))
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds < float("inf") or isinstance(value, bool):
-        msg = f"{value!r} is not a timeout: write seconds above zero, like 30 or 0.5"
-        raise ValueError(msg)
-    return seconds
-
-
 def parse_count(value: object) -> int:
     """A whole number above zero. Raises ``ValueError`` with what is accepted."""
     if not str(value).isdecimal() or int(str(value)) < 1:
@@ -128,6 +124,20 @@ def parse_checks(value: Any) -> tuple[str, ...]:
         if name not in (*CHECKS, *STEP_CHECKS):
             msg = f"{name!r} is not a check: write some of {', '.join((*CHECKS, *STEP_CHECKS))}"
             raise ValueError(msg)
+    return tuple(value)
+
+
+def parse_modules(value: Any) -> tuple[str, ...]:
+    """Names of modules that are there; none is imported to find out. Raises ``ValueError`` for one that is not."""
+    for name in value:
+        places = None
+        for end in range(1, name.count(".") + 2):
+            part = ".".join(name.split(".")[:end])
+            spec = PathFinder.find_spec(part, places)
+            if spec is None and part not in sys.builtin_module_names:
+                msg = f"there is no module {name!r} ({part} is not found): install it, or put its folder on sys.path"
+                raise ValueError(msg)
+            places = spec.submodule_search_locations if spec else []
     return tuple(value)
 
 
@@ -164,14 +174,13 @@ def _folder(config: pytest.Config, text: str) -> Path:
 
 def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | None) -> Path:
     from pytest_llmmem.baselines.file import NAME
+    from pytest_llmmem.plugin.report.formats import check_ending
 
     path = Path(config.invocation_params.dir, text)
     if path.resolve() == (baseline or config.rootpath / NAME).resolve():
         msg = f"{where}: {text!r} is the file of the baselines: name another one"
         raise SettingError(msg)
-    if not text.endswith(REPORT_ENDINGS):
-        msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(REPORT_ENDINGS)}"
-        raise SettingError(msg)
+    check_ending(config, text, where)
     try:
         # known before the run, not after an hour of loading
         path.parent.mkdir(parents=True, exist_ok=True)

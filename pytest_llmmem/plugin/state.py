@@ -11,15 +11,11 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.plugin.collect.models import Models
     from pytest_llmmem.plugin.settings import Settings
-    from pytest_llmmem.workers.child import ParentConnection
     from pytest_llmmem.workers.session_files import SessionFiles
 
 _SETTINGS: "Final[pytest.StashKey[Settings]]" = pytest.StashKey()
 MODELS: "Final[pytest.StashKey[Models]]" = pytest.StashKey()
 """Only there with ``--llm-model``: nothing of it is imported without."""
-CONNECTION: "Final[pytest.StashKey[ParentConnection]]" = pytest.StashKey()
-"""Only there inside a worker."""
-
 SESSION_FILES: "Final[pytest.StashKey[SessionFiles]]" = pytest.StashKey()
 """Only there inside a worker."""
 TIMEOUT: Final = pytest.StashKey[float]()

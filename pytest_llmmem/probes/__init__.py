@@ -5,6 +5,7 @@ This is the one platform switch for measuring: every platform's file offers the 
     open_memory(pid, libraries)     readings of one process; ``read()`` is ``None`` once it is gone
     mappings() -> Mappings          what this process has mapped for itself: its libraries, and what a fork inherits
     count_pages(pid, spans, kind)   how much of some mappings is resident as pages of that kind
+    count_unreclaimable() -> int    what this process holds, counted page by page
     reset_mark() -> bool            reset our own high-water mark; whether there is one to reset
     shared_once(pids) -> Tree       several processes, every shared page counted once
     descendants(pid) -> tuple       process ids below a process
@@ -33,13 +34,14 @@ if sys.platform == "linux":
         written_bytes,
     )
     from pytest_llmmem.probes.linux_faults import faulted_bytes
-    from pytest_llmmem.probes.linux_pages import count_pages, mappings, private_maps, shared_once
+    from pytest_llmmem.probes.linux_pages import count_pages, count_unreclaimable, mappings, private_maps, shared_once
     from pytest_llmmem.probes.linux_processes import descendants, environment, has_memory, shares_memory
 else:
     from pytest_llmmem.probes.portable import (
         METHOD,
         Memory,
         count_pages,
+        count_unreclaimable,
         descendants,
         environment,
         faulted_bytes,
@@ -66,6 +68,7 @@ __all__ = [
     "METHOD",
     "Memory",
     "count_pages",
+    "count_unreclaimable",
     "descendants",
     "environment",
     "faulted_bytes",

@@ -117,6 +117,13 @@ def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:
     return Tree(unreclaimable_bytes=unreclaimable, resident_bytes=resident)
 
 
+def count_unreclaimable() -> int:
+    """Unreclaimable memory of this process, counted in its page tables: 40 ns a page, and no error of per-CPU counters."""
+    fields = _rollup("self")
+    assert fields is not None, "a running process can read itself"
+    return fields["Anonymous"] + fields["Pss_Shmem"] + fields["Swap"] + fields["Private_Hugetlb"]
+
+
 def _rollup(pid: int | str) -> dict[str, int] | None:
     try:
         lines = read_file(f"/proc/{pid}/smaps_rollup").decode().splitlines()[1:]

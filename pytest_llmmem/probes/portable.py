@@ -75,6 +75,13 @@ def count_pages(pid: int, spans: Spans, kind: Literal["file", "shared"]) -> int 
     return None
 
 
+def count_unreclaimable() -> int:
+    """What this process holds."""
+    reading = Memory(os.getpid()).read()
+    assert reading is not None, "a running process can read itself"
+    return reading.unreclaimable_bytes
+
+
 def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:  # noqa: ARG001 -- as above
     """The plain sum: spawned processes share code, and hardly any data."""
     readings = [reading for pid in pids if (reading := open_memory(pid).read())]

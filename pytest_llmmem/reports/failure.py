@@ -79,6 +79,8 @@ def details(measured: Measured, *, root: str) -> str:
         lines.append(f"passes    with {enough} or more")
     if measured.place:
         lines.append(f"place     {measured.place}")
+    if measured.alive:
+        lines.append("alive     " + ", ".join(each.words() for each in measured.alive))
     lines += stack_lines(measured.stack, root=root)
     lines += [f"note      {note}" for note in measured.notes]
     return "\n".join(lines)

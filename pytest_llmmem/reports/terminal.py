@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from pytest_llmmem.core.hints import slow_below
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.reports.steps import step_table
@@ -18,6 +19,8 @@ from pytest_llmmem.reports.wording import (
     worst_first,
 )
 
+_MUCH_MAPPED_BYTES: Final = 50_000_000
+"""With fewer, it makes no difference that they can be dropped."""
 _SHORT: Final = 10
 """Rows without ``-v``."""
 
@@ -72,8 +75,14 @@ def _trial_row(trial: TrialRecord) -> tuple[str, str, str, str, str, str]:
         size(trial.peak_resident_bytes),
         f"{trial.seconds:.1f}",
         size(trial.disk_bytes),
-        "fits" if trial.fits else f"{trial.ending.replace('_', ' ')}: {trial.why}",
+        _fits(trial) if trial.fits else f"{trial.ending.replace('_', ' ')}: {trial.why}",
     )
+
+
+def _fits(trial: TrialRecord) -> str:
+    """Whether it also runs fast in that little memory."""
+    mapped_bytes = (trial.peak_resident_bytes or 0) - (trial.peak_bytes or 0)
+    return f"fits, {slow_below(trial.peak_resident_bytes or 0)}" if mapped_bytes > _MUCH_MAPPED_BYTES else "fits"
 
 
 def _row(test: TestRecord) -> tuple[str, str, str, str, str]:

@@ -13,8 +13,8 @@ FAILURES: Final = frozenset({"failed", "error"})
 """Outcomes that fail the session."""
 
 _WORST: Final = {"failed": 0, "error": 0, "xfailed": 1, "xpassed": 1, "passed": 2, "skipped": 3}
-_ELSEWHERE: Final = {"max_vram": " VRAM", "max_disk": " disk"}
-"""Budgets of something else than the host's memory."""
+_ELSEWHERE: Final = {"max_vram": " VRAM", "max_disk": " disk", "keeps": " kept", "max_growth": " a call"}
+"""Budgets of something else than the peak of the host's memory."""
 _ORDINARY: Final = frozenset({"completed", "raised"})
 """Endings that the outcome already tells."""
 

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Literal
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Verdict
-from pytest_llmmem.core.limits import Terms
+from pytest_llmmem.core.limits import Limit, Terms
 from pytest_llmmem.core.meter import Meter, Window
 from pytest_llmmem.core.outcomes import PhaseName
 from pytest_llmmem.core.readings import Peak, Reading, Segment, Tree
@@ -56,6 +56,8 @@ class Accounting:
     _began: float = field(init=False)
     _blocks: dict[int, Budget] = field(default_factory=dict)
     """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
+    _keeps: dict[int, Budget] = field(default_factory=dict)
+    """Limits of what they leave."""
     _verdicts: list[Verdict] = field(default_factory=list)
     _phases: list[Phase] = field(default_factory=list)
     _opened: list["_Opened"] = field(default_factory=list)
@@ -74,7 +76,7 @@ class Accounting:
             self.pinned_bytes = max(self.pinned_bytes or 0, boundary.pinned_bytes)
         now = self.clock()
         closed: list[Accepted | Spent] = [
-            self._close(self.meter.close(), self._opened.pop(), now) for _ in range(boundary.closes)
+            self._close(self.meter.close(), self._opened.pop(), boundary.reading, now) for _ in range(boundary.closes)
         ]
         answers = closed if boundary.wants_peak else []
         for opening in boundary.opens:
@@ -103,28 +105,36 @@ class Accounting:
             self.whole, self._began, self.vram = window, self._opened[-1].at, self._opened[-1].vram
         elif opening.name in PHASES:
             self.phase = PHASES[opening.name]
-        if opening.limit is None:
+        if opening.limit is None and opening.keeps is None:
             return []
         try:
-            limit_bytes = self.terms.bytes(opening.limit)
+            if opening.limit is not None:
+                self._blocks[id(window)] = self._block_budget("memory_budget", opening.limit, opening.name)
+            if opening.keeps is not None:
+                self._keeps[id(window)] = self._block_budget("keeps", opening.keeps, opening.name)
         except ValueError as error:
             return [Accepted(f"memory_budget {opening.name!r}: {error}")]
-        self._blocks[id(window)] = Budget(
-            kind="memory_budget", limit=opening.limit, limit_bytes=limit_bytes, name=opening.name
-        )
         return [Accepted(None)]
 
-    def _close(self, window: Window, opened: "_Opened", now: float) -> Spent:
-        budget = self._blocks.pop(id(window), None)
-        verdict = self.verdict(window, budget) if budget else None
-        if verdict is not None:
-            self._verdicts.append(verdict)
+    def _block_budget(self, kind: Literal["memory_budget", "keeps"], limit: Limit, name: str) -> Budget:
+        """Raises ``ValueError`` where the limit cannot be worked out."""
+        return Budget(kind=kind, limit=limit, limit_bytes=self.terms.bytes(limit), name=name)
+
+    def _close(self, window: Window, opened: "_Opened", reading: Reading, now: float) -> Spent:
+        budget, keeps = self._blocks.pop(id(window), None), self._keeps.pop(id(window), None)
+        kept_bytes = window.kept_bytes(reading)
+        verdicts = [self.verdict(window, budget)] if budget else []
+        if keeps is not None:
+            error_bytes = window.kept_error_bytes
+            verdicts.append(keeps.judge(max(0, kept_bytes), error_bytes))
+        self._verdicts += verdicts
         if window.name in PHASES:
             self.phase = None
         if window is not self.whole:
             self._phases.append(self._phase(window, opened, now))
-        breach = verdict.sentence if verdict and not verdict.held else None
-        return Spent(window.peak, budget.limit_bytes if budget else None, breach)
+        broken = [verdict.sentence for verdict in verdicts if not verdict.held]
+        limit_bytes = budget.limit_bytes if budget else None
+        return Spent(window.peak, kept_bytes, limit_bytes, "; ".join(broken) or None)
 
     def sample(self, reading: Reading) -> None:
         """Take in what the worker holds now."""

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_llmmem.core.alive import parse_alive
 from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import AliveRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack, parse_stack
 from pytest_llmmem.workers.worker import Worker
 
@@ -45,6 +47,11 @@ class StackDumps:
     def of_growth(self) -> Stack:
         """The stack at which the baseline's allowance was crossed."""
         return self._at(self.growth)
+
+    def alive(self) -> tuple[AliveRecord, ...]:
+        """What was alive at the crossing of a budget, or of the baseline's allowance, as soon as Python ran again."""
+        begins = self.growth if self.breach is None else self.breach
+        return () if begins is None else parse_alive(self.worker.files.stacks_text(begins))
 
     def _at(self, begins: int | None) -> Stack:
         # read at the end of the test: a part may have come late, when a call in C returned

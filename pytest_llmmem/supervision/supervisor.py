@@ -220,6 +220,7 @@ class _Supervision:
             seconds=time.monotonic() - self._state.started_s,
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
+            alive=self._dumps.alive(),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=(*self.notes, *uncertain_notes(verdicts)),
             vram=vram,

@@ -13,9 +13,11 @@ from types import FrameType
 from typing import Any, Final
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.alive import alive_line
 from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.stacks import rest_of_stack
+from pytest_llmmem.models.loading.alive import objects_alive
 from pytest_llmmem.probes import torch_memory
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers.channel import Channel, Endpoint
@@ -42,7 +44,15 @@ _STRAY: Final = b"llmmem: a forked child of this test came back into pytest, and
 _exit, _getpid, _write = os._exit, os.getpid, os.write
 
 
-def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, mappings: Mappings) -> None:
+def serve(
+    channel: Channel,
+    fault_file: int,
+    run_job: RunJob,
+    *,
+    malloc: str,
+    mappings: Mappings,
+    counts_copies: bool = False,
+) -> None:
     """Take jobs from the channel until the last one is done or the parent is gone.
 
     ``mappings`` are the process's own, or those of the process that it was forked from.
@@ -53,7 +63,7 @@ def serve(channel: Channel, fault_file: int, run_job: RunJob, *, malloc: str, ma
     offer_to_oom_killer()
     if malloc == "steady":
         steady_malloc()
-    connection = ParentConnection(channel, mappings)
+    connection = ParentConnection(channel, mappings, counts_copies=counts_copies)
     connection.ready()
     while True:
         try:
@@ -76,6 +86,8 @@ class ParentConnection:
     """That are not the tests'."""
     waits: bool = False
     """Whether the parent is waited for at each boundary."""
+    counts_copies: bool = False
+    """Whether inherited pages that were written to are counted even where they are few: 2 ms at each boundary."""
     _memory: Any = None
     _inherited: InheritedPages = field(init=False)
     _pid: int = field(default_factory=_getpid)
@@ -83,18 +95,19 @@ class ParentConnection:
     def ready(self) -> None:
         self._memory = probes.open_memory(_getpid(), self.mappings.files)
         reading = self._read()
-        self._inherited = InheritedPages(self.mappings, reading)
+        few = {"few_bytes": 0} if self.counts_copies else {}
+        self._inherited = InheritedPages(self.mappings, reading, **few)
         self._tell(Ready(reading, self._inherited.private_bytes, self.mappings.files))
 
     def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:
         """End the innermost windows and begin others. The mark starts anew: no window sees another one's spike."""
         self._send_boundary(closes, opens, wants_peak=False)
 
-    def open(self, name: str, limit: Limit | None) -> None:
-        """Begin a window within the current one. Raises ``ValueError`` when its limit cannot be worked out."""
+    def open(self, name: str, limit: Limit | None = None, *, keeps: Limit | None = None) -> None:
+        """Begin a window within the current one. Raises ``ValueError`` when a limit cannot be worked out."""
         __tracebackhide__ = True
-        self.switch(opens=(Opening(name, limit),))
-        if limit is not None:
+        self.switch(opens=(Opening(name, limit, keeps),))
+        if limit is not None or keeps is not None:
             answer: Accepted = self.channel.receive()
             if answer.complaint:
                 raise ValueError(answer.complaint)
@@ -149,13 +162,14 @@ def arm_dumps(fault_file: int) -> None:
 
     The live one runs on the main thread and writes that stack alone. Walking the stacks of threads that start and end
     meanwhile reads freed memory, and the test is to go on. Where that stack is deeper than faulthandler writes, the handler
-    of a third signal writes its outer end: it is in Python, and runs when the interpreter comes to it.
+    of a third signal writes its outer end, and what torch's objects hold: it is in Python, and runs when the interpreter
+    comes to it.
     """
     if sys.platform == "win32" or not hasattr(signal, "SIGRTMIN"):
         return
     faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=False, chain=False)
     signal.siginterrupt(LIVE_DUMP, False)
-    signal.signal(LIVE_REST, functools.partial(_write_rest, fault_file))
+    signal.signal(LIVE_REST, functools.partial(_at_crossing, fault_file))
     signal.siginterrupt(LIVE_REST, False)
     faulthandler.register(FATAL_DUMP, file=fault_file, all_threads=True, chain=True)
     libc = ctypes.CDLL(None)
@@ -166,8 +180,12 @@ def arm_dumps(fault_file: int) -> None:
     os.register_at_fork(before=helper.stop, after_in_parent=helper.start)
 
 
-def _write_rest(fault_file: int, _number: int, frame: FrameType | None) -> None:
+def _at_crossing(fault_file: int, _number: int, frame: FrameType | None) -> None:
+    """Write the outer end of the stack, and what is alive."""
     os.write(fault_file, rest_of_stack(frame).encode(errors="backslashreplace"))
+    # objects of all kinds are looked at: whatever one of them does, the test must not notice
+    with contextlib.suppress(Exception):
+        os.write(fault_file, alive_line(objects_alive()).encode())
 
 
 class _Helper:

@@ -18,8 +18,12 @@ _FEW_BYTES: Final = 6 * 2**20
 class InheritedPages:
     """The pages that this process was forked with, some of which it has written to since."""
 
-    def __init__(self, mappings: Mappings, reading: Reading) -> None:
-        """``mappings`` are those of the process that this one was forked from, or its own if it was not forked."""
+    def __init__(self, mappings: Mappings, reading: Reading, *, few_bytes: int = _FEW_BYTES) -> None:
+        """``mappings`` are those of the process that this one was forked from, or its own if it was not forked.
+
+        Up to ``few_bytes`` of copies are estimated and not counted.
+        """
+        self._few_bytes = few_bytes
         # every fault since the fork copied a page or mapped one of a file: near enough, and no walk is needed
         self.private_bytes = probes.faulted_bytes()
         """Anonymous pages that were its own from the beginning."""
@@ -37,7 +41,7 @@ class InheritedPages:
         if self._mappings.pid == self._pid:
             return NONE_COPIED
         possible = self._possible_bytes(reading)
-        if possible > _FEW_BYTES and (copied := self._count_bytes()) is not None:
+        if possible > self._few_bytes and (copied := self._count_bytes()) is not None:
             self._last = Copied(max(self._last.bytes, copied), 0, counts=self._last.counts + 1)
             self._counted = reading
             return self._last

@@ -56,6 +56,8 @@ class Opening:
     name: str
     limit: Limit | None = None
     """A block's own limit, to be answered by ``Accepted``; ``None`` when it is only measured."""
+    keeps: Limit | None = None
+    """Of what it leaves when it ends; answered in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +96,11 @@ class Spent:
     """Parent to worker: what the window used; ``limit_bytes`` is ``None`` when it had no limit."""
 
     peak: Peak
+    kept_bytes: int
+    """Unreclaimable growth when it ended; below zero when it has freed what was there before."""
     limit_bytes: int | None
     breach: str | None
-    """The sentence of its breach."""
+    """The sentences of its breaches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
@@ -27,6 +27,18 @@ _EXIT_GRACE_S: Final = 10.0
 
 class NoWorkerError(Exception):
     """No worker could be made; says why."""
+
+
+class Source(Protocol):
+    """Makes workers."""
+
+    notes: list[str]
+    """What happened to it since somebody last emptied the list."""
+
+    def take(self) -> "Worker": ...
+    def prepare(self) -> None: ...
+    def drain(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Worker(ABC):

@@ -146,7 +146,7 @@ def test_what_is_no_checkpoint_is_a_finding_in_one_line(llmmem: Llmmem) -> None:
 
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("llmmem: ")
-    assert "is empty: a checkpoint has" in done.err
+    assert "is empty: a checkpoint is" in done.err
     assert done.err.count("\n") == 1
 
 

@@ -69,8 +69,8 @@ def test_blocks_are_measured_in_tests_and_in_fixtures_of_any_scope(run: Callable
         import pytest
 
         @pytest.fixture(scope="session")
-        def table(memory_window):
-            with memory_window("100MB", name="table") as spent:
+        def table(memory_budget):
+            with memory_budget("100MB", name="table") as spent:
                 table = b"x" * 50_000_000
             assert 49_000_000 < spent.peak_bytes < 60_000_000
             return table
@@ -102,8 +102,8 @@ def test_a_fixture_of_the_session_measures_in_the_parent_and_in_workers(run: Cal
         import pytest
 
         @pytest.fixture(scope="session")
-        def table(memory_window):
-            with memory_window(None, name="table") as spent:
+        def table(memory_budget):
+            with memory_budget(None, name="table") as spent:
                 table = b"x" * 50_000_000
             assert 49_000_000 < spent.peak_bytes < 60_000_000
             return table

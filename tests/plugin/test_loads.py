@@ -242,3 +242,32 @@ def pytest_folder_on_disk() -> str:
     import tempfile
 
     return tempfile.mkdtemp(dir="/var/tmp")
+
+
+def test_a_read_in_a_test_of_one_s_own_says_where_it_was(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import os, signal
+        import pytest, torch
+
+        @pytest.fixture
+        def weights(tmp_path):
+            torch.save({"w": torch.ones(3)}, tmp_path / "mine.pt")
+            class Dies:
+                def __reduce__(self): return os.kill, (os.getpid(), signal.SIGSEGV)
+            torch.save({"w": Dies()}, tmp_path / "deadly.pt")
+            return tmp_path
+
+        @pytest.mark.in_worker
+        def test_while(weights): torch.load(weights / "deadly.pt", weights_only=False)
+
+        @pytest.mark.in_worker
+        def test_after(weights):
+            torch.load(weights / "mine.pt")
+            os.kill(os.getpid(), signal.SIGSEGV)
+        """,
+        "--llm-worker=fork",
+    )
+
+    assert ran["test_while"].ending.place == "deadly.pt"
+    assert ran["test_after"].ending.place is None

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmmem import checks
+from pytest_llmmem.core.check_ids import CHECKS
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
 from pytest_llmmem.models.checkpoints.tensors import tensor
 from pytest_llmmem.models.sources.source import parse_source
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
-from pytest_llmmem.plugin.collect.models import Models
-from pytest_llmmem.plugin.options import CHECKS
-from pytest_llmmem.suites import checks
+from pytest_llmmem.plugin.collect.models import Models, distinct_labels
 from tests.conftest import Run, needs
 from tests.models.hostile_kinds import LIGHT
 
@@ -66,12 +66,12 @@ def test_a_checkpoint_that_cannot_be_read_is_read_once(tmp_path: Path, monkeypat
     (tmp_path / "config.json").touch()
     source = parse_source(str(tmp_path), base=tmp_path)
     models = Models((source,))
-    with pytest.raises(CheckpointError, match="no weights"):
+    with pytest.raises(CheckpointError, match="no file of weights"):
         models.checkpoint(source)
 
     write_holes(tmp_path / "model.safetensors", [])
 
-    with pytest.raises(CheckpointError, match="no weights"):
+    with pytest.raises(CheckpointError, match="no file of weights"):
         models.checkpoint(source)
 
 
@@ -194,3 +194,13 @@ def test_a_budget_in_terms_of_a_checkpoint_that_lacks_a_shard_says_so(
 
     ran.result.assert_outcomes(failed=1)
     ran.result.stdout.fnmatch_lines([f"*'2 [*] weights' is in terms of a checkpoint that lacks {gone.name}: fetch it"])
+
+
+def test_two_folders_of_one_name_have_the_folder_above_in_their_ids(tmp_path: Path) -> None:
+    for name in ("new/model", "old/model", "other"):
+        (tmp_path / name).mkdir(parents=True)
+
+    sources = [parse_source(f"./{name}", base=tmp_path) for name in ("new/model", "old/model", "other")]
+
+    assert distinct_labels(sources) == ["new/model", "old/model", "other"]
+    assert distinct_labels(sources[:1]) == ["model"]

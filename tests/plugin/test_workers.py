@@ -60,7 +60,7 @@ def test_what_opens_a_gpu_is_not_imported_ahead(
         from pytest_llmmem.plugin.run import pool
         from pytest_llmmem.workers import fork_server, served
         imported = []
-        pool._import_ahead = lambda architectures: imported.append("modelling code")
+        pool._import_ahead = lambda *ahead: imported.append("modelling code")
         served.gpu_files_there = lambda: True
         fork_server.gpu_files_open = lambda: "/dev/nvidia0" if imported and {opens} else None
         """
@@ -134,8 +134,8 @@ GROUP = """
     import ctypes, pytest, time
 
     @pytest.fixture(scope="module")
-    def model(memory_window):
-        with memory_window(None, name="load"):
+    def model(memory_budget):
+        with memory_budget(None, name="load"):
             held = b"x" * 80_000_000
         return held
 
@@ -192,3 +192,28 @@ def test_a_setup_that_never_passed_counts_for_the_next_test_too(run: Callable[..
 
     assert [test.outcome for test in ran.record.tests] == ["error", "error"]
     assert [test.budgets[0].held for test in ran.record.tests] == [False, False]
+
+
+def test_a_preloaded_module_is_imported_before_workers_are_forked(
+    run: Callable[..., Run], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pytester.path / "costly").mkdir()
+    (pytester.path / "costly" / "__init__.py").write_text("import os; pid = os.getpid()")
+    (pytester.path / "costly" / "inner.py").write_text("import os; pid = os.getpid()")
+    monkeypatch.setenv("PYTHONPATH", f"{pytester.path}:{':'.join(sys.path)}")
+    source = """
+        import os, sys
+        import pytest
+
+        @pytest.mark.in_worker
+        def test_it():
+            assert sys.modules["costly.inner"].pid != os.getpid()
+        """
+
+    ran = run(source, "--llm-preload=costly.inner", "--llm-worker=fork")
+
+    ran.result.assert_outcomes(passed=1)
+    wrong = run(source, "--llm-preload=costly.iner")
+    wrong.result.stderr.fnmatch_lines([
+        "ERROR: --llm-preload: there is no module 'costly.iner' (costly.iner is not found): install it*"
+    ])  # fmt: skip

@@ -65,7 +65,7 @@ def hostile() -> SessionRecord:
                 stack_at="the end",
                 stack_own=1,
                 notes=(nasty,),
-                diagnosis=Diagnosis(id=nasty, lines=(nasty,)),
+                diagnosis=Diagnosis(id=nasty, happened=nasty, why=nasty),
                 location="tests/a,b:c%.py:7",
             ),
         ),
@@ -183,11 +183,9 @@ def _tests(points: int) -> Iterator[TestRecord]:
         ),
         diagnosis=Diagnosis(
             id="wider_than_checkpoint",
-            lines=(
-                "The model holds float32, and the checkpoint is float16: every weight takes twice its bytes.",
-                "model.float() copied 2.66 GB of weights into 5.33 GB.",
-                "Load with dtype='auto', or give the budget '2 * weights' if float32 is meant.",
-            ),
+            happened="The model holds float32, and the checkpoint is float16: every weight takes twice its bytes.",
+            why="model.float() copied 2.66 GB of weights into 5.33 GB.",
+            next=("Load with dtype='auto', or give the budget '2 * weights' if float32 is meant.",),
         ),
         timeline=timeline(
             (0, 0, 0, 0), (0.04, 4, 2, 0), (0.3, 22, 18, 0), (0.4, 24, 120, 0), (2.4, 1800, 1021, 0), (4.11, 3396, 700, 0),
@@ -217,11 +215,9 @@ def _tests(points: int) -> Iterator[TestRecord]:
         ),
         diagnosis=Diagnosis(
             id="second_copy",
-            lines=(
-                "Killed for want of memory at shard 5 of 8.",
-                "A state dict and the model's own weights were held at once: two copies of what was loaded so far.",
-                "Load shard by shard (--llm-load=sharded needs 'weights + shard', 16.0 GB), or in the checkpoint's dtype with 'default'.",
-            ),
+            happened="Killed for want of memory at shard 5 of 8.",
+            why="A state dict and the model's own weights were held at once: two copies of what was loaded so far.",
+            next=("Load shard by shard (--llm-load=sharded needs 'weights + shard', 16.0 GB), or in the checkpoint's dtype with 'default'.",),
         ),
         timeline=timeline(
             (0, 0, 0, 0), (0.1, 30, 20, 0), (4.0, 7010, 30, 0), (7.6, 8800, 1990, 0), (11.2, 10_600, 1990, 0), (14.8, 12_390, 1990, 0),
@@ -246,10 +242,8 @@ def _tests(points: int) -> Iterator[TestRecord]:
         stack=("tests/test_shards.py:9 in test_reads_shard_3", "torch/nn/functional.py:2546 in embedding"),
         diagnosis=Diagnosis(
             id="truncated_shard",
-            lines=(
-                "A page of a mapped file was gone: model-00003-of-00008.safetensors is 1.20 GB, and its header promises 1.99 GB.",
-                "Fetch the shard again; a download that was cut off leaves such a file.",
-            ),
+            happened="A page of a mapped file was gone: model-00003-of-00008.safetensors is 1.20 GB, and its header promises 1.99 GB.",
+            why="Fetch the shard again; a download that was cut off leaves such a file.",
         ),
         timeline=timeline(
             (0, 0, 0, 0), (0.02, 0.3, 4, 0), (0.4, 6, 220, 0), (0.92, 12.1, 640, 0), points=points,

@@ -89,8 +89,21 @@ def test_a_limit_and_its_use_are_told_apart_wherever_they_stand(browser: "Browse
     assert re.search(r"2\.0000 GB\s+2\.0029 GB\s+unreclaimable\s+broken", told)
 
 
-def test_200_tests_of_2000_points_are_less_than_a_megabyte_and_a_half() -> None:
-    assert len(html.render(large(tests=200, points=2000))) < 1_500_000
+def test_200_tests_of_2000_points_and_with_steps_are_less_than_1_6_megabytes() -> None:
+    assert len(html.render(large(tests=200, points=2000))) < 1_600_000
+
+
+def test_of_very_many_tests_the_page_has_the_worst_and_says_so() -> None:
+    few = sample().tests[:1]
+    failed = replace(few[0], nodeid="test_x.py::test_failed", outcome="failed")
+    record = SessionRecord(environment={}, tests=(*(replace(few[0], timeline=None),) * 5000, failed))
+
+    page = html.render(record)
+
+    tests = json.loads(Elements(page).scripts[0])["tests"]
+    assert len(tests) == 5000
+    assert tests[0]["nodeid"] == "test_x.py::test_failed"
+    assert "5001 isolated tests: 1 failed, 5000 passed. Shown are the 5,000 worst; the JSON report has all" in page
 
 
 def test_a_session_without_tests_has_a_page() -> None:

@@ -3,17 +3,27 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_llmmem.models.checkpoints import safetensors_file, torch_file
+from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.models.checkpoints import quantized
 from pytest_llmmem.models.checkpoints.bounds import MAX_HEADERS_BYTES, MAX_TENSORS, out_of_bounds
-from pytest_llmmem.models.checkpoints.checkpoint_folder import CheckpointFolder, Format
+from pytest_llmmem.models.checkpoints.checkpoint_folder import CheckpointFolder
 from pytest_llmmem.models.checkpoints.garbage_collector import collector_paused
-from pytest_llmmem.models.checkpoints.model_config import read_config
-from pytest_llmmem.models.checkpoints.tensors import Tensor, nbytes_of
+from pytest_llmmem.models.checkpoints.model_config import ModelConfig, read_config
+from pytest_llmmem.models.checkpoints.other_folders import (
+    Kind,
+    class_of_pipeline,
+    components,
+    kind_of,
+    second_copies,
+    tensor_files,
+)
+from pytest_llmmem.models.checkpoints.tensor_file import FileFormat, format_of, read_as
+from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES, Tensor, nbytes_of
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.estimates.estimate import Estimate
@@ -49,11 +59,15 @@ class Checkpoint:
     """As the user wrote it."""
 
     path: Path
+    """The folder, or the file where one was named."""
+
+    kind: Kind = "model"
+    """What loads it."""
 
     model_type: str | None
     """From ``config.json``; ``None`` when there is none."""
 
-    format: Format
+    format: FileFormat
     """Of the weights that a load reads; safetensors where both are there."""
 
     shards: tuple[Shard, ...]
@@ -69,10 +83,16 @@ class Checkpoint:
     """Shard files that are shorter than their headers say."""
 
     duplicates: tuple[str, ...]
-    """Weight files of the other format: fetched, stored and never read."""
+    """Weight files of another format or layout: fetched, stored and never read."""
 
-    formats: tuple[Format, ...]
+    formats: tuple[FileFormat, ...]
     """All that are on disk."""
+
+    adapter: "Checkpoint | None" = None
+    """What is added to it when it is loaded: a PEFT adapter."""
+
+    component_names: tuple[str, ...] = ()
+    """Of a pipeline's parts that have weights; the names of their tensors begin so."""
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -80,14 +100,32 @@ class Checkpoint:
         return tuple({tensor.name: tensor for shard in self.shards for tensor in shard.tensors}.values())
 
     @cached_property
+    def quantization(self) -> str | None:
+        """How it was quantized before it was stored: ``"gptq"``, ``"mxfp4"``, ``"gguf"``; ``None`` for a plain one."""
+        return quantized.method_of(self._config.raw, self.tensors)
+
+    @cached_property
     def parameters(self) -> int:
-        """Elements of all tensors; what was not read because its shard is missing does not count."""
+        """Elements of all tensors; what was not read because its shard is missing does not count.
+
+        Of a quantized checkpoint, those of the model that was quantized: packed numbers one by one, and no scales.
+        """
+        if self.quantization is not None:
+            return quantized.parameters_of(self.tensors, self._config.raw)
         return sum(tensor.elements for tensor in self.tensors)
 
     @cached_property
     def weights_bytes(self) -> int:
         """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self.tensors)
+
+    @cached_property
+    def components(self) -> dict[str, int]:
+        """Bytes of a pipeline's parts by their names; empty for what is no pipeline."""
+        return {
+            name: sum(tensor.nbytes for tensor in self.tensors if tensor.name.startswith(f"{name}."))
+            for name in self.component_names
+        }
 
     @cached_property
     def largest_shard_bytes(self) -> int:
@@ -113,8 +151,19 @@ class Checkpoint:
 
     @property
     def dtype(self) -> str | None:
-        """The dtype of most bytes; ``None`` when no tensor could be read."""
-        return next(iter(self.bytes_by_dtype), None)
+        """The dtype of most bytes; ``None`` when no tensor could be read.
+
+        Of a quantized checkpoint, that of most bytes which are not packed: what a load leaves as it is, or computes in.
+        """
+        names = list(self.bytes_by_dtype)
+        if self.quantization is not None:
+            floating = (name for name in names if ALL_DTYPES[name].exponent_bits > 4)
+            return next(floating, None) or next(iter(names), None)
+        return next(iter(names), None)
+
+    @cached_property
+    def _config(self) -> ModelConfig:
+        return read_config(self.path)
 
     def nbytes_in(self, dtype: str) -> int:
         """Bytes of all parameters if each were of that dtype. Raises ``ValueError`` for a name that is no dtype."""
@@ -130,55 +179,103 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, source: str | None = None) -> Checkpoint:
-    """What the checkpoint in a folder holds; missing and truncated shards are facts, not errors.
+    """What a checkpoint holds: a folder, or a file of tensors; missing and truncated shards are facts, not errors.
 
-    Raises ``CheckpointError`` when a load would find no weights there, weights that cannot be understood, or more than any
-    model has: the time and the memory that it takes are bounded.
+    Raises ``CheckpointError`` when there are no weights, weights that cannot be understood, or more than any model has: the
+    time and the memory that it takes are bounded.
     """
+    source = source or str(path)
+    if path.is_file():
+        return _of_files(path, (path,), source)
     folder = CheckpointFolder.read(path)
+    kind = kind_of(folder.names)
+    if kind is not None:
+        return _of_components(path, kind, source)
     formats = folder.formats()
+    if not formats:
+        return _of_files(path, tuple(path / name for name in tensor_files(path, folder.names)), source)
     with collector_paused():
         files = folder.files_to_load(formats[0])
-        shards = tuple(_read_shards(path, files.there, formats[0]))
+        shards = tuple(_read_shards(path, [path / name for name in files.there], formats[0]))
     return Checkpoint(
-        source=source or str(path),
+        source=source,
         path=path,
         model_type=read_config(path).model_type,
         format=formats[0],
         shards=shards,
         index=files.index,
         missing=files.missing,
-        truncated=tuple(shard.path.name for shard in shards if shard.truncated),
-        duplicates=tuple(name for other in formats[1:] for name in folder.weight_files(other)),
+        truncated=_truncated(shards),
+        duplicates=(
+            *(name for other in formats[1:] for name in folder.weight_files(other)),
+            *second_copies(path, folder.names),
+        ),
         formats=formats,
     )
 
 
-def _read_shards(path: Path, names: Sequence[str], format_: Format) -> Iterator[Shard]:
+def _of_files(path: Path, files: Sequence[Path], source: str) -> Checkpoint:
+    """Files of any name, as a loader of the user's own reads them."""
+    with collector_paused():
+        format_ = format_of(files[0])
+        shards = tuple(_read_shards(path, files, format_))
+    if not any(shard.tensors or shard.truncated for shard in shards):
+        msg = f"{path} holds no tensors: name the file of the weights"
+        raise CheckpointError(msg)
+    return Checkpoint(
+        source=source,
+        path=path,
+        kind="file",
+        model_type=read_config(path).model_type,
+        format=format_,
+        shards=shards,
+        index=None,
+        missing=(),
+        truncated=_truncated(shards),
+        duplicates=(),
+        formats=(format_,),
+    )
+
+
+def _of_components(path: Path, kind: Kind, source: str) -> Checkpoint:
+    """A pipeline: the parts' weights together, each tensor under its part's name."""
+    shards: list[Shard] = []
+    parts = components(path, kind)
+    with collector_paused():
+        for part in parts:
+            for shard in _read_shards(path, part.files, format_of(part.files[0])):
+                tensors = tuple(each._replace(name=f"{part.name}.{each.name}") for each in shard.tensors)
+                shards.append(replace(shard, tensors=tensors))
+    formats = tuple(dict.fromkeys(format_of(shard.path) for shard in shards))
+    return Checkpoint(
+        source=source,
+        path=path,
+        kind=kind,
+        model_type=class_of_pipeline(path) if kind == "diffusers" else kind,
+        format=formats[0],
+        shards=tuple(shards),
+        index=None,
+        missing=(),
+        truncated=_truncated(shards),
+        duplicates=(),
+        formats=formats,
+        component_names=tuple(part.name for part in parts),
+    )
+
+
+def _truncated(shards: Sequence[Shard]) -> tuple[str, ...]:
+    return tuple(shard.path.name for shard in shards if shard.truncated)
+
+
+def _read_shards(path: Path, files: Sequence[Path], format_: FileFormat) -> Iterator[Shard]:
     """Raises ``CheckpointError`` when all together are too much, which no single one can be."""
-    read_shard = {"safetensors": _read_safetensors, "bin": _read_bin}[format_]
     work_bytes = tensors = 0
-    for name in names:
-        shard, bytes_ = read_shard(path / name)
-        work_bytes += bytes_
-        tensors += len(shard.tensors)
+    for each in files:
+        found = read_as(each, format_)
+        work_bytes += found.work_bytes
+        tensors += len(found.tensors)
         if tensors > MAX_TENSORS:
             raise out_of_bounds(path, f"more than {MAX_TENSORS:,} tensors")
         if work_bytes > MAX_HEADERS_BYTES:
             raise out_of_bounds(path, f"headers of more than {MAX_HEADERS_BYTES:,} bytes")
-        yield shard
-
-
-def _read_safetensors(path: Path) -> tuple[Shard, int]:
-    header = safetensors_file.read_header(path)
-    truncated = header.found_bytes < header.file_bytes
-    return Shard(
-        path=path, file_bytes=header.found_bytes, tensors=header.tensors, truncated=truncated
-    ), header.work_bytes
-
-
-def _read_bin(path: Path) -> tuple[Shard, int]:
-    header = torch_file.read_header(path)
-    return Shard(
-        path=path, file_bytes=header.found_bytes, tensors=header.tensors, truncated=header.truncated
-    ), header.work_bytes
+        yield Shard(path=each, file_bytes=found.file_bytes, tensors=found.tensors, truncated=found.truncated)

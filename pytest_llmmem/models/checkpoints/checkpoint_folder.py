@@ -47,7 +47,7 @@ class CheckpointFolder:
     def read(cls, path: Path) -> Self:
         """Raises ``CheckpointError`` for what is no folder, and for one that is too full."""
         if not os.path.isdir(path):
-            msg = f"{path} is not a folder: a checkpoint is a folder with config.json and weights"
+            msg = f"{path} is not there: a checkpoint is a folder with config.json and weights, or a file of tensors"
             raise CheckpointError(msg)
         try:
             with os.scandir(path) as entries:
@@ -60,12 +60,15 @@ class CheckpointFolder:
         return cls(path, tuple(names))
 
     def formats(self) -> tuple[Format, ...]:
-        """Those of the weights, the one that a load reads first. Raises ``CheckpointError`` when there are none."""
+        """Those of the weights, the one that a load reads first; none where no file has the name that transformers gives it.
+
+        Raises ``CheckpointError`` when what has such a name is no file.
+        """
         formats = tuple(
             format_ for format_ in WEIGHT_NAMES if self.weight_files(format_) or _index_name(format_) in self.names
         )
         if not formats:
-            raise self._without_weights()
+            self._require_files()
         return formats
 
     def weight_files(self, format_: Format) -> tuple[str, ...]:
@@ -91,15 +94,11 @@ class CheckpointFolder:
     def _weight_names(self, format_: Format) -> tuple[str, ...]:
         return tuple(name for name in self.names if _WEIGHT_FILES[format_].fullmatch(name))
 
-    def _without_weights(self) -> CheckpointError:
+    def _require_files(self) -> None:
         for format_ in WEIGHT_NAMES:
             for name in self._weight_names(format_):
                 with RegularFile(self.path / name):  # raises what it is instead
                     pass
-        found = ", ".join(self.names[:10])
-        accepted = " or ".join(f"{name} (or its index and shards)" for name in WEIGHT_NAMES.values())
-        what = f"holds {found}, and no weights" if found else "is empty"
-        return CheckpointError(f"{self.path} {what}: a checkpoint has {accepted}")
 
 
 def _index_name(format_: Format) -> str:

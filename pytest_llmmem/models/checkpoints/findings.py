@@ -31,11 +31,14 @@ class Finding:
     """What, and what to do about it, in one line."""
 
 
-def findings(checkpoint: Checkpoint) -> tuple[Finding, ...]:
-    """Shards that are missing or cut off, weights that are never read, and what the index and the config have wrong."""
+def findings(checkpoint: Checkpoint, *, needs_config: bool = True) -> tuple[Finding, ...]:
+    """Shards that are missing or cut off, weights that are never read, and what the index and the config have wrong.
+
+    ``needs_config`` unless the checkpoint is loaded by a loader of the user's own, which may know the model without it.
+    """
     with collector_paused():
         return (
-            *_of_config(checkpoint.path),
+            *_of_config(checkpoint.path, needs_config=needs_config and checkpoint.kind == "model"),
             *of_shards(checkpoint),
             *_of_duplicates(checkpoint),
             *_of_index(checkpoint),
@@ -58,8 +61,8 @@ def architecture(folder: Path) -> str | None:
     return next(iter(read_config(folder).class_names), None)
 
 
-def _of_config(folder: Path) -> Iterator[Finding]:
-    if not os.path.exists(folder / "config.json"):
+def _of_config(folder: Path, *, needs_config: bool) -> Iterator[Finding]:
+    if needs_config and not os.path.exists(folder / "config.json"):
         yield Finding("config", WITHOUT_CONFIG)
     config = read_config(folder)
     for complaint in config.complaints:

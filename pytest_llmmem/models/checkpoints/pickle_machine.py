@@ -1,4 +1,4 @@
-"""A stack machine for pickles that nobody has to trust. It builds numbers, texts, tuples and one dict, and nothing else.
+"""A stack machine for pickles that nobody has to trust. It builds numbers, texts, tuples and dicts, and nothing else.
 
 Nothing that a pickle names is imported or called, nothing recurses, and the number of operations is bounded.
 ``pickle.Unpickler`` cannot read such a file: it hashes every key, and a key of two million nested tuples ends the interpreter.
@@ -41,19 +41,28 @@ def refusal(what: str) -> ValueError:
     return ValueError(f"its pickle holds more than tensors ({what})")
 
 
-def run(pickled: bytes, meaning: Meaning) -> tuple[Any, int]:
-    """What a pickle is of, and how many operations it has.
+class Result(NamedTuple):
+    """What came of a pickle."""
+
+    value: Any
+    operations: int
+    end: int
+    """Where the pickle ends: a file may have another after it."""
+
+
+def run(pickled: bytes, meaning: Meaning, *, start: int = 0) -> Result:
+    """What the pickle that begins at ``start`` is of.
 
     Raises ``TooMuch`` for more than ``MAX_OPERATIONS``, and ``ValueError`` for what is damaged or means nothing here.
     """
     try:
-        return _run(pickled, meaning)
+        return _run(pickled, meaning, start)
     except (IndexError, KeyError, UnicodeDecodeError):
         msg = "its pickle is damaged"
         raise ValueError(msg) from None
 
 
-def _run(pickled: bytes, meaning: Meaning) -> tuple[Any, int]:  # noqa: C901, PLR0912, PLR0915 -- the table of the format, in one place
+def _run(pickled: bytes, meaning: Meaning, at: int) -> Result:  # noqa: C901, PLR0912, PLR0915 -- the table of the format, in one place
     """The operations are those of ``pickletools`` in the standard library; the ones that each tensor has come first.
 
     An argument that ends too early is noticed where the next operation should be.
@@ -61,7 +70,6 @@ def _run(pickled: bytes, meaning: Meaning) -> tuple[Any, int]:  # noqa: C901, PL
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
-    at = 0
     for number in range(MAX_OPERATIONS):
         operation, at = pickled[at], at + 1
         match operation:
@@ -82,12 +90,12 @@ def _run(pickled: bytes, meaning: Meaning) -> tuple[Any, int]:  # noqa: C901, PL
             case 0x86:  # TUPLE2
                 second = stack.pop()
                 stack[-1] = (stack[-1], second)
-            case 0x52:  # REDUCE
+            case 0x52 | 0x81:  # REDUCE, NEWOBJ
                 arguments, function = stack.pop(), stack.pop()
                 if type(arguments) is not tuple:
                     raise refusal("a call without arguments")
                 made = meaning.call(function, arguments)
-                stack.append(_new_dict(stack) if made is DICT else made)
+                stack.append({} if made is DICT else made)
             case 0x58:  # BINUNICODE
                 start, at = _next(pickled, at, 4)
                 stack.append(pickled[start:at].decode())
@@ -129,13 +137,13 @@ def _run(pickled: bytes, meaning: Meaning) -> tuple[Any, int]:  # noqa: C901, PL
                 name, module = stack.pop(), stack.pop()
                 stack.append(_find(module, name, meaning))
             case 0x7D:  # EMPTY_DICT
-                stack.append(_new_dict(stack))
+                stack.append({})
             case 0x73:  # SETITEM
                 value, name = stack.pop(), stack.pop()
-                _set_items(stack[-1], [name, value])
+                _set_items(stack, [name, value])
             case 0x75:  # SETITEMS
                 items = _pop_to(marks.pop(), stack)
-                _set_items(stack[-1], items)
+                _set_items(stack, items)
             case 0x42 | 0x43 | 0x8E:  # BINBYTES, SHORT_BINBYTES, BINBYTES8
                 _, at = _next(pickled, at, {0x42: 4, 0x43: 1, 0x8E: 8}[operation])
                 stack.append(_BYTES)
@@ -157,7 +165,7 @@ def _run(pickled: bytes, meaning: Meaning) -> tuple[Any, int]:  # noqa: C901, PL
             case 0x95:  # FRAME
                 at += 8
             case 0x2E:  # STOP
-                return stack.pop(), number
+                return Result(stack.pop(), number, at)
             case _:
                 what = f"the operation {operation:#04x}"
                 raise refusal(what)
@@ -186,18 +194,16 @@ def _lines(pickled: bytes, at: int) -> tuple[str, str, int]:
     return pickled[at:middle].decode(), pickled[middle + 1 : end].decode(), end + 1
 
 
-def _new_dict(stack: list[Any]) -> dict[str | int, Any] | Other:
-    """The first thing of all is what the file holds; nothing is asked of a dict in it."""
-    return DICT if stack else {}
-
-
-def _set_items(target: Any, items: list[Any]) -> None:
+def _set_items(stack: list[Any], items: list[Any]) -> None:
+    """Of what the file holds, the first thing of all, every key is a name; of a dict in it, the others are left out."""
+    target = stack[-1]
     if type(target) is not dict:
         return
     for name, value in zip(items[::2], items[1::2], strict=False):
-        if type(name) is not str and type(name) is not int:
+        if type(name) is str or type(name) is int:
+            target[name] = value
+        elif len(stack) == 1:
             raise refusal("a key that is no name")
-        target[name] = value
 
 
 def _find(module: Any, name: Any, meaning: Meaning) -> Any:

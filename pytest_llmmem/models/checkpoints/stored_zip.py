@@ -26,9 +26,12 @@ _LOCATOR64: Final = struct.Struct("<4sIQI")
 _MAX_COMMENT: Final = 0xFFFF
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """A file in a zip, by its directory."""
+
     name: bytes
     method: int
+    """0 for what is stored as it is, 8 for what is compressed."""
     checksum: int
     size: int
     offset: int
@@ -41,11 +44,11 @@ def read_entry(file: RegularFile, suffix: bytes, *, limit: int) -> bytes | None:
     Raises ``TooMuch`` for more bytes than ``limit``, and ``ValueError`` when the entry is not among the first ones, compressed
     or damaged.
     """
-    directory = _read_directory(file)
+    directory = directory_of(file, limit=_FIRST_ENTRIES_BYTES)
     if directory is None:
         return None
     what = suffix.decode().removeprefix("/")
-    entry = next((entry for entry in _entries(directory) if entry.name.endswith(suffix)), None)
+    entry = next((entry for entry in directory if entry.name.endswith(suffix)), None)
     if entry is None:
         msg = f"it has no {what} among its first entries"
         raise ValueError(msg)
@@ -55,17 +58,37 @@ def read_entry(file: RegularFile, suffix: bytes, *, limit: int) -> bytes | None:
     if entry.size > limit:
         msg = f"a {what} of {entry.size:,} bytes"
         raise TooMuch(msg)
-    header = file.read(entry.offset, _LOCAL.size)
-    if len(header) == _LOCAL.size and header.startswith(MAGIC):
-        *_, name_length, extra_length = _LOCAL.unpack(header)
-        content = file.read(entry.offset + _LOCAL.size + name_length + extra_length, entry.size)
-        if zlib.crc32(content) == entry.checksum:
-            return content
+    content = start_of(file, entry, length=entry.size)
+    if zlib.crc32(content) == entry.checksum:
+        return content
     msg = "its zip is damaged"
     raise ValueError(msg)
 
 
-def _read_directory(file: RegularFile) -> bytes | None:
+def start_of(file: RegularFile, entry: Entry, *, length: int) -> bytes:
+    """The first bytes of an entry as they are stored, compressed or not; none where the zip is damaged."""
+    header = file.read(entry.offset, _LOCAL.size)
+    if len(header) < _LOCAL.size or not header.startswith(MAGIC):
+        return b""
+    *_, name_length, extra_length = _LOCAL.unpack(header)
+    return file.read(entry.offset + _LOCAL.size + name_length + extra_length, min(length, entry.size))
+
+
+def first_name(file: RegularFile) -> bytes:
+    """The name of the first entry, told from the beginning of the file; empty where that is no zip."""
+    header = file.read(0, _LOCAL.size)
+    if len(header) < _LOCAL.size or not header.startswith(MAGIC):
+        return b""
+    return file.read(_LOCAL.size, _LOCAL.unpack(header)[-2])
+
+
+def directory_of(file: RegularFile, *, limit: int) -> Iterator[Entry] | None:
+    """The entries in the first ``limit`` bytes of the directory; ``None`` when its end is not there."""
+    directory = _read_directory(file, limit)
+    return None if directory is None else _entries(directory)
+
+
+def _read_directory(file: RegularFile, limit: int) -> bytes | None:
     """How the directory starts."""
     start = max(0, file.size - _END.size - _MAX_COMMENT)
     tail = file.read(start, _END.size + _MAX_COMMENT)
@@ -78,10 +101,10 @@ def _read_directory(file: RegularFile) -> bytes | None:
         end64 = file.read(_LOCATOR64.unpack(locator)[2], _END64.size)
         if len(end64) == _END64.size and end64.startswith(b"PK\x06\x06"):
             *_, size, offset = _END64.unpack(end64)
-    return file.read(offset, min(size, _FIRST_ENTRIES_BYTES))
+    return file.read(offset, min(size, limit))
 
 
-def _entries(directory: bytes) -> Iterator[_Entry]:
+def _entries(directory: bytes) -> Iterator[Entry]:
     at = 0
     while directory.startswith(b"PK\x01\x02", at) and at + _ENTRY.size <= len(directory):
         fields = _ENTRY.unpack_from(directory, at)
@@ -90,7 +113,7 @@ def _entries(directory: bytes) -> Iterator[_Entry]:
         extra = name + name_length
         at = extra + extra_length + comment_length
         numbers = _in_full((size, stored, fields[-1]), directory[extra : extra + extra_length])
-        yield _Entry(directory[name:extra], method, checksum, size=numbers[1], offset=numbers[2])
+        yield Entry(directory[name:extra], method, checksum, size=numbers[1], offset=numbers[2])
 
 
 def _in_full(numbers: tuple[int, ...], extra: bytes) -> list[int]:

@@ -18,14 +18,21 @@ class Dtype:
     bits: int
     """Per element."""
 
-    code: str
-    """As a safetensors header says it: ``"BF16"``."""
+    code: str | None = None
+    """As a safetensors header says it: ``"BF16"``; ``None`` for what such a file cannot hold."""
 
     storage: str | None = None
     """The class in ``torch`` that names it in a ``.bin`` file: ``"BFloat16Storage"``; ``None`` when there is none."""
 
     exponent_bits: int = 0
     """Of a floating point number; 0 for all others."""
+
+    block: tuple[int, int] = (1, 0)
+    """Elements, and the bytes that they take together, scales included: of the quantized types of GGUF; else ``(1, 0)``."""
+
+
+def _block(name: str, elements: int, nbytes: int) -> Dtype:
+    return Dtype(name=name, bits=-(-8 * nbytes // elements), block=(elements, nbytes))
 
 
 _ALL: Final = (
@@ -49,8 +56,20 @@ _ALL: Final = (
     Dtype(name="bool", bits=8, code="BOOL", storage="BoolStorage"),
 )
 
+# ggml-common.h: a block is its packed numbers and their scales
+_BLOCKS: Final = (
+    _block("Q4_0", 32, 18), _block("Q4_1", 32, 20), _block("Q5_0", 32, 22), _block("Q5_1", 32, 24),
+    _block("Q8_0", 32, 34), _block("Q8_1", 32, 40), _block("Q2_K", 256, 84), _block("Q3_K", 256, 110),
+    _block("Q4_K", 256, 144), _block("Q5_K", 256, 176), _block("Q6_K", 256, 210), _block("Q8_K", 256, 292),
+    _block("IQ2_XXS", 256, 66), _block("IQ2_XS", 256, 74), _block("IQ3_XXS", 256, 98), _block("IQ1_S", 256, 50),
+    _block("IQ4_NL", 32, 18), _block("IQ3_S", 256, 110), _block("IQ2_S", 256, 82), _block("IQ4_XS", 256, 136),
+    _block("IQ1_M", 256, 56), _block("TQ1_0", 256, 54), _block("TQ2_0", 256, 66), _block("MXFP4", 32, 17),
+)  # fmt: skip
+
 DTYPES: Final = {dtype.name: dtype for dtype in _ALL}
-BY_CODE: Final = {dtype.code: dtype for dtype in _ALL}
+ALL_DTYPES: Final = DTYPES | {dtype.name: dtype for dtype in _BLOCKS}
+"""Those of GGUF files too."""
+BY_CODE: Final = {dtype.code: dtype for dtype in _ALL if dtype.code}
 BY_STORAGE: Final = {dtype.storage: dtype for dtype in _ALL if dtype.storage}
 
 
@@ -59,7 +78,7 @@ class Tensor(NamedTuple):  # a dataclass takes twice as long to make, and there 
 
     name: str
     dtype: str
-    """A key of ``DTYPES``."""
+    """A key of ``ALL_DTYPES``."""
 
     shape: tuple[int, ...]
     nbytes: int
@@ -91,7 +110,10 @@ def tensor(name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
 
 def nbytes_of(elements: int, dtype: str) -> int:
     """Bytes of so many elements, packed. Raises ``ValueError`` for a name that is no dtype."""
-    if dtype not in DTYPES:
+    if dtype not in ALL_DTYPES:
         msg = f"{dtype!r} is not a dtype: write one of {', '.join(DTYPES)}"
         raise ValueError(msg)
-    return -(-elements * DTYPES[dtype].bits // 8)
+    in_block, block_bytes = ALL_DTYPES[dtype].block
+    if block_bytes:
+        return -(-elements // in_block) * block_bytes
+    return -(-elements * ALL_DTYPES[dtype].bits // 8)

@@ -14,10 +14,10 @@ from pytest_llmmem.models.checkpoints import stored_zip
 from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, TooMuch, out_of_bounds
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 from pytest_llmmem.models.checkpoints.tensors import DTYPES, Tensor
-from pytest_llmmem.models.checkpoints.torch_pickle import read_state_dict
+from pytest_llmmem.models.checkpoints.torch_pickle import read_state_dict, skip
 
-_BEFORE_TORCH_1_6: Final = b"\x80\x02\x8a\n"
-
+BEFORE_TORCH_1_6: Final = b"\x80\x02\x8a\n"
+"""How a file starts that older versions wrote: with the pickle of a magic number."""
 
 _OPERATION_BYTES: Final = 4
 """Of a header that are read in the time of one operation of a pickle."""
@@ -47,8 +47,8 @@ def read_header(path: Path) -> Header:
     """
     with RegularFile(path) as file:
         start = file.read(0, len(stored_zip.MAGIC))
-        if start == _BEFORE_TORCH_1_6:
-            raise _broken(path, "it was written before torch 1.6: torch.load it and torch.save it once")
+        if start == BEFORE_TORCH_1_6:
+            return _read_old_header(file)
         if start == b"vers":
             raise _broken(path, "it is a git-lfs pointer, not the weights: run 'git lfs pull' in its folder")
         if start != stored_zip.MAGIC:
@@ -64,6 +64,27 @@ def read_header(path: Path) -> Header:
             raise _broken(path, f"{error}: save the state dict alone, with torch.save") from None
     work_bytes = len(pickled) + _OPERATION_BYTES * state.operations
     return Header(tensors=state.tensors, truncated=False, found_bytes=file.size, work_bytes=work_bytes)
+
+
+def _read_old_header(file: RegularFile) -> Header:
+    """Of a file from before torch 1.6: pickles of a magic number, a version, a machine, the dict, the keys; then the numbers."""
+    pickled = file.read(0, MAX_READ_BYTES)
+    try:
+        at = 0
+        for _ in range(3):
+            at = skip(pickled, at)
+        state = read_state_dict(pickled, start=at)
+    except TooMuch as error:
+        raise out_of_bounds(file.path, error) from None
+    except ValueError as error:
+        raise _broken(file.path, f"{error}: save the state dict alone, with torch.save") from None
+    held = sum(each.nbytes for each in state.tensors)
+    return Header(
+        tensors=state.tensors,
+        truncated=file.size < state.end + held,
+        found_bytes=file.size,
+        work_bytes=state.end + _OPERATION_BYTES * state.operations,
+    )
 
 
 def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:

@@ -1,11 +1,12 @@
 """The pickle in a ``.bin`` file: what the names in it mean, and which tensors it describes."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints.pickle_machine import DICT, Other, refusal, run
-from pytest_llmmem.models.checkpoints.tensors import BY_STORAGE, Tensor, tensor
+from pytest_llmmem.models.checkpoints.tensors import BY_STORAGE, DTYPES, Tensor, tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,23 +19,44 @@ class StateDict:
     operations: int
     """How many it took to build them."""
 
+    end: int
+    """Where the pickle ends."""
 
-def read_state_dict(pickled: bytes) -> StateDict:
-    """The tensors of a pickled dict; what else is in it is passed over.
+
+def read_state_dict(pickled: bytes, *, start: int = 0) -> StateDict:
+    """The tensors of a pickled dict, and of dicts in it; what else is in it is passed over, an optimizer's state too.
 
     Raises ``TooMuch`` for a pickle that is out of bounds, and ``ValueError`` for one that is damaged or no dict of data.
     """
-    state, operations = run(pickled, _Torch())
+    state, operations, end = run(pickled, _Torch(), start=start)
     if not isinstance(state, dict):
         kind = state.kind if isinstance(state, Other) else type(state).__name__.removeprefix("_").lower()
         msg = f"it holds a {kind}, not a dict of tensors"
         raise ValueError(msg)  # noqa: TRY004 -- of the file, not of an argument
+    found = list(_tensors(state))
+    is_one_dict = len({prefix for prefix, _, _ in found}) == 1
     names: dict[_Tensor, str] = {}
-    for name, value in state.items():
-        if isinstance(value, _Tensor):
-            names.setdefault(value, str(name))
-    tensors = tuple(tensor(name, found.storage.dtype, found.shape) for found, name in names.items())
-    return StateDict(tensors=tensors, operations=operations)
+    for prefix, name, value in found:
+        names.setdefault(value, name if is_one_dict else f"{prefix}{name}")
+    tensors = tuple(tensor(name, value.storage.dtype, value.shape) for value, name in names.items())
+    return StateDict(tensors=tensors, operations=operations, end=end)
+
+
+def skip(pickled: bytes, start: int) -> int:
+    """Where the pickle that begins at ``start`` ends. Raises as ``read_state_dict``."""
+    return run(pickled, _Torch(), start=start).end
+
+
+def _tensors(state: Mapping[str | int, Any]) -> Iterator[tuple[str, str, "_Tensor"]]:
+    """The path of the dict that a tensor is in, its name there, and the tensor. A dict that holds itself is read once."""
+    seen, waiting = {id(state)}, [("", state)]
+    for path, each in waiting:
+        for name, value in each.items():
+            if isinstance(value, _Tensor):
+                yield path, str(name), value
+            elif type(value) is dict and id(value) not in seen and not str(name).startswith("optim"):
+                seen.add(id(value))
+                waiting.append((f"{path}{name}.", value))
 
 
 class _StorageType(NamedTuple):
@@ -62,16 +84,31 @@ class _Tensor(NamedTuple):
 class _Function(NamedTuple):
     """What the pickle of a state dict calls."""
 
-    makes: Literal["tensor", "parameter", "dict"]
+    makes: Literal["tensor", "parameter", "dict", "data"]
 
 
 _TENSOR: Final = _Function("tensor")
 _PARAMETER: Final = _Function("parameter")
 _ORDERED_DICT: Final = _Function("dict")
+_DATA: Final = _Function("data")
+_OBJECT: Final = Other("object")
+_BUILTINS: Final = frozenset({"set", "dict", "int", "float", "list"})
 _FUNCTIONS: Final = {
     ("torch._utils", "_rebuild_tensor_v2"): _TENSOR,
     ("torch._utils", "_rebuild_parameter"): _PARAMETER,
     ("collections", "OrderedDict"): _ORDERED_DICT,
+    ("collections", "defaultdict"): _ORDERED_DICT,
+    # what trainings write beside their tensors: nothing is asked of it
+    ("argparse", "Namespace"): _DATA,
+    ("torch", "Size"): _DATA,
+    ("torch", "device"): _DATA,
+    ("numpy", "dtype"): _DATA,
+    ("numpy", "ndarray"): _DATA,
+    ("numpy.core.multiarray", "scalar"): _DATA,
+    ("numpy.core.multiarray", "_reconstruct"): _DATA,
+    ("numpy._core.multiarray", "scalar"): _DATA,
+    ("numpy._core.multiarray", "_reconstruct"): _DATA,
+    ("_codecs", "encode"): _DATA,
 }
 
 
@@ -81,6 +118,10 @@ class _Torch:
     def find(self, module: str, name: str) -> _Function | _StorageType:
         if function := _FUNCTIONS.get((module, name)):
             return function
+        if module in {"builtins", "__builtin__"} and name in _BUILTINS:
+            return _DATA
+        if module == "torch" and name in DTYPES:
+            return _DATA
         if module == "torch" and name in BY_STORAGE:
             return _StorageType(BY_STORAGE[name].name)
         what = f"it asks for {excerpt(module)}.{excerpt(name)}"
@@ -93,8 +134,10 @@ class _Torch:
                 return _Tensor(storage, offset, shape, stride)
         if function is _PARAMETER and arguments and type(arguments[0]) is _Tensor:
             return arguments[0]
-        if function is _ORDERED_DICT and not arguments:
+        if function is _ORDERED_DICT and len(arguments) < 2:
             return DICT
+        if function is _DATA:
+            return _OBJECT
         raise refusal("a call that makes no tensor")
 
     def refer(self, identity: Any) -> _Storage:

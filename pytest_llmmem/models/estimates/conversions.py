@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from pytest_llmmem.models.checkpoints.tensors import DTYPES, Tensor, nbytes_of
+from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES, Tensor, nbytes_of
 
 Quantisation = Literal["int8", "nf4"]
 
@@ -124,7 +124,7 @@ def convert(kind: Kind, dtype: str, *, quantisation: Quantisation | None, stacks
     stacked_in = kind.layer if stacks_experts else None
     if quantisation and kind.is_linear and stacked_in is None:
         return _quantised(kind, dtype, quantisation)
-    is_cast = bool(DTYPES[kind.dtype].exponent_bits) and kind.dtype != dtype
+    is_cast = bool(ALL_DTYPES[kind.dtype].exponent_bits) and kind.dtype != dtype
     if not is_cast and stacked_in is None:
         return Conversion(kind=kind)
     made = nbytes_of(math.prod(kind.shape), dtype if is_cast else kind.dtype)
@@ -136,7 +136,7 @@ def is_linear(tensor: Tensor) -> bool:
     return (
         len(tensor.shape) == 2
         and tensor.name.endswith(".weight")
-        and bool(DTYPES[tensor.dtype].exponent_bits)
+        and bool(ALL_DTYPES[tensor.dtype].exponent_bits)
         and not _NOT_LINEAR.search(tensor.name.lower())
     )
 

@@ -11,7 +11,7 @@ import importlib.metadata
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from pytest_llmmem.models.checkpoints.bounds import MAX_KINDS, out_of_bounds
@@ -131,7 +131,7 @@ def estimates(
         stacks = (loader or _LOADERS[-1]).stacks_experts
         shards = [convert_shard(each, target, quantisation=quantisation, stacks_experts=stacks) for each in kinds]
         need = None
-        if loader is not None and "quantization_config" not in config.raw:
+        if loader is not None and checkpoint.kind == "model" and checkpoint.quantization is None:
             need = _need(load, checkpoint, shards, loader, untied_bytes=nbytes_of(untied_elements, target))
         found.append(
             Estimate(
@@ -145,6 +145,28 @@ def estimates(
             )
         )
     return tuple(found)
+
+
+def promised_nbytes(checkpoint: Checkpoint, load: str, *, dtype: str | None = None) -> int | None:
+    """Bytes of the weights that a load is to give, by its strategy or the dtype asked for; ``None`` where that is not predicted.
+
+    A loader of the user's own is to give the checkpoint's own bytes, unless a dtype was asked for.
+    """
+    name = None if dtype in {None, "auto"} else str(dtype).removeprefix("torch.")
+    if name is not None and name not in DTYPES_TO_LOAD_IN:
+        return None
+    if checkpoint.adapter is not None:
+        base = promised_nbytes(replace(checkpoint, adapter=None), "default" if load == "merge" else load, dtype=dtype)
+        # PEFT has adapters in float32 unless told otherwise
+        added = 0 if load == "merge" else checkpoint.adapter.nbytes_in("float32")
+        return None if base is None else base + added
+    if checkpoint.kind == "file" and checkpoint.format == "gguf" and load == "default":
+        return checkpoint.nbytes_in(name or "float32")
+    if checkpoint.quantization is not None:
+        return None
+    if checkpoint.kind == "model" and load in LOADS:
+        return estimate(checkpoint, load=load, dtype=name).weights_bytes
+    return checkpoint.nbytes_in(name) if name else checkpoint.weights_bytes
 
 
 def _need(load: str, checkpoint: Checkpoint, shards: Shards, loader: _Loader, *, untied_bytes: int) -> Need | None:

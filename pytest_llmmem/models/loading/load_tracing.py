@@ -1,7 +1,7 @@
 """Follows a load from one tensor to the next, without a part in it.
 
-The libraries read checkpoints through two functions, ``safetensors.safe_open`` and ``torch.load``. While a load is
-followed, both are replaced by functions that call them, wherever a module has them under their own names.
+The libraries read checkpoints through ``safetensors.safe_open``, ``torch.load`` and ``numpy.load``. While a load is
+followed, these are replaced by functions that call them, wherever a module has them under their own names.
 Tried with transformers 4.40.1, 4.57.6, 5.0.0 and 5.23.0, accelerate 0.30.1 to 1.15.0 and safetensors 0.4.3 and 0.8.0:
 none asks for the type of what ``safe_open`` returns.
 """
@@ -13,22 +13,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from types import ModuleType
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 Note = Callable[[str, str], None]
 """Takes the file name of a shard and the name of a tensor."""
 
 
 @contextmanager
-def follow_load(note: Note) -> Iterator[None]:
+def follow_load(note: Note, *, mapped: Literal["followed", "left"] = "followed") -> Iterator[None]:
     """Call ``note`` whenever a tensor is about to be read from a checkpoint, and with two empty names at the end.
 
     The tensor's name is empty where only the shard is known: the file is read as a whole (``torch.load``, ``load_file``),
     or its mapped tensors are used after it was closed. ``note`` is called by whichever thread reads. Libraries that are
     not imported yet are neither followed nor imported; weights read without a file name, as ``disable_mmap=True`` makes
     transformers do, go unnoticed.
+
+    ``mapped="left"`` is for a test as a whole, of which nobody knows where a load ends: the names are empty as soon as a read
+    returns. A load that is followed inside of such a test is followed in its own way.
     """
-    progress = _Progress(note)
+    progress = _Progress(note, lasts=mapped == "followed")
     there = tuple(_replacements(progress))
     back = tuple((name, new, old) for name, old, new in there)
     try:
@@ -42,8 +45,18 @@ def follow_load(note: Note) -> Iterator[None]:
 class _Progress:
     """Passes notes on until the end: a handle or a thread of the load may outlive it."""
 
-    def __init__(self, note: Note) -> None:
+    def __init__(self, note: Note, *, lasts: bool) -> None:
         self.note = note
+        self.lasts = lasts
+
+    def leave(self, shard: str = "") -> None:
+        """A read returns: its place is the shard's while mapped tensors of it are used, where that is followed."""
+        self.note(shard if self.lasts else "", "")
+
+    def returned(self) -> None:
+        """A read returns whose place lasts until the next, where that is followed."""
+        if not self.lasts:
+            self.note("", "")
 
     def end(self) -> None:
         note, self.note = self.note, _ignore
@@ -56,14 +69,19 @@ def _ignore(shard: str, tensor: str) -> None:
 
 def _replacements(progress: _Progress) -> Iterator[tuple[str, Any, Any]]:
     """The functions that read checkpoints in the libraries that are imported: name, function, and what follows it."""
-    for library, name, follow in (("safetensors", "safe_open", _opening), ("torch", "load", _loading)):
+    for library, name, follow in _READERS:
         function = getattr(sys.modules.get(library), name, None)
         if function is not None:
-            yield name, function, follow(function, progress)
+            followed = follow(getattr(function, _FOLLOWS, function), progress)
+            if not progress.lasts:
+                setattr(followed, _FOLLOWS, function)
+            yield name, function, followed
 
 
 def _replace(replacements: Sequence[tuple[str, Any, Any]]) -> None:
     """Give each name its new value in every module where it has the old one, also in those imported since."""
+    if not replacements:
+        return
     for module in find_readers():
         values = vars(module)
         for name, old, new in replacements:
@@ -106,15 +124,24 @@ def _loading(load: Any, progress: _Progress) -> Any:
     @functools.wraps(load)
     def followed(f: Any, *arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
-        if isinstance(f, str | os.PathLike):
-            progress.note(_file_name(f), "")
-        return load(f, *arguments, **options)
+        if not isinstance(f, str | os.PathLike):
+            return load(f, *arguments, **options)
+        progress.note(_file_name(f), "")
+        try:
+            return load(f, *arguments, **options)
+        finally:
+            progress.returned()
 
     return followed
 
 
 def _file_name(path: Any) -> str:
     return os.path.basename(os.fsdecode(path))
+
+
+_READERS: Final = (("safetensors", "safe_open", _opening), ("torch", "load", _loading), ("numpy", "load", _loading))
+_FOLLOWS: Final = "llmmem_follows"
+"""The attribute of a function that follows a whole test: the one that it calls, and that a load in it follows instead."""
 
 
 class _File:
@@ -138,20 +165,26 @@ class _File:
     def __exit__(self, kind: object, error: object, trace: object) -> Any:
         if error is None:
             # tensors that were given out are mapped, and may be read later in any order; a slice was read when indexed
-            self._progress.note(self._shard if self._gave_tensors else "", "")
+            self._progress.leave(self._shard if self._gave_tensors else "")
         return self._file.__exit__(kind, error, trace)
 
     def get_tensor(self, name: str) -> Any:
         __tracebackhide__ = True
         self._gave_tensors = True
         self._progress.note(self._shard, name)
-        return self._file.get_tensor(name)
+        try:
+            return self._file.get_tensor(name)
+        finally:
+            self._progress.returned()
 
     def get_tensors(self) -> Any:
         __tracebackhide__ = True
         self._gave_tensors = True
         self._progress.note(self._shard, "")
-        return self._file.get_tensors()
+        try:
+            return self._file.get_tensors()
+        finally:
+            self._progress.returned()
 
     def get_slice(self, name: str) -> "_Slice":
         return _Slice(self._file.get_slice(name), self._shard, name, self._progress)
@@ -174,4 +207,7 @@ class _Slice:
     def __getitem__(self, index: Any) -> Any:
         __tracebackhide__ = True
         self._progress.note(self._shard, self._name)
-        return self._part[index]
+        try:
+            return self._part[index]
+        finally:
+            self._progress.returned()

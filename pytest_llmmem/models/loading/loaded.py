@@ -1,11 +1,12 @@
 """A model that has been loaded, and what can be asked of it."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.models.checkpoints.tensors import DTYPES
-from pytest_llmmem.models.loading import residency, storage
+from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES
+from pytest_llmmem.models.loading import fidelity, residency, storage
 from pytest_llmmem.models.loading.offload import as_bytes, written_bytes
 from pytest_llmmem.models.loading.request import LoadRequest
 
@@ -23,6 +24,7 @@ class LoadedModel:
         seconds: float,
         peak: Peak | None,
         kept_bytes: int | None = None,
+        report: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
         self._trusted = {"trust_remote_code": True} if request.options.get("trust_remote_code") else {}
@@ -38,8 +40,9 @@ class LoadedModel:
         """What the load needed; ``None`` outside a worker, where nothing is measured."""
         self.kept_bytes = kept_bytes
         """Memory that the load freed and the C library keeps: not in use, and counted all the same. ``None`` where unknown."""
-        self.passed = dict(request.passed)
+        self.passed = dict(request.calls[-1]) if request.calls else {}
         """The arguments of ``from_pretrained``, by the strategy and by the test; empty when it was not called."""
+        self._report = report
         self.max_memory = {str(device): as_bytes(cap) for device, cap in (self.passed.get("max_memory") or {}).items()}
         """What each device was allowed to hold, as the load's own call has it; empty when it says nothing."""
         self.disk_bytes = written_bytes(request.offload_folder)
@@ -64,13 +67,17 @@ class LoadedModel:
 
     @property
     def dtype(self) -> Any:
-        """The ``torch.dtype`` of the model's floating-point weights."""
-        return self.model.dtype
+        """The ``torch.dtype`` of the floating-point weights; ``None`` of a model without tensors."""
+        own = getattr(self.model, "dtype", None)
+        return own if _is_dtype(own) else storage.main_dtype(self.model)
 
     @property
     def device_map(self) -> dict[str, Any]:
-        """Module name to device; ``{"": device}`` when all of the model is on one."""
-        return dict(getattr(self.model, "hf_device_map", None) or {"": str(self.model.device)})
+        """Module name to device; ``{"": device}`` when all of the model is on one, or nothing says what is where."""
+        if told := getattr(self.model, "hf_device_map", None):
+            return dict(told)
+        sizes = storage.nbytes_by_device(self.model)
+        return {"": max(sizes, key=lambda device: sizes[device], default="cpu")}
 
     @property
     def nbytes(self) -> int:
@@ -89,20 +96,56 @@ class LoadedModel:
         return residency.mapped_nbytes(self._model) if self._model is not None else 0
 
     @property
-    def bits_per_parameter(self) -> float:
+    def bits_per_parameter(self) -> float | None:
         """Stored bits per parameter of the checkpoint, on disk too: 16 for a float16 load, a little over 4 for nf4.
 
-        Of a model that is spread over several ranks, per parameter of this rank's part.
+        Of a model that is spread over several ranks, per parameter of this rank's part. ``None`` where no parameter is known.
         """
         sizes = storage.nbytes_by_device(self.model, of="weights")
         parameters = self.checkpoint.parameters * storage.share_here(self.model)
-        return 8 * sum(size for device, size in sizes.items() if device != "meta") / parameters
+        held = sum(size for device, size in sizes.items() if device != "meta")
+        return 8 * held / parameters if parameters else None
 
     @property
     def quantized_fraction(self) -> float:
         """Share of the checkpoint's parameters that are stored in fewer bits than it has, and in fewer than a half float."""
-        bits = min(16, DTYPES[self.checkpoint.dtype or "float16"].bits)
-        return storage.quantized_elements(self.model, bits=bits) / self.checkpoint.parameters
+        bits = min(16, ALL_DTYPES[self.checkpoint.dtype or "float16"].bits)
+        return storage.quantized_elements(self.model, bits=bits) / max(1, self.checkpoint.parameters)
+
+    @property
+    def promised_nbytes(self) -> int | None:
+        """Bytes that the checkpoint's weights take as they were to be loaded; ``None`` where that is not predicted.
+
+        By the strategy and the dtype that was asked for, not by what the model happens to hold: ties once, packed ones packed.
+        """
+        from pytest_llmmem.models.estimates.estimate import promised_nbytes
+
+        asked = self.passed.get("dtype", self.passed.get("torch_dtype"))
+        return promised_nbytes(self.checkpoint, self.load, dtype=None if asked is None else str(asked))
+
+    @property
+    def buffer_nbytes(self) -> int:
+        """Bytes of the modules' buffers in memory, which may be in no checkpoint: tables of rotary frequencies, masks."""
+        return storage.buffer_nbytes(self.model)
+
+    @property
+    def beside_nbytes(self) -> int:
+        """Bytes that modules hold in memory beside their parameters and buffers: in attributes, lists and caches."""
+        weights = storage.nbytes_by_device(self.model, of="weights")
+        in_memory = sum(size for device, size in weights.items() if device not in {"disk", "meta"})
+        return max(0, self.nbytes - in_memory - self.buffer_nbytes)
+
+    @property
+    def lost_ties(self) -> tuple[str, ...]:
+        """Names of weights that have a place of their own, and none in the checkpoint: it has them tied to others."""
+        return fidelity.compare(self.checkpoint, self.model).missing
+
+    @property
+    def differences(self) -> fidelity.Differences:
+        """What it has otherwise than the checkpoint: by the loading report, or else by names and the first numbers."""
+        if self._report is not None:
+            return fidelity.from_report(self._report)
+        return fidelity.compare(self.checkpoint, self.model)
 
     @property
     def copies(self) -> float | None:
@@ -118,3 +161,7 @@ class LoadedModel:
         self._model = None
         self.__dict__.pop("tokenizer", None)
         residency.trim()
+
+
+def _is_dtype(value: Any) -> bool:
+    return type(value).__module__ == "torch" and type(value).__name__ == "dtype"

@@ -14,6 +14,8 @@ from pytest_llmmem.models.checkpoints.findings import WITHOUT_CONFIG
 from pytest_llmmem.models.checkpoints.index_file import is_inside
 from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
+from pytest_llmmem.models.loading import pipelines
+from pytest_llmmem.models.loading.arguments import refused_argument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,11 @@ class LoadRequest:
     host_available_bytes: int | None = None
     """Memory that is left on the host, or in the container if its limit is nearer; ``None`` when unknown."""
 
-    passed: dict[str, Any] = field(default_factory=dict, init=False)
-    """What ``from_pretrained`` was given, once it was called."""
+    reports: list[Mapping[str, Any]] = field(default_factory=list, init=False)
+    """What ``from_pretrained`` of transformers says of its keys, of each call."""
+
+    calls: list[Mapping[str, Any]] = field(default_factory=list, init=False)
+    """What ``from_pretrained`` was given, at each call."""
 
     @property
     def model_class(self) -> Any:
@@ -43,7 +48,11 @@ class LoadRequest:
 
         Raises ``CheckpointError`` without transformers, for a class that it does not have, and for code that is not trusted.
         """
+        if self.checkpoint.kind in pipelines.PIPELINES:
+            return pipelines.pipeline_class(self.checkpoint)
         transformers = self._transformers()
+        if self.checkpoint.format == "gguf":
+            return transformers.AutoModelForCausalLM
         config = read_config(self.checkpoint.path)
         names, own = config.class_names, config.own_classes
         if own and self.options.get("trust_remote_code"):
@@ -72,13 +81,30 @@ class LoadRequest:
         """
         __tracebackhide__ = True
         self._require_files()
-        self.passed.update(self._keywords(self._placed(arguments)))
-        return self.model_class.from_pretrained(self.checkpoint.path, **self.passed)
+        keywords = self._keywords(self._placed(arguments)) | self._file
+        self.calls.append(keywords)
+        reports = self.model_class.__module__.startswith("transformers.")
+        try:
+            loaded = self.model_class.from_pretrained(
+                self._place, **keywords | ({"output_loading_info": True} if reports else {})
+            )
+        except TypeError as error:
+            if sentence := refused_argument(error, keywords):
+                raise CheckpointError(sentence) from None
+            raise
+        if not reports:
+            return loaded
+        model, report = loaded
+        self.reports.append(report)
+        return model
 
     def written(self, **arguments: Any) -> str:
         """``from_pretrained(**arguments)`` as a user would write it."""
-        given = (f"{name}={value!r}" for name, value in self._keywords(self._placed(arguments)).items())
-        return f"{self.model_class.__name__}.from_pretrained({', '.join((repr(str(self.checkpoint.path)), *given))})"
+        keywords = self._keywords(self._placed(arguments)) | self._file
+        given = (f"{name}={value!r}" for name, value in keywords.items())
+        # the library's own class is called, and has no such method
+        method = "" if self.checkpoint.kind == "sentence-transformers" else ".from_pretrained"
+        return f"{self.model_class.__name__}{method}({', '.join((repr(str(self._place)), *given))})"
 
     def initialised(self) -> Any:
         """A model with random weights, built from the config alone, in the dtype that the installed version gives it."""
@@ -100,6 +126,19 @@ class LoadRequest:
         if dtype in {None, "auto"}:
             return self.checkpoint.weights_bytes
         return self.checkpoint.nbytes_in(str(dtype).removeprefix("torch."))
+
+    @property
+    def _place(self) -> Path:
+        """What ``from_pretrained`` is given."""
+        path = self.checkpoint.path
+        return path.parent if self._file and path.is_file() else path
+
+    @property
+    def _file(self) -> dict[str, str]:
+        """The argument of ``from_pretrained`` that names a GGUF file: the only file that it loads by name."""
+        if self.checkpoint.kind == "file" and self.checkpoint.format == "gguf":
+            return {"gguf_file": self.checkpoint.shards[0].path.name}
+        return {}
 
     def _placed(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """With the device, unless the strategy says by itself where what goes."""
@@ -125,6 +164,13 @@ class LoadRequest:
 
     def _require_files(self) -> None:
         """Those that no load does without, and none of another folder."""
+        if self.checkpoint.kind in pipelines.PIPELINES or self._file:
+            return
+        if self.checkpoint.kind == "file":
+            name = self.checkpoint.shards[0].path.name
+            how = "load it with --llm-loader=package.module:function, or put it in a folder with its config.json, as "
+            msg = f"--llm-model={self.checkpoint.source}: transformers loads no file called {name}: {how}{_usual_name(name)}"
+            raise CheckpointError(msg)
         if not (self.checkpoint.path / "config.json").exists():
             msg = f"--llm-model={self.checkpoint.source}: {WITHOUT_CONFIG}"
             raise CheckpointError(msg)
@@ -149,6 +195,10 @@ def installed(library: str) -> tuple[int, ...]:
         return tuple(int(number) for number in re.findall(r"\d+", version(library))[:2])
     except PackageNotFoundError:
         return ()
+
+
+def _usual_name(name: str) -> str:
+    return "model.safetensors" if name.endswith(".safetensors") else "pytorch_model.bin"
 
 
 def _torch_dtype(dtype: Any) -> Any:

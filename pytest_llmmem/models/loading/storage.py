@@ -9,25 +9,46 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+from pytest_llmmem.models.loading.tensor_walk import is_module, is_tensor, walk
+
 _BESIDE = ("absmax", "code", "offset", "CB", "SCB")
 """What bitsandbytes keeps beside a packed weight: scales, tables, and, for 8 bits, the weight itself once more."""
 
 
 def plain_tensors(model: Any, *, of: Literal["weights", "everything"] = "everything") -> Iterator[tuple[str, Any]]:
-    """Every plain tensor below the model's weights, and its buffers, with the device that it is on.
+    """Every plain tensor below the model's weights, its buffers, and what it holds besides, with the device that it is on.
 
     Quantised tensors are taken apart. ``"disk"`` is where accelerate reads a weight from whenever it is used, ``"meta"``
-    is nowhere: such a weight has no numbers. A tied weight comes once for each of its names.
+    is nowhere: such a weight has no numbers. A tied weight comes once for each of its names. The model may be anything
+    that ``walk`` looks into; a tensor that belongs to no module is a weight.
     """
-    for module in model.modules():
-        named = list(module.named_parameters(recurse=False))
-        if of == "everything":
-            named += module.named_buffers(recurse=False)
-        for name, tensor in named:
-            device, held = _home(module, name, tensor)
-            for plain in _flatten(held):
-                yield device or str(plain.device), plain
-        yield from ((str(plain.device), plain) for plain in _beside(getattr(module, "state", None)))
+    for value, is_attribute in walk(model):
+        if is_module(value):
+            yield from _of_module(value, of=of)
+        elif of == "everything" or not is_attribute:
+            yield from ((str(plain.device), plain) for plain in _flatten(value))
+
+
+def _of_module(module: Any, *, of: Literal["weights", "everything"]) -> Iterator[tuple[str, Any]]:
+    named = list(module.named_parameters(recurse=False))
+    if of == "everything":
+        named += module.named_buffers(recurse=False)
+    for name, tensor in named:
+        device, held = _home(module, name, tensor)
+        for plain in _flatten(held):
+            yield device or str(plain.device), plain
+    yield from ((str(plain.device), plain) for plain in _beside(getattr(module, "state", None)))
+
+
+def weights(model: Any) -> list[Any]:
+    """Each parameter of each module, and each tensor that belongs to none, once: quantised ones as they are."""
+    found: dict[int, Any] = {}
+    for value, is_attribute in walk(model):
+        if is_module(value):
+            found |= {id(weight): weight for weight in value.parameters(recurse=False)}
+        elif not is_attribute:
+            found[id(value)] = value
+    return list(found.values())
 
 
 def nbytes_by_device(model: Any, *, of: Literal["weights", "everything"] = "everything") -> dict[str, int]:
@@ -46,17 +67,31 @@ def nbytes_by_device(model: Any, *, of: Literal["weights", "everything"] = "ever
     return dict(sizes)
 
 
+def buffer_nbytes(model: Any) -> int:
+    """Bytes of all buffers of all modules in memory, each place once."""
+    buffers = (buffer for value, _ in walk(model) if is_module(value) for buffer in value.buffers(recurse=False))
+    plain = (tensor for buffer in buffers for tensor in _flatten(buffer) if tensor.device.type != "meta")
+    return sum(end - start for start, end in union((each.data_ptr(), each.data_ptr() + each.nbytes) for each in plain))
+
+
+def main_dtype(model: Any) -> Any:
+    """The ``torch.dtype`` of most bytes of its floating-point weights; of all weights where none is; ``None`` without any."""
+    sizes: Counter[Any] = Counter()
+    for _, tensor in plain_tensors(model, of="weights"):
+        sizes[tensor.dtype] += tensor.nbytes
+    return max(sizes, key=lambda dtype: (dtype.is_floating_point, sizes[dtype]), default=None)
+
+
 def quantized_elements(model: Any, *, bits: int) -> int:
     """Elements of all weights that are stored in fewer than so many bits each, their scales included."""
-    weights = {id(weight): weight for weight in model.parameters()}
-    return sum(_elements(weight) for weight in weights.values() if _bits_per_element(weight) < bits)
+    return sum(_elements(weight) for weight in weights(model) if _bits_per_element(weight) < bits)
 
 
 def share_here(model: Any) -> float:
     """The share of the model's elements that this process holds: below 1 where its weights are spread over several ranks."""
-    weights = list({id(weight): weight for weight in model.parameters()}.values())
-    whole = sum(map(_elements, weights))
-    return sum(_elements(_here(weight)) for weight in weights) / whole if whole else 1.0
+    all_of_them = weights(model)
+    whole = sum(map(_elements, all_of_them))
+    return sum(_elements(_here(weight)) for weight in all_of_them) / whole if whole else 1.0
 
 
 def union(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -97,16 +132,12 @@ def _flatten(tensor: Any) -> Iterator[Any]:
         yield tensor
         return
     for name in flatten()[0]:
-        if _is_tensor(part := getattr(tensor, name)):  # a distributed tensor also names its mesh
+        if is_tensor(part := getattr(tensor, name)):  # a distributed tensor also names its mesh
             yield from _flatten(part)
 
 
 def _beside(holder: Any) -> Iterator[Any]:
-    return (part for name in _BESIDE if _is_tensor(part := getattr(holder, name, None)))
-
-
-def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "untyped_storage")
+    return (part for name in _BESIDE if is_tensor(part := getattr(holder, name, None)))
 
 
 def _elements(weight: Any) -> int:

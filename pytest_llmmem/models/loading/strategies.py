@@ -1,20 +1,24 @@
 """How a checkpoint becomes a model: the strategies by name, and loading by one of them."""
 
+import contextlib
 import importlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pytest_llmmem.models.loading import residency
+from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.models.checkpoints.model_config import read_config
+from pytest_llmmem.models.loading import own_loader, residency
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
+from pytest_llmmem.models.loading.pipelines import PIPELINES, adapter_call, with_adapter
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
 from pytest_llmmem.models.loading.request import LoadRequest, installed
 
-__all__ = ["STRATEGIES", "LoadRequest", "Strategy", "find_strategy", "load_model", "needs"]
+__all__ = ["STRATEGIES", "LoadRequest", "Strategy", "find_strategy", "load_model", "loader_strategy", "needs"]
 
 
 def needs(*libraries: str) -> Callable[[], str | None]:
@@ -43,17 +47,20 @@ class Strategy:
     load: Callable[[LoadRequest], Any]
     """Returns the model."""
 
-    call: Callable[[LoadRequest], str] = LoadRequest.written
-    """What a user would write instead, as text."""
+    call: Callable[[LoadRequest], str] | None = None
+    """What a user would write instead, as text; ``None``: the call of ``from_pretrained`` that was made, or of ``load``."""
 
     libraries: tuple[str, ...] = ()
     """Imported before the load, so that their import does not count as its memory."""
 
-    unavailable: Callable[[], str | None] = _NEEDS_TRANSFORMERS
+    unavailable: Callable[[], str | None] = lambda: None
     """Why it cannot be used with what is installed; ``None`` if it can. Imports nothing that touches an accelerator."""
 
     offered: bool = True
     """Whether ``llmmem try`` tries it."""
+
+    merges_adapter: bool = False
+    """Whether an adapter's weights become a part of the base model's."""
 
 
 def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
@@ -72,6 +79,22 @@ def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
     return known[names.index(name)]
 
 
+def loader_strategy(function: own_loader.Loader, options: Mapping[str, Any] | None = None) -> Strategy:
+    """A function of the user's own as a strategy; ``options`` are further arguments of it."""
+    arguments = options or {}
+
+    def load(request: LoadRequest) -> Any:
+        __tracebackhide__ = True
+        return own_loader.call_loader(function, request, arguments)
+
+    return Strategy(
+        name=own_loader.name_of(function),
+        summary="a loader of your own",
+        load=load,
+        call=lambda request: own_loader.written_call(function, request, arguments),
+    )
+
+
 def load_model(
     request: LoadRequest, strategy: Strategy, measured: Callable[[], AbstractContextManager[Any]]
 ) -> LoadedModel:
@@ -82,17 +105,57 @@ def load_model(
     Raises ``CheckpointError`` for what cannot be loaded at all, and otherwise whatever the libraries raise.
     """
     __tracebackhide__ = True
-    for module in (request.model_class.__module__, *strategy.libraries):
+    # a loader or a strategy of the user's own does by itself what it wants with an adapter
+    adapter = request.checkpoint.adapter if strategy.name in STRATEGIES else None
+    if strategy.merges_adapter and adapter is None:
+        msg = f"--llm-model={request.checkpoint.source}: 'merge' is for an adapter, and this is a model: load it with 'default'"
+        raise CheckpointError(msg)
+    for module in _modules(request, strategy):
         importlib.import_module(module)
     freed_before = residency.freed_nbytes()
     with measured() as spent:
-        call = strategy.call(request)  # planning may start an accelerator: a part of the load
+        call = strategy.call(request) if strategy.call else ""  # planning may start an accelerator: a part of the load
         started = time.perf_counter()
         model = strategy.load(request)
+        if adapter is not None:
+            model = with_adapter(model, adapter, merged=strategy.merges_adapter)
         seconds = time.perf_counter() - started
+    call = call or _called(request, strategy)
+    if adapter is not None:
+        call = adapter_call(call, adapter, merged=strategy.merges_adapter)
     freed = residency.freed_nbytes()
     kept = None if freed is None or freed_before is None else max(0, freed - freed_before)
-    return LoadedModel(model, request, load=strategy.name, call=call, seconds=seconds, peak=spent.peak, kept_bytes=kept)
+    # what a strategy of the user's own does to the model after from_pretrained, its report does not know
+    report = request.reports[-1] if request.reports and strategy.name in STRATEGIES else None
+    return LoadedModel(
+        model,
+        request,
+        load=strategy.name,
+        call=call,
+        seconds=seconds,
+        peak=spent.peak,
+        kept_bytes=kept,
+        report=report,
+    )
+
+
+def _modules(request: LoadRequest, strategy: Strategy) -> Iterator[str]:
+    """What is imported before a load is measured."""
+    yield from strategy.libraries
+    if request.checkpoint.adapter is not None and installed("peft"):
+        yield "peft"
+    config = read_config(request.checkpoint.path)
+    if config.class_names or config.model_type or request.checkpoint.kind in PIPELINES:
+        # without the class, the load itself raises; a loader of the user's own may do without it
+        with contextlib.suppress(CheckpointError):
+            yield request.model_class.__module__
+
+
+def _called(request: LoadRequest, strategy: Strategy) -> str:
+    """What a strategy of the user's own has really called."""
+    if request.calls:
+        return request.written(**request.calls[-1])
+    return own_loader.written_call(strategy.load, request, {})
 
 
 def _dtype(name: str, *, offered: bool) -> Strategy:
@@ -101,6 +164,7 @@ def _dtype(name: str, *, offered: bool) -> Strategy:
         summary=f"from_pretrained, every weight cast to {name}",
         load=lambda request: request.from_pretrained(dtype=name),
         call=lambda request: request.written(dtype=name),
+        unavailable=_NEEDS_TRANSFORMERS,
         offered=offered,
     )
 
@@ -168,7 +232,13 @@ def _no_ranks() -> str | None:
 
 
 _BUILT_IN: Final = (
-    Strategy(name="default", summary="from_pretrained and nothing else", load=LoadRequest.from_pretrained),
+    Strategy(
+        name="default",
+        summary="from_pretrained and nothing else",
+        load=LoadRequest.from_pretrained,
+        call=LoadRequest.written,
+        unavailable=_NEEDS_TRANSFORMERS,
+    ),
     Strategy(
         name="sharded",
         summary="shard by shard into an initialised model",
@@ -176,6 +246,7 @@ _BUILT_IN: Final = (
         call=lambda request: (
             f"load_sharded_checkpoint({request.model_class.__name__}(config), {str(request.checkpoint.path)!r})"
         ),
+        unavailable=_NEEDS_TRANSFORMERS,
     ),
     Strategy(
         name="empty",
@@ -200,7 +271,17 @@ _BUILT_IN: Final = (
         summary="a random model, a full state dict, and a copy: everything twice",
         load=load_naive,
         call=lambda request: f"{request.model_class.__name__}(config).load_state_dict(state_dict)",
+        unavailable=_NEEDS_TRANSFORMERS,
         offered=False,
+    ),
+    Strategy(
+        name="merge",
+        summary="from_pretrained, and an adapter merged into the weights",
+        load=LoadRequest.from_pretrained,
+        call=LoadRequest.written,
+        unavailable=needs("peft"),
+        offered=False,
+        merges_adapter=True,
     ),
     Strategy(
         name="tensor_parallel",

@@ -19,7 +19,7 @@ def places(checkpoint: Checkpoint, model: Any) -> dict[str, str]:
     Raises ``CheckpointError`` when a tensor of the model would be left without its numbers. What a broken shard holds is
     not known, and left to whoever reads it.
     """
-    rename = _renaming(model)
+    rename = renaming(model)
     tensors = model.state_dict(keep_vars=True)
     found: dict[str, str] = {}
     for tensor in checkpoint.tensors:
@@ -48,7 +48,7 @@ def _candidates(rename: Callable[[str], str], name: str, prefix: str) -> Iterato
         yield from (renamed, f"{prefix}.{renamed}", renamed.removeprefix(f"{prefix}."))
 
 
-def _renaming(model: Any) -> Callable[[str], str]:
+def renaming(model: Any) -> Callable[[str], str]:
     """The installed version's own translation of names; versions before 5 have none to apply."""
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping

@@ -1,11 +1,11 @@
-"""What ``--llm-model`` accepts: a folder, a model on the Hub, or a synthetic checkpoint."""
+"""What ``--llm-model`` accepts: a folder, a file of tensors, a model on the Hub, or a synthetic checkpoint."""
 
 import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, assert_never, cast, get_args
 from urllib.parse import parse_qsl
@@ -13,18 +13,19 @@ from urllib.parse import parse_qsl
 from pytest_llmmem.core.errors import CheckpointError, SourceError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.core.sizes import parse_size
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from pytest_llmmem.models.checkpoints.checkpoint_folder import Format
 from pytest_llmmem.models.checkpoints.foreign_json import read_object
 from pytest_llmmem.models.checkpoints.model_config import ModelConfig
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
-from pytest_llmmem.models.sources import hub
+from pytest_llmmem.models.sources import adapters, hub
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import Fill, SyntheticSpec, write_synthetic
 
 _SYNTHETIC: Final = "synthetic:"
 _HUB_ID: Final = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\S+))?")
 _ACCEPTED: Final = (
-    "write a folder, a Hub id like 'org/name' or 'org/name@revision', "
+    "write a folder, a file of tensors, a Hub id like 'org/name' or 'org/name@revision', "
     f"or '{_SYNTHETIC}' and a preset, a config.json or a folder with one"
 )
 _CHOICES: Final = {
@@ -46,6 +47,9 @@ class Source:
     """Short and readable: the part of a test's id that names the model."""
 
     target: Path | hub.HubModel | SyntheticSpec
+
+    adapter: Path | None = None
+    """A PEFT adapter; ``target`` is its base model."""
 
     @property
     def kind(self) -> Literal["folder", "hub", "synthetic"]:
@@ -75,12 +79,18 @@ def parse_source(text: str, *, base: Path) -> Source:
     if not text:
         msg = f"--llm-model= is empty, as from a variable that is not set: {_ACCEPTED}"
         raise SourceError(msg)
+    named, base_text = adapters.split_base(text)
+    folder = _path(named, base)
+    if folder.is_dir() and adapters.is_adapter(folder):
+        return _adapter(text, folder, base_text, base=base)
     folder = _path(text, base)
     if folder.is_dir():
         return Source(text=text, label=Path(os.path.abspath(folder)).name, target=folder.resolve())
-    if folder.exists():
-        msg = f"--llm-model={text}: this is a file: name the folder of the checkpoint, {folder.parent}"
-        raise SourceError(msg)
+    if folder.is_file():
+        if folder.name.endswith(".json"):
+            msg = f"--llm-model={text}: this is no file of tensors: name the folder of the checkpoint, {folder.parent}"
+            raise SourceError(msg)
+        return Source(text=text, label=folder.name, target=folder.resolve())
     if match := _HUB_ID.fullmatch(text):
         return Source(text=text, label=text, target=hub.HubModel(repo=match["repo"], revision=match["revision"]))
     if text in PRESETS:
@@ -90,8 +100,25 @@ def parse_source(text: str, *, base: Path) -> Source:
     raise SourceError(msg)
 
 
+def _adapter(text: str, folder: Path, base_text: str | None, *, base: Path) -> Source:
+    """An adapter with its base model, which may be anything that is a source by itself."""
+    label = Path(os.path.abspath(folder)).name
+    of = parse_source(base_text or adapters.base_of(folder, text=text), base=base)
+    return Source(text=text, label=label, target=of.target, adapter=folder.resolve())
+
+
+def open_checkpoint(source: Source, *, cache: Path) -> Checkpoint:
+    """What the headers of a source say, fetched or made first. Raises ``SourceError`` and ``CheckpointError``."""
+    checkpoint = read_checkpoint(resolve(source, cache=cache), source=source.text)
+    if source.adapter is None:
+        return checkpoint
+    return replace(checkpoint, adapter=read_checkpoint(source.adapter))
+
+
 def resolve(source: Source, *, cache: Path) -> Path:
     """The checkpoint's folder on this machine, made below ``cache`` or fetched to the Hub's own cache the first time.
+
+    Of an adapter it is the base model's.
 
     Safe from several processes at once: one does the work, the others wait for it. Raises ``SourceError``.
     """

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import shutil
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ class Load:
 
     strategy: str = "default"
     options: Mapping[str, Any] = field(default_factory=dict)
+    loader: Callable[..., Any] | None = None
+    """The function of a marker; that of ``--llm-loader`` is found by its name, as a strategy is."""
 
     @property
     def asked_dtype(self) -> str | None:
@@ -51,8 +53,14 @@ def loads_of(definition: pytest.Item) -> list[Load]:
     except MarkerError:
         return []  # its plan complains, with the place
     if marker is not None:
-        return [Load(marker.strategy, marker.options)]
-    return [Load(name) for name in settings_of(definition.config).load]
+        return [Load(marker.strategy, marker.options, marker.loader)]
+    return session_loads(definition.config)
+
+
+def session_loads(config: pytest.Config) -> list[Load]:
+    """Those of ``--llm-loader`` and ``--llm-load``; none for just ``default``."""
+    settings = settings_of(config)
+    return [Load(name) for name in (*([settings.loader] if settings.loader else ()), *settings.load)]
 
 
 def load_of(item: pytest.Item) -> Load:
@@ -70,12 +78,39 @@ def find_strategy(config: pytest.Config, name: str) -> "Strategy":
 
 
 def own_strategies(config: pytest.Config) -> "list[Strategy]":
-    """The team's own."""
-    return [strategy for given in config.hook.pytest_llmmem_strategies() for strategy in given]
+    """The team's own: those of the hook, and the loader of ``--llm-loader``. Raises ``ValueError`` where that is none."""
+    return [*_session_loader(config), *(each for given in config.hook.pytest_llmmem_strategies() for each in given)]
+
+
+def _session_loader(config: pytest.Config) -> "Iterator[Strategy]":
+    from dataclasses import replace
+
+    from pytest_llmmem.models.loading.own_loader import check_options, import_loader
+    from pytest_llmmem.models.loading.strategies import loader_strategy
+
+    if text := settings_of(config).loader:
+        function = import_loader(text)
+        check_options(function, {})
+        yield replace(loader_strategy(function), name=text)
+
+
+def strategy_of(config: pytest.Config, chosen: Load) -> "Strategy":
+    """How a test loads. Raises ``ValueError`` as ``find_strategy``."""
+    from pytest_llmmem.models.loading.strategies import loader_strategy
+
+    if chosen.loader is not None:
+        return loader_strategy(chosen.loader, chosen.options)
+    return find_strategy(config, chosen.strategy)
 
 
 def check_load_settings(config: pytest.Config) -> None:
-    """Raises ``SettingError`` for a ``--llm-load`` that names no strategy."""
+    """Raises ``SettingError`` for a ``--llm-load`` that names no strategy, and a ``--llm-loader`` that names no function."""
+    if settings_of(config).loader:
+        try:
+            list(_session_loader(config))
+        except ValueError as error:
+            msg = f"--llm-loader: {error}"
+            raise SettingError(msg) from None
     for name in settings_of(config).load:
         try:
             find_strategy(config, name)
@@ -96,7 +131,7 @@ def load(
     from pytest_llmmem.models.loading.load_tracing import follow_load
     from pytest_llmmem.models.loading.strategies import load_model
 
-    strategy = find_strategy(config, chosen.strategy)
+    strategy = strategy_of(config, chosen)
     if reason := strategy.unavailable():
         pytest.skip(f"llm_load {strategy.name!r}: {reason}")
     files = config.stash.get(SESSION_FILES, None)
@@ -129,7 +164,7 @@ def _request(config: pytest.Config, checkpoint: "Checkpoint", chosen: Load, fold
     trust = {"trust_remote_code": True} if settings_of(config).trust_remote_code else {}
     return LoadRequest(
         checkpoint=checkpoint,
-        options=trust | dict(chosen.options),
+        options=trust if chosen.loader else trust | dict(chosen.options),
         offload_folder=folder,
         device=settings_of(config).device,
         host_available_bytes=probes.host_memory().available_bytes,

@@ -1,16 +1,21 @@
 """The session's models: sources are parsed once, become folders once, and their headers are read once."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.sources.cache import cache_folder
-from pytest_llmmem.models.sources.source import Source, parse_source, resolve
+from pytest_llmmem.models.sources.source import Source, open_checkpoint, parse_source, resolve
 from pytest_llmmem.plugin.collect.loads import loads_of
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS, settings_of
+
+_DEEPEST: Final = 8
+"""Folders of a path that an id may have."""
 
 
 class Models:
@@ -41,7 +46,7 @@ class Models:
         """What the headers say. Raises ``CheckpointError`` or ``SourceError``."""
         if source not in self._checkpoints:
             try:
-                self._checkpoints[source] = read_checkpoint(self.folder(source), source=source.text)
+                self._checkpoints[source] = open_checkpoint(source, cache=cache_folder())
             except LlmmemError as error:
                 self._checkpoints[source] = error
         found = self._checkpoints[source]
@@ -59,11 +64,22 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each model of the session, and once for each way to load it."""
     sources = metafunc.config.stash[MODELS].sources
     scope = settings_of(metafunc.config).scope
-    ids = [source.label for source in sources]
-    metafunc.parametrize("llm_model", sources, ids=ids, indirect=True, scope=scope)
+    metafunc.parametrize("llm_model", sources, ids=distinct_labels(sources), indirect=True, scope=scope)
     if "llm_load" in metafunc.fixturenames and (loads := loads_of(metafunc.definition)):
         ids = [load.strategy for load in loads]
         metafunc.parametrize("llm_load", loads, ids=ids, indirect=True, scope=scope)
+
+
+def distinct_labels(sources: Sequence[Source]) -> list[str]:
+    """A label for each: of two folders of one name, as many of the folders above as tell them apart."""
+    labels = [source.label for source in sources]
+    for depth in range(2, _DEEPEST):
+        twice = {label for label in labels if labels.count(label) > 1}
+        labels = [
+            "/".join(source.target.parts[-depth:]) if label in twice and isinstance(source.target, Path) else label
+            for label, source in zip(labels, sources, strict=True)
+        ]
+    return labels
 
 
 def source_of(item: pytest.Item) -> Source | None:

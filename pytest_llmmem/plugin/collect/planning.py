@@ -1,6 +1,8 @@
 """From an item's markers and the session's settings to a plan: which tests are isolated, together, and how far."""
 
 import dataclasses
+import inspect
+import unittest
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,11 +17,11 @@ from pytest_llmmem.core.limits import Limit, Terms, terms_of
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
-from pytest_llmmem.plugin.collect.loads import find_strategy, load_of
+from pytest_llmmem.plugin.collect.loads import Load, load_of, strategy_of
 from pytest_llmmem.plugin.collect.models import source_of
 from pytest_llmmem.plugin.collect.steps import check_steps, with_step_terms
 from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
-from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
+from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxGrowth, MaxRam
 from pytest_llmmem.plugin.run.trials import FITTING
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.supervision.plan import JobPlan
@@ -36,6 +38,8 @@ class Isolated:
     """Why there is no plan; fails the test."""
     group: str | None
     """Tests of the same group, one after the other, share a worker."""
+    growth: Budget | None = None
+    """Of ``max_growth``: what each call of the test may leave."""
     why_skipped: str = ""
     """What the test needs and this machine has not; there is no plan then."""
 
@@ -50,6 +54,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
             *_disk_budget(item, settings, terms),
             *vram_budgets(item, settings, terms),
         )
+        growth = _growth_budget(item, terms)
         LlmBaseline.of(item)
         check_steps(item)
         _check_load(item, budgets)
@@ -57,7 +62,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     except MarkerError as error:
         return Isolated(None, str(error), None)
     except DeviceError as error:
-        return Isolated(None, str(error), None, "" if settings.require_gpu else str(error))
+        return Isolated(None, str(error), None, why_skipped="" if settings.require_gpu else str(error))
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
     plan = JobPlan(
         budgets=budgets,
@@ -67,7 +72,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
         shards=_shards(item, find_checkpoint),
         draws_timeline=bool(settings.report),
     )
-    return Isolated(plan, "", _group(item, in_worker, settings))
+    return Isolated(plan, "", _group(item, in_worker, settings), growth)
 
 
 def _reserve_bytes(settings: Settings) -> int:
@@ -96,7 +101,7 @@ def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
     names = getattr(item, "fixturenames", ())
     if marker is not None:
         try:
-            find_strategy(item.config, marker.strategy)
+            strategy_of(item.config, Load(marker.strategy, marker.options, marker.loader))
         except ValueError as error:
             msg = f"llm_load: {error}"
             raise MarkerError(msg) from None
@@ -143,6 +148,22 @@ def _disk_budget(item: pytest.Item, settings: Settings, terms: Terms) -> tuple[B
     )
 
 
+def _growth_budget(item: pytest.Item, terms: Terms) -> Budget | None:
+    marker = MaxGrowth.of(item)
+    if marker is None:
+        return None
+    function = getattr(item, "obj", None)
+    if not isinstance(item, pytest.Function) or _is_unittest(item) or inspect.iscoroutinefunction(function):
+        msg = "max_growth: only a plain test function can be called again: let this test use memory_growth"
+        raise MarkerError(msg)
+    limit_bytes = _limit_bytes(marker.limit, "max_growth", terms)
+    return Budget(kind="max_growth", limit=marker.limit, limit_bytes=limit_bytes)
+
+
+def _is_unittest(item: pytest.Function) -> bool:
+    return item.cls is not None and issubclass(item.cls, unittest.TestCase)
+
+
 def _limit_bytes(limit: Limit, where: str, terms: Terms) -> int:
     try:
         return terms.bytes(limit)
@@ -171,6 +192,7 @@ def _terms(item: pytest.Item, find_checkpoint: FindCheckpoint) -> Terms:
         shard=checkpoint.largest_shard_bytes,
         largest_layer=checkpoint.largest_layer_bytes,
         parameters=checkpoint.parameters,
+        adapter=checkpoint.adapter.weights_bytes if checkpoint.adapter else 0,
     )
     return dataclasses.replace(terms, model=model)
 

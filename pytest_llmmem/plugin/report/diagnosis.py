@@ -35,12 +35,28 @@ def explain(
     Of a test that passed it is what its load did and should not have done.
     """
     failed = [report for report in reports if report.failed]
-    diagnosis = diagnose(_facts(measured, ending, inbox, checkpoint)) if failed or inbox.loaded else None
+    if not failed and not inbox.loaded:
+        return None
+    facts = _facts(measured, ending, inbox, checkpoint)
+    diagnosis = _own_diagnosis(inbox.item.config, facts) or diagnose(facts)
     if diagnosis is None:
         return None
     for report in failed:
         report.sections.append(("llmmem: what to do", "\n".join(diagnosis.lines)))
     return diagnosis
+
+
+def _own_diagnosis(config: pytest.Config, facts: Facts) -> Diagnosis | None:
+    """The first of the team's own rules that recognizes the failure; one that fails itself is told in its place."""
+    for recognize in (each for given in config.hook.pytest_llmmem_diagnoses() for each in given):
+        try:
+            found: Diagnosis | None = recognize(facts)
+        except Exception as error:  # noqa: BLE001 -- a test has failed, and its report is to appear
+            raised = f"{recognize.__name__} of pytest_llmmem_diagnoses raised {type(error).__name__}: {error}"
+            return Diagnosis(id="own-rule-failed", happened=raised, why="A rule must return None for other facts.")
+        if found is not None:
+            return found
+    return None
 
 
 def _facts(measured: Measured, ending: Ending, inbox: Inbox, checkpoint: Checkpoint | None) -> Facts:

@@ -58,6 +58,7 @@ def record_of(
         phases=measured.phases,
         budgets=measured.verdicts,
         model=model,
+        alive=measured.alive,
         notes=measured.notes,
         timeline=measured.timeline,
         trials=trials,

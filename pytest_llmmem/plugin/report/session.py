@@ -1,14 +1,14 @@
 """Collects the records of all tests, from xdist's workers too, and hands them to the renderers at the end."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.plugin.options import REPORT_ENDINGS, is_any_given
+from pytest_llmmem.plugin.options import is_any_given
 from pytest_llmmem.plugin.state import settings_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class Reporting:
         self._records: list[dict[str, Any]] = []
         self._collected: set[str] = set()
         self._interrupted: str | None = None
+        self._hook_error = ""
+        """What the first of the team's own hooks that failed has raised."""
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         self._collected.add(item.nodeid)
@@ -35,6 +37,21 @@ class Reporting:
         record = getattr(report, "llmmem", None)
         if record is not None:
             self._records.append(record)
+            self._tell_hooks(record)
+
+    def _tell_hooks(self, record: dict[str, Any]) -> None:
+        """The team's own; what one of them raises is told at the end."""
+        hook = self._config.hook.pytest_llmmem_record
+        if not hook.get_hookimpls():
+            return
+        from pytest_llmmem.core.records import TestRecord
+
+        try:
+            hook(record=TestRecord.from_json(record), config=self._config)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the session goes on
+            self._hook_error = (
+                self._hook_error or f"llmmem: pytest_llmmem_record raised {type(error).__name__}: {error}"
+            )
 
     def pytest_keyboard_interrupt(self, excinfo: "pytest.ExceptionInfo[BaseException]") -> None:
         """Also of ``pytest.exit``."""
@@ -48,6 +65,7 @@ class Reporting:
             return
         on_github = os.environ.get("GITHUB_ACTIONS") == "true"
         from pytest_llmmem.core.launch import rank_of
+        from pytest_llmmem.plugin.report import formats
         from pytest_llmmem.reports import terminal
 
         rank = rank_of(os.environ) or 0
@@ -58,13 +76,12 @@ class Reporting:
         if lines:
             here = settings.isolate == "none"
             terminalreporter.write_sep("=", "memory of tests in this process" if here else "memory of isolated tests")
-        for line in lines:
+        for line in (*lines, *filter(None, [self._hook_error])):
             terminalreporter.write_line(line)
         for path in settings.report if rank == 0 else ():
-            # an exception's text may hold what no encoding has
-            path.write_text(_renderer(path)(record), encoding="utf-8", errors="backslashreplace")
-            if verbosity >= 0:
-                terminalreporter.write_line(f"llmmem: wrote {path}")
+            line = formats.write(config, path, record)
+            if verbosity >= 0 or "not written" in line:
+                terminalreporter.write_line(line)
         if on_github and rank == 0:
             _tell_github(record, terminalreporter, _in_repository(config.rootpath))
 
@@ -92,13 +109,6 @@ class Reporting:
         return SessionRecord(
             environment=environment(settings_of(self._config)), tests=tests, interrupted=self._interrupted
         )
-
-
-def _renderer(path: Path) -> "Callable[[SessionRecord], str]":
-    from pytest_llmmem.reports import html, json, markdown, trace
-
-    renderers = {"trace.json": trace.render, ".json": json.render, ".html": html.render, ".md": markdown.render}
-    return renderers[next(ending for ending in REPORT_ENDINGS if path.name.endswith(ending))]
 
 
 def _tell_github(record: "SessionRecord", terminalreporter: Any, folder: str) -> None:

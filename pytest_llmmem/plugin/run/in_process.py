@@ -2,72 +2,29 @@
 
 import dataclasses
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.hints import uncertain_notes
-from pytest_llmmem.core.limits import Terms
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.readings import NOTHING
-from pytest_llmmem.plugin.collect.planning import Isolated, terms_without_model
+from pytest_llmmem.measuring.connection import Account, using
+from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.progress import NoProgress
-from pytest_llmmem.plugin.state import CONNECTION, find_checkpoint
+from pytest_llmmem.plugin.state import find_checkpoint
 from pytest_llmmem.plugin.worker.messages import Raised
 from pytest_llmmem.plugin.worker.phases import Phases
+from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls, with_growth
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.workers.child import ParentConnection
-from pytest_llmmem.workers.messages import Boundary, Payload
-
-
-@dataclass(slots=True)
-class Account:
-    """The other end of a connection's channel, in the same process."""
-
-    accounting: Accounting
-    received: Callable[[Any], None]
-    _answers: "deque[Any]" = field(default_factory=deque)
-
-    @classmethod
-    def open(
-        cls, budgets: tuple[Budget, ...], terms: Terms, received: Callable[[Any], None]
-    ) -> "tuple[Account, ParentConnection]":
-        """An account, and the connection that it answers."""
-        account = cls(Accounting(budgets, terms, is_sampled=False), received)
-        connection = ParentConnection(account, probes.mappings())
-        connection.ready()
-        return account, connection
-
-    def send(self, message: Any, descriptors: Sequence[int] = ()) -> None:
-        match message:
-            case Boundary():
-                self._answers += self.accounting.cross(message, NOTHING)
-            case Payload(what):
-                self.received(what)
-
-    def receive(self) -> Any:
-        return self._answers.popleft()
-
-
-_OWN_CONNECTION: Final = pytest.StashKey[ParentConnection]()
-
-
-def connection_of(config: pytest.Config) -> ParentConnection:
-    """For a block outside of every measured test, as in a fixture of the session."""
-    connection = config.stash.get(_OWN_CONNECTION, None)
-    if connection is None:
-        _, connection = Account.open((), terms_without_model(), lambda _: None)
-        config.stash[_OWN_CONNECTION] = connection
-    return connection
 
 
 class InProcess:
@@ -80,6 +37,7 @@ class InProcess:
         self._phases = Phases()
         self._running: _Running | None = None
         config.pluginmanager.register(self._phases, "llmmem-phases")
+        config.pluginmanager.register(RepeatedCalls(), "llmmem-repeated-calls")
 
     def describe(self) -> str:
         return f"llmmem: nothing is isolated or guarded ({self._why}): {len(self._tests)} measured in this process"
@@ -91,15 +49,14 @@ class InProcess:
             return (yield)
         inbox = Inbox(item, NoProgress())
         account, connection = Account.open(test.plan.budgets, test.plan.terms, inbox.received)
-        self._config.stash[CONNECTION] = connection
-        self._running = _Running(item, account.accounting, connection, inbox)
+        self._running = _Running(item, account.accounting, connection, inbox, test.growth)
         self._phases.begin(connection)
         try:
-            return (yield)
+            with using(connection):
+                return (yield)
         finally:
             self._phases.end()
             self._running = None
-            del self._config.stash[CONNECTION]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -125,6 +82,8 @@ class _Running:
     accounting: Accounting
     connection: ParentConnection
     inbox: Inbox
+    growth: Budget | None
+    """Of ``max_growth``."""
     _reports: list[pytest.TestReport] = field(default_factory=list)
     _has_broken: bool = False
     _began: float = field(default_factory=time.monotonic)
@@ -150,7 +109,7 @@ class _Running:
     def _measured(self) -> Measured:
         verdicts = self.accounting.verdicts(at_least_bytes=0, unfinished=False)
         whole = self.accounting.whole
-        return Measured(
+        measured = Measured(
             ending=Ending(kind="completed"),
             peak=dataclasses.replace(whole.peak, method=probes.METHOD) if whole else None,
             phases=self.accounting.phases(),
@@ -161,6 +120,7 @@ class _Running:
             pinned_bytes=self.accounting.pinned_bytes,
             written_bytes=self.accounting.written_bytes,
         )
+        return with_growth(replace(measured, phases=self.inbox.phases(measured)), self.growth, self.inbox.growth)
 
     def _attach(self, last: pytest.TestReport, measured: Measured) -> None:
         checkpoint = find_checkpoint(self.item)

@@ -1,5 +1,6 @@
 """In the parent: what a worker says while it runs one item."""
 
+import time
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -7,17 +8,20 @@ from typing import Any
 import pytest
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.growth import MemoryGrowth
 from pytest_llmmem.core.hints import lazy_load_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
-from pytest_llmmem.core.records import ModelRecord
+from pytest_llmmem.core.records import ModelRecord, Phase
 from pytest_llmmem.core.steps import StepMemory
+from pytest_llmmem.measuring.inner_phases import InnerPhase, with_inner
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import load_of
 from pytest_llmmem.plugin.compat import restore_report
 from pytest_llmmem.plugin.run.importable_classes import find_class
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.worker.messages import Aborted, Loaded, Raised, Reported, Stepped, StillMapped, Warned
+from pytest_llmmem.plugin.worker.repeated_calls import Grown
 from pytest_llmmem.probes.host import HostMemory
 
 
@@ -32,10 +36,14 @@ class Inbox:
     aborted: Aborted | None = None
     loaded: Loaded | None = None
     still_mapped_bytes: int | None = None
+    growth: MemoryGrowth | None = None
+    """Of a test that is marked with ``max_growth``."""
     raised: Raised | None = None
     """The first, which the later ones may follow from."""
     _reported: list[Reported] = field(default_factory=list)
     _steps: dict[str, StepMemory] = field(default_factory=dict)
+    _inner: list[InnerPhase] = field(default_factory=list)
+    _began: float = field(default_factory=time.monotonic)
 
     def received(self, what: Any) -> None:
         match what:
@@ -47,6 +55,10 @@ class Inbox:
                 self.aborted = what
             case Loaded():
                 self.loaded = what
+            case Grown(growth):
+                self.growth = growth
+            case InnerPhase():
+                self._inner.append(what)
             case StillMapped(mapped_bytes):
                 self.still_mapped_bytes = mapped_bytes
             case Stepped(memory):
@@ -56,6 +68,10 @@ class Inbox:
 
     def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
         self.progress_line.update(pid, seconds, growth_bytes + reading.file_bytes)
+
+    def phases(self, measured: Measured) -> tuple[Phase, ...]:
+        """Of the test, and of what it has measured in workers of its own."""
+        return with_inner(measured.phases, self._inner, self._began)
 
     @property
     def is_set_up(self) -> bool:

@@ -4,46 +4,30 @@ import contextlib
 import errno
 import importlib
 import os
-import select
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import pytest
 
-from pytest_llmmem import probes
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.launch import rank_of
-from pytest_llmmem.models.loading.load_tracing import find_readers
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.worker.main import WorkerMain, item_keys
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.workers.channel import Channel
+from pytest_llmmem.workers.fork_safety import why_not_fork
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.session_folders import SessionFolder
 from pytest_llmmem.workers.spawned import Launcher, Spawner, open_startup_output
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import NoWorkerError, Source, Worker
 
-_PROBE_S: Final = 2.0
 _TAIL_BYTES: Final = 2000
 _MODELLING: Final = "transformers.models.{0}.modeling_{0}"
-
-
-class Source(Protocol):
-    """Makes workers."""
-
-    notes: list[str]
-    """What happened to it since somebody last emptied the list."""
-
-    def take(self) -> Worker: ...
-    def prepare(self) -> None: ...
-    def drain(self) -> None: ...
-    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -98,7 +82,7 @@ def open_pool(
     config: pytest.Config, settings: Settings, items: list[pytest.Item], *, jobs: int, model_types: Iterable[str]
 ) -> Pool:
     """Start what makes workers. Raises ``SettingError`` when ``fork`` is asked for and not safe, or nothing can be started."""
-    reason = "" if settings.worker == "spawn" else why_not_fork()
+    reason = "" if settings.worker == "spawn" else why_not_fork(since="during collection")
     if reason and settings.worker == "fork":
         msg = f"--llm-worker=fork: {reason}: use 'auto' or 'spawn'"
         raise SettingError(msg)
@@ -112,7 +96,7 @@ def open_pool(
             launcher = Launcher(_command(config), config.invocation_params.dir, files, startup_output)
             if sys.platform == "linux":
                 inside = WorkerMain(config, item_keys(items), settings.malloc, files)
-                fork = partial(_run_fork_server, inside, tuple(model_types), jobs)
+                fork = partial(_run_fork_server, inside, (settings.preload, tuple(model_types)), jobs)
                 spawn = partial(serve_spawns, launcher)
                 run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
                 source: Source = Server(run, folder.path, files, worker)
@@ -131,12 +115,16 @@ if sys.platform == "linux":
     from pytest_llmmem.workers.spawned import serve_spawns
 
     def _run_fork_server(
-        inside: WorkerMain, model_types: tuple[str, ...], jobs: int, control: Channel, preloads: bool
+        inside: WorkerMain,
+        ahead: tuple[tuple[str, ...], tuple[str, ...]],
+        jobs: int,
+        control: Channel,
+        preloads: bool,
     ) -> None:
         def preload() -> None:
             # some modelling code asks for a GPU when it is imported
             if preloads:
-                _import_ahead(model_types)
+                _import_ahead(*ahead)
                 if rank_of(os.environ) is not None:
                     keep_groups_apart(0)
             inside.settle()
@@ -155,54 +143,18 @@ def _why_not_started(error: OSError) -> str:
     return f"no worker can be started: {error}: {hint}"
 
 
-def why_not_fork() -> str:
-    """Why a fork of this process would not work; empty when nothing speaks against it."""
-    if sys.platform != "linux":
-        return f"workers are spawned on {sys.platform}"
-    if (device := probes.gpu_files_open()) is not None:
-        return f"{device} was opened during collection, and a GPU context does not survive a fork"
-    if "torch" in sys.modules and not _torch_works_after_fork():
-        return "torch has computed during collection, and its threads do not survive a fork; OMP_NUM_THREADS=1 has none"
-    return ""
-
-
-def _torch_works_after_fork() -> bool:
-    """Try a parallel operation in a forked child: after one in the parent it would wait forever for lost threads."""
-    if sys.platform != "linux":
-        return False
-    receiver, sender = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the trial is there to find out
-        pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(BaseException):
-            import torch
-
-            torch.ones(200_000).exp_()
-            os.write(sender, b"1")
-        os._exit(0)
-    os.close(sender)
-    readable, _, _ = select.select([receiver], [], [], _PROBE_S)
-    works = bool(readable) and os.read(receiver, 1) == b"1"
-    os.close(receiver)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return works
-
-
-def _import_ahead(model_types: tuple[str, ...]) -> None:
-    """Import, in the fork server, what each worker that loads a model would otherwise import anew: seconds each."""
-    if not model_types:
-        return
-    for name in ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)):
+def _import_ahead(modules: tuple[str, ...], model_types: tuple[str, ...]) -> None:
+    """Import, in the fork server, what each worker would otherwise import anew: the modules, and what loads of models need."""
+    for_loads = ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)) if model_types else ()
+    for name in (*modules, *for_loads):
         # what is missing or broken raises in the test that needs it
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    with contextlib.suppress(Exception):
-        import transformers
+    if model_types:
+        with contextlib.suppress(Exception):
+            import transformers
 
-        _ = transformers.AutoModel, transformers.PreTrainedModel
-    find_readers()
+            _ = transformers.AutoModel, transformers.PreTrainedModel
 
 
 def _command(config: pytest.Config) -> list[str]:

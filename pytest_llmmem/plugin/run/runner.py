@@ -26,6 +26,7 @@ from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.main import item_keys
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Trial
+from pytest_llmmem.plugin.worker.repeated_calls import with_growth
 from pytest_llmmem.probes import driver
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.supervisor import measure
@@ -175,6 +176,7 @@ class Runner:
         again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
         measured = dataclasses.replace(
             measured,
+            phases=inbox.phases(measured),
             notes=(
                 *self.pool.take_notes(),
                 *measured.notes,
@@ -184,6 +186,7 @@ class Runner:
                 *history_notes(history),
             ),
         )
+        measured = with_growth(measured, isolated.growth, inbox.growth)
         reports, ending = bridge.complete_reports(item, inbox.reports(), measured)
         diagnosis = explain(reports, measured, ending, inbox, find_checkpoint(item))
         record = recording.record_of(

@@ -10,8 +10,15 @@ import pytest
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.records import TrialRecord
-from pytest_llmmem.plugin.collect.loads import Load, find_strategy, load, own_strategies, scratch_folder
-from pytest_llmmem.plugin.state import MODELS, settings_of
+from pytest_llmmem.plugin.collect.loads import (
+    Load,
+    load,
+    own_strategies,
+    scratch_folder,
+    session_loads,
+    strategy_of,
+)
+from pytest_llmmem.plugin.state import MODELS
 from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.reports import failure
 from pytest_llmmem.supervision.plan import JobPlan
@@ -25,11 +32,10 @@ def loads_to_try(config: pytest.Config) -> list[Load]:
     """Those of ``--llm-load``, else every strategy that is offered, the team's own first."""
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    names = settings_of(config).load or [
-        *(strategy.name for strategy in own_strategies(config)),
-        *(strategy.name for strategy in STRATEGIES.values() if strategy.offered),
+    return session_loads(config) or [
+        Load(strategy.name)
+        for strategy in (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered))
     ]
-    return [Load(name) for name in names]
 
 
 def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> None:
@@ -46,7 +52,7 @@ def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> N
         output.enter_context(contextlib.redirect_stdout(io.StringIO()))
         output.enter_context(contextlib.redirect_stderr(io.StringIO()))
     try:
-        if reason := find_strategy(config, chosen.strategy).unavailable():
+        if reason := strategy_of(config, chosen).unavailable():
             connection.send(Unusable(reason))
             return
         with scratch_folder(config) as folder:

@@ -2,40 +2,45 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from importlib.metadata import version
 
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.core.records import TrialRecord
+from pytest_llmmem.measuring.blocks import memory_budget
+from pytest_llmmem.measuring.connection import current
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading.ineffective_arguments import noop_arguments
 from pytest_llmmem.models.loading.loaded import LoadedModel
-from pytest_llmmem.plugin.budget_blocks import MemoryBudget
+from pytest_llmmem.models.loading.request import installed
 from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
 from pytest_llmmem.plugin.run.trials import loaded_message
-from pytest_llmmem.plugin.state import CONNECTION
 from pytest_llmmem.plugin.worker.messages import StillMapped
 from pytest_llmmem.reports.terminal import trial_table
 
 
-def load_for_test(
-    checkpoint: Checkpoint, chosen: Load, measure: Callable[..., MemoryBudget], config: pytest.Config
-) -> Generator[LoadedModel]:
+def load_for_test(checkpoint: Checkpoint, chosen: Load, config: pytest.Config) -> Generator[LoadedModel]:
     """Load, give the model to the test, and let it go."""
     __tracebackhide__ = True
-    connection = config.stash.get(CONNECTION, None)
+    connection = current()
     with scratch_folder(config) as folder:
         with failing_plainly():
-            loaded = load(config, checkpoint, chosen, lambda: measure(None, name="load"), folder)
+            loaded = load(config, checkpoint, chosen, lambda: memory_budget(None, name="load"), folder)
         if connection is not None:
-            hints = noop_arguments(loaded.passed, os.environ, transformers=version("transformers"))
-            connection.send(loaded_message(loaded, hints))
+            connection.send(loaded_message(loaded, _hints(loaded)))
         yield loaded
         if connection is not None:
             connection.send(StillMapped(loaded.mapped_nbytes))
         loaded.release()
+
+
+def _hints(loaded: LoadedModel) -> tuple[str, ...]:
+    """Arguments that do nothing; a loader of the user's own may do without transformers."""
+    if not installed("transformers"):
+        return ()
+    return noop_arguments(loaded.passed, os.environ, transformers=version("transformers"))
 
 
 def first_fitting(trials: Sequence[TrialRecord]) -> Load:

@@ -13,13 +13,16 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.launch import rank_of
+from pytest_llmmem.measuring.connection import using
+from pytest_llmmem.models.loading.load_tracing import find_readers, follow_load
 from pytest_llmmem.plugin.collect.steps import runs_steps
 from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
 from pytest_llmmem.plugin.run.trials import try_load
-from pytest_llmmem.plugin.state import CONNECTION, SESSION_FILES, TRIALS
+from pytest_llmmem.plugin.state import SESSION_FILES, TRIALS
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.worker.phases import Phases
+from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers import child
@@ -71,9 +74,11 @@ class WorkerMain:
         manager.register(relay, "llmmem-relay")
         manager.register(self._phases, "llmmem-phases")
         manager.register(self._allocator, "llmmem-allocator")
+        manager.register(RepeatedCalls(), "llmmem-repeated-calls")
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(relay), "llmmem-output")
         silence_log_hooks(self.config, relay, LOG_HOOKS)
+        find_readers()  # here, once: each worker would copy the pages that it looks at
         self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:
@@ -86,8 +91,12 @@ class WorkerMain:
                 stream.flush()
 
     def _run(self, job: Job | Trial, connection: ParentConnection) -> None:
+        with using(connection):
+            self._run_measured(job, connection)
+
+    def _run_measured(self, job: Job | Trial, connection: ParentConnection) -> None:
         assert self._relay is not None, "settled before the first job"
-        self._relay.connection = self.config.stash[CONNECTION] = connection
+        self._relay.connection = connection
         self.config.stash[SESSION_FILES] = self.files
         item = self.items[job.item]
         if isinstance(job, Job) and rank_of(os.environ) is not None:
@@ -102,7 +111,8 @@ class WorkerMain:
         self._phases.begin(connection)
         nextitem = self.items[job.following] if job.following else None
         try:
-            item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+            with follow_load(self.files.place.write, mapped="left"):
+                item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         except pytest.exit.Exception as error:
             connection.send(Aborted("exit", str(error.msg), error.returncode))
         except KeyboardInterrupt as error:

@@ -147,7 +147,7 @@ class Loaded:
     """Weights that are mapped and not resident yet."""
     kept_bytes: int | None
     """Freed by the load, and kept by the C library."""
-    bits_per_parameter: float
+    bits_per_parameter: float | None
     quantized_fraction: float
     disk_bytes: int
     call: str

@@ -9,11 +9,12 @@ import pytest
 
 from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.core.steps import StepMemory
+from pytest_llmmem.measuring.blocks import MemoryBudget, memory_budget
+from pytest_llmmem.measuring.connection import current
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
-from pytest_llmmem.plugin.budget_blocks import MemoryBudget
 from pytest_llmmem.plugin.collect.steps import request_of
 from pytest_llmmem.plugin.markers import LlmGenerate, LlmTrain
-from pytest_llmmem.plugin.state import CONNECTION, settings_of
+from pytest_llmmem.plugin.state import settings_of
 from pytest_llmmem.plugin.worker.messages import Stepped
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.loading.loaded import LoadedModel
     from pytest_llmmem.models.steps.phases import Phases, Stage
     from pytest_llmmem.plugin.collect.loads import Load
-
-MeasureWindow = Callable[..., MemoryBudget]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,6 @@ def measure_step(
     loaded: "LoadedModel",
     load: "Load",
     step: TrainSpec | GenerateSpec,
-    window: MeasureWindow,
     config: pytest.Config,
 ) -> MeasuredStep:
     """Run the steps with the loaded model. Fails the test, in a sentence, for what cannot be trained so."""
@@ -55,10 +53,10 @@ def measure_step(
             pytrace=False,
         )
     try:
-        memory = _run(loaded, step, window)
+        memory = _run(loaded, step)
     except StepError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
-    _report(config, memory)
+    _report(memory)
     device: Literal["cpu", "cuda"] = "cuda" if memory.device.startswith("cuda") else "cpu"
     checkpoint = loaded.checkpoint
 
@@ -66,7 +64,7 @@ def measure_step(
         from pytest_llmmem.models.steps.predictor import predict_here
 
         predicted = predict_here(request_of(checkpoint, load, step, device=device)).memory
-        _report(config, dataclasses.replace(memory, predicted=predicted))
+        _report(dataclasses.replace(memory, predicted=predicted))
         return predicted
 
     fields = {field.name: getattr(memory, field.name) for field in dataclasses.fields(memory)}
@@ -84,11 +82,11 @@ def predict_step(checkpoint: "Checkpoint", load: "Load", item: pytest.Item) -> S
         memory = predict_here(request_of(checkpoint, load, step, device="cuda")).memory
     except StepError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
-    _report(item.config, dataclasses.replace(memory, name="predicted_step"))
+    _report(dataclasses.replace(memory, name="predicted_step"))
     return memory
 
 
-def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec, window: MeasureWindow) -> StepMemory:
+def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:
     from pytest_llmmem.models.steps.adapters import check_length, prepare, quietly
     from pytest_llmmem.models.steps.generation import run_generation
     from pytest_llmmem.models.steps.optimizers import make_optimizer
@@ -100,7 +98,7 @@ def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec, window: MeasureW
         check_length(model.config, step)
         if isinstance(step, GenerateSpec):
             loaded.touch()
-            with _measured(window, model.eval(), phases=GenerationPhases()) as meter:
+            with _measured(model.eval(), phases=GenerationPhases()) as meter:
                 run_generation(model, step, device=device)
             return meter.memory("generate_step")
         model = prepare(model, step)
@@ -108,17 +106,17 @@ def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec, window: MeasureW
         optimizer = make_optimizer(step.optimizer, model.parameters(), device=kind, are_fake=False)
         # weights that are still mapped would count for the step that uses them first
         loaded.touch()
-        with _measured(window, model, optimizer) as meter:
+        with _measured(model, optimizer) as meter:
             run_training(model, optimizer, step, device=device)
         return meter.memory("train_step")
 
 
 @contextlib.contextmanager
-def _measured(window: MeasureWindow, *watched: Any, phases: "Phases | None" = None) -> "Iterator[_Meter]":
+def _measured(*watched: Any, phases: "Phases | None" = None) -> "Iterator[_Meter]":
     """The storages, and the process in a window for each phase, so that the mark tells the peak of each."""
     from pytest_llmmem.models.steps.tracker import StorageTracker
 
-    meter = _Meter(window)
+    meter = _Meter()
     tracker = meter.tracker = StorageTracker(*watched, phases=phases, on_stage=meter.stage_begins)
     with tracker:
         meter.begin(tracker.held_bytes)
@@ -133,8 +131,7 @@ class _Meter:
 
     tracker: Any
 
-    def __init__(self, window: MeasureWindow) -> None:
-        self._window = window
+    def __init__(self) -> None:
         self._open: MemoryBudget | None = None
         self._key = (1, "")
         self._first_bytes: int | None = None
@@ -176,17 +173,16 @@ class _Meter:
 
     def _enter(self, stage: "Stage") -> None:
         self._key = stage.step, stage.phase
-        self._open = self._window(None, name=f"{stage.phase} {stage.step}").__enter__()
+        self._open = memory_budget(None, name=f"{stage.phase} {stage.step}").__enter__()
 
 
 class TrainingBlock:
     """A ``training_memory`` block; once it has ended, it has the attributes of ``StepMemory``."""
 
-    def __init__(self, config: pytest.Config, window: MeasureWindow, watched: tuple[Any, ...]) -> None:
+    def __init__(self, watched: tuple[Any, ...]) -> None:
         from pytest_llmmem.models.steps.tracker import StorageTracker
 
-        self._config = config
-        self._block: MemoryBudget = window(None, name="training")
+        self._block: MemoryBudget = memory_budget(None, name="training")
         self._tracker = StorageTracker(*watched)
         self._memory: StepMemory | None = None
 
@@ -211,10 +207,10 @@ class TrainingBlock:
         self._tracker.__exit__(kind, error, traceback)
         self._block.__exit__(kind, error, traceback)
         self._memory = self._tracker.memory("training_memory")
-        _report(self._config, self._memory)
+        _report(self._memory)
 
 
-def _report(config: pytest.Config, memory: StepMemory) -> None:
-    connection = config.stash.get(CONNECTION, None)
+def _report(memory: StepMemory) -> None:
+    connection = current()
     if connection is not None:
         connection.send(Stepped(memory))

@@ -131,7 +131,7 @@ def test_a_pickle_of_anything_but_tensors_is_refused(
     [
         (b"", "no zip"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git-lfs pointer"),
-        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "before torch 1.6"),
+        (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", "its pickle is damaged"),
     ],
     ids=["empty", "git-lfs", "legacy"],
 )

@@ -111,7 +111,7 @@ def answer(content: bytes) -> str:
         (b"\x80\x02}K\x01Q.", "a reference to something that is no storage"),
         (b"\x80\x02}N\x93.", "a function without a name"),
         (b"\x80\x02}(c\n", "its pickle is damaged"),
-        (b"\x80\x02}\x81.", "the operation 0x81"),
+        (b"\x80\x02}\x82.", "the operation 0x82"),
         (b"\x80\x02}c\x1b[2J\nx\n.", r"it asks for \\x1b\[2J\.x"),
     ],
 )

@@ -1,6 +1,7 @@
 """A load that is followed is the same load, and says which tensor of which shard it reads."""
 
 import importlib
+import itertools
 import json
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.load_position import describe_position
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Format, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint_folder import Format
 from pytest_llmmem.models.loading.load_tracing import follow_load
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
@@ -311,3 +313,31 @@ def test_a_worker_that_is_killed_in_a_load_leaves_the_tensor_and_its_shard(
     assert found is not None
     described = describe_position(found.shard, found.tensor, names_of(checkpoint))
     assert described == f"shard 2 of {len(checkpoint.shards)}, `{tensor}`"
+
+
+def test_of_a_whole_test_the_place_is_left_when_the_read_returns(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.torch import load_file, save_file
+
+    save_file({"w": torch.ones(3)}, tmp_path / "w.safetensors")
+    torch.save({"w": torch.ones(3)}, tmp_path / "w.pt")
+    np.save(tmp_path / "w.npy", np.ones(3))
+    notes: Notes = []
+
+    with follow_load(lambda *note: notes.append(note), mapped="left"):
+        load_file(tmp_path / "w.safetensors")
+        torch.load(tmp_path / "w.pt")
+        np.load(tmp_path / "w.npy")
+
+    assert [shard for shard, _ in notes if shard] == ["w.safetensors", "w.pt", "w.npy"]
+    assert all(after == ("", "") for before, after in itertools.pairwise(notes) if before != ("", ""))
+
+
+def test_a_load_inside_of_a_followed_test_is_followed_in_its_own_way(checkpoint: Checkpoint) -> None:
+    outer: Notes = []
+
+    with follow_load(lambda *note: outer.append(note), mapped="left"):
+        _, notes = followed(checkpoint, "float32")
+
+    assert {shard for shard, _ in notes} > {""}
+    assert set(outer) <= {("", "")}

@@ -69,7 +69,8 @@ def test_an_owner_and_a_name_are_a_hub_id(tmp_path: Path, text: str, repo: str, 
 )
 def test_what_is_neither_is_refused_with_what_is_accepted(tmp_path: Path, text: str) -> None:
     with pytest.raises(
-        SourceError, match=r"^--llm-model=.*: there is no folder .* no Hub id: write a folder, a Hub id like"
+        SourceError,
+        match=r"^--llm-model=.*: there is no folder .* no Hub id: write a folder, a file of tensors, a Hub id like",
     ):
         parse_source(text, base=tmp_path / "base")
 
@@ -86,11 +87,15 @@ def test_the_name_of_a_preset_alone_is_answered_with_how_to_write_it(tmp_path: P
         parse_source("tiny-llama", base=tmp_path)
 
 
-def test_a_file_is_answered_with_its_folder(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").touch()
+def test_a_file_of_tensors_is_a_source_and_a_config_is_answered_with_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "weights.pt").touch()
+    (tmp_path / "config.json").touch()
 
-    with pytest.raises(SourceError, match="this is a file: name the folder of the checkpoint"):
-        parse_source("model.safetensors", base=tmp_path)
+    source = parse_source("weights.pt", base=tmp_path)
+
+    assert (source.label, source.target) == ("weights.pt", tmp_path / "weights.pt")
+    with pytest.raises(SourceError, match="this is no file of tensors: name the folder of the checkpoint"):
+        parse_source("config.json", base=tmp_path)
 
 
 def test_a_preset_has_the_dtype_and_shards_of_its_model_unless_told_otherwise() -> None:

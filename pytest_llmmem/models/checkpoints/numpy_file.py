@@ -1,0 +1,78 @@
+"""``.npz`` files, as ``numpy.savez`` writes them: a zip of arrays, each of which begins with its type and shape."""
+
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, MAX_TENSORS, out_of_bounds
+from pytest_llmmem.models.checkpoints.regular_files import RegularFile
+from pytest_llmmem.models.checkpoints.stored_zip import Entry, directory_of, start_of
+from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
+
+SUFFIX: Final = b".npy"
+_MAGIC: Final = b"\x93NUMPY"
+_START_BYTES: Final = 1024
+"""Of an array, read for its header: numpy pads one to 64 or 128 bytes, and a shape of 64 dimensions needs more."""
+_HEADER: Final = re.compile(
+    rb"\{'descr': '[<>|=]?(?P<kind>[a-zA-Z]\d+)', 'fortran_order': (?:True|False), 'shape': \((?P<shape>[\d, ]*)\), \}"
+)
+_DTYPES: Final = {
+    b"f8": "float64", b"f4": "float32", b"f2": "float16", b"V2": "bfloat16", b"c8": "complex64",
+    b"i8": "int64", b"i4": "int32", b"i2": "int16", b"i1": "int8",
+    b"u8": "uint64", b"u4": "uint32", b"u2": "uint16", b"u1": "uint8", b"b1": "bool",
+}  # fmt: skip
+"""By numpy's letter and bytes. ``V2`` is what ml_dtypes' bfloat16 is written as."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """What an ``.npz`` file says that it holds."""
+
+    tensors: tuple[Tensor, ...]
+    truncated: bool
+    """Its end, and with it its directory, is not there."""
+    found_bytes: int
+    work_bytes: int
+
+
+def read_header(path: Path) -> Header:
+    """The arrays of an ``.npz`` file, compressed or not: of each its first bytes are read.
+
+    Raises ``CheckpointError`` for an array that is none, and for arrays of Python objects.
+    """
+    with RegularFile(path) as file:
+        directory = directory_of(file, limit=MAX_READ_BYTES)
+        if directory is None:
+            return Header(tensors=(), truncated=True, found_bytes=file.size, work_bytes=0)
+        entries = [entry for entry in directory if entry.name.endswith(SUFFIX)]
+        if len(entries) > MAX_TENSORS:
+            raise out_of_bounds(path, f"more than {MAX_TENSORS:,} arrays")
+        tensors = tuple(_read_array(file, entry) for entry in entries)
+        return Header(
+            tensors=tensors, truncated=False, found_bytes=file.size, work_bytes=_START_BYTES // 8 * len(entries)
+        )
+
+
+def _read_array(file: RegularFile, entry: Entry) -> Tensor:
+    name = entry.name.removesuffix(SUFFIX).decode(errors="replace")
+    start = start_of(file, entry, length=_START_BYTES)
+    if entry.method:
+        try:
+            start = zlib.decompressobj(-zlib.MAX_WBITS).decompress(start, _START_BYTES)
+        except zlib.error:
+            start = b""
+    match = _HEADER.search(start) if start.startswith(_MAGIC) else None
+    dtype = _DTYPES.get(match["kind"]) if match else None
+    if match is None or dtype is None:
+        what = f"{excerpt(name)} is no array of numbers"
+        msg = f"{file.path} is not a file of weights: {what}: save arrays of numbers with numpy.savez"
+        raise CheckpointError(msg)
+    try:
+        return tensor(name, dtype, tuple(int(size) for size in re.findall(rb"\d{1,20}", match["shape"])))
+    except ValueError as error:
+        msg = f"{file.path} is not a file of weights: {error}"
+        raise CheckpointError(msg) from None

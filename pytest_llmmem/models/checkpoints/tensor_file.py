@@ -1,0 +1,100 @@
+"""Any one file of tensors, whatever its name: told from how it begins, and read within the same bounds as a checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.models.checkpoints import gguf_file, numpy_file, onnx_file, safetensors_file, stored_zip, torch_file
+from pytest_llmmem.models.checkpoints.regular_files import RegularFile
+from pytest_llmmem.models.checkpoints.tensors import Tensor
+
+FileFormat = Literal["safetensors", "bin", "gguf", "npz", "onnx"]
+
+SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".gguf", ".npz", ".onnx")
+"""Names of files that are looked at when a folder has no weights by the names that transformers gives them."""
+
+ACCEPTED: Final = "a file of tensors is safetensors, torch.save's, GGUF, numpy's .npz or ONNX"
+
+
+class Header(Protocol):
+    """What the readers of all formats say."""
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]: ...
+    @property
+    def found_bytes(self) -> int: ...
+    @property
+    def work_bytes(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorFile:
+    """One file, and what it says that it holds."""
+
+    path: Path
+    format: FileFormat
+    tensors: tuple[Tensor, ...]
+    """Empty for a truncated file whose directory is at its end."""
+    file_bytes: int
+    truncated: bool
+    work_bytes: int
+    """Of a safetensors header that is read in the same time."""
+
+
+_READERS: Final[dict[FileFormat, Callable[[Path], Header]]] = {
+    "safetensors": safetensors_file.read_header,
+    "bin": torch_file.read_header,
+    "gguf": gguf_file.read_header,
+    "npz": numpy_file.read_header,
+    "onnx": onnx_file.read_header,
+}
+
+
+def read_tensor_file(path: Path) -> TensorFile:
+    """What a file holds. Raises ``CheckpointError`` for a file of anything else, and one without a tensor."""
+    format_ = format_of(path)
+    found = read_as(path, format_)
+    if not found.tensors and not found.truncated:
+        msg = f"{path} holds no tensors: name the file of the weights"
+        raise CheckpointError(msg)
+    return found
+
+
+def read_as(path: Path, format_: FileFormat) -> TensorFile:
+    """The same for a file that must be of that format, and may be empty."""
+    header = _READERS[format_](path)
+    if isinstance(header, safetensors_file.Header):
+        truncated = header.found_bytes < header.file_bytes
+    else:
+        truncated = bool(getattr(header, "truncated", False))
+    return TensorFile(
+        path=path,
+        format=format_,
+        tensors=header.tensors,
+        file_bytes=header.found_bytes,
+        truncated=truncated,
+        work_bytes=header.work_bytes,
+    )
+
+
+def format_of(path: Path) -> FileFormat:
+    """By how the file begins; ONNX, which begins like much else, by its name too. Raises ``CheckpointError``."""
+    with RegularFile(path) as file:
+        start = file.read(0, 16)
+        if start.startswith(stored_zip.MAGIC):
+            return "npz" if stored_zip.first_name(file).endswith(numpy_file.SUFFIX) else "bin"
+    if start.startswith(gguf_file.MAGIC):
+        return "gguf"
+    if start.startswith(torch_file.BEFORE_TORCH_1_6):
+        return "bin"
+    if path.suffix == ".onnx":
+        return "onnx"
+    if start[8:9] == b"{" or start.startswith(b"version ") or path.suffix == ".safetensors":
+        return "safetensors"
+    if path.suffix == ".bin":
+        return "bin"
+    kind = "it is empty" if not start else "it begins like none that is known"
+    msg = f"{path} is no file of tensors: {kind}: {ACCEPTED}"
+    raise CheckpointError(msg)

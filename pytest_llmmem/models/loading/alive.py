@@ -1,0 +1,90 @@
+"""What torch objects of this process hold memory now: models by class, gradients, optimizers, caches, other tensors."""
+
+import gc
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pytest_llmmem.core.records import AliveRecord
+
+_LEAST_BYTES: Final = 1_000_000
+"""Whatever is smaller explains no breach."""
+_MOST: Final = 8
+_DEPTH: Final = 4
+"""Levels of attributes and containers below a cache in which its tensors are looked for."""
+
+
+def objects_alive() -> tuple[AliveRecord, ...]:
+    """The largest first; nothing where torch is not imported, which this does not import.
+
+    A tensor counts once, for the first of these that it belongs to. What the process had inherited at its fork is not seen.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return ()
+    objects = gc.get_objects()
+    inventory = _Inventory()
+    modules = [each for each in objects if _is_a(each, torch.nn.Module)]
+    parts = {id(part) for module in modules for part in module._modules.values()}  # noqa: SLF001 -- without a call of the user's own
+    for module in modules:
+        if id(module) not in parts:
+            inventory.add(type(module).__name__, _weights(module))
+    tensors = [each for each in objects if _is_a(each, torch.Tensor)]
+    inventory.add(
+        "gradients", (tensor.grad for tensor in tensors if tensor.is_leaf and tensor.grad is not None), once=True
+    )
+    for optimizer in (each for each in objects if _is_a(each, torch.optim.Optimizer)):
+        inventory.add(f"{type(optimizer).__name__} state", _tensors_below(dict(optimizer.state), torch))
+    if cache := getattr(sys.modules.get("transformers.cache_utils"), "Cache", None):
+        for each in (each for each in objects if _is_a(each, cache)):
+            inventory.add(type(each).__name__, _tensors_below(each, torch))
+    inventory.add("other tensors", tensors, once=True)
+    return inventory.records()
+
+
+@dataclass(slots=True)
+class _Inventory:
+    """Bytes by name, each piece of storage once."""
+
+    _seen: set[tuple[str, int]] = field(default_factory=set)
+    _bytes: Counter[str] = field(default_factory=Counter)
+    _counts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str, tensors: Iterable[Any], *, once: bool = False) -> None:
+        """Take in one object's tensors; ``once``: it is no object that could be counted."""
+        for tensor in tensors:
+            if tensor.device.type == "meta":
+                continue
+            storage = tensor.untyped_storage()
+            key = str(tensor.device), storage.data_ptr()
+            if key not in self._seen:
+                self._seen.add(key)
+                self._bytes[name] += storage.nbytes()
+        self._counts[name] += not once
+
+    def records(self) -> tuple[AliveRecord, ...]:
+        large = [(name, size) for name, size in self._bytes.most_common(_MOST) if size >= _LEAST_BYTES]
+        return tuple(AliveRecord(name=name, count=self._counts[name] or None, bytes=size) for name, size in large)
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    # what ``isinstance`` asks may be answered by a proxy's own code
+    return issubclass(type(value), kind)
+
+
+def _weights(module: Any) -> Iterator[Any]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _tensors_below(value: Any, torch: Any, depth: int = 0) -> Iterator[Any]:
+    if _is_a(value, torch.Tensor):
+        yield value
+    elif depth < _DEPTH:
+        held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
+        if held is None:
+            held = getattr(value, "__dict__", {}).values()
+        for each in list(held):
+            yield from _tensors_below(each, torch, depth + 1)

@@ -1,0 +1,55 @@
+"""What ``--llm-report`` can write: the built-in kinds, and the team's own, by the ending of the file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.plugin.options import REPORT_ENDINGS
+
+if TYPE_CHECKING:
+    from pytest_llmmem.core.records import SessionRecord
+
+Render = Callable[["SessionRecord"], str]
+
+
+def own_formats(config: pytest.Config) -> dict[str, Render]:
+    """The team's own. Raises ``SettingError`` for an ending that is none, or is taken."""
+    own: dict[str, Render] = {}
+    for given in config.hook.pytest_llmmem_report_formats():
+        for ending, render in given.items():
+            if not ending.startswith("."):
+                msg = f"pytest_llmmem_report_formats: {ending!r} is not the ending of a file: write one like '.csv'"
+                raise SettingError(msg)
+            if ending in own or ending.endswith(REPORT_ENDINGS):
+                msg = f"pytest_llmmem_report_formats: {ending!r} is taken: choose another ending"
+                raise SettingError(msg)
+            own[ending] = render
+    return own
+
+
+def check_ending(config: pytest.Config, text: str, where: str) -> None:
+    """Raises ``SettingError`` for a file whose ending says nothing."""
+    endings = (*REPORT_ENDINGS, *own_formats(config))
+    if not text.endswith(endings):
+        msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(endings)}"
+        raise SettingError(msg)
+
+
+def write(config: pytest.Config, path: Path, record: "SessionRecord") -> str:
+    """Write a report, and return the line about it: a renderer of the team's own may raise anything."""
+    from pytest_llmmem.reports import html, json, markdown, trace
+
+    builtin = {"trace.json": trace.render, ".json": json.render, ".html": html.render, ".md": markdown.render}
+    renderers: dict[str, Render] = {**builtin, **own_formats(config)}
+    ending = next(ending for ending in renderers if path.name.endswith(ending))
+    try:
+        # an exception's text may hold what no encoding has
+        path.write_text(renderers[ending](record), encoding="utf-8", errors="backslashreplace")
+    except Exception as error:
+        if ending in builtin:
+            raise
+        return f"llmmem: {path} is not written: the renderer of {ending} raised {type(error).__name__}: {error}"
+    return f"llmmem: wrote {path}"
