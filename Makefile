@@ -8,7 +8,9 @@ MINILM := $(VENV)/all-minilm-l6-v2
 .PHONY: demo test lint unit fidelity versions docs bench clean
 
 demo: $(VENV)/ready  ## the example suite against a 1.3B checkpoint and a small real model
-	$(RUN) -m pytest examples --ignore=examples/gpu -p no:randomly -rx -v --llm-model=synthetic:polyglot-ko-1.3b --llm-model=$(MINILM)
+	$(RUN) -m pytest examples --ignore=examples/gpu --ignore=examples/training -p no:randomly -rx -v --llm-model=synthetic:polyglot-ko-1.3b --llm-model=$(MINILM)
+	$(RUN) -m pytest examples/training -p no:randomly -v '--llm-model=synthetic:tiny-llama?dtype=float32' --ignore=examples/training/test_qlora.py
+	$(RUN) -m pytest examples/training/test_qlora.py -p no:randomly -v --llm-model=synthetic:llama-3.1-8b
 
 test: lint docs versions fidelity unit  ## everything the project checks itself with
 
