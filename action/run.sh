@@ -1,10 +1,23 @@
 #!/usr/bin/env bash
-# Runs pytest on what the inputs name; its exit status is pytest's.
+# Runs pytest, or a sweep, on what the inputs name; its exit status is theirs.
 set -euo pipefail
 
 folder=$RUNNER_TEMP/llmmem/$NAME
 mkdir -p "$folder"
 echo "folder=$folder" >> "$GITHUB_OUTPUT"
+
+if [[ -n $SWEEP ]]; then
+  if [[ -n $MODEL$ARGS$ENFORCE ]]; then
+    echo "::error title=llmmem::the file of the sweep names models and arguments: leave model, args and enforce out"
+    exit 2
+  fi
+  results=$RUNNER_TEMP/llmmem-sweep/$NAME status=0
+  "$PYTHON" -m pytest_llmmem sweep --out="$results" -- "$SWEEP" || status=$?
+  for ending in json html; do
+    [[ ! -e $results/report.$ending ]] || cp "$results/report.$ending" "$folder/memory.$ending"
+  done
+  exit "$status"
+fi
 
 command=("$PYTHON" -m pytest "--llm-report=$folder/memory.json" "--llm-report=$folder/memory.html")
 

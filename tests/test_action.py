@@ -207,7 +207,7 @@ class TestRun:
         assert result.returncode != 0
         assert "passed" not in result.stdout
 
-    @pytest.mark.parametrize("name", ["args", "model", "enforce"])
+    @pytest.mark.parametrize("name", ["args", "model", "enforce", "sweep"])
     def test_nothing_in_an_input_is_expanded(self, runner: Runner, name: str) -> None:
         runner.inputs[name] = '$(touch pwned) `touch pwned` "; touch pwned; "'
 
@@ -224,6 +224,32 @@ class TestRun:
 
         assert "test_it[tiny-llama] PASSED" in result.stdout
         assert "test_it[tiny-neox?dtype=float32] PASSED" in result.stdout
+
+
+@needs("torch", "transformers")
+class TestSweep:
+    def test_the_sweeps_reports_are_the_steps_and_its_matrix_is_the_summary(self, runner: Runner) -> None:
+        runner.inputs["sweep"] = "nightly.toml"
+        (runner.folder / "project" / "nightly.toml").write_text(
+            'models = ["synthetic:tiny-llama", "synthetic:tiny-neox"]\nchecks = ["integrity"]\n'
+        )
+
+        result = runner.run("Run pytest")
+
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert len(json.loads(runner.report("memory.json").read_text())["cells"]) == 2
+        assert runner.report("memory.html").exists()
+        summary = (runner.folder / "summary.md").read_text()
+        assert summary.count("## Memory of isolated tests") == 1
+        assert "| tiny-neox | ✓" in summary
+
+    def test_models_beside_a_sweep_are_an_error(self, runner: Runner) -> None:
+        runner.inputs |= {"sweep": "sweep.toml", "model": "synthetic:tiny-llama"}
+
+        result = runner.run("Run pytest")
+
+        assert result.returncode == 2
+        assert "::error title=llmmem::the file of the sweep names models" in result.stdout
 
 
 class TestOwnGroup:

@@ -183,7 +183,7 @@ def compare(
         }
         verdict = next(kind for kind in _STRONGEST if kind in kinds or kind == "held")
     return Comparison(
-        nodeid=record.nodeid, verdict=verdict, tolerance=tolerance, before=baseline, after=after, only=tuple(only),
+        nodeid=record.full_name, verdict=verdict, tolerance=tolerance, before=baseline, after=after, only=tuple(only),
         machine=machine, why=why,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.baselines.reading import read_report
-from pytest_llmmem.baselines.sessions import machine_of
+from pytest_llmmem.baselines.sessions import machines_of
 from pytest_llmmem.baselines.tolerance import Tolerance
 from pytest_llmmem.baselines.tolerated_changes import Change, signed
 from pytest_llmmem.baselines.values import Baseline, finished, runs_by_test
@@ -99,12 +99,12 @@ def trends(reports: Sequence[tuple[str, SessionRecord]], tolerance: Tolerance) -
     """The trend of each test and measure, apart for each kind of machine, those that have changed most first."""
     points: dict[tuple[str, str, str], list[Point]] = {}
     for name, session in reports:
-        machine = machine_of(session)
+        machines = machines_of(session)
         for nodeid, runs in runs_by_test([session]).items():
             if not all(finished(run) for run in runs):
                 continue
             for measure, point in _points(name, Baseline.of(runs)):
-                points.setdefault((machine, nodeid, measure), []).append(point)
+                points.setdefault((machines[runs[0].environment], nodeid, measure), []).append(point)
     found = (
         Trend(machine=machine, nodeid=nodeid, measure=measure, points=tuple(of_test), tolerance=tolerance)
         for (machine, nodeid, measure), of_test in points.items()

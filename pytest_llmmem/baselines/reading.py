@@ -116,6 +116,9 @@ def read_report(path: Path) -> SessionRecord:
         if not isinstance(test.nodeid, str):
             msg = f"{path}: {test.nodeid!r} is not a node id, which is text: write it anew"
             raise BaselineError(msg)
+        if test.environment not in (range(len(session.environments)) if session.environments else (None,)):
+            msg = f"{path}: {test.nodeid} ran in environment {test.environment!r}, which is not in it: write it anew"
+            raise BaselineError(msg)
     for nodeid, size in wrong:
         msg = f"{path}: {size!r} in {nodeid} is not a size, which is a whole number of bytes, 0 or more: write it anew"
         raise BaselineError(msg)

@@ -53,10 +53,17 @@ def compare_sessions(old: SessionRecord, new: SessionRecord, tolerance: Toleranc
     return Sessions(comparisons=tuple(sorted(comparisons, key=_rank)), notes=tuple(_notes(old, new)))
 
 
-def machine_of(session: SessionRecord) -> str:
-    """The machine key of a report, by its environment and the devices that its tests used."""
-    devices = {each.device for test in session.tests for each in test.vram}
-    return machine_key(session.environment, devices)
+def machines_of(session: SessionRecord) -> dict[int | None, str]:
+    """The machine key of each environment in a report, by its facts and the devices that its tests used.
+
+    By its index in a merged record; by ``None`` in any other.
+    """
+    indexes = range(len(session.environments)) if session.environments else (None,)
+    devices: dict[int | None, set[str]] = {index: set() for index in indexes}
+    for test in session.tests:
+        devices[test.environment].update(each.device for each in test.vram)
+    facts = {index: session.environment if index is None else session.environments[index] for index in indexes}
+    return {index: machine_key(facts[index], devices[index]) for index in indexes}
 
 
 def _rank(comparison: Comparison) -> tuple[int, int, str]:
@@ -65,7 +72,7 @@ def _rank(comparison: Comparison) -> tuple[int, int, str]:
 
 
 def _notes(old: SessionRecord, new: SessionRecord) -> Iterator[str]:
-    before, after = machine_of(old), machine_of(new)
+    before, after = (", ".join(sorted(set(machines_of(session).values()))) for session in (old, new))
     if before != after:
         yield f"the machines differ: {before} before, {after} after"
     malloc = tuple(session.environment.get("malloc") for session in (old, new))

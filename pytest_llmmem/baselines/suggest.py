@@ -131,7 +131,7 @@ def noise_of(runs: Sequence[TestRecord]) -> Noise | None:
         if all(device in one.peak_reserved_bytes for one in each):
             spreads[f"vram {device}"] = _spread([one.peak_reserved_bytes[device] for one in each])
     record = median_run(runs)
-    return Noise(nodeid=record.nodeid, runs=len(runs), spreads=spreads, error_bytes=error, model=record.model)
+    return Noise(nodeid=record.full_name, runs=len(runs), spreads=spreads, error_bytes=error, model=record.model)
 
 
 def suggest(tests: Iterable[Noise]) -> Suggestion:

@@ -110,11 +110,11 @@ def median_run(runs: Sequence[TestRecord]) -> TestRecord:
 
 
 def runs_by_test(sessions: Iterable[SessionRecord]) -> dict[str, tuple[TestRecord, ...]]:
-    """The records of each test, over all sessions, by node id."""
+    """The records of each test, over all sessions, by its full name."""
     runs: dict[str, tuple[TestRecord, ...]] = {}
     for session in sessions:
         for record in session.tests:
-            runs[record.nodeid] = (*runs.get(record.nodeid, ()), *runs_of(record))
+            runs[record.full_name] = (*runs.get(record.full_name, ()), *runs_of(record))
     return runs
 
 

@@ -13,10 +13,13 @@ from typing import Annotated, Final
 
 import typer
 
-from pytest_llmmem.cli.baselines import compare, history, merge, suggest
+from pytest_llmmem.cli.baselines import compare, history, suggest
 from pytest_llmmem.cli.check import check
 from pytest_llmmem.cli.estimate import estimate
+from pytest_llmmem.cli.fit import fit
 from pytest_llmmem.cli.inspect import inspect
+from pytest_llmmem.cli.merge import merge
+from pytest_llmmem.cli.sweep import sweep
 from pytest_llmmem.cli.synth import synth
 from pytest_llmmem.cli.try_ import try_
 from pytest_llmmem.core.errors import CheckpointError, LlmmemError
@@ -24,6 +27,7 @@ from pytest_llmmem.core.errors import CheckpointError, LlmmemError
 COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "check": check,
     "try": try_,
+    "fit": fit,
     "estimate": estimate,
     "inspect": inspect,
     "synth": synth,
@@ -31,6 +35,7 @@ COMMANDS: Final[Mapping[str, Callable[..., None]]] = {
     "history": history,
     "merge": merge,
     "suggest": suggest,
+    "sweep": sweep,
 }
 
 app = typer.Typer(

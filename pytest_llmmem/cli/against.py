@@ -1,5 +1,6 @@
 """Predicted peaks beside measured ones: ``llmmem estimate MODEL --against REPORT.json``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -49,7 +50,9 @@ def compare(checkpoint: "Checkpoint", session: "SessionRecord", *, dtype: str | 
         model = test.model
         if model is None or model.weights_bytes != checkpoint.weights_bytes or model.load not in LOADS:
             continue
-        predicted = checkpoint.estimate(load=model.load, dtype=dtype, transformers=_version(session))
+        predicted = checkpoint.estimate(
+            load=model.load, dtype=dtype, transformers=_version(session.environment_of(test))
+        )
         for phase in test.phases:
             if phase.name != "load":
                 continue
@@ -77,7 +80,7 @@ def explain(beside: Beside, checkpoint: "Checkpoint", session: "SessionRecord") 
     more = format_size(beside.measured_bytes - beside.predicted_bytes)
     line = f"{beside.nodeid}: {beside.load} needed {more} {beside.count} more than predicted"
     for dtype in ("float32", "float16", "bfloat16"):
-        other = checkpoint.estimate(dtype=dtype, transformers=_version(session))
+        other = checkpoint.estimate(dtype=dtype, transformers=_version(session.environment))
         expected = _peak(other, beside.count)
         if expected is not None and abs(beside.measured_bytes - expected) <= _slack_bytes(expected):
             return f"{line}, as much as a load into {dtype}: is the dtype really {beside.dtype}?"
@@ -94,6 +97,6 @@ def _slack_bytes(predicted_bytes: int) -> int:
     return max(_SLACK_BYTES, round(_SHARE * predicted_bytes))
 
 
-def _version(session: "SessionRecord") -> str | None:
-    version = session.environment.get("transformers")
+def _version(environment: Mapping[str, str | int | float | None]) -> str | None:
+    version = environment.get("transformers")
     return None if version is None else str(version)

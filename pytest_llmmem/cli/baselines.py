@@ -1,4 +1,4 @@
-"""``llmmem compare``, ``history``, ``merge`` and ``suggest``: what the reports and baselines of several runs say together."""
+"""``llmmem compare``, ``history`` and ``suggest``: what the reports and baselines of several runs say together."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -87,28 +87,6 @@ def history(
         if len(machines) > 1:
             typer.echo(f"\n{machine}")
         _print_table(HEADER, (trend.row() for trend in found if trend.machine == machine), format)
-
-
-def merge(
-    parts: Annotated[
-        list[Path], typer.Argument(metavar="PART...", help="Baselines files, as several runners wrote them.")
-    ],
-    *,
-    into: Annotated[Path, typer.Option("--into", metavar="FILE", help="The file to write.")] = Path(
-        "llm-baselines.json"
-    ),
-    json: Json = False,
-) -> None:
-    """Put the baselines of several runners into one file."""
-    from pytest_llmmem.baselines import file as store
-
-    merged = store.merge(into, parts)
-    counts = {machine: len(tests) for machine, tests in sorted(merged.machines.items())}
-    if json:
-        print_json({"schema": 1, "file": str(into), "tests": counts})
-    else:
-        for machine, count in counts.items():
-            typer.echo(f"{into}: {count} test{'' if count == 1 else 's'} of {machine}")
 
 
 def suggest(reports: Reports, *, json: Json = False) -> None:

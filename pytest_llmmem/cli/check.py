@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Skip = Annotated[
     list[str] | None, typer.Option("--skip", metavar="ID", help="Leave this check out; repeat for several.")
 ]
+Steps = Annotated[
+    bool, typer.Option("--steps", help="Check how it trains and generates instead, without weights and without a GPU.")
+]
 _FAILED = ("failed", "error")
 
 
@@ -26,10 +29,14 @@ def check(
     loader: Loader = None,
     device: Device = None,
     skip: Skip = None,
+    steps: Steps = False,
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
-    """Run the ready-made checks: does it load whole, within its weights and a shard, in its dtype, and go again?"""
+    """Run the ready-made checks: does it load whole, within its weights and a shard, in its dtype, and go again?
+
+    With --steps: do checkpointing, accumulation, the optimizer, an adapter, evaluation and the cache take what they should?
+    """
     from pytest_llmmem.cli.session import load_options, run_pytest
 
     options = [
@@ -39,7 +46,7 @@ def check(
         *load_options(load or (), loader, device, trust_remote_code=trust_remote_code),
         *(f"--llm-skip-check={each}" for each in skip or ()),
     ]
-    session = run_pytest("pytest_llmmem.checks", *options)
+    session = run_pytest("pytest_llmmem.step_checks" if steps else "pytest_llmmem.checks", *options)
     checks = [_described(test) for test in session.tests]
     unusable = any(reason.startswith("llm_load ") for each in checks for reason in each["reasons"])
     held = not unusable and not any(each["outcome"] in _FAILED for each in checks)

@@ -8,6 +8,7 @@ Each message says where, what was given, what is accepted and how to fix it; non
     ├── DeviceError       a GPU that a test needs, and that is not here
     ├── SourceError       a ``--llm-model`` value that cannot become a folder
     ├── CheckpointError   a folder that is not a (whole) checkpoint
+    ├── StepError         a training or inference step that cannot be run or predicted
     ├── BaselineError     a file of baselines, or a report to compare with, that cannot be used
     ├── BaselineExceeded  a test used more than its baseline allows
     ├── BudgetExceeded    ``memory_budget`` used more than its limit
@@ -46,6 +47,10 @@ class SourceError(_PrintableError):
 
 class CheckpointError(_PrintableError):
     """A folder that is not a checkpoint, or not a whole one."""
+
+
+class StepError(_PrintableError):
+    """A step that cannot be run or predicted: a model without a loss, an adapter without modules, too long a sequence."""
 
 
 class BaselineError(LlmmemError):

@@ -47,9 +47,14 @@ def lazy_load_notes(
 def _held_without_files(verdict: Verdict, peak: Peak) -> str:
     limit, files, _ = format_beside(verdict.limit_bytes, peak.peak_file_bytes, verdict.unit)
     return (
-        f"held because mapped files do not count: they took {files}, the limit is {limit}; "
-        "max_ram(..., count='resident') judges both"
+        f"held because mapped files do not count: they took {files}, the limit is {limit}; it is "
+        f"{slow_below(peak.peak_resident_bytes)}; max_ram(..., count='resident') judges both"
     )
+
+
+def slow_below(resident_bytes: int) -> str:
+    """Of a load whose weights are mapped: with less memory than this they are dropped, and read from the disk again."""
+    return f"slow below {format_size(resident_bytes)}"
 
 
 def setup_again_note(after: str, phases: Sequence[Phase]) -> str:

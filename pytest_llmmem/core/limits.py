@@ -4,6 +4,7 @@ limit   = product {"+" product}
 product = factor {"*" factor}
 factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
 TERM    = weights | adapter | shard | largest_layer | params@DTYPE
+        | trainable | trainable@DTYPE | gradients | optimizer | activations | kv_cache
 """
 
 import re
@@ -18,10 +19,18 @@ DTYPE_BITS: Final = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,
 }  # fmt: skip
 MODEL_TERMS: Final = ("weights", "adapter", "shard", "largest_layer")
+STEP_TERMS: Final[Mapping[str, str]] = {
+    "trainable": "llm_train",
+    "gradients": "llm_train",
+    "optimizer": "llm_train",
+    "activations": "llm_train",
+    "kv_cache": "llm_generate",
+}
+"""Terms of a training or inference step, and the marker that makes each known."""
 SHARES: Final = ("host", "device")
 ACCEPTED: Final = (
     "a size ('8GB', '7.5GiB'), a share ('50% host', '80% device'), or sums and products of numbers, sizes and the checkpoint's "
-    "terms: weights, shard, largest_layer, params@float16"
+    "terms: weights, shard, largest_layer, params@float16, and, of a step: trainable, gradients, optimizer, activations, kv_cache"
 )
 
 NO_CHECKPOINT: Final = (
@@ -34,7 +43,7 @@ _LEAST_BYTES: Final = 1000
 
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<share>\d+(?:\.\d+)?)\s*%\s*(?P<of>[a-z]+)"
-    r"|(?P<params>params)\s*@\s*(?P<dtype>\w+)"
+    r"|(?P<params>params|trainable)\s*@\s*(?P<dtype>\w+)"
     r"|(?P<number>(?:\d+(?:_\d+)*)?\.?\d+)\s*(?P<unit>[A-Za-z]+)?"
     r"|(?P<name>[a-z_]+)"
     r"|(?P<operator>[+*]))"
@@ -69,6 +78,11 @@ class Limit:
     @property
     def needs_model(self) -> bool:
         return any(term not in SHARES for term in self.terms)
+
+    @property
+    def step_terms(self) -> tuple[str, ...]:
+        """Those that only a description of a training or inference step makes known."""
+        return tuple(term for term in self.terms if term.partition("@")[0] in STEP_TERMS)
 
     @property
     def unit(self) -> str | None:
@@ -110,6 +124,10 @@ class Terms:
     """By the name that a limit uses; empty where no checkpoint is known."""
     why_no_model: str = NO_CHECKPOINT
     """What to say of a limit in terms of a checkpoint when there are none."""
+    steps: Mapping[str, int] | None = None
+    """Of the test's steps, as they are predicted; ``None`` where there is no time for a prediction."""
+    why_no_steps: str = ": write it in max_ram or max_vram, or write a size here"
+    """What to say of a limit in terms of a step when there are none."""
 
     def bytes(self, limit: Limit) -> int:
         """Evaluate a limit. Raises ``ValueError`` with the fix when one of its words is not known here."""
@@ -119,13 +137,34 @@ class Terms:
         if limit.needs_model and not self.model:
             msg = f"{limit.text!r} is in terms of a checkpoint{self.why_no_model}"
             raise ValueError(msg)
-        return limit.bytes({"host": self.host_bytes, "device": self.device_bytes or 0, **self.model})
+        for term in limit.step_terms:
+            if self.steps is None:
+                msg = f"{limit.text!r} is in terms of a step{self.why_no_steps}"
+                raise ValueError(msg)
+            if term not in self.steps:
+                name = term.partition("@")[0]
+                msg = (
+                    f"{limit.text!r} is in terms of a step, and nothing says what {name!r} is: "
+                    f"mark the test with {STEP_TERMS[name]}"
+                )
+                raise ValueError(msg)
+        known = {**self.model, **(self.steps or {})}
+        return limit.bytes({"host": self.host_bytes, "device": self.device_bytes or 0, **known})
 
 
 def terms_of(*, weights: int, shard: int, largest_layer: int, parameters: int, adapter: int = 0) -> dict[str, int]:
     """The checkpoint's terms in bytes, under the names that a limit uses. Without an adapter, that takes nothing."""
     params = {f"params@{dtype}": parameters * bits // 8 for dtype, bits in DTYPE_BITS.items()}
     return {"weights": weights, "adapter": adapter, "shard": shard, "largest_layer": largest_layer, **params}
+
+
+def train_terms_of(
+    *, trainable: int, trainable_bytes: int, gradients: int, optimizer: int, activations: int
+) -> dict[str, int]:
+    """The terms of a training step in bytes; ``trainable`` counts the elements of the weights that are trained."""
+    counted = {f"trainable@{dtype}": trainable * bits // 8 for dtype, bits in DTYPE_BITS.items()}
+    parts = {"gradients": gradients, "optimizer": optimizer, "activations": activations}
+    return {"trainable": trainable_bytes, **counted, **parts}
 
 
 def _parse(text: str) -> tuple[Product, ...]:
@@ -177,9 +216,9 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
     if match["params"]:
         if match["dtype"] not in DTYPE_BITS:
             raise _unreadable(text, f"dtype {match['dtype']!r}; known are {', '.join(DTYPE_BITS)}")
-        return Product(Decimal(1), f"params@{match['dtype']}")
+        return Product(Decimal(1), f"{match['params']}@{match['dtype']}")
     if match["name"]:
-        if match["name"] not in MODEL_TERMS:
+        if match["name"] not in (*MODEL_TERMS, *STEP_TERMS):
             raise _unreadable(text, _name(match["name"]))
         return Product(Decimal(1), match["name"])
     if match["unit"]:
@@ -193,7 +232,7 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
 def _name(unknown: str) -> str:
     import difflib  # a mistake may cost its time
 
-    near = difflib.get_close_matches(unknown, MODEL_TERMS, n=1)
+    near = difflib.get_close_matches(unknown, (*MODEL_TERMS, *STEP_TERMS), n=1)
     return f"{unknown!r}: did you mean {near[0]!r}?" if near else repr(unknown)
 
 

@@ -44,6 +44,11 @@ class Exit:
             msg = f"an exit has a code or a signal, not {self.code!r} and {self.signal!r}"
             raise ValueError(msg)
 
+    @property
+    def how(self) -> str:
+        """In words: ``"SIGSEGV"``, ``"exit code 1"``."""
+        return self.signal or f"exit code {self.code}"
+
 
 def exit_from_wait_status(status: int, peak_resident_bytes: int | None = None) -> Exit:
     """Decode what ``wait4`` returned on a POSIX system."""

@@ -3,16 +3,15 @@
 Field names are the JSON's keys (schema 1, described in ``docs/json.md``); ``None`` means unknown, never zero.
 """
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.steps import StepMemory
 
 SCHEMA: Final = 1
 
@@ -199,6 +198,8 @@ class TestRecord:
     timeline: TimelineRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
     """What ``first_load_that_fits`` has tried, in order."""
+    steps: tuple[StepMemory, ...] = ()
+    """What training or inference steps took, by kind and phase."""
     ranks: tuple[RankRecord, ...] = ()
     """Of a launch with ``torchrun``, in order; each holds what it holds, pages shared with others included."""
     run_peaks_bytes: tuple[int, ...] = ()
@@ -213,63 +214,89 @@ class TestRecord:
     """What the test wrote to storage, by the kernel's account; ``None`` where that is unknown."""
     location: str | None = None
     """``tests/test_x.py:12``: the file below the root, and the test's first line."""
+    cell: str | None = None
+    """In a merged record: the name of the cell that ran the test; else ``None``."""
+    environment: int | None = None
+    """In a merged record: the index of its environment in ``environments``; else ``None``."""
+
+    @property
+    def full_name(self) -> str:
+        """The node id, behind the cell's name in a merged record: unique within any record."""
+        return f"{self.cell}: {self.nodeid}" if self.cell else self.nodeid
 
     def to_json(self) -> dict[str, Any]:
-        plain: dict[str, Any] = _plain(self)
+        plain: dict[str, Any] = to_plain(self)
         return plain
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote; unknown keys are passed over, so that newer reports can be read."""
-        built: Self = _build(cls, data)
+        built: Self = build(cls, data)
         return built
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CellRecord:
+    """One session of a merged record: of a sweep, one model, loaded in one way, in one environment."""
+
+    name: str
+    outcome: Literal["passed", "failed", "missing"]
+    """``"missing"``: it has no result, since no node could run it."""
+    model: str | None = None
+    load: str | None = None
+    environment: str | None = None
+    """By its name in the sweep's file."""
+    sentence: str = ""
+    """Why it has no tests, or what failed first; empty when it passed."""
+    tests: int = 0
+    seconds: float | None = None
+    node: str | None = None
+    """The machine that ran it."""
+    claim_bytes: int | None = None
+    """The memory that was reserved for it on its node."""
+    peak_bytes: int | None = None
+    """The highest ``absolute_peak_bytes`` of its tests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionRecord:
-    """All isolated tests of a session, and where they ran."""
+    """All isolated tests of a session, and where they ran; or those of several sessions, merged."""
 
     environment: Mapping[str, str | int | float | None]
+    """Of a merged record: the facts that all of its environments share."""
     tests: tuple[TestRecord, ...]
     interrupted: str | None = None
     """Why the session ended before all of its tests had run: ``"while test_x.py::test_a ran"``; ``None``: it did not."""
     schema: int = SCHEMA
+    environments: tuple[Mapping[str, str | int | float | None], ...] = ()
+    """Of a merged record: each once."""
+    cells: tuple[CellRecord, ...] = ()
+    """Of a merged record: the sessions in it."""
+
+    def environment_of(self, test: TestRecord) -> Mapping[str, str | int | float | None]:
+        """Where one of the tests ran."""
+        return self.environment if test.environment is None else self.environments[test.environment]
 
     def to_json(self) -> dict[str, Any]:
+        merged = {
+            "environments": [dict(each) for each in self.environments],
+            "cells": [to_plain(cell) for cell in self.cells],
+        }
         return {
             "schema": self.schema,
             "environment": dict(self.environment),
+            **(merged if self.cells else {}),
             "interrupted": self.interrupted,
             "tests": [test.to_json() for test in self.tests],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        tests = tuple(TestRecord.from_json(test) for test in data["tests"])
-        interrupted = data.get("interrupted")
-        return cls(schema=data["schema"], environment=data["environment"], tests=tests, interrupted=interrupted)
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it: without records, and without tuples."""
-    if dataclasses.is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _build(kind: Any, value: Any) -> Any:
-    """Build a value of an annotated type from plain JSON."""
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        types_ = typing.get_type_hints(kind)
-        known = {field.name for field in dataclasses.fields(kind)}
-        return kind(**{key: _build(types_[key], item) for key, item in value.items() if key in known})
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        return tuple(_build(arguments[0], item) for item in value)
-    if origin in {types.UnionType, typing.Union} and value is not None:
-        return _build(next(argument for argument in arguments if argument is not types.NoneType), value)
-    return value
+        return cls(
+            schema=data["schema"],
+            environment=data["environment"],
+            tests=tuple(TestRecord.from_json(test) for test in data["tests"]),
+            interrupted=data.get("interrupted"),
+            environments=tuple(data.get("environments", ())),
+            cells=tuple(build(CellRecord, cell) for cell in data.get("cells", ())),
+        )

@@ -1,7 +1,7 @@
 """Failures that are known: what happened, why, and the next thing to try.
 
 The table is the rules of the modules below, in this order; the first that recognizes the facts is the answer. A new failure
-is a new row in the module that it belongs to, and a section of ``docs/diagnosis.md`` under the row's id.
+is a new rule in the module that it belongs to, and a section of ``docs/diagnosis.md`` under its id.
 """
 
 from typing import Final

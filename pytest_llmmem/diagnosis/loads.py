@@ -16,6 +16,10 @@ _COPY: Final = 0.9
 _UNEXPLAINED: Final = 0.25
 """A share of the checkpoint. If less than this is left of the peak, without the model and without what the C library kept of
 freed memory, then nothing shows that a copy was in use."""
+_STATE_DICT_READERS: Final = {
+    "torch.load": "torch/serialization.py load",
+    "load_state_dict": "torch/nn/modules/module.py load_state_dict",
+}
 _TELLING_BYTES: Final = 200 * UNITS["MB"]
 """A smaller model is hidden by what its libraries take."""
 
@@ -34,6 +38,14 @@ def _about(facts: Facts) -> tuple[CheckpointFacts, LoadFacts] | None:
     if not _told(facts) or facts.checkpoint is None or facts.load is None:
         return None
     return facts.checkpoint, facts.load
+
+
+def _state_dict_copied(facts: Facts) -> Words | None:
+    """A budget that was crossed within ``torch.load`` or ``load_state_dict`` of the test's own."""
+    if facts.ending.kind != "over_budget" or facts.load is not None:
+        return None
+    reader = next((name for name, where in _STATE_DICT_READERS.items() if facts.was_in(where)), None)
+    return {"reader": reader} if reader else None
 
 
 def _plan_exceeds_container(facts: Facts) -> Words | None:
@@ -149,6 +161,16 @@ RULES: Final = (
         next=(
             "For a mixture of experts: load a checkpoint that was quantised beforehand, or pin transformers 4.57.",
             "To keep it from coming back: assert loaded_model.bits_per_parameter < {bound}.",
+        ),
+    ),
+    Rule(
+        id="state-dict-copied",
+        when=_state_dict_copied,
+        happened="The budget was crossed in {reader}: a state dict beside the model that is filled from it.",
+        why="torch.load reads all tensors into memory, and load_state_dict copies them into a model of its own: two copies.",
+        next=(
+            "Map the file: torch.load(path, mmap=True).",
+            "Build the model without memory (with torch.device('meta')), then load_state_dict(..., assign=True).",
         ),
     ),
     Rule(

@@ -21,15 +21,20 @@ from pytest_llmmem.plugin.fixtures import (
 from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
 from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.state import MODELS, settings_of
+from pytest_llmmem.plugin.step_fixtures import generate_step, predicted_step, train_step, training_memory
 
 __all__ = [
     "first_load_that_fits",
+    "generate_step",
     "llm_load",
     "llm_model",
     "loaded_model",
     "memory_budget",
     "memory_window",
     "model_checkpoint",
+    "predicted_step",
+    "train_step",
+    "training_memory",
 ]
 
 

@@ -39,12 +39,6 @@ class Option(NamedTuple):
         return ([] if self.repeatable else False if self.is_switch else self.default), "default"
 
 
-CHECKS: Final = (
-    "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "keys", "size", "save", "stays", "release", "second_load", "disk",
-)  # fmt: skip
-"""The ids of the ready-made checks, in the order of ``pytest_llmmem.checks``."""
-
 OPTIONS: Final = (
     Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "
            "each test with loaded_model or model_checkpoint runs with each", metavar="SOURCE", repeatable=True),
@@ -84,7 +78,7 @@ OPTIONS: Final = (
     Option("tolerance", "how far a peak may move from its baseline", metavar="TOLERANCE", default="5% + 16MB"),
     Option("repeat", "run each isolated test so many times; the median counts, and the spread is known",
            metavar="N", default="1"),
-    Option("skip_check", "of the checks in pytest_llmmem.checks, leave this one out; repeat for several",
+    Option("skip_check", "of the checks in pytest_llmmem.checks and step_checks, leave this one out; repeat for several",
            metavar="ID", repeatable=True),
     Option("report", "write the session's record to a file, the kind by its ending: "
            + ", ".join(REPORT_ENDINGS), metavar="PATH", repeatable=True),
@@ -100,6 +94,11 @@ MARKERS: Final = {
                 "run the test in a measured worker and fail it when it writes more than limit to disk.",
     "llm_load": "llm_load(strategy='default', *, loader=None, **arguments): load the model of this test by strategy, or by a "
                 "function; further arguments are from_pretrained's, or the function's.",
+    "llm_train": "llm_train(*, batch_size=1, seq_len=512, optimizer='adamw', checkpointing=False, accumulation=1, lora=None, "
+                 "lora_targets=(), precision=None, autocast=None, steps=2): train the model of this test for some steps, as "
+                 "train_step does; max_ram and max_vram know its terms.",
+    "llm_generate": "llm_generate(*, batch_size=1, prompt=128, new_tokens=16): generate text with the model of this test, as "
+                    "generate_step does; max_ram and max_vram know its terms.",
     "llm_baseline": "llm_baseline(*, tolerance=None, only=None): "
                     "compare the test with its baseline by a tolerance, or by measures, of its own.",
     "in_worker": "in_worker(*, scope='function', timeout=None): "

@@ -7,8 +7,18 @@ import pytest
 from pytest_llmmem.plugin.options import MARKERS
 from pytest_llmmem.plugin.state import MODELS
 
-_FIXTURES: Final = frozenset({"loaded_model", "first_load_that_fits", "memory_budget"})
-_LOADING: Final = _FIXTURES - {"memory_budget"}
+_FIXTURES: Final = frozenset(
+    {
+        "loaded_model",
+        "first_load_that_fits",
+        "train_step",
+        "generate_step",
+        "predicted_step",
+        "memory_budget",
+        "training_memory",
+    }
+)
+_LOADING: Final = _FIXTURES - {"memory_budget", "training_memory"}
 
 
 def is_marked(item: pytest.Item) -> bool:

@@ -11,11 +11,12 @@ from typing import Any, Literal, TypeVar, cast
 import pytest
 
 from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
+from pytest_llmmem.core.check_ids import CHECKS, STEP_CHECKS
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.core.vram import parse_device
-from pytest_llmmem.plugin.options import CHECKS, OPTIONS, REPORT_ENDINGS
+from pytest_llmmem.plugin.options import OPTIONS, REPORT_ENDINGS
 
 T = TypeVar("T")
 Isolate = Literal["marked", "all", "none"]
@@ -132,8 +133,8 @@ def parse_count(value: object) -> int:
 def parse_checks(value: Any) -> tuple[str, ...]:
     """Ids of ready-made checks. Raises ``ValueError`` with those that there are."""
     for name in value:
-        if name not in CHECKS:
-            msg = f"{name!r} is not a check: write some of {', '.join(CHECKS)}"
+        if name not in (*CHECKS, *STEP_CHECKS):
+            msg = f"{name!r} is not a check: write some of {', '.join((*CHECKS, *STEP_CHECKS))}"
             raise ValueError(msg)
     return tuple(value)
 

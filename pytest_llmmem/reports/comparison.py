@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, Literal
 
+from pytest_llmmem.reports.tables import Align, markdown_table, text_table
+
 Format = Literal["text", "markdown"]
 
 _NUMBERS: Final = {"before", "after", "difference", "reports", "first", "last", "change", "runs", "median", "spread"}
@@ -14,32 +16,21 @@ _CODE: Final = {"test", "budget"}
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, format: Format = "text") -> Iterator[str]:  # noqa: A002 -- named after the option
     """The lines of a table; none when it has no rows."""
     rows = [tuple(" ".join(cell.split("\n")) for cell in row) for row in rows]
-    if rows:
-        yield from _markdown(header, rows) if format == "markdown" else _text(header, rows)
+    if not rows:
+        return
+    align = _alignment(header)
+    if format == "text":
+        yield from text_table((header, *rows), align=align)
+        return
+    code = [name in _CODE for name in header]
+    marked = (tuple(_code(cell) if is_code else cell for cell, is_code in zip(row, code, strict=True)) for row in rows)
+    yield from markdown_table((header, *marked), align=align)
 
 
-def _text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    right = _to_the_right(header)
-    for row in (header, *rows):
-        cells = (
-            f"{cell:>{width}}" if number else f"{cell:<{width}}"
-            for cell, width, number in zip(row, widths, right, strict=True)
-        )
-        yield "  ".join(cell for cell, width in zip(cells, widths, strict=True) if width).rstrip()
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(header)} |"
-    yield f"|{'|'.join('--:' if number else '---' for number in _to_the_right(header))}|"
-    for row in rows:
-        cells = (_code(cell) if name in _CODE else cell for name, cell in zip(header, row, strict=True))
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def _to_the_right(header: Sequence[str]) -> tuple[bool, ...]:
+def _alignment(header: Sequence[str]) -> tuple[Align, ...]:
     before = ("", *header)
-    return tuple(name in _NUMBERS or (not name and before[column] in _NUMBERS) for column, name in enumerate(header))
+    numbers = (name in _NUMBERS or (not name and before[column] in _NUMBERS) for column, name in enumerate(header))
+    return tuple("right" if is_number else "left" for is_number in numbers)
 
 
 def _code(cell: str) -> str:

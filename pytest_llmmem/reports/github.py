@@ -11,7 +11,7 @@ from typing import Final
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 from pytest_llmmem.core.stacks import elided
-from pytest_llmmem.reports.markdown import account, page, prose, surroundings, table
+from pytest_llmmem.reports.markdown import account, cells, page, prose, surroundings, table
 from pytest_llmmem.reports.wording import (
     FAILURES,
     encodable,
@@ -42,6 +42,7 @@ def summary(record: SessionRecord) -> str:
     return page(
         "## Memory of isolated tests",
         f"{prose(headline(record))}.",
+        cells(record),
         _chart(tests),
         *worst,
         rows,
@@ -94,7 +95,7 @@ def annotations(record: SessionRecord, *, folder: str = "") -> Iterator[str]:
     for test in failed[:_ANNOTATIONS]:
         file, _, line = (test.location or "").rpartition(":")
         place = {"file": posixpath.join(folder, file), "line": line} if file else {}
-        properties = {**place, "title": f"{test.nodeid}: {state(test)}"}
+        properties = {**place, "title": f"{test.full_name}: {state(test)}"}
         shown = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
         yield f"::error {shown}::{_data(_message(test))}"
 

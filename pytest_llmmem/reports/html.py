@@ -36,6 +36,8 @@ from pytest_llmmem.reports.wording import (
 
 _ASSETS: Final = Path(__file__).parent / "assets"
 _FRAMES: Final = 40
+_MOST: Final = 5000
+"""Tests of one page: some 10 MB without timelines."""
 _FINEST_S: Final = 1e-4
 _FINEST_BYTES: Final = 1024
 _LARGEST: Final = 2**30
@@ -44,17 +46,22 @@ _LARGEST: Final = 2**30
 
 def render(record: SessionRecord) -> str:
     """The whole page, to be written as UTF-8."""
+    tests = worst_first(record.tests)
+    told = headline(record) + (
+        f". Shown are the {_MOST:,} worst; the JSON report has all" if len(tests) > _MOST else ""
+    )
     data = {
         "units": UNITS,
         "environment": circumstances(record.environment),
-        "tests": [_test(test) for test in worst_first(record.tests)],
+        "cells": [asdict(cell) for cell in record.cells],
+        "tests": [_test(test) for test in tests[:_MOST]],
     }
     return Template(_asset("page.html")).substitute(
-        headline=html.escape(headline(record)),
+        headline=html.escape(told),
         style=_asset("uPlot.min.css") + _asset("page.css"),
         licence=_asset("uPlot.LICENSE"),
         library=_asset("uPlot.iife.min.js"),
-        script="".join(map(_asset, ("chart.js", "detail.js", "frame.js", "page.js"))),
+        script="".join(map(_asset, ("chart.js", "detail.js", "frame.js", "cells.js", "page.js"))),
         # "<" is the only character that could end a script element
         data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
     )
@@ -70,6 +77,7 @@ def _test(test: TestRecord) -> dict[str, Any]:
     plain = replace(test, timeline=None).to_json()
     return {
         **plain,
+        "nodeid": test.full_name,
         "budgets": [each | _shown(budget) for each, budget in zip(plain["budgets"], test.budgets, strict=True)],
         "state": state(test),
         "reasons": reasons(test),

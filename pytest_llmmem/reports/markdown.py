@@ -11,6 +11,7 @@ from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.stacks import elided
+from pytest_llmmem.reports.matrix import rows
 from pytest_llmmem.reports.wording import (
     FAILURES,
     circumstances,
@@ -29,6 +30,8 @@ from pytest_llmmem.reports.wording import (
 _LONG: Final = 200
 """Characters of a node id or of a line; what is beyond that is cut."""
 _FRAMES: Final = 12
+_REASONS: Final = 50
+"""Of cells that did not pass."""
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|#~&!])")
 
 
@@ -36,14 +39,24 @@ def render(record: SessionRecord) -> str:
     """The whole session."""
     tests = worst_first(record.tests)
     failures = [account(test) for test in tests if test.outcome in FAILURES]
-    return page(
-        "# Memory of isolated tests", f"{prose(headline(record))}.", table(tests), *failures, surroundings(record)
-    )
+    blocks = (f"{prose(headline(record))}.", cells(record), table(tests), *failures, surroundings(record))
+    return page("# Memory of isolated tests", *blocks)
 
 
 def page(*blocks: str) -> str:
     """Blocks with an empty line between them, those that are empty left out."""
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def cells(record: SessionRecord) -> str:
+    """Of a merged record: which cell passed, with its absolute peak, and why the others did not."""
+    if not record.cells:
+        return ""
+    header, *body = ([prose(text).replace("|", "\\|") for text in row] for row in rows(record.cells))
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *body]
+    told = [f"- {code(cell.name)}: {prose(cell.sentence)}" for cell in record.cells if cell.sentence]
+    reasons = [*told[:_REASONS], *([f"- and {len(told) - _REASONS} more"] if len(told) > _REASONS else [])]
+    return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), *([""] if reasons else []), *reasons])
 
 
 def table(tests: Sequence[TestRecord]) -> str:
@@ -61,7 +74,7 @@ def _cells(test: TestRecord) -> tuple[str, ...]:
     files = format_size(test.ram.peak_file_bytes, unit) if test.ram else ""
     limit = limit_words(budget) if budget else ""
     used = _share(budget) if budget else ""
-    name = code(test.nodeid).replace("|", "\\|")
+    name = code(test.full_name).replace("|", "\\|")
     return prose(state(test)), name, peak, files, limit, used, f"{test.duration_s:.1f} s"
 
 
@@ -73,7 +86,7 @@ def _share(budget: Verdict) -> str:
 def account(test: TestRecord) -> str:
     """What is known of one test: its state, the reasons, the notes, the stack."""
     lines = "\n".join(f"- {prose(line)}" for line in (*reasons(test), *test.notes))
-    blocks = (f"### {code(test.nodeid)}", f"{prose(state(test))}.", lines, _stack(test))
+    blocks = (f"### {code(test.full_name)}", f"{prose(state(test))}.", lines, _stack(test))
     return "\n\n".join(block for block in blocks if block)
 
 

@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from pytest_llmmem.core.hints import slow_below
 from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
 from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.reports.steps import step_table
+from pytest_llmmem.reports.tables import text_table
 from pytest_llmmem.reports.wording import (
     ending_words,
     limit_words,
@@ -16,6 +19,8 @@ from pytest_llmmem.reports.wording import (
     worst_first,
 )
 
+_MUCH_MAPPED_BYTES: Final = 50_000_000
+"""With fewer, it makes no difference that they can be dropped."""
 _SHORT: Final = 10
 """Rows without ``-v``."""
 
@@ -26,10 +31,8 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
     if verbosity < 0 or not measured:
         return
     shown = measured if verbosity > 0 else measured[:_SHORT]
-    rows = [("unreclaimable", "+ files", "budget", "", "test"), *(_row(test) for test in shown)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for peak, files, budget, used, name in rows:
-        yield f"{peak:>{widths[0]}}  {files:>{widths[1]}}  {budget:>{widths[2]}} {used:>{widths[3]}}  {name}".rstrip()
+    rows = (("unreclaimable", "+ files", "budget", "", "test"), *(_row(test) for test in shown))
+    yield from text_table(rows, align=("right", "right", "right", "right", "left"))
     if len(shown) < len(measured):
         yield f"and {len(measured) - len(shown)} more: -v shows all"
     if verbosity <= 1:
@@ -39,6 +42,7 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
         if any(trial.fits for trial in test.trials):
             yield f"loads tried for {test.nodeid}:"
             yield from trial_table(test.trials)
+    yield from (line for test in shown for memory in test.steps for line in step_table(memory, of=test.nodeid))
     if verbosity > 1:
         for test in shown:
             yield ""
@@ -54,10 +58,8 @@ def notes_of(test: TestRecord) -> tuple[str, ...]:
 def trial_table(trials: Sequence[TrialRecord]) -> Iterator[str]:
     """The loads that were tried, in order, and the call of the first that fits."""
     rows = [("load", "unreclaimable", "resident", "seconds", "disk", ""), *(_trial_row(trial) for trial in trials)]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    for name, *numbers, why in rows:
-        aligned = "  ".join(f"{number:>{width}}" for number, width in zip(numbers, widths[1:], strict=True))
-        yield f"  {name:<{widths[0]}}  {aligned}  {why}".rstrip()
+    for line in text_table(rows, align=("left", "right", "right", "right", "right", "left")):
+        yield f"  {line}"
     call = next((trial.call for trial in trials if trial.fits), None)
     if call:
         yield f"  use: {call}"
@@ -73,8 +75,14 @@ def _trial_row(trial: TrialRecord) -> tuple[str, str, str, str, str, str]:
         size(trial.peak_resident_bytes),
         f"{trial.seconds:.1f}",
         size(trial.disk_bytes),
-        "fits" if trial.fits else f"{trial.ending.replace('_', ' ')}: {trial.why}",
+        _fits(trial) if trial.fits else f"{trial.ending.replace('_', ' ')}: {trial.why}",
     )
+
+
+def _fits(trial: TrialRecord) -> str:
+    """Whether it also runs fast in that little memory."""
+    mapped_bytes = (trial.peak_resident_bytes or 0) - (trial.peak_bytes or 0)
+    return f"fits, {slow_below(trial.peak_resident_bytes or 0)}" if mapped_bytes > _MUCH_MAPPED_BYTES else "fits"
 
 
 def _row(test: TestRecord) -> tuple[str, str, str, str, str]:

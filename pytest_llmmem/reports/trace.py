@@ -29,7 +29,7 @@ def render(record: SessionRecord) -> str:
 
 
 def _events(pid: int, test: TestRecord) -> Iterator[Event]:
-    yield {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": test.nodeid}}
+    yield {"ph": "M", "name": "process_name", "pid": pid, "args": {"name": test.full_name}}
     yield {"ph": "M", "name": "process_labels", "pid": pid, "args": {"labels": state(test)}}
     yield {"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}}
     yield {"ph": "M", "name": "thread_name", "pid": pid, "tid": pid, "args": {"name": "phases"}}

@@ -6,11 +6,9 @@ from pytest_llmmem import probes
 from pytest_llmmem.core.load_position import describe_position
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.host import Gone
-from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Seen, State
 from pytest_llmmem.supervision.gpus import Gpus
 from pytest_llmmem.supervision.guard import Guard
-from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.process_tree import ProcessTree
 from pytest_llmmem.supervision.sampling_schedule import SampleKind, SamplingSchedule
 from pytest_llmmem.workers.worker import Worker
@@ -22,8 +20,6 @@ class Sampler:
 
     worker: Worker
     memory: probes.Memory | Gone
-    plan: JobPlan
-    accounting: Accounting
     guard: Guard
     processes: ProcessTree
     gpus: Gpus
@@ -45,29 +41,29 @@ class Sampler:
         changed, self.last_reading = reading != self.last_reading, reading
         if kind == "cheap" and not self.schedule.is_judged_now(reading.used_bytes, now):
             self.schedule.changed(now)
-            self.accounting.sample(reading)
+            self.guard.accounting.sample(reading)
             return None
         samples_tree = kind == "tree" and not self.schedule.near
         if samples_tree:
             self._sample_tree()
         if changed or self.processes.seen:
             self.schedule.changed(now)
-        self.accounting.sample(reading)
-        if self.plan.draws_timeline:
+        self.guard.accounting.sample(reading)
+        if self.guard.plan.draws_timeline:
             self.load_position()
-            self.accounting.draw(reading)
+            self.guard.accounting.draw(reading)
         if self.guard.needs_library_pages(breached=state.breached):
-            self.accounting.sample(self.memory.read_pages() or reading)
+            self.guard.accounting.sample(self.memory.read_pages() or reading)
         seen = self.guard.look(reading, at_machine=samples_tree and not self.schedule.idle(now))
         ahead_bytes = min((budget.ahead_bytes for budget in seen.budgets), default=None)
         self.schedule.room(ahead_bytes, reading.used_bytes, now)
         return seen
 
     def _sample_tree(self) -> None:
-        self.accounting.meter.sample_tree(self.processes.sample())
-        if any(budget.kind == "max_disk" for budget in self.plan.budgets):
-            self.accounting.add_written(self.processes.written_bytes())
-        self.gpus.sample(self.accounting)
+        self.guard.accounting.meter.sample_tree(self.processes.sample())
+        if any(budget.kind == "max_disk" for budget in self.guard.plan.budgets):
+            self.guard.accounting.add_written(self.processes.written_bytes())
+        self.gpus.sample(self.guard.accounting)
 
     def load_position(self) -> str | None:
         """Where in a load the worker is, and a mark on the timeline where a shard begins."""
@@ -76,5 +72,5 @@ class Sampler:
             return None
         if position.shard != self._shard:
             self._shard = position.shard
-            self.accounting.mark("shard", describe_position(position.shard, "", self.plan.shards))
-        return describe_position(position.shard, position.tensor, self.plan.shards)
+            self.guard.accounting.mark("shard", describe_position(position.shard, "", self.guard.plan.shards))
+        return describe_position(position.shard, position.tensor, self.guard.plan.shards)

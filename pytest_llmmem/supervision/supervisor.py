@@ -95,16 +95,8 @@ class _Supervision:
         complaint = self._guard.enforce(self.worker.pid)
         self.notes += [complaint] if complaint else []
         with contextlib.closing(probes.open_memory(self.worker.pid, self.worker.libraries)) as memory:
-            self._sampler = Sampler(
-                self.worker,
-                memory,
-                self.plan,
-                self.accounting,
-                self._guard,
-                self._processes,
-                self._gpus,
-                SamplingSchedule(probes.INTERVAL_S, self._state.started_s),
-            )
+            schedule = SamplingSchedule(probes.INTERVAL_S, self._state.started_s)
+            self._sampler = Sampler(self.worker, memory, self._guard, self._processes, self._gpus, schedule)
             try:
                 self._follow()
             except EOFError:

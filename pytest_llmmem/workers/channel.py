@@ -4,6 +4,7 @@ What the functions need of the standard library is bound at import: a test may r
 """
 
 import os
+import select
 import struct
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ _DESCRIPTORS: Final = 8
 _HIGH: Final = 4096
 
 _close = os.close
+_SELECTABLE: Final = 1024
+"""``select`` takes no descriptor above it (``FD_SETSIZE``)."""
 
 
 class Endpoint(Protocol):
@@ -33,6 +36,17 @@ class Endpoint(Protocol):
 
 class ChannelError(Exception):
     """What came over the channel is no message: something else has written to its descriptor."""
+
+
+def readable(descriptors: Sequence[int], timeout_s: float | None) -> Sequence[int]:
+    """Those from which something can be read, or the end, within so many seconds; ``None`` waits for ever."""
+    if sys.platform == "win32" or max(descriptors) < _SELECTABLE:
+        # poll(2) counts in milliseconds
+        return select.select(descriptors, (), (), timeout_s)[0]
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
 
 
 class Frames:

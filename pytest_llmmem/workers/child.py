@@ -31,7 +31,7 @@ from pytest_llmmem.workers.messages import (
     Spent,
     Streams,
 )
-from pytest_llmmem.workers.worker import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
+from pytest_llmmem.workers.stack_signals import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
 
 RunJob = Callable[[Any, "ParentConnection"], None]
 """Runs one job; what it raises ends the worker."""

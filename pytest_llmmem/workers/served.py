@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.core.outcomes import Exit
-from pytest_llmmem.core.readings import NOTHING, Tree
+from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.probes import descendants, gpu_files_there
-from pytest_llmmem.workers.channel import Channel, channel_pair
+from pytest_llmmem.workers.channel import Channel, channel_pair, readable
 from pytest_llmmem.workers.children import leave
 from pytest_llmmem.workers.reaper import RunServer, ServerEnded, StartServer, reap
 from pytest_llmmem.workers.server import Ended, NotStarted, Preloaded, Release, Start, Started
+from pytest_llmmem.workers.served_workers import ServedWorker
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError, Worker, readable
+from pytest_llmmem.workers.worker import NoWorkerError
 
 _LEAVING_S: Final = 10.0
 _ATTEMPTS: Final = 3
@@ -36,7 +37,7 @@ class ServerGone(Exception):  # noqa: N818 -- it is no error: the server is star
 class Server:
     """Takes workers from a server, one of them started ahead, and has the server started again when it is killed."""
 
-    def __init__(self, run_server: RunServer, folder: Path, files: SessionFiles, kind: "type[ServedWorker]") -> None:
+    def __init__(self, run_server: RunServer, folder: Path, files: SessionFiles, kind: type[ServedWorker]) -> None:
         self.notes: list[str] = []
         """What happened to the server since somebody last emptied the list."""
         self.server_exit: Exit | None = None
@@ -55,13 +56,11 @@ class Server:
             self._hear_end()
             self._start_server(preloads=False)
 
-    def take(self) -> "ServedWorker":
+    def take(self) -> ServedWorker:
         """A worker that is ready for a job. Raises ``NoWorkerError`` where none can be had."""
         for _ in range(_ATTEMPTS):
             if self.server_exit is not None:
-                self.notes.append(
-                    f"the process that starts workers had ended ({_how(self.server_exit)}): started again"
-                )
+                self.notes.append(f"the process that starts workers had ended ({self.server_exit.how}): started again")
                 self._start_server(preloads=self._preloads)
             with contextlib.suppress(ServerGone):
                 return self._take()
@@ -168,7 +167,7 @@ class Server:
         finally:
             theirs.close()
 
-    def _take(self) -> "ServedWorker":
+    def _take(self) -> ServedWorker:
         try:
             self._request()
         except BrokenPipeError:
@@ -245,48 +244,3 @@ class Server:
             self.server_exit = ended.exit
             self._exits |= ended.workers
         self._server.close()
-
-
-class ServedWorker(Worker):
-    """A worker that a server has started: a fresh interpreter."""
-
-    def __init__(self, pid: int, channel: Channel, files: SessionFiles, source: Server) -> None:
-        super().__init__(pid, channel, files)
-        self.source = source
-
-    def reap(self, timeout_s: float) -> Exit | None:
-        exit_ = self.source.reap(self.pid, timeout_s)
-        self.origin_exit = self.source.server_exit
-        return exit_
-
-    @property
-    def end_sign(self) -> int | None:
-        return self.source.fileno()
-
-    def may_leave_unobserved(self) -> bool:
-        return self.source.release(self.pid)
-
-    def family_without_it(self) -> Tree:
-        return NOTHING
-
-
-class ForkedWorker(ServedWorker):
-    """A worker that is a copy of its server: it shares pages with it until one of them writes to them."""
-
-    @property
-    def origin(self) -> int | None:
-        return self.source.server_pid
-
-    def siblings(self) -> tuple[int, ...]:
-        return self.source.others(self.pid)
-
-    def family_without_it(self) -> Tree:
-        together = self.shared_with(())
-        return Tree(
-            unreclaimable_bytes=together.unreclaimable_bytes - self.private_bytes,
-            resident_bytes=together.resident_bytes - self.private_bytes,
-        )
-
-
-def _how(exit_: Exit) -> str:
-    return exit_.signal or f"exit code {exit_.code}"

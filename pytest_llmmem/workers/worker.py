@@ -3,13 +3,12 @@
 import contextlib
 import ctypes
 import os
-import select
 import signal
 import stat
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from pytest_llmmem.core.outcomes import Exit
@@ -17,36 +16,13 @@ from pytest_llmmem.core.readings import NOTHING, Reading, Tree
 from pytest_llmmem.core.stacks import has_both_ends
 from pytest_llmmem.probes import shared_once
 from pytest_llmmem.probes.host import Spans
-from pytest_llmmem.workers.channel import Channel, ChannelError
+from pytest_llmmem.workers.channel import Channel, ChannelError, readable
 from pytest_llmmem.workers.messages import Message, Ready, Run, Streams
 from pytest_llmmem.workers.session_files import SessionFiles
+from pytest_llmmem.workers.stack_signals import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
 
-FATAL_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 7
-"""Dump every Python stack, then die of it (see ``child.arm_dumps``)."""
-LIVE_DUMP: Final = getattr(signal, "SIGRTMIN", 0) + 6
-"""Dump the main thread's Python stack and go on."""
-
-LIVE_REST: Final = getattr(signal, "SIGRTMIN", 0) + 4
-"""Write the outer end of that stack, which ``LIVE_DUMP`` leaves out, as soon as Python runs, and go on."""
-
-HOLD: Final = getattr(signal, "SIGRTMIN", 0) + 5
-"""Stand still: sent ahead of ``FATAL_DUMP``, which takes a millisecond in which memory grows by 10 MB and more."""
-
-_SELECTABLE: Final = 1024
-"""``select`` takes no descriptor above it (``FD_SETSIZE``)."""
 _DUMP_GRACE_S: Final = 0.25
 _EXIT_GRACE_S: Final = 10.0
-
-
-def readable(descriptors: Sequence[int], timeout_s: float | None) -> Sequence[int]:
-    """Those from which something can be read, or the end, within so many seconds; ``None`` waits for ever."""
-    if sys.platform == "win32" or max(descriptors) < _SELECTABLE:
-        # poll(2) counts in milliseconds
-        return select.select(descriptors, (), (), timeout_s)[0]
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return [descriptor for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
 
 
 class NoWorkerError(Exception):

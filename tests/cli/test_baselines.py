@@ -30,7 +30,7 @@ def report(name: str, peak_bytes: int, *more: int) -> Path:
         run_peaks_bytes=(peak_bytes, *more) if more else (),
     )  # fmt: skip
     path = Path(name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(SessionRecord(environment=ENVIRONMENT, tests=(test,)).to_json()))
     return path
 
@@ -75,6 +75,42 @@ def test_baselines_of_two_runners_become_one_file(llmmem: Llmmem) -> None:
 
     assert done.code == 0
     assert set(store.read(Path("all.json")).machines) == {"linux-x86_64 cpu", "linux-aarch64 cpu"}
+
+
+def test_reports_of_two_runners_become_one_that_compare_and_history_take(llmmem: Llmmem) -> None:
+    for night, size in (("1", 100), ("2", 300)):
+        report(f"{night}/bert/memory.json", 50_000_000)
+        report(f"{night}/llama/memory.json", size * 1_000_000)
+        done = llmmem(
+            "merge", f"{night}/bert/memory.json", f"{night}/llama/memory.json", "-o", f"all/{night}.json",
+            "-o", f"page/{night}.html", "-o", f"page/{night}.md",
+        )  # fmt: skip
+        assert (done.code, done.out, done.err) == (0, "bert: 1 test\nllama: 1 test\n", "")
+
+    (grown, held) = llmmem("compare", "all/1.json", "all/2.json", "--json").document["tests"]
+    trends = llmmem("history", "all", "--json").document["trends"]
+
+    assert (grown["nodeid"], grown["verdict"]) == ("llama: test_a.py::test_it", "grew")
+    assert (held["nodeid"], held["verdict"]) == ("bert: test_a.py::test_it", "held")
+    assert [(trend["nodeid"], len(trend["steps"])) for trend in trends] == [(grown["nodeid"], 1), (held["nodeid"], 0)]
+    assert "| llama |" in Path("page/2.md").read_text()
+
+
+def test_what_cannot_be_merged_is_one_sentence(llmmem: Llmmem) -> None:
+    report("a.json", 1)
+    store.update(Path("b.json"), "linux cpu", {})
+
+    for arguments, complaint in (
+        (("a.json",), "llmmem: --into: say where the merged report is to be written, such as -o all.json"),
+        (("a.json", "b.json"), "llmmem: PART: some are reports and some are baselines files"),
+        (("a.json", "-o", "all.txt"), "llmmem: --into: 'all.txt' has no ending that says what to write"),
+        (("a.json", "a.json", "-o", "all.md"), "llmmem: PART: two reports have a cell 'a'"),
+        (("none.json",), "llmmem: none.json: it cannot be read"),
+    ):
+        done = llmmem("merge", *arguments)
+
+        assert done.code == 2
+        assert done.err.startswith(complaint)
 
 
 def test_a_tolerance_is_suggested_from_repeated_runs(llmmem: Llmmem) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose
 from tests.diagnosis.sample_facts import COMPLETED, GB, MB, RAISED, assert_readable, id_of
 
@@ -154,3 +155,21 @@ def test_files_of_a_second_format_are_found_unless_the_worker_died() -> None:
 def test_an_exception_with_a_cause_of_its_own_is_not_explained_by_findings() -> None:
     assert id_of(loaded(dtype="float32", error_type="pytest_llmmem.BudgetExceeded")) == "dtype-wider"
     assert id_of(loaded(dtype="float32", error_type="KeyError")) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "function", "reader"),
+    [
+        ("site-packages/torch/serialization.py", "load", "torch.load"),
+        ("site-packages/torch/nn/modules/module.py", "load_state_dict", "load_state_dict"),
+    ],
+)
+def test_a_budget_crossed_while_a_state_dict_is_copied_is_explained(file: str, function: str, reader: str) -> None:
+    stack = (Frame(file, "10", function), Frame("test_x.py", "3", "test_it"))
+
+    found = diagnose(Facts(ending=Ending(kind="over_budget"), stack=stack))
+
+    assert found is not None
+    assert (found.id, found.happened.split(":")[0]) == ("state-dict-copied", f"The budget was crossed in {reader}")
+    assert_readable(found)
+    assert diagnose(Facts(ending=RAISED, stack=stack)) is None

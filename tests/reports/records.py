@@ -20,6 +20,7 @@ from pytest_llmmem.core.records import (
     TrialRecord,
     VramRecord,
 )
+from pytest_llmmem.core.steps import KeptActivations, StepMemory, StepPhase
 from pytest_llmmem.reports import github, json, markdown, trace
 from tests.reports.shapes import MB, budget, phases, ram, timeline, uneven
 
@@ -104,6 +105,46 @@ MIDM = ModelRecord(
 )
 
 
+def steps(*, predicted: bool = True) -> StepMemory:
+    """Two training steps, the second one higher by the optimizer's state."""
+    kept = {"parameters": 155 * MB}
+    state = {"optimizer": 310 * MB}
+    forward, backward = {"activations": 103 * MB, "temporary": 33 * MB}, {"activations": 103 * MB, "temporary": 66 * MB}
+    step = {"gradients": 155 * MB, "temporary": 98 * MB}
+    moments = (
+        (1, "forward", kept | forward, "aten.nll_loss_forward.default", "LlamaForCausalLM"),
+        (1, "backward", kept | backward, "aten._log_softmax_backward_data.default", "LlamaForCausalLM"),
+        (1, "optimizer", kept | state | step, "aten.div.Tensor", ""),
+        (2, "forward", kept | state | forward, "aten.nll_loss_forward.default", "LlamaForCausalLM"),
+        (2, "backward", kept | state | backward, "aten._log_softmax_backward_data.default", "LlamaForCausalLM"),
+        (2, "optimizer", kept | state | step, "aten.div.Tensor", ""),
+    )
+    memory = StepMemory(
+        device="cpu",
+        phases=tuple(
+            StepPhase(
+                step=number,
+                phase=phase,
+                peak_bytes=sum(by_kind.values()),
+                by_kind=by_kind,
+                op=op,
+                module=module,
+                end_by_kind=kept,
+                process_peak_bytes=sum(by_kind.values()) + 9 * MB,
+            )
+            for number, phase, by_kind, op, module in moments
+        ),
+        largest_by_kind=kept | state | step | {"activations": 103 * MB},
+        kept=(
+            KeptActivations(module="LlamaForCausalLM", bytes=33 * MB),
+            KeptActivations(module="model.layers.0.self_attn", bytes=5 * MB),
+        ),
+        trainable_parameters=155 * MB // 4,
+        trainable_bytes=155 * MB,
+    )
+    return replace(memory, predicted=memory) if predicted else memory
+
+
 def _tests(points: int) -> Iterator[TestRecord]:
     yield TestRecord(
         nodeid="tests/test_load.py::test_the_first_forward_fits[polyglot-ko-1.3b]",
@@ -111,6 +152,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         duration_s=3.41,
         ending=Ending(kind="completed"),
         ram=ram(25.8, 2567),
+        steps=(steps(),),
         phases=phases(("setup", 0.01, 0.32, 21.9), ("load", 0.04, 0.28, 17.0), ("call", 0.34, 2.7, 18.4), ("teardown", 3.05, 0.3, 0)),
         budgets=(budget("1.2 * weights + 200MB", 3396, 2541, count="resident"),),
         model=POLYGLOT,

@@ -93,6 +93,19 @@ def test_200_tests_of_2000_points_are_less_than_a_megabyte_and_a_half() -> None:
     assert len(html.render(large(tests=200, points=2000))) < 1_500_000
 
 
+def test_of_very_many_tests_the_page_has_the_worst_and_says_so() -> None:
+    few = sample().tests[:1]
+    failed = replace(few[0], nodeid="test_x.py::test_failed", outcome="failed")
+    record = SessionRecord(environment={}, tests=(*(replace(few[0], timeline=None),) * 5000, failed))
+
+    page = html.render(record)
+
+    tests = json.loads(Elements(page).scripts[0])["tests"]
+    assert len(tests) == 5000
+    assert tests[0]["nodeid"] == "test_x.py::test_failed"
+    assert "5001 isolated tests: 1 failed, 5000 passed. Shown are the 5,000 worst; the JSON report has all" in page
+
+
 def test_a_session_without_tests_has_a_page() -> None:
     assert "No test ran in a worker" in html.render(SessionRecord(environment={}, tests=()))
 
@@ -329,6 +342,8 @@ def test_what_the_record_knows_of_a_test_is_under_it(page: "Page", number: int) 
         format_size(rank.peak_bytes) for rank in test.ranks
     ]
     known += [test.model.source, f"{test.model.parameters:,}"] if test.model else []
+    known += [f"{phase.phase} {phase.step}" for memory in test.steps for phase in memory.phases]
+    known += [f"{kind} {format_size(size)}" for memory in test.steps for kind, size in memory.largest_by_kind.items()]
     known += [test.baseline.sentence] if test.baseline else []
 
     page.locator("#tests summary", has_text=test.nodeid.partition("::")[2]).click()

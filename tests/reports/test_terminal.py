@@ -45,12 +45,12 @@ def test_the_table_is_aligned_and_the_worst_comes_first() -> None:
     )
 
     assert lines == [
-        "unreclaimable  + files  budget       test",
-        "       412 MB  5.00 MB  300 MB 137%  test_x.py::test_over  [over budget in call]",
-        "      50.0 MB  5.00 MB               test_x.py::test_dead  [crashed SIGSEGV in setup]",
-        "       290 MB  5.00 MB  300 MB  97%  test_x.py::test_near",
-        "      12.0 MB  5.00 MB  300 MB   4%  test_x.py::test_fine",
-        "      7.00 MB  5.00 MB               test_x.py::test_none",
+        "unreclaimable  + files  budget        test",
+        "       412 MB  5.00 MB  300 MB  137%  test_x.py::test_over  [over budget in call]",
+        "      50.0 MB  5.00 MB                test_x.py::test_dead  [crashed SIGSEGV in setup]",
+        "       290 MB  5.00 MB  300 MB   97%  test_x.py::test_near",
+        "      12.0 MB  5.00 MB  300 MB    4%  test_x.py::test_fine",
+        "      7.00 MB  5.00 MB                test_x.py::test_none",
     ]
 
 

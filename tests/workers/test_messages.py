@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmmem.core.limits import Limit, parse_limit
-from pytest_llmmem.workers import messages as wire
+from pytest_llmmem.workers import messages
 
+st.register_type_strategy(float, st.floats(allow_nan=False))  # which equals nothing, itself neither
 st.register_type_strategy(Limit, st.sampled_from(["8GB", "1.1 * weights + shard", "50% host"]).map(parse_limit))
 
 
@@ -15,7 +16,14 @@ st.register_type_strategy(Limit, st.sampled_from(["8GB", "1.1 * weights + shard"
     st.one_of(
         *(
             st.from_type(kind)
-            for kind in (wire.Ready, wire.Boundary, wire.Spent, wire.Accepted, wire.Streams, wire.Finished)
+            for kind in (
+                messages.Ready,
+                messages.Boundary,
+                messages.Spent,
+                messages.Accepted,
+                messages.Streams,
+                messages.Finished,
+            )
         )
     )
 )

@@ -20,7 +20,8 @@ from pytest_llmmem.workers.channel import Channel, ChannelError
 from pytest_llmmem.workers.child import ParentConnection
 from pytest_llmmem.workers.fork_server import serve_forks
 from pytest_llmmem.workers.messages import Finished, Payload
-from pytest_llmmem.workers.served import ForkedWorker, Server
+from pytest_llmmem.workers.served import Server
+from pytest_llmmem.workers.served_workers import ForkedWorker
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 

@@ -74,6 +74,16 @@ def fetch(model: HubModel) -> Path:
         raise _unreachable(model, error) from error
 
 
+def fetch_config(model: HubModel) -> Path:
+    """The folder with the model's ``config.json`` in the Hub's cache; nothing else is fetched. Raises as ``fetch``."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model.repo, "config.json", revision=model.revision)).parent
+    except Exception as error:
+        raise _unreachable(model, error) from error
+
+
 def _unreachable(model: HubModel, error: Exception) -> SourceError:
     from huggingface_hub.errors import HfHubHTTPError
 

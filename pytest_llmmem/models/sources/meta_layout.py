@@ -14,11 +14,12 @@ _DATA_BYTES = 8 * 2**30
 
 def main() -> None:
     """Read a config from the standard input, and print its model's class and tensors as the last line of the output."""
-    _limit_memory()
+    limit_memory()
     sys.stdout.write("\n" + json.dumps(describe(json.load(sys.stdin))))
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
+    """Refuse this process more than a model without weights can need."""
     if sys.platform == "win32":
         return
     import resource
@@ -39,7 +40,7 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
     config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
     # another one may be code that is fetched from the Hub; it changes no tensor
     config._attn_implementation = "eager"  # noqa: SLF001 -- there is no public name
-    model_class = _model_class(transformers, config)
+    model_class = find_model_class(transformers, config)
     with torch.device("meta"):
         model = model_class(config)
     tensors = [
@@ -49,7 +50,7 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
     return {"architecture": model_class.__name__, "tensors": tensors}
 
 
-def _model_class(transformers: Any, config: Any) -> Any:
+def find_model_class(transformers: Any, config: Any) -> Any:
     """The class that ``architectures`` names, or else the most specific one that is known for this kind of config."""
     for name in config.architectures or ():
         found = getattr(transformers, name, None)

@@ -17,6 +17,7 @@ from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import Load, load_of, strategy_of
 from pytest_llmmem.plugin.collect.models import source_of
+from pytest_llmmem.plugin.collect.steps import check_steps, with_step_terms
 from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
 from pytest_llmmem.plugin.run.trials import FITTING
@@ -50,6 +51,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
             *vram_budgets(item, settings, terms),
         )
         LlmBaseline.of(item)
+        check_steps(item)
         _check_load(item, budgets)
         check_device(item, settings)
     except MarkerError as error:
@@ -98,7 +100,7 @@ def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
         except ValueError as error:
             msg = f"llm_load: {error}"
             raise MarkerError(msg) from None
-        if "loaded_model" not in names:
+        if "loaded_model" not in names and "predicted_step" not in names:
             why = f"{FITTING} chooses by itself" if FITTING in names else "this test loads nothing through us"
             msg = f"llm_load: {why}: let it use the fixture loaded_model"
             raise MarkerError(msg)
@@ -112,6 +114,7 @@ def _ram_budget(item: pytest.Item, settings: Settings, terms: Terms) -> tuple[Bu
     limit = marker.limit if marker else settings.max_ram
     if limit is None:
         return ()
+    terms = with_step_terms(terms, item, limit, device="cpu")
     return (
         Budget(
             kind="max_ram",

@@ -12,6 +12,7 @@ import pytest
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, MarkerError
 from pytest_llmmem.core.limits import Terms
+from pytest_llmmem.plugin.collect.steps import with_step_terms
 from pytest_llmmem.plugin.markers import MaxVram
 from pytest_llmmem.plugin.run.trials import FITTING
 from pytest_llmmem.plugin.settings import Settings
@@ -48,6 +49,7 @@ def vram_budgets(item: pytest.Item, settings: Settings, terms: Terms) -> tuple[B
         why_none = driver.find().why_none or f"it says nothing of {', '.join(unknown)}"
         msg = f"max_vram counts what the driver says, and it cannot be asked: {why_none}"
         raise DeviceError(msg)
+    terms = with_step_terms(terms, item, limit, device="cuda")
     try:
         limits = [dataclasses.replace(terms, device_bytes=device.total_bytes).bytes(limit) for device in chosen]
     except ValueError as error:

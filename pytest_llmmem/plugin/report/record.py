@@ -10,6 +10,7 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import Diagnosis, ModelRecord, Outcome, TestRecord, TrialRecord
 from pytest_llmmem.core.stacks import Stack
+from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.report import test_reports as bridge
@@ -34,6 +35,7 @@ def record_of(
     raised: Raised | None,
     trials: tuple[TrialRecord, ...],
     diagnosis: Diagnosis | None,
+    steps: tuple[StepMemory, ...],
 ) -> TestRecord:
     """All of it as one record."""
     outcome = outcome_of(reports)
@@ -60,6 +62,7 @@ def record_of(
         timeline=measured.timeline,
         trials=trials,
         diagnosis=diagnosis,
+        steps=steps,
         ranks=measured.ranks,
         pinned_bytes=measured.pinned_bytes,
         disk_written_bytes=measured.written_bytes,

@@ -167,6 +167,14 @@ class _Running:
         model = self.inbox.model(checkpoint)
         ending = bridge.ending_of(self._reports, measured.ending)
         record = recording.record_of(
-            self.item, self._reports, measured, ending, model, raised=self.inbox.raised, trials=(), diagnosis=None
+            self.item,
+            self._reports,
+            measured,
+            ending,
+            model,
+            raised=self.inbox.raised,
+            trials=(),
+            diagnosis=None,
+            steps=self.inbox.steps,
         )
         recording.attach([last], record)

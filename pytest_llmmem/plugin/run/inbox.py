@@ -11,12 +11,13 @@ from pytest_llmmem.core.hints import lazy_load_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.records import ModelRecord
+from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import load_of
 from pytest_llmmem.plugin.compat import restore_report
 from pytest_llmmem.plugin.run.importable_classes import find_class
 from pytest_llmmem.plugin.run.progress import Progress
-from pytest_llmmem.plugin.worker.messages import Aborted, Loaded, Raised, Reported, StillMapped, Warned
+from pytest_llmmem.plugin.worker.messages import Aborted, Loaded, Raised, Reported, Stepped, StillMapped, Warned
 from pytest_llmmem.probes.host import HostMemory
 
 
@@ -34,6 +35,7 @@ class Inbox:
     raised: Raised | None = None
     """The first, which the later ones may follow from."""
     _reported: list[Reported] = field(default_factory=list)
+    _steps: dict[str, StepMemory] = field(default_factory=dict)
 
     def received(self, what: Any) -> None:
         match what:
@@ -47,6 +49,8 @@ class Inbox:
                 self.loaded = what
             case StillMapped(mapped_bytes):
                 self.still_mapped_bytes = mapped_bytes
+            case Stepped(memory):
+                self._steps[memory.name] = memory
             case Raised():
                 self.raised = self.raised or what
 
@@ -57,6 +61,11 @@ class Inbox:
     def is_set_up(self) -> bool:
         """Whether its setup has passed."""
         return any(each.data["when"] == "setup" and each.data["outcome"] == "passed" for each in self._reported)
+
+    @property
+    def steps(self) -> tuple[StepMemory, ...]:
+        """What training or inference steps took, in order."""
+        return tuple(self._steps.values())
 
     def reports(self) -> list[pytest.TestReport]:
         config = self.item.config

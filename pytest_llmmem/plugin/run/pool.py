@@ -125,7 +125,8 @@ def open_pool(
 
 if sys.platform == "linux":
     from pytest_llmmem.workers.fork_server import serve_forks
-    from pytest_llmmem.workers.served import ForkedWorker, ServedWorker, Server
+    from pytest_llmmem.workers.served import Server
+    from pytest_llmmem.workers.served_workers import ForkedWorker, ServedWorker
     from pytest_llmmem.workers.spawned import serve_spawns
 
     def _run_fork_server(

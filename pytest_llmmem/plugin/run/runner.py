@@ -187,7 +187,15 @@ class Runner:
         reports, ending = bridge.complete_reports(item, inbox.reports(), measured)
         diagnosis = explain(reports, measured, ending, inbox, find_checkpoint(item))
         record = recording.record_of(
-            item, reports, measured, ending, model, raised=inbox.raised, trials=trials, diagnosis=diagnosis
+            item,
+            reports,
+            measured,
+            ending,
+            model,
+            raised=inbox.raised,
+            trials=trials,
+            diagnosis=diagnosis,
+            steps=inbox.steps,
         )
         return _Ran(reports, record, inbox.aborted, measured.growth_stack)
 

@@ -14,6 +14,7 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.models.loading.load_tracing import find_readers, follow_load
+from pytest_llmmem.plugin.collect.steps import runs_steps
 from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
 from pytest_llmmem.plugin.run.trials import try_load
@@ -96,6 +97,8 @@ class WorkerMain:
         if isinstance(job, Trial):
             try_load(item, job.load, connection)
             return
+        if runs_steps(item):
+            child.steady_malloc()  # before the load: what glibc keeps of it would be used again, and not counted
         self.config.stash[TRIALS] = job.trials
         self._allocator.begin(job.caps, job.vram_history)
         self._phases.begin(connection)

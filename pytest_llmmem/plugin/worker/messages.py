@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.records import TrialRecord
 from pytest_llmmem.core.stacks import Frame
+from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.diagnosis import frames_of
 from pytest_llmmem.diagnosis.cuda import CudaOutOfMemory
 from pytest_llmmem.plugin.collect.loads import Load
@@ -159,6 +160,13 @@ class StillMapped:
     """Weights that are mapped and not resident at the end of the test."""
 
     mapped_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stepped:
+    """What training or inference steps took; a later one of the same name takes its place."""
+
+    memory: StepMemory
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ function detail(test) {
     why(test),
     test.timeline ? timeline(test) : null,
     moments(test),
-    el("div", { className: "facts" }, peaks(test), budgets(test), phases(test), devices(test), ranks(test), model(test), trials(test), baseline(test), notes(test)),
+    el("div", { className: "facts" }, peaks(test), budgets(test), ...steps(test), phases(test), devices(test), ranks(test), model(test), trials(test), baseline(test), notes(test)),
   );
 }
 
@@ -155,6 +155,33 @@ function budgets(test) {
 function phases(test) {
   const line = (phase) => [phase.name, formatSize(phase.peak_bytes, test.unit), sizeIfKnown(phase.peak_resident_bytes, test.unit), formatSeconds(phase.seconds)];
   return block("Phases, each above its own beginning", ["", "unreclaimable", "resident", "time"], test.phases.map(line));
+}
+
+const KINDS = ["parameters", "gradients", "optimizer", "activations", "inputs", "kv_cache", "temporary"];
+
+/** A bar for each phase of each step, all to one scale: what the tensors were there for when they were most. */
+function steps(test) {
+  return test.steps.map((memory) => {
+    const most = Math.max(1, ...memory.phases.map((phase) => phase.peak_bytes));
+    const predicted = new Map((memory.predicted?.phases ?? []).map((phase) => [`${phase.phase} ${phase.step}`, phase.peak_bytes]));
+    const bar = (phase) => el("div", { className: "stack" }, ...KINDS.filter((kind) => phase.by_kind[kind]).map((kind) => {
+      const part = el("i", { className: kind, title: `${kind} ${formatSize(phase.by_kind[kind])}` });
+      part.style.width = `${(100 * phase.by_kind[kind]) / most}%`;
+      return part;
+    }));
+    const line = (phase) => {
+      const name = `${phase.phase} ${phase.step}`;
+      const made = [phase.op, phase.module && `in ${phase.module}`].filter(Boolean).join(" ");
+      const process = phase.process_peak_bytes === null ? "" : formatSize(phase.process_peak_bytes);
+      const before = predicted.has(name) ? formatSize(predicted.get(name)) : "";
+      return [withSmall(name, made), el("td", { className: "text" }, bar(phase)), formatSize(phase.peak_bytes), before, process];
+    };
+    const kinds = KINDS.filter((kind) => memory.largest_by_kind[kind]);
+    const legend = kinds.map((kind) => el("span", {}, el("i", { className: `key ${kind}` }), `${kind} ${formatSize(memory.largest_by_kind[kind])}`));
+    const table = block(`Tensors of ${memory.name}, on ${memory.device}`, ["", "by kind", "tensors", "predicted", "process"], memory.phases.map(line), { wide: true });
+    table?.append(el("p", { className: "kinds" }, ...legend));
+    return table;
+  });
 }
 
 function devices(test) {

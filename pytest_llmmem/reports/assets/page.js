@@ -56,3 +56,4 @@ $("circumstances").querySelector("dl").append(
   ...DATA.environment.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
 );
 begin(DATA.tests.map(listedTest), ORDERS);
+$("cells").append(...matrix(DATA.cells));

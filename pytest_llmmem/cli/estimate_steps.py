@@ -1,0 +1,155 @@
+"""``llmmem estimate MODEL --train`` and ``--generate``: what a step will take, from the config alone."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
+
+from pytest_llmmem.cli.arguments import naming_argument
+from pytest_llmmem.cli.output import print_facts, print_findings, print_table
+from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.sizes import format_size, parse_size
+from pytest_llmmem.core.steps import KINDS, StepMemory
+
+if TYPE_CHECKING:
+    from pytest_llmmem.models.steps.predictor import Prediction
+    from pytest_llmmem.models.steps.spec import GenerateSpec, PredictRequest, TrainSpec
+
+LOADS: Final = ("default", "float32", "float16", "bfloat16", "int8", "nf4")
+"""Strategies after which a step can be predicted: all weights are on the device."""
+
+
+def make_request(
+    model: str,
+    step: "TrainSpec | GenerateSpec",
+    *,
+    load: str,
+    dtype: str | None,
+    device: str,
+    fits: str | None,
+    grid: str | None,
+    quantizes_scales: bool,
+) -> "PredictRequest":
+    """What the command line asks for. Raises ``SettingError`` and ``SourceError``."""
+    from pytest_llmmem.models.sources.config_source import plain_config, source_config
+    from pytest_llmmem.models.sources.source import parse_source
+    from pytest_llmmem.models.steps.spec import FLOATS, PredictRequest
+
+    if load not in LOADS:
+        msg = f"--load {load}: a step is predicted after one of {', '.join(LOADS)}"
+        raise SettingError(msg)
+    if device not in {"cpu", "cuda"}:
+        msg = f"--device {device}: a step is predicted by the rules of cpu or cuda: write one of them"
+        raise SettingError(msg)
+    with naming_argument(f"MODEL {model}", source=model):
+        config = source_config(parse_source(model, base=Path.cwd()))
+    chosen = dtype or (load if load in FLOATS else None) or config.dtype or "float32"
+    if chosen not in FLOATS:
+        msg = f"--dtype {chosen}: write one of {', '.join(FLOATS)}"
+        raise SettingError(msg)
+    return PredictRequest(
+        config=plain_config(config),
+        step=step,
+        dtype=chosen,
+        quantization=cast("Literal['int8', 'nf4']", load) if load in {"int8", "nf4"} else None,
+        quantizes_scales=quantizes_scales,
+        device=cast("Literal['cpu', 'cuda']", device),
+        limits=() if fits is None else (_size(fits),),
+        grid=() if grid is None else parse_grid(grid),
+    )
+
+
+def parse_grid(text: str) -> tuple[tuple[int, int], ...]:
+    """``1,2,4x512,1024``: each batch size with each length. Raises ``SettingError``."""
+    sides = [[int(each) if each.isdigit() else 0 for each in side.split(",")] for side in text.split("x")]
+    if len(sides) != 2 or not all(number for side in sides for number in side):
+        msg = f"--grid {text}: write batch sizes, an x, and lengths, like 1,2,4x512,1024"
+        raise SettingError(msg)
+    return tuple((batch, length) for batch in sides[0] for length in sides[1])
+
+
+def describe(model: str, request: "PredictRequest", prediction: "Prediction") -> dict[str, Any]:
+    """The JSON document of the command."""
+    memory = prediction.memory
+    findings = [
+        {"id": "fits", "text": _too_large(request, memory, each.limit_bytes)}
+        for each in prediction.fits
+        if each.batch_size == 0
+    ]
+    return {
+        "schema": 1,
+        "source": model,
+        "dtype": request.dtype,
+        "quantization": request.quantization,
+        "device": request.device,
+        "step": dataclasses.asdict(request.step),
+        "peak_bytes": memory.peak_bytes,
+        **prediction.to_json(),
+        "findings": findings,
+    }
+
+
+def show(document: Mapping[str, Any], prediction: "Prediction") -> None:
+    """The same for people."""
+    memory = prediction.memory
+    print_facts(_facts(document, memory))
+    print_table(("phase", "peak", *KINDS, "module", "operation"), map(_row, last_step(memory)))
+    print_table(("kept for backward", "bytes"), ((each.module, format_size(each.bytes)) for each in memory.kept))
+    if prediction.grid:
+        lengths = list(dict.fromkeys(cell.seq_len for cell in prediction.grid))
+        cells = {(cell.batch_size, cell.seq_len): cell.peak_bytes for cell in prediction.grid}
+        batches = dict.fromkeys(cell.batch_size for cell in prediction.grid)
+        print_table(
+            ("batch", *(f"length {length:,}" for length in lengths)),
+            ((str(batch), *(_cell(cells[batch, length]) for length in lengths)) for batch in batches),
+        )
+    print_findings(finding["text"] for finding in document["findings"])
+
+
+def last_step(memory: StepMemory) -> Iterator[Any]:
+    """The phases of the last step: from the second on each has the optimizer's state."""
+    return (phase for phase in memory.phases if phase.step == memory.steps)
+
+
+def _facts(document: Mapping[str, Any], memory: StepMemory) -> Iterator[tuple[str, str]]:
+    step = document["step"]
+    yield "model", document["source"]
+    weights = document["quantization"] or document["dtype"]
+    yield "weights", f"{format_size(memory.parameters_bytes)}, {weights}"
+    yield "step", ", ".join(f"{name} {value}" for name, value in step.items() if value not in (None, False, [], ()))
+    yield "rules", f"{document['device']}; tensors only: a process or a card holds more (docs/training.md)"
+    peak = memory.peak
+    if peak is not None:
+        yield "peak", f"{format_size(peak.peak_bytes)} in {peak.phase} of step {peak.step}"
+    for fits in document["fits"]:
+        limit = format_size(fits["limit_bytes"])
+        if fits["batch_size"]:
+            length = f"; largest length {fits['seq_len']:,}" if fits["seq_len"] else ""
+            yield f"fits {limit}", f"largest batch {fits['batch_size']:,}{length}"
+        else:
+            yield f"fits {limit}", "no batch"
+
+
+def _row(phase: Any) -> tuple[str, ...]:
+    sizes = (format_size(phase.by_kind[kind]) if phase.by_kind.get(kind) else "" for kind in KINDS)
+    return f"{phase.phase} {phase.step}", format_size(phase.peak_bytes), *sizes, phase.module, phase.op
+
+
+def _cell(peak_bytes: int | None) -> str:
+    return "too long" if peak_bytes is None else format_size(peak_bytes)
+
+
+def _too_large(request: "PredictRequest", memory: StepMemory, limit_bytes: int) -> str:
+    weights, limit = memory.parameters_bytes, format_size(limit_bytes)
+    if weights > limit_bytes:
+        return f"--fits {limit}: the weights alone take {format_size(weights)}: write more, or --load nf4"
+    advice = "write more, or --checkpointing, or a shorter --seq"
+    return f"--fits {limit}: batch 1 takes more at length {request.step.seq_len:,}: {advice}"
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        msg = f"--fits: {error}"
+        raise SettingError(msg) from None

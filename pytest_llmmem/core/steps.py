@@ -1,0 +1,151 @@
+"""What the tensors of a training or inference step take: measured on real tensors, or predicted on fake ones.
+
+Field names are keys of the report's ``steps``. Sizes are bytes; a storage that several tensors share counts once.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal, get_args
+
+Kind = Literal["parameters", "gradients", "optimizer", "activations", "inputs", "kv_cache", "temporary"]
+
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+"""What a tensor is there for, in the order of every table.
+
+parameters   weights and buffers of the modules, quantized ones with their scales
+gradients    ``.grad`` of a parameter
+optimizer    tensors in the state of an optimizer
+activations  made by a forward pass and still there when its backward pass begins
+inputs       what a model was called with, and what was there before the measurement began
+kv_cache     keys and values in the ``past_key_values`` that a model returned
+temporary    everything else: results of an operation that the next ones use up
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPhase:
+    """One phase of one step: its highest moment, and what was left at its end."""
+
+    step: int
+    """From 1 on."""
+
+    phase: str
+    """``forward``, ``backward`` or ``optimizer``; ``prefill`` or ``decode`` when text is generated."""
+
+    peak_bytes: int
+    """Held by all tensors of the device together."""
+
+    by_kind: dict[str, int]
+    """The same, by kind."""
+
+    op: str
+    """The operation that made the tensor with which the peak was reached: ``aten.mm``."""
+
+    module: str
+    """The path of the module that it belongs to, ``model.layers.3.mlp``; empty outside of any."""
+
+    end_by_kind: dict[str, int]
+    """Held when the phase ended."""
+
+    process_peak_bytes: int | None = None
+    """Of the process in this phase: its resident growth since the steps began, beside the tensors that were there then.
+
+    ``None`` where it was not measured.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptActivations:
+    """What one module keeps for the backward pass, at most."""
+
+    module: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepMemory:
+    """What several steps took on one device."""
+
+    device: str
+    """``cpu`` or ``cuda:0``: where the tensors were, or whose rules the prediction follows."""
+
+    phases: tuple[StepPhase, ...]
+    """In the order in which they began."""
+
+    largest_by_kind: dict[str, int]
+    """The most that each kind held at any moment; these moments differ, so the sum is above the peak."""
+
+    kept: tuple[KeptActivations, ...] = ()
+    """The ten modules that keep most, the largest first."""
+
+    trainable_parameters: int = 0
+    """Elements of all parameters that need a gradient."""
+
+    trainable_bytes: int = 0
+    """The same in bytes."""
+
+    name: str = "train_step"
+    """Of the fixture or of the block that measured."""
+
+    predicted: "StepMemory | None" = field(default=None)
+    """The same steps on fake tensors, where the test asked for them."""
+
+    @property
+    def peak_bytes(self) -> int:
+        """Held by all tensors at the highest moment of all steps."""
+        return max((each.peak_bytes for each in self.phases), default=0)
+
+    @property
+    def peak(self) -> StepPhase | None:
+        """The phase in which that was; ``None`` without any."""
+        return max(self.phases, key=lambda each: each.peak_bytes, default=None)
+
+    @property
+    def process_peak_bytes(self) -> int | None:
+        """The highest of all phases; ``None`` where it was not measured."""
+        return max(
+            (each.process_peak_bytes for each in self.phases if each.process_peak_bytes is not None), default=None
+        )
+
+    @property
+    def steps(self) -> int:
+        """The number of steps."""
+        return max((each.step for each in self.phases), default=0)
+
+    def peak_of_step(self, step: int) -> int:
+        """The highest moment of one step, counted from 1."""
+        return max((each.peak_bytes for each in self.phases if each.step == step), default=0)
+
+    @property
+    def parameters_bytes(self) -> int:
+        """The most that parameters and buffers held."""
+        return self.largest_by_kind.get("parameters", 0)
+
+    @property
+    def gradients_bytes(self) -> int:
+        """The most that gradients held."""
+        return self.largest_by_kind.get("gradients", 0)
+
+    @property
+    def optimizer_bytes(self) -> int:
+        """The most that the optimizer's state held."""
+        return self.largest_by_kind.get("optimizer", 0)
+
+    @property
+    def activations_bytes(self) -> int:
+        """The most that was kept for a backward pass."""
+        return self.largest_by_kind.get("activations", 0)
+
+    @property
+    def inputs_bytes(self) -> int:
+        """The most that inputs held."""
+        return self.largest_by_kind.get("inputs", 0)
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """The most that keys and values held when a forward pass had ended."""
+        return self.largest_by_kind.get("kv_cache", 0)
+
+    @property
+    def temporary_bytes(self) -> int:
+        """The most that everything else held."""
+        return self.largest_by_kind.get("temporary", 0)

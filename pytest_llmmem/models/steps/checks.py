@@ -1,0 +1,230 @@
+"""Checks of how a model trains and generates, on fake tensors: no weights and no GPU are needed.
+
+Each takes a laboratory and returns what is wrong, in one sentence, or ``None``. ``docs/checks.md`` says where each number
+comes from.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.core.printable import some_of
+from pytest_llmmem.core.sizes import format_beside, format_size
+from pytest_llmmem.models.steps.laboratory import Laboratory
+from pytest_llmmem.models.steps.optimizers import promised_bytes_per_element
+from pytest_llmmem.models.steps.prediction import predict
+from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
+
+Check = Callable[[Laboratory], str | None]
+
+_LENGTH: Final = 128
+_LORA_RANK: Final = 8
+_CHECKPOINTED: Final = 0.5
+"""Of the activations without checkpointing: one input for each layer remains of a dozen tensors."""
+
+_STATE: Final = 0.02
+"""How far the optimizer's state may be from what its name promises: counts of steps, and rounding to blocks."""
+
+_BLOCK_BYTES: Final = 512
+"""To which a card rounds each tensor."""
+
+_LOGITS: Final = 1.05
+"""How many times logits may be kept in float32."""
+
+
+class NotApplicableError(Exception):
+    """The check says nothing of this model; its text says why."""
+
+
+def checkpointing_takes_effect(laboratory: Laboratory) -> str | None:
+    """Checkpointing halves what is kept for the backward pass, or better; with an adapter too."""
+    for lora in _adapters():
+        step = _step(laboratory, lora=lora)
+        with _applying():
+            plain = laboratory.trained(step).activations_bytes
+            saving = laboratory.trained(_step(laboratory, lora=lora, checkpointing=True)).activations_bytes
+        if saving > _CHECKPOINTED * plain:
+            of, kept, _ = format_beside(plain, saving)
+            adapter = " with a LoRA adapter" if lora else ""
+            return (
+                f"checkpointing{adapter} keeps {kept} of {of}: is the model in eval() mode, did the adapter lose the layers' "
+                "flags, or does the model ignore it?"
+            )
+    return None
+
+
+def accumulation_costs_one_batch(laboratory: Laboratory) -> str | None:
+    """Four batches of one sequence need no more than one of them, beside the gradients."""
+    one = laboratory.trained(_step(laboratory))
+    four = laboratory.trained(_step(laboratory, accumulation=4))
+    if four.activations_bytes > one.activations_bytes:
+        batch, kept, _ = format_beside(one.activations_bytes, four.activations_bytes)
+        return f"accumulating 4 batches keeps {kept} of activations, one batch {batch}: call backward() for each batch"
+    apart = _left(four) - _left(one)
+    if apart >= one.gradients_bytes:
+        return (
+            f"accumulating 4 batches holds {format_size(apart)} beside gradients of {format_size(one.gradients_bytes)}: "
+            "they are there twice: let backward() add to .grad"
+        )
+    return None
+
+
+def optimizer_state(laboratory: Laboratory) -> str | None:
+    """The optimizer keeps what its name promises."""
+    step = _step(laboratory)
+    memory = laboratory.trained(step)
+    promised = promised_bytes_per_element(step.optimizer, memory.trainable_bytes // max(1, memory.trainable_parameters))
+    if promised is None:
+        msg = f"what {step.optimizer} keeps depends on each weight's shape"
+        raise NotApplicableError(msg)
+    expected = round(promised * memory.trainable_parameters)
+    rounding = 3 * _BLOCK_BYTES * len(laboratory.trained_names(step))  # two moments, and a count of steps
+    if abs(memory.optimizer_bytes - expected) > _STATE * expected + rounding:
+        wanted, kept, _ = format_beside(expected, memory.optimizer_bytes)
+        each = memory.optimizer_bytes / max(1, memory.trainable_parameters)
+        return (
+            f"{step.optimizer} keeps {kept}, {each:.1f} bytes for each trained weight, and its name promises {wanted}: "
+            "is its state wider than the weights, or are there more moments?"
+        )
+    return None
+
+
+def only_adapter_trains(laboratory: Laboratory) -> str | None:
+    """With an adapter, no other weight has a gradient or optimizer state."""
+    if len(_adapters()) == 1:
+        raise NotApplicableError("peft is not installed")
+    step = _step(laboratory, lora=_LORA_RANK)
+    with _applying():
+        names = laboratory.trained_names(step)
+    others = [name for name in names if "lora_" not in name]
+    if others:
+        return f"{len(others)} weights beside the adapter are trained, {some_of(others)}: freeze the base model"
+    memory = laboratory.trained(step)
+    if memory.gradients_bytes > memory.trainable_bytes + _BLOCK_BYTES * len(names):
+        trained, held, _ = format_beside(memory.trainable_bytes, memory.gradients_bytes)
+        return f"gradients take {held}, and the adapter's weights {trained}: a frozen weight has one"
+    return None
+
+
+def no_growth_after_step_2(laboratory: Laboratory) -> str | None:
+    """From the second step on, each step peaks as high as the one before."""
+    memory = laboratory.trained(_step(laboratory, steps=4))
+    second, fourth = memory.peak_of_step(2), memory.peak_of_step(4)
+    if fourth > second:
+        was, grown, apart = format_beside(second, fourth)
+        return f"step 4 peaks at {grown}, step 2 at {was}: {apart} more: a loop keeps outputs, losses or graphs alive"
+    return None
+
+
+def eval_frees(laboratory: Laboratory) -> str | None:
+    """An evaluation of six batches takes no more than one of two."""
+    two = laboratory.evaluated(_step(laboratory, steps=2)).peak_bytes
+    six = laboratory.evaluated(_step(laboratory, steps=6)).peak_bytes
+    if six > two:
+        was, grown, _ = format_beside(two, six)
+        return (
+            f"evaluating 6 batches peaks at {grown}, 2 batches at {was}: it keeps logits or graphs: move what is gathered to "
+            "the host, or reduce it, and evaluate under torch.no_grad()"
+        )
+    return None
+
+
+def logits(laboratory: Laboratory) -> str | None:
+    """Vocabulary by length is kept for the backward pass once, in float32."""
+    step, small, large = _step(laboratory), 1024, 2048
+    apart = (
+        laboratory.trained(step, vocabulary=large).activations_bytes
+        - laboratory.trained(step, vocabulary=small).activations_bytes
+    )
+    times = apart / (4 * step.batch_size * step.seq_len * (large - small))
+    if times > _LOGITS:
+        return (
+            f"logits are kept {times:.1f} times in float32 for the backward pass, once is enough: is a copy cast to float32 "
+            "beside the original, or are the outputs kept alive until the backward pass?"
+        )
+    return None
+
+
+def kv_cache(laboratory: Laboratory) -> str | None:
+    """Keys and values take what their arithmetic says."""
+    step = GenerateSpec(batch_size=2, prompt=24, new_tokens=8)
+    request = laboratory.small()
+    expected = expected_cache_bytes(request.config, step, dtype=request.dtype)
+    with _applying():
+        found = predict(dataclasses.replace(request, step=step, device="cpu")).kv_cache_bytes
+    if found != expected:
+        wanted, kept, _ = format_beside(expected, found)
+        return (
+            f"keys and values take {kept}, and 2 * layers * batch * kv_heads * head_dim * length * bytes is {wanted}: are they "
+            "in a wider dtype, or there for every query head?"
+        )
+    return None
+
+
+CHECKS: Final[Mapping[str, Check]] = {
+    "checkpointing_takes_effect": checkpointing_takes_effect,
+    "accumulation_costs_one_batch": accumulation_costs_one_batch,
+    "optimizer_state": optimizer_state,
+    "only_adapter_trains": only_adapter_trains,
+    "no_growth_after_step_2": no_growth_after_step_2,
+    "eval_frees": eval_frees,
+    "logits": logits,
+    "kv_cache": kv_cache,
+}
+"""By id."""
+
+
+def expected_cache_bytes(raw: Mapping[str, Any], step: GenerateSpec, *, dtype: str) -> int:
+    """2 * layers * batch * kv_heads * head_dim * length * bytes; the last token that is generated has no keys yet.
+
+    A layer with a sliding window keeps no more than the window. Raises ``NotApplicableError`` for other kinds of caches.
+    """
+    import transformers
+
+    config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw)).get_text_config()
+    if getattr(config, "is_encoder_decoder", False):
+        raise NotApplicableError("an encoder-decoder caches its encoder's keys too")
+    if getattr(config, "kv_lora_rank", None):
+        raise NotApplicableError("this model caches compressed keys")
+    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
+    if not set(kinds) <= {"full_attention", "sliding_attention"}:
+        msg = f"this model has layers of {', '.join(sorted(set(kinds)))}"
+        raise NotApplicableError(msg)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    length = step.seq_len - 1
+    window = getattr(config, "sliding_window", None) or length
+    kept = sum(min(length, window) if kind == "sliding_attention" else length for kind in kinds)
+    size = 4 if dtype == "float32" else 2
+    return 2 * step.batch_size * int(heads) * int(head) * kept * size
+
+
+def _step(laboratory: Laboratory, **changes: Any) -> TrainSpec:
+    positions = laboratory.request.config.get("max_position_embeddings")
+    longest = positions if isinstance(positions, int) else _LENGTH
+    return TrainSpec(**{"seq_len": min(_LENGTH, longest), "steps": 2} | changes)
+
+
+def _adapters() -> tuple[int | None, ...]:
+    from importlib.util import find_spec
+
+    return (None, _LORA_RANK) if find_spec("peft") else (None,)
+
+
+def _left(memory: Any) -> int:
+    """What is neither weight nor gradient after the last backward pass."""
+    backward = max((each for each in memory.phases if each.phase == "backward"), key=lambda each: each.step)
+    return sum(
+        size for kind, size in backward.end_by_kind.items() if kind not in {"parameters", "gradients", "optimizer"}
+    )
+
+
+@contextlib.contextmanager
+def _applying() -> Iterator[None]:
+    """A model that refuses says so itself: nothing is wrong with it."""
+    try:
+        yield
+    except StepError as error:
+        raise NotApplicableError(str(error)) from None

@@ -1,0 +1,48 @@
+"""A model from its config alone, on fake tensors: real shapes, dtypes and modules, and no memory."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.models.sources.meta_layout import find_model_class
+
+
+def build_on_meta(raw: Mapping[str, Any], *, dtype: str) -> Any:
+    """The model that a config describes, on ``meta``. Raises ``StepError`` when the installed transformers has none."""
+    import transformers
+
+    try:
+        config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
+        model_class = find_model_class(transformers, config)
+        with torch.device("meta"):
+            model = model_class._from_config(config, dtype=getattr(torch, dtype))  # noqa: SLF001 -- from_config is of Auto classes, which take no architecture
+    except (KeyError, LookupError, ValueError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+        msg = (
+            f"transformers {transformers.__version__} builds no model from this config ({why}): name the config.json of a "
+            "model that it knows"
+        )
+        raise StepError(msg) from None
+    return model
+
+
+def make_fake(model: nn.Module) -> None:
+    """Put fake tensors on the processor in place of those on ``meta``; tied weights stay tied.
+
+    Must run inside of a ``FakeTensorMode``, in which ``Module.to_empty`` cannot swap parameters.
+    """
+    made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):  # noqa: SLF001 -- setattr would register them anew, out of order
+            for name, old in tensors.items():
+                if old is None or old.device.type != "meta":
+                    continue
+                if id(old) not in made:
+                    new = torch.empty(old.shape, dtype=old.dtype, device="cpu")
+                    if isinstance(old, nn.Parameter):
+                        new = nn.Parameter(new, requires_grad=old.requires_grad)
+                    made[id(old)] = old, new
+                tensors[name] = made[id(old)][1]

@@ -1,0 +1,44 @@
+"""Generating text, for real tensors and for fake ones."""
+
+import contextlib
+from typing import Any
+
+import torch
+
+from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.models.steps.spec import GenerateSpec
+from pytest_llmmem.models.steps.training import random_tokens
+
+
+class _LongEnough(Exception):  # noqa: N818 -- it ends a loop
+    """Every token is there."""
+
+
+def run_generation(model: Any, step: GenerateSpec, *, device: str) -> None:
+    """Generate greedily until all tokens are there; what ends a sequence is not looked at, so that every run is as long.
+
+    Raises ``StepError`` for a model that generates none.
+    """
+    from transformers import StoppingCriteriaList
+
+    if not getattr(model, "can_generate", bool)():
+        msg = f"{type(model).__name__} generates no text: name a class with a language-model head in 'architectures'"
+        raise StepError(msg)
+    tokens = random_tokens(model, step.batch_size, step.prompt, device=device)
+
+    # on fake tensors no sequence ever ends, so an exception ends the loop in both
+    def stop(ids: torch.Tensor, _scores: Any, **_arguments: Any) -> Any:
+        if ids.shape[1] >= step.seq_len:
+            raise _LongEnough
+        return torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+
+    with torch.no_grad(), contextlib.suppress(_LongEnough):
+        model.generate(
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            max_new_tokens=step.new_tokens + 1,
+            min_new_tokens=step.new_tokens + 1,
+            do_sample=False,
+            pad_token_id=0,
+            stopping_criteria=StoppingCriteriaList([stop]),
+        )

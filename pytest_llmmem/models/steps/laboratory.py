@@ -1,0 +1,121 @@
+"""A small model of the same architecture on fake tensors, and the ways of a team to prepare, train and evaluate it."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import torch
+
+from pytest_llmmem.core.steps import StepMemory
+from pytest_llmmem.models.steps.adapters import prepare, quietly
+from pytest_llmmem.models.steps.device_rules import BLOCK_BYTES
+from pytest_llmmem.models.steps.fake_model import build_on_meta, make_fake
+from pytest_llmmem.models.steps.fake_tracker import FakeStorageTracker
+from pytest_llmmem.models.steps.optimizers import make_optimizer
+from pytest_llmmem.models.steps.prediction import on_fake_tensors
+from pytest_llmmem.models.steps.spec import PredictRequest, TrainSpec
+from pytest_llmmem.models.steps.training import extra_arguments, random_tokens, run_training
+
+_LAYERS: Final = 4
+VOCABULARY: Final = 256
+"""Of the small model: few layers beside a large head would hide what the layers keep."""
+
+_PER_LAYER: Final = ("layer_types", "mlp_layer_types")
+"""Keys of a config that name something for each layer."""
+
+Prepare = Callable[[Any, TrainSpec], Any]
+MakeOptimizer = Callable[[Any, TrainSpec], Any]
+Loop = Callable[[Any, Any, TrainSpec], None]
+Evaluate = Callable[[Any, TrainSpec], None]
+
+
+def train(model: Any, optimizer: Any, step: TrainSpec) -> None:
+    """The loop that is checked where a team gives none of its own."""
+    run_training(model, optimizer, step, device="cpu")
+
+
+def evaluate(model: Any, step: TrainSpec) -> None:
+    """The evaluation that is checked where a team gives none of its own: ``step.steps`` batches, a sum of losses."""
+    model.eval()
+    arguments, total = extra_arguments(model), 0.0
+    with torch.no_grad():
+        for _ in range(step.steps):
+            tokens = random_tokens(model, step.batch_size, step.seq_len, device="cpu")
+            total += model(input_ids=tokens, labels=tokens, **arguments).loss.item()
+
+
+def default_optimizer(model: Any, step: TrainSpec) -> Any:
+    """The optimizer that the step names, as it goes over its parameters on a card."""
+    return make_optimizer(step.optimizer, model.parameters(), device="cuda", are_fake=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laboratory:
+    """An architecture, and how it is trained."""
+
+    request: PredictRequest
+    """Its config, dtype and device; the step is the one of each experiment."""
+
+    prepare: Prepare = prepare
+    make_optimizer: MakeOptimizer = default_optimizer
+    train: Loop = train
+    evaluate: Evaluate = evaluate
+
+    def trained(self, step: TrainSpec, *, vocabulary: int = VOCABULARY) -> StepMemory:
+        """What the steps take."""
+        with self._model(step, vocabulary) as model:
+            optimizer = self.make_optimizer(model, step)
+            with self._tracked(model) as tracker:
+                self.train(model, optimizer, step)
+        return tracker.memory()
+
+    def evaluated(self, step: TrainSpec) -> StepMemory:
+        """What evaluating takes."""
+        with self._model(step, VOCABULARY) as model, self._tracked(model) as tracker:
+            self.evaluate(model, step)
+        return tracker.memory()
+
+    def trained_names(self, step: TrainSpec) -> tuple[str, ...]:
+        """The parameters that would be trained."""
+        with self._model(step, VOCABULARY) as model:
+            return tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+    def small(self, vocabulary: int = VOCABULARY) -> PredictRequest:
+        """The request of the small model."""
+        return replace(self.request, config=small_config(self.request.config, vocabulary), quantization=None)
+
+    @contextlib.contextmanager
+    def _model(self, step: TrainSpec, vocabulary: int) -> Iterator[Any]:
+        request = self.small(vocabulary)
+        with quietly():
+            with torch.device("meta"):
+                model = self.prepare(build_on_meta(request.config, dtype=request.dtype), step)
+            with on_fake_tensors(request):
+                make_fake(model)
+                yield model
+
+    @contextlib.contextmanager
+    def _tracked(self, model: Any) -> Iterator[FakeStorageTracker]:
+        with FakeStorageTracker(model, block_bytes=BLOCK_BYTES[self.request.device]) as tracker:
+            yield tracker
+
+
+def small_config(raw: Mapping[str, Any], vocabulary: int) -> dict[str, Any]:
+    """The config with few layers, and a vocabulary of that size; one of a model with several parts as well."""
+    import transformers
+
+    config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
+    text = config.get_text_config()
+    for name in ("num_hidden_layers", "num_decoder_layers"):
+        if isinstance(layers := getattr(text, name, None), int):
+            setattr(text, name, min(layers, _LAYERS))
+    for name in _PER_LAYER:
+        if isinstance(kinds := getattr(text, name, None), list):
+            setattr(text, name, kinds[: text.num_hidden_layers])
+    text.vocab_size = vocabulary
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        if isinstance(token := getattr(text, name, None), int) and token >= vocabulary:
+            setattr(text, name, None)
+    small: dict[str, Any] = config.to_dict()
+    return small | {"architectures": raw.get("architectures")}

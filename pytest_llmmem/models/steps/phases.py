@@ -1,0 +1,88 @@
+"""Which phase of which step runs now. A phase lasts until the next one begins."""
+
+from typing import NamedTuple, Protocol
+
+from pytest_llmmem.models.steps.torch_internals import is_backward_running
+
+
+class Stage(NamedTuple):
+    """One stretch of one phase: with accumulation a step has several of each."""
+
+    step: int
+    """From 1 on."""
+
+    phase: str
+
+    number: int
+    """Of all stretches, in order."""
+
+
+class Phases(Protocol):
+    """How a loop goes through its phases."""
+
+    def now(self) -> Stage:
+        """The stage in which an operation runs that is dispatched now."""
+
+    def forward_begins(self) -> bool:
+        """A model is called; whether a new step begins with it."""
+
+    def optimizer_begins(self) -> None:
+        """An optimizer's step begins."""
+
+    def optimizer_ends(self) -> None:
+        """It is over."""
+
+
+class TrainingPhases:
+    """``forward``, ``backward``, ``optimizer``; the first forward pass after an optimizer's step begins the next step."""
+
+    def __init__(self) -> None:
+        self._now = Stage(1, "forward", 0)
+        self._stepped = False
+
+    def now(self) -> Stage:
+        if self._now.phase == "forward" and is_backward_running():
+            self._enter("backward")
+        return self._now
+
+    def forward_begins(self) -> bool:
+        if (
+            is_backward_running() or self._now.phase == "forward"
+        ):  # recomputed by checkpointing, or one of several models
+            return False
+        begins_step, self._stepped = self._stepped, False
+        self._enter("forward", step=self._now.step + begins_step)
+        return begins_step
+
+    def optimizer_begins(self) -> None:
+        if self._now.phase != "optimizer":
+            self._enter("optimizer")
+
+    def optimizer_ends(self) -> None:
+        self._stepped = True
+
+    def _enter(self, phase: str, *, step: int | None = None) -> None:
+        self._now = Stage(step or self._now.step, phase, self._now.number + 1)
+
+
+class GenerationPhases:
+    """``prefill`` is the first forward pass and what comes before it, ``decode`` all that follow."""
+
+    def __init__(self) -> None:
+        self._now = Stage(1, "prefill", 0)
+        self._forwards = 0
+
+    def now(self) -> Stage:
+        return self._now
+
+    def forward_begins(self) -> bool:
+        self._forwards += 1
+        if self._forwards == 2:
+            self._now = Stage(1, "decode", 1)
+        return False
+
+    def optimizer_begins(self) -> None:
+        pass
+
+    def optimizer_ends(self) -> None:
+        pass

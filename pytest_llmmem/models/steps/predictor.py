@@ -1,0 +1,151 @@
+"""Predictions in a process of their own, kept for the next time.
+
+torch is never imported in the process that forks workers, and a model that cannot be followed may end the process that tries.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final, Self
+
+from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.core.plain_data import build, to_plain
+from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.core.steps import StepMemory
+from pytest_llmmem.models.sources.cache import cache_folder
+from pytest_llmmem.models.steps.spec import PredictRequest
+
+_PATIENCE_S: Final = 600
+_RECIPE: Final = 1
+"""To be raised when the same request has another answer."""
+
+_DECIDING: Final = ("pytest-llmmem", "torch", "transformers", "peft", "bitsandbytes")
+"""Packages whose version decides the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """What fits below a limit."""
+
+    limit_bytes: int
+    batch_size: int
+    """The largest, at the length that was asked for; 0 when not even one sequence fits."""
+
+    seq_len: int
+    """The largest, at the batch that was asked for, in steps of 64; 0 when not even 64 tokens fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridCell:
+    """One batch size and length of a table; ``None`` where the length is beyond the model's positions."""
+
+    batch_size: int
+    seq_len: int
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """The answer to a request."""
+
+    memory: StepMemory
+    fits: tuple[Fitting, ...] = ()
+    grid: tuple[GridCell, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = to_plain(self)
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        built: Self = build(cls, data)
+        return built
+
+
+def predict_apart(request: PredictRequest) -> Prediction:
+    """The prediction, from an earlier time with the same versions or made now. Raises ``StepError`` where there can be none."""
+    if kept := _read_kept(request):
+        return kept
+    answer = _ask(request)
+    if "error" in answer:
+        raise StepError(answer["error"])
+    prediction = Prediction.from_json(answer)
+    _keep(request, prediction)
+    return prediction
+
+
+def predict_here(request: PredictRequest) -> Prediction:
+    """The same in this process, which has torch already and may end of it: a worker's."""
+    if kept := _read_kept(request):
+        return kept
+    from pytest_llmmem.models.steps.prediction import predict
+
+    prediction = Prediction(memory=predict(request))
+    _keep(request, prediction)
+    return prediction
+
+
+def _read_kept(request: PredictRequest) -> Prediction | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return Prediction.from_json(json.loads(_path(request).read_text(encoding="utf-8")))
+    return None
+
+
+def _path(request: PredictRequest) -> Path:
+    return cache_folder() / "predictions" / f"{_key(request)}.json"
+
+
+def _key(request: PredictRequest) -> str:
+    versions = {name: _version(name) for name in _DECIDING}
+    text = json.dumps([_RECIPE, request.to_json(), versions], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _ask(request: PredictRequest) -> dict[str, Any]:
+    # -P: the current folder must not be searched for modules
+    command = [sys.executable, "-P", "-m", "pytest_llmmem.models.steps.program"]
+    # it computes nothing: threads would only cost memory
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    try:
+        asked = subprocess.run(
+            command,
+            input=json.dumps(request.to_json()),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_PATIENCE_S,
+            env=environment,
+        )
+    except subprocess.TimeoutExpired:
+        msg = f"the prediction takes longer than {_PATIENCE_S} s: predict fewer layers, or measure"
+        raise StepError(msg) from None
+    if asked.returncode != 0:
+        why = (asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"])[-1]
+        msg = f"the prediction failed ({excerpt(why.strip(), limit=500)}): measure the step instead"
+        raise StepError(msg)
+    answer: dict[str, Any] = json.loads(asked.stdout.splitlines()[-1])
+    return answer
+
+
+def _keep(request: PredictRequest, prediction: Prediction) -> None:
+    path = _path(request)
+    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}")
+        unfinished.write_text(json.dumps(prediction.to_json()), encoding="utf-8")
+        unfinished.replace(path)

@@ -1,0 +1,162 @@
+"""What a step is, as a marker or the command line says it."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Self, get_args
+
+OptimizerName = Literal["adamw", "adamw-foreach", "adamw-fused", "adafactor", "sgd", "adamw8bit"]
+FloatName = Literal["float32", "float16", "bfloat16"]
+Checkpointing = Literal["off", "on", "reentrant"]
+
+OPTIMIZERS: Final[tuple[str, ...]] = get_args(OptimizerName)
+FLOATS: Final[tuple[str, ...]] = get_args(FloatName)
+
+_MOST: Final = 10**7
+"""Sequences, tokens, steps or ranks: more of any is a slip of the pen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSpec:
+    """Steps of training."""
+
+    batch_size: int = 1
+    """Sequences that go through the model at once."""
+
+    seq_len: int = 512
+    """Tokens of each."""
+
+    optimizer: str = "adamw"
+    """``adamw`` goes over its parameters as torch does by default on the device; the others name the way."""
+
+    checkpointing: bool | str = False
+    """``True`` is the non-reentrant kind that transformers takes by default; or ``"reentrant"``."""
+
+    accumulation: int = 1
+    """Batches whose gradients are summed before the optimizer's step."""
+
+    lora: int | None = None
+    """The rank of a LoRA adapter, which alone is trained; ``None`` trains every weight."""
+
+    lora_targets: tuple[str, ...] = ()
+    """The modules that get one; empty: every linear layer but the head."""
+
+    precision: str | None = None
+    """Cast the weights to this dtype first; ``None`` leaves them as they were loaded."""
+
+    autocast: str | None = None
+    """The dtype of ``torch.autocast`` around the forward pass; ``None`` without."""
+
+    steps: int = 2
+    """Two: the optimizer's state is there from the end of the first on."""
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Self:
+        """The checked spec of plain values."""
+        return cls(**given).checked()
+
+    def checked(self) -> Self:
+        """The same spec. Raises ``ValueError`` for a value that cannot be, with those that can."""
+        _check_counts(self, "batch_size", "seq_len", "accumulation", "steps")
+        if self.optimizer not in OPTIMIZERS:
+            msg = f"optimizer={self.optimizer!r} is not known: write one of {', '.join(OPTIMIZERS)}"
+            raise ValueError(msg)
+        if self.checkpointing not in {True, False, "reentrant"}:
+            msg = f"checkpointing={self.checkpointing!r} is not known: write True, False or 'reentrant'"
+            raise ValueError(msg)
+        if self.lora is not None:
+            _check_counts(self, "lora")
+        if self.lora_targets and self.lora is None:
+            raise ValueError("lora_targets needs a rank: write lora=16 too")
+        if isinstance(self.lora_targets, str):
+            msg = f"lora_targets={self.lora_targets!r} is one name: write a tuple of names"
+            raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad value
+        _check_float(self, "precision")
+        _check_float(self, "autocast")
+        return dataclasses.replace(self, lora_targets=tuple(self.lora_targets))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateSpec:
+    """Text that is generated."""
+
+    batch_size: int = 1
+    """Sequences that are generated at once."""
+
+    prompt: int = 128
+    """Tokens of each prompt."""
+
+    new_tokens: int = 16
+    """Tokens that are added to each."""
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> Self:
+        """The checked spec of plain values."""
+        return cls(**given).checked()
+
+    def checked(self) -> Self:
+        """As that of ``TrainSpec``."""
+        _check_counts(self, "batch_size", "prompt", "new_tokens")
+        return self
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of a sequence when it is finished."""
+        return self.prompt + self.new_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictRequest:
+    """A step that is to be predicted: nothing else decides the answer but the versions of the libraries."""
+
+    config: Mapping[str, Any]
+    """The model's ``config.json``."""
+
+    step: TrainSpec | GenerateSpec
+
+    dtype: str
+    """Of the weights as they are loaded."""
+
+    quantization: Literal["int8", "nf4"] | None = None
+
+    compute_dtype: str | None = None
+    """In which 4-bit weights are used; ``None``: ``dtype``."""
+
+    quantizes_scales: bool = False
+    """Double quantization: the scales of 4-bit weights are quantized too."""
+
+    device: Literal["cpu", "cuda"] = "cuda"
+    """Whose rules are followed: which attention, how sizes are rounded, which way the optimizer goes."""
+
+    limits: tuple[int, ...] = ()
+    """For each, find the largest batch and the largest length that stay below so many bytes."""
+
+    grid: tuple[tuple[int, int], ...] = ()
+    """Batch sizes and lengths to predict besides."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the kind of step included."""
+        return dataclasses.asdict(self) | {"kind": "train" if isinstance(self.step, TrainSpec) else "generate"}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read back what ``to_json`` wrote."""
+        fields = dict(data)
+        kind = TrainSpec if fields.pop("kind") == "train" else GenerateSpec
+        grid = tuple((batch, length) for batch, length in fields.pop("grid"))
+        return cls(**fields | {"step": kind.parse(fields["step"]), "grid": grid, "limits": tuple(fields["limits"])})
+
+
+def _check_counts(spec: TrainSpec | GenerateSpec, *names: str) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        if type(value) is not int or not 1 <= value <= _MOST:
+            msg = f"{name}={value!r} is not a number of them: write a whole number from 1 on"
+            raise ValueError(msg)
+
+
+def _check_float(spec: TrainSpec, name: str) -> None:
+    value = getattr(spec, name)
+    if value is not None and value not in FLOATS:
+        msg = f"{name}={value!r} is not known: write one of {', '.join(FLOATS)}"
+        raise ValueError(msg)

@@ -1,0 +1,168 @@
+"""Peaks out of a log of storages that appear and disappear.
+
+What a storage is there for is often known only later: a gradient is the result of an operation until it is accumulated. So
+each event refers to its storage, whose kind may still change, and a step is added up when it is over.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pytest_llmmem.core.steps import KeptActivations, Kind, StepMemory, StepPhase
+from pytest_llmmem.models.steps.phases import Stage
+
+_KEPT: Final = 10
+"""Modules that are named with what they keep for the backward pass."""
+
+
+@dataclass(eq=False, slots=True)
+class Storage:
+    """Memory of one or several tensors."""
+
+    nbytes: int
+    stage: Stage
+    """When it appeared."""
+
+    op: Any
+    """The operation that made it; ``None`` for what was there before."""
+
+    module: str
+    kind: Kind = "temporary"
+    counted_as: Kind | None = None
+    """The kind under which it is in the balance; ``None`` while it is not."""
+
+
+@dataclass(slots=True)
+class _Phase:
+    peak_bytes: int = 0
+    by_kind: dict[str, int] = field(default_factory=dict)
+    storage: Storage | None = None
+    end_by_kind: dict[str, int] = field(default_factory=dict)
+
+
+class StorageLog:
+    """What happened to the storages of one device."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[Stage, Storage, bool]] = []
+        self._balance: Counter[str] = Counter()
+        self._total = 0
+        self._counted: set[Storage] = set()
+        self._phases: dict[tuple[int, str], _Phase] = {}
+        self._largest: Counter[str] = Counter()
+        self._kept: Counter[str] = Counter()
+        self._last: _Phase | None = None
+
+    def appeared(self, storage: Storage) -> None:
+        """Its memory was taken."""
+        self._events.append((storage.stage, storage, True))
+
+    def disappeared(self, storage: Storage, stage: Stage) -> None:
+        """Its memory was given back."""
+        self._events.append((stage, storage, False))
+
+    def cache_holds(self, nbytes: int) -> None:
+        """Keys and values of a model that has returned; in between, each layer's is there twice while it grows."""
+        self._largest["kv_cache"] = max(self._largest["kv_cache"], nbytes)
+
+    def held_bytes(self, kind: Kind) -> int:
+        """What a kind holds at the end of what was added up."""
+        return self._balance[kind]
+
+    def add_up(self) -> None:
+        """Take all events into the balance; kinds that change afterwards are moved the next time."""
+        self._find_activations()
+        for storage in self._counted:
+            if storage.kind != storage.counted_as:
+                self._count(storage, -1)
+                self._count(storage, +1)
+        for stage, storage, is_new in self._events:
+            phase = self._phase(stage)
+            if not is_new:
+                if storage.counted_as is not None:
+                    self._count(storage, -1)
+                    self._counted.discard(storage)
+                continue
+            self._count(storage, +1)
+            self._counted.add(storage)
+            kind = storage.kind
+            if kind != "kv_cache":
+                self._largest[kind] = max(self._largest[kind], self._balance[kind])
+            if self._total > phase.peak_bytes:
+                phase.peak_bytes, phase.storage = self._total, storage
+                phase.by_kind = {kind: size for kind, size in self._balance.items() if size}
+        self._events.clear()
+        if self._last is not None:
+            self._last.end_by_kind = {kind: size for kind, size in self._balance.items() if size}
+
+    def memory(self, *, name: str, device: str, trainable: tuple[int, int]) -> StepMemory:
+        """All that was added up; ``trainable`` are elements and bytes."""
+        phases = tuple(
+            StepPhase(
+                step=step,
+                phase=phase,
+                peak_bytes=found.peak_bytes,
+                by_kind=found.by_kind,
+                op=str(found.storage.op or "") if found.storage else "",
+                module=found.storage.module if found.storage else "",
+                end_by_kind=found.end_by_kind,
+            )
+            for (step, phase), found in self._phases.items()
+            if found.peak_bytes
+        )
+        kept = tuple(KeptActivations(module=module, bytes=size) for module, size in self._kept.most_common(_KEPT))
+        largest = {kind: size for kind, size in self._largest.items() if size}
+        parameters, nbytes = trainable
+        return StepMemory(
+            name=name,
+            device=device,
+            phases=phases,
+            largest_by_kind=largest,
+            kept=kept,
+            trainable_parameters=parameters,
+            trainable_bytes=nbytes,
+        )
+
+    def _phase(self, stage: Stage) -> _Phase:
+        found = self._phases.get(stage[:2])
+        if found is None:
+            found = self._phases[stage[:2]] = _Phase()
+        if found is not self._last:
+            if self._last is not None:
+                self._last.end_by_kind = {kind: size for kind, size in self._balance.items() if size}
+            self._last = found
+            if self._total > found.peak_bytes:  # what the phase before has left
+                found.peak_bytes, found.storage = self._total, None
+                found.by_kind = {kind: size for kind, size in self._balance.items() if size}
+        return found
+
+    def _count(self, storage: Storage, sign: int) -> None:
+        if sign > 0:
+            storage.counted_as = storage.kind
+        assert storage.counted_as is not None, "what is taken out was put in"
+        self._balance[storage.counted_as] += sign * storage.nbytes
+        self._total += sign * storage.nbytes
+
+    def _find_activations(self) -> None:
+        """Whatever a forward pass made and is there when its backward pass begins was kept for it."""
+        made: dict[Storage, None] = {}
+        before: Stage | None = None
+        for stage, storage, is_new in self._events:
+            if stage != before:
+                if before is not None and before.phase == "forward" and stage.phase == "backward":
+                    self._keep(made)
+                made, before = {}, stage
+            if is_new:
+                made[storage] = None
+            else:
+                made.pop(storage, None)
+
+    def _keep(self, made: dict[Storage, None]) -> None:
+        by_module: Counter[str] = Counter()
+        for storage in made:
+            if storage.kind == "temporary":
+                storage.kind = "activations"
+            if storage.kind == "activations":
+                by_module[storage.module] += storage.nbytes
+        if by_module.total() > self._kept.total():
+            self._kept = by_module

@@ -1,0 +1,99 @@
+"""Every private name of torch and of transformers that steps need; tried with torch 2.13 and transformers 5.23.
+
+Nothing public tells an operation that is dispatched, a backward pass that runs, or makes a tensor without memory that keeps
+its device.
+"""
+
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+)
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_iter
+
+__all__ = [
+    "ASK_DEVICE",
+    "NOT_FAKEABLE",
+    "DataDependentOutputException",
+    "FakeTensor",
+    "FakeTensorMode",
+    "TorchDispatchMode",
+    "backward_node_number",
+    "device_of",
+    "forward_node_number",
+    "is_backward_running",
+    "is_traceable_wrapper_subclass",
+    "storage_key",
+    "transformers_as_in_a_run",
+    "tree_iter",
+]
+
+NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+
+
+ASK_DEVICE = torch.ops.prim.device.default
+"""What ``tensor.device`` dispatches for a fake tensor: it makes no storage."""
+
+
+def device_of(tensor: Any) -> torch.device:
+    """Its device; of a fake tensor without a dispatch, which takes as long as an operation."""
+    return tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device
+
+
+def is_backward_running() -> bool:
+    """Whether this thread is inside of autograd's engine."""
+    return bool(torch._C._current_graph_task_id() != -1)  # noqa: SLF001
+
+
+def forward_node_number() -> int:
+    """The number of the autograd node that was made last: that of the operation now dispatched."""
+    return int(torch.autograd._get_sequence_nr()) - 1  # noqa: SLF001
+
+
+def backward_node_number() -> int | None:
+    """The number of the node whose backward runs, the same as in the forward pass; ``None`` outside of any."""
+    node = torch._C._current_autograd_node()  # noqa: SLF001
+    return None if node is None else int(node._sequence_nr())  # noqa: SLF001
+
+
+def storage_key(storage: Any) -> int:
+    """The address of the storage itself: the same for each tensor that shares it, and unique while it lives."""
+    return int(storage._cdata)  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def transformers_as_in_a_run() -> Iterator[None]:
+    """Have transformers do with fake tensors what it does with real ones.
+
+    It takes them for tracing, and would keep masks that a run drops; and torch's grouped product, which a run uses in every
+    dtype, knows fake tensors in bfloat16 alone, so that the others go the way of transformers' own.
+    """
+    with contextlib.ExitStack() as undo:
+        for module, name, make in (
+            ("transformers.masking_utils", "is_tracing", lambda _before: lambda *_: False),
+            ("transformers.integrations.moe", "_can_use_grouped_mm", _only_in_bfloat16),
+        ):
+            try:
+                place = importlib.import_module(module)
+                before = getattr(place, name)
+            except (ImportError, AttributeError):  # another version, without that name
+                continue
+            undo.callback(setattr, place, name, before)
+            setattr(place, name, make(before))
+        yield
+
+
+def _only_in_bfloat16(before: Callable[..., bool]) -> Callable[..., bool]:
+    def can_use(inputs: Any, weight: Any, offsets: Any) -> bool:
+        return bool(weight.dtype == torch.bfloat16 and before(inputs, weight, offsets))
+
+    return can_use
