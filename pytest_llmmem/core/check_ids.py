@@ -4,7 +4,7 @@ from typing import Final
 
 CHECKS: Final = (
     "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "release", "second_load", "disk", "keys", "size", "save", "stays",
+    "keys", "size", "save", "stays", "release", "second_load", "disk",
 )  # fmt: skip
 """In the order of their tests."""
 

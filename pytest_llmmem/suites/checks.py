@@ -4,8 +4,7 @@ The part of a test's name after ``test_`` is the check's id: for ``-k``, for ``-
 ``docs/checks.md``, which says where each number comes from.
 """
 
-import gc
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
@@ -18,13 +17,11 @@ from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.findings import findings
 from pytest_llmmem.models.estimates.conversions import is_linear
 from pytest_llmmem.models.loading.loaded import LoadedModel
-from pytest_llmmem.models.loading.residency import trim
-from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
+from pytest_llmmem.plugin.collect.loads import Load
 from pytest_llmmem.plugin.state import settings_of
 
 SLACK: Final = 200 * 10**6
 """Bytes that a load may take beside its weights, for imports and the allocator: ``docs/checks.md`` has what was measured."""
-DISK_SLACK: Final = 20 * 10**6
 QUANTIZED: Final = 0.8
 """Of the parameters that a quantiser is meant for."""
 
@@ -53,15 +50,6 @@ def needs_steady_malloc(llm_load: Load, pytestconfig: pytest.Config) -> None:
         pytest.skip(f"what {llm_load.strategy!r} needs repeats only with --llm-malloc=steady")
 
 
-@pytest.fixture
-def load_anew(
-    model_checkpoint: Checkpoint, llm_load: Load, pytestconfig: pytest.Config
-) -> "Generator[Callable[[], LoadedModel]]":
-    """Load the model as often as it is called."""
-    with scratch_folder(pytestconfig) as folder:
-        yield lambda: load(pytestconfig, model_checkpoint, llm_load, lambda: memory_budget(None, name="load"), folder)
-
-
 def test_integrity(model_checkpoint: Checkpoint, pytestconfig: pytest.Config) -> None:
     """Index, shards and headers agree, and no file is shorter than its header says."""
     found = findings(model_checkpoint, needs_config=not settings_of(pytestconfig).loader)
@@ -76,15 +64,15 @@ def test_duplicates(model_checkpoint: Checkpoint) -> None:
 @pytest.mark.usefixtures("needs_steady_malloc")
 def test_load(loaded_model: LoadedModel) -> None:
     """The load needs what it keeps and one shard: no memory that the kernel cannot take back beyond that."""
-    peak = _peak(loaded_model).peak_bytes
-    _within("the load", peak, _promise(loaded_model), "the model, its largest shard and 200 MB", loaded_model)
+    peak = peak_of(loaded_model).peak_bytes
+    within("the load", peak, _promise(loaded_model), "the model, its largest shard and 200 MB", loaded_model)
 
 
 @pytest.mark.usefixtures("needs_steady_malloc")
 def test_resident(loaded_model: LoadedModel) -> None:
     """The same for all resident memory: shards that stay mapped to the end are in it."""
-    peak = _peak(loaded_model).peak_resident_bytes
-    _within(
+    peak = peak_of(loaded_model).peak_resident_bytes
+    within(
         "the load was resident with",
         peak,
         _promise(loaded_model),
@@ -99,7 +87,7 @@ def test_resident(loaded_model: LoadedModel) -> None:
 def test_second_copy(loaded_model: LoadedModel) -> None:
     """At no time are two whole copies in memory."""
     limit = promised_bytes(loaded_model) * 3 // 2 + SLACK
-    _within("the load", _peak(loaded_model).peak_bytes, limit, "one and a half models and 200 MB", loaded_model)
+    within("the load", peak_of(loaded_model).peak_bytes, limit, "one and a half models and 200 MB", loaded_model)
 
 
 def test_forward(loaded_model: LoadedModel) -> None:
@@ -165,50 +153,6 @@ def test_max_memory(loaded_model: LoadedModel) -> None:
             )
 
 
-@pytest.mark.usefixtures("needs_steady_malloc")
-def test_release(load_anew: Callable[[], LoadedModel]) -> None:
-    """Once the model is gone, so is its memory."""
-    before = unreclaimable_bytes()
-    loaded = load_anew()
-    del loaded
-    gc.collect()
-    kept = unreclaimable_bytes() - before
-    if kept > SLACK:
-        trim()
-        freed = before + kept - unreclaimable_bytes()
-        pytest.fail(
-            f"{format_size(kept)} were not given back after the model was gone, {format_size(max(0, freed))} of them only "
-            "because the C library keeps what was freed: call malloc_trim(0), or set MALLOC_MMAP_THRESHOLD_=131072 "
-            "(here: --llm-malloc=steady)",
-            pytrace=False,
-        )
-
-
-@pytest.mark.usefixtures("needs_steady_malloc")
-def test_second_load(load_anew: Callable[[], LoadedModel]) -> None:
-    """Loading again, after a release, costs no more than the first time."""
-    first = load_anew()
-    first.release()
-    second = load_anew()
-    limit = _peak(first).peak_bytes + SLACK
-    _within("the second load", _peak(second).peak_bytes, limit, "the first one and 200 MB", second)
-    second.release()
-
-
-def test_disk(load_anew: Callable[[], LoadedModel]) -> None:
-    """A load writes nothing to disk, but for what it offloads."""
-    before = probes.written_bytes()
-    loaded = load_anew()
-    after = probes.written_bytes()
-    if before is None or after is None:
-        pytest.skip("what a process writes is not known on this platform")
-    limit = loaded.nbytes_on("disk") + DISK_SLACK
-    loaded.release()
-    if after - before > limit:
-        allowed, wrote, _ = format_beside(limit, after - before)
-        pytest.fail(f"the load wrote {wrote} to disk: more than {allowed}", pytrace=False)
-
-
 def forward_of(loaded: LoadedModel) -> Callable[[], None]:
     """A small forward pass. Skips the test, with the reason, where what the model takes cannot be made."""
     from pytest_llmmem.models.loading.sample_inputs import NoInputsError, sample_inputs
@@ -245,7 +189,8 @@ def _report(findings: Any) -> None:
         pytest.fail("; ".join(texts), pytrace=False)
 
 
-def _peak(loaded: LoadedModel) -> Any:
+def peak_of(loaded: LoadedModel) -> Any:
+    """Of the load. Skips the test where nothing is measured."""
     if loaded.peak is None:
         pytest.skip("nothing is measured with --llm-isolate=none")
     return loaded.peak
@@ -261,9 +206,10 @@ def promised_bytes(loaded: LoadedModel) -> int:
     return loaded.nbytes if promised is None else promised + loaded.buffer_nbytes
 
 
-def _within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel, *, advice: str = "") -> None:
+def within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel, *, advice: str = "") -> None:
+    """Fail the test when the load has used more than its limit."""
     if used > limit:
-        peak = _peak(loaded)
+        peak = peak_of(loaded)
         allowed, needed, _ = format_beside(limit, used)
         pytest.fail(
             f"{what} {needed}, more than {promise} ({allowed}): the model takes "

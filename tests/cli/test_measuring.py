@@ -54,7 +54,7 @@ def test_one_reason_for_many_checks_is_told_once(llmmem: Llmmem) -> None:
     done = llmmem("check", "empty", "--skip=disk")
 
     assert done.code == 1
-    assert done.out.count("is empty: a checkpoint has") == 1
+    assert done.out.count("is empty: a checkpoint is") == 1
     assert "integrity error, duplicates error, load error" in done.out
     assert "None" not in done.out
 

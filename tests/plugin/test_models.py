@@ -138,7 +138,7 @@ def test_a_broken_checkpoint_fails_its_tests_with_the_reason(run: Callable[..., 
     ran = run("def test_it(loaded_model): pass", f"--llm-model={folder}")
 
     ran.result.assert_outcomes(errors=1)
-    ran.result.stdout.fnmatch_lines(["*is empty: a checkpoint has *"])
+    ran.result.stdout.fnmatch_lines(["*is empty: a checkpoint is *"])
 
 
 def test_a_checkpoint_that_cannot_be_loaded_is_one_sentence_without_a_traceback(
@@ -154,12 +154,12 @@ def test_a_checkpoint_that_cannot_be_loaded_is_one_sentence_without_a_traceback(
     ran.result.assert_outcomes(errors=2)
     ran.result.stdout.fnmatch_lines([
         "*ERROR at setup of test_it[[]empty[]]*",
-        "*empty is empty: a checkpoint has *",
+        "*empty is empty: a checkpoint is *",
         "*ERROR at setup of test_it[[]foreign[]]*",
         "--llm-model=foreign: X is code that comes with the checkpoint: read it, and pass --llm-trust-remote-code *",
     ])  # fmt: skip
     assert "Traceback" not in ran.text
-    assert ran.text.count("is empty: a checkpoint has") == 1
+    assert ran.text.count("is empty: a checkpoint is") == 1
 
 
 def test_the_ready_made_checks_are_of_a_model(run: Callable[..., Run]) -> None:

@@ -188,7 +188,7 @@ def read_checkpoint(path: Path, *, source: str | None = None) -> Checkpoint:
     if path.is_file():
         return _of_files(path, (path,), source)
     folder = CheckpointFolder.read(path)
-    kind = kind_of(folder.names)
+    kind = kind_of(path, folder.names)
     if kind is not None:
         return _of_components(path, kind, source)
     formats = folder.formats()

@@ -53,12 +53,16 @@ def second_copies(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def kind_of(names: Sequence[str]) -> Kind | None:
-    """What a folder with these files is; ``None`` where it must be looked for weights by name."""
+def kind_of(folder: Path, names: Sequence[str]) -> Kind | None:
+    """What a folder with these files is; ``None`` where it must be looked for weights by name.
+
+    A sentence-transformers folder whose only weights are in the folder itself is a model of transformers, too.
+    """
     if _PIPELINE in names:
         return "diffusers"
     if _MODULES in names and "config_sentence_transformers.json" in names:
-        return "sentence-transformers"
+        places = [place for place in _modules(folder).values() if place and is_inside(place)]
+        return "sentence-transformers" if any(_component_files(folder / place) for place in places) else None
     return None
 
 

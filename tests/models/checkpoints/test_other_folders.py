@@ -77,6 +77,17 @@ def test_a_sentence_transformer_s_modules_are_its_components(tmp_path: Path) -> 
     assert read_checkpoint(tmp_path).components == {"Transformer": 400, "2_Dense": 20}
 
 
+def test_a_sentence_transformer_with_weights_in_one_place_is_a_model_of_transformers(tmp_path: Path) -> None:
+    (tmp_path / "modules.json").write_text(json.dumps([{"path": "", "type": "a.b.Transformer"}, {"path": "1_Pooling"}]))
+    (tmp_path / "config_sentence_transformers.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    weights(tmp_path / "model.safetensors")
+
+    checkpoint = read_checkpoint(tmp_path)
+
+    assert (checkpoint.kind, checkpoint.model_type, checkpoint.components) == ("model", "bert", {})
+
+
 @pytest.mark.parametrize(
     "name", ["consolidated.safetensors", "model.fp16.safetensors", "original/consolidated.00.pth", "tf_model.h5"]
 )
