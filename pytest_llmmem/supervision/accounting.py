@@ -245,10 +245,13 @@ class Accounting:
             if budget.limit.is_share:
                 used, error = peak.absolute_peak_bytes, window.mark_error_bytes
             else:
-                used, error = peak.peak_resident_bytes, peak.resident_error_bytes
+                used, error = peak.peak_resident_bytes, window.resident_excess_bytes
         else:
             absolute = window.base.unreclaimable_bytes if budget.limit.is_share else 0
-            used, error = peak.peak_bytes + absolute, peak.error_bytes if self.is_sampled else window.mark_error_bytes
+            used, error = (
+                peak.peak_bytes + absolute,
+                window.excess_bytes if self.is_sampled else window.mark_error_bytes,
+            )
         return Verdict(budget=budget, actual_bytes=used, error_bytes=error)
 
 

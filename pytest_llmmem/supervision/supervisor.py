@@ -15,6 +15,7 @@ from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.timeline import Timeline
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.probes.host import Gone
+from pytest_llmmem.probes.timer import fine_timer
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.gpus import Gpus
 from pytest_llmmem.supervision.plan import LoadPlan
@@ -48,8 +49,9 @@ def measure(worker: Worker, job: Any, *, last: bool, plan: LoadPlan, listener: L
     """Run one job in a worker, guard it, and judge how it ended."""
     supervision = _Supervision(worker, plan, listener, driver)
     try:
-        worker.run(job, last=last, waits=supervision.waits_at_boundaries)
-        supervision.watch()
+        with fine_timer():
+            worker.run(job, last=last, waits=supervision.waits_at_boundaries)
+            supervision.watch()
         if last and supervision.finished:
             worker.finish(small=supervision.is_small)
         if last or not supervision.finished:
@@ -195,6 +197,8 @@ class _Supervision:
         exit_ = self.worker.exit
         if exit_ is not None and exit_.peak_resident_bytes is not None:
             self._accounting.meter.sample_mark(exit_.peak_resident_bytes)
+        if exit_ is not None and exit_.lifetime is not None:
+            self._accounting.meter.sample_lifetime(exit_.lifetime)
 
     def _handle(self, message: Any) -> None:
         match message:

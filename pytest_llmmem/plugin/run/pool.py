@@ -117,7 +117,7 @@ def open_pool(
                 run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
                 source: Source = Server(run, folder.path, files, worker)
             else:
-                source = Spawner(launcher, files)
+                source = Spawner(partial(start_worker, launcher))
         except OSError as error:
             raise SettingError(_why_not_started(error)) from None
         undo.pop_all()
@@ -141,6 +141,12 @@ if sys.platform == "linux":
             inside.settle()
 
         serve_forks(control, inside, preload, jobs=jobs)
+
+
+elif sys.platform == "win32":
+    from pytest_llmmem.workers.windows_spawned import start_worker
+else:
+    from pytest_llmmem.workers.macos_spawned import start_worker
 
 
 def _why_not_started(error: OSError) -> str:
