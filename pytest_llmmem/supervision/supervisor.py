@@ -109,7 +109,7 @@ class _Supervision:
         if of_memory:
             enforce = next((budget.enforce for budget in of_memory if budget.enforce != "watch"), "watch")
             strictest_bytes = min(budget.limit_bytes for budget in of_memory)
-            self.limiter, complaint = build_limiter(enforce, self.worker.pid, strictest_bytes)
+            self.limiter, complaint = build_limiter(enforce, self.worker, strictest_bytes)
             self.notes += [complaint] if complaint else []
 
     def watch(self) -> None:

@@ -1,8 +1,10 @@
 """A spawned worker where there is neither a subreaper nor a Job Object: macOS. Not run there yet: ``docs/platforms.md``."""
 
+import _thread
 import contextlib
 import dataclasses
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -57,3 +59,20 @@ def start_worker(launcher: Launcher) -> SessionLeader:
         worker = SessionLeader(launcher.start(theirs.fileno(), leads_session=True), ours, launcher.files)
         failed.pop_all()
     return worker
+
+
+def end_with_channel(descriptor: int) -> None:
+    """In the worker: end it and its children when the process at the other end of the channel is gone.
+
+    The kernel sends no signal for that here. The thread is none of ``threading``'s, so that a test does not meet it; while
+    a test holds the GIL, it waits.
+    """
+    _thread.start_new_thread(_wait_for_end, (descriptor,))
+
+
+def _wait_for_end(descriptor: int) -> None:
+    poll = select.poll()
+    poll.register(descriptor, 0)  # the end is always told; messages are left for the channel
+    while not poll.poll():
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)

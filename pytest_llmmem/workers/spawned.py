@@ -27,10 +27,12 @@ class Launcher:
     files: SessionFiles
     startup_output: int
     """Descriptor of the file that its output goes to until it is ready."""
+    model_types: tuple[str, ...] = ()
+    """Architectures that its tests will load."""
 
     def environment(self, note: Mapping[str, Any]) -> dict[str, str]:
         """The interpreter's environment, with what it must know as a worker."""
-        known = {"folder": str(self.files.folder), "parent": os.getpid(), **note}
+        known = {"folder": str(self.files.folder), "parent": os.getpid(), "model_types": self.model_types, **note}
         return os.environ | {VARIABLE: json.dumps(known)}
 
     def start(self, channel: int, *, leads_session: bool = False) -> "subprocess.Popen[bytes]":
@@ -122,6 +124,7 @@ class SpawnArguments:
     channel: Channel
     files: SessionFiles
     streams: tuple[int, int]
+    model_types: tuple[str, ...]
 
 
 def spawn_arguments() -> SpawnArguments | None:
@@ -130,7 +133,7 @@ def spawn_arguments() -> SpawnArguments | None:
     if text is None:
         return None
     note = json.loads(text)
-    folder = Path(note["folder"])
+    folder, model_types = Path(note["folder"]), tuple(note["model_types"])
     if sys.platform == "win32":
         from pytest_llmmem.workers.windows_dumps import arm_dumps, forbid_dialogs
         from pytest_llmmem.workers.windows_spawned import inherit
@@ -140,16 +143,20 @@ def spawn_arguments() -> SpawnArguments | None:
         pipe, outputs, events = inherit(note)
         forbid_dialogs()
         arm_dumps(events, files.stacks)
-        return SpawnArguments(pipe, files, outputs)
-    channel, streams = note["channel"], tuple(note["streams"])
+        return SpawnArguments(pipe, files, outputs, model_types)
+    channel, streams = move_high(note["channel"]), tuple(note["streams"])
+    files = SessionFiles.inherit(folder, tuple(note["files"]))
+    for descriptor in (channel, *streams):
+        os.set_inheritable(descriptor, False)
     if sys.platform == "linux":
         from pytest_llmmem.workers.children import end_with
 
         end_with(note["parent"])
-    files = SessionFiles.inherit(folder, tuple(note["files"]))
-    for descriptor in (channel, *streams):
-        os.set_inheritable(descriptor, False)
-    return SpawnArguments(Channel(move_high(channel)), files, streams)
+    else:
+        from pytest_llmmem.workers.macos_spawned import end_with_channel
+
+        end_with_channel(channel)
+    return SpawnArguments(Channel(channel), files, streams, model_types)
 
 
 def open_startup_output() -> int:

@@ -103,15 +103,20 @@ def _start_suspended(launcher: Launcher, channel: int, events: DumpEvents) -> "s
     streams = [os.dup(descriptor) for descriptor in (1, 2)]
     outputs = [msvcrt.get_osfhandle(descriptor) for descriptor in streams]
     inherited = [channel, *outputs, *events.handles]
+    environment = launcher.environment({"channel": channel, "streams": outputs, "events": events.handles})
+    # a virtual environment's python.exe only starts the base interpreter, and that would be neither measured nor in the
+    # job; multiprocessing.popen_spawn_win32 goes round it in the same way
+    base: str = sys._base_executable  # type: ignore[attr-defined]  # noqa: SLF001 -- there is no public name
+    if base != sys.executable:
+        environment["__PYVENV_LAUNCHER__"] = sys.executable
     for handle in inherited:
         os.set_handle_inheritable(handle, True)
     try:
         return subprocess.Popen(
             launcher.command,
-            executable=sys._base_executable,  # type: ignore[attr-defined]  # noqa: SLF001 -- as in multiprocessing.popen_spawn_win32
+            executable=base,
             cwd=launcher.cwd,
-            env=launcher.environment({"channel": channel, "streams": outputs, "events": events.handles})
-            | {"__PYVENV_LAUNCHER__": sys.executable},
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=launcher.startup_output,
             stderr=subprocess.STDOUT,

@@ -171,8 +171,16 @@ class Worker(ABC):
             raise EOFError("it has ended")
         return self.channel.pop()
 
+    @property
+    def ready_bytes(self) -> int:
+        """Unreclaimable, when it became ready."""
+        return self._ready.reading.unreclaimable_bytes if self._ready else 0
+
     def limit_commit(self, limit_bytes: int | None) -> bool:
-        """Have the kernel refuse it memory beyond this, absolute; ``None`` lifts the limit. Whether that can be done."""
+        """Have the kernel refuse it and its children memory beyond this, absolute; ``None`` lifts the limit.
+
+        Returns whether that can be done.
+        """
         return False
 
     def dump_stacks(self, *, both_ends: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib
 import os
 import select
 import signal
@@ -19,8 +18,8 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.launch import rank_of
-from pytest_llmmem.models.loading.load_tracing import find_readers
 from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.worker.imports import import_ahead
 from pytest_llmmem.plugin.worker.main import WorkerMain, item_keys
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.workers.channel import Channel
@@ -29,9 +28,10 @@ from pytest_llmmem.workers.session_folders import SessionFolder
 from pytest_llmmem.workers.spawned import Launcher, Spawner, open_startup_output
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
+_ENDING: Final = (signal.SIGTERM, *(number for number in signal.Signals if number.name == "SIGBREAK"))
+"""``SIGBREAK`` is Windows' Ctrl-Break."""
 _PROBE_S: Final = 2.0
 _TAIL_BYTES: Final = 2000
-_MODELLING: Final = "transformers.models.{0}.modeling_{0}"
 
 
 class Source(Protocol):
@@ -58,14 +58,15 @@ class Pool:
     files: SessionFiles
     startup_output: int
     """The file that spawned workers write to until they are ready."""
-    _ends_on_sigterm: bool = False
+    _handled: tuple[signal.Signals, ...] = ()
+    """Signals that interrupt the session and would have ended it at once."""
 
     def __post_init__(self) -> None:
-        # what SIGTERM ends, as a CI does with a cancelled job, would leave processes and offloaded weights behind
-        in_main = threading.current_thread() is threading.main_thread()
-        self._ends_on_sigterm = in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        if self._ends_on_sigterm:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # what they end, as a CI does with a cancelled job, would leave processes and offloaded weights behind
+        if threading.current_thread() is threading.main_thread():
+            self._handled = tuple(number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL)
+        for number in self._handled:
+            signal.signal(number, signal.default_int_handler)
 
     def take(self) -> Worker:
         """A worker that is ready. Raises ``NoWorkerError``, with what pytest printed as it was started."""
@@ -86,8 +87,8 @@ class Pool:
 
     def close(self) -> None:
         """End every process and remove every file of ours."""
-        if self._ends_on_sigterm:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in self._handled:
+            signal.signal(number, signal.SIG_DFL)
         self.source.close()
         self.files.close()
         os.close(self.startup_output)
@@ -109,7 +110,9 @@ def open_pool(
             undo.callback(folder.remove)
             files = SessionFiles.create(folder.path)
             startup_output = open_startup_output()
-            launcher = Launcher(_command(config), config.invocation_params.dir, files, startup_output)
+            launcher = Launcher(
+                _command(config), config.invocation_params.dir, files, startup_output, tuple(model_types)
+            )
             if sys.platform == "linux":
                 inside = WorkerMain(config, item_keys(items), settings.malloc, files)
                 fork = partial(_run_fork_server, inside, tuple(model_types), jobs)
@@ -135,7 +138,7 @@ if sys.platform == "linux":
         def preload() -> None:
             # some modelling code asks for a GPU when it is imported
             if preloads:
-                _import_ahead(model_types)
+                import_ahead(model_types)
                 if rank_of(os.environ) is not None:
                     keep_groups_apart(0)
             inside.settle()
@@ -193,21 +196,6 @@ def _torch_works_after_fork() -> bool:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     return works
-
-
-def _import_ahead(model_types: tuple[str, ...]) -> None:
-    """Import, in the fork server, what each worker that loads a model would otherwise import anew: seconds each."""
-    if not model_types:
-        return
-    for name in ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)):
-        # what is missing or broken raises in the test that needs it
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
-    with contextlib.suppress(Exception):
-        import transformers
-
-        _ = transformers.AutoModel, transformers.PreTrainedModel
-    find_readers()
 
 
 def _command(config: pytest.Config) -> list[str]:
