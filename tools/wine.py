@@ -42,7 +42,7 @@ def main() -> int:
         return 0
     machine = Machine(wine, arguments.cache)
     machine.prepare()
-    return machine.run("-m", "pytest", "-p", "no:cacheprovider", "--timeout=90", *(for_pytest or TESTS))
+    return machine.run("-m", "pytest", "-p", "no:cacheprovider", "--timeout=240", *(for_pytest or TESTS))
 
 
 def _wine() -> str | None:

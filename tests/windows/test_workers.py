@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -270,9 +271,13 @@ def test_a_worker_has_no_thread_more_than_it_starts(launcher: Launcher) -> None:
 
 def test_a_channel_keeps_messages_apart() -> None:
     ours, theirs = channel_pair()
-    for message in ("one", b"x" * 100_000, {"three": 3}):
-        theirs.send(message)
-        assert ours.receive() == message
+    messages = ("one", b"x" * 100_000, {"three": 3})
+    sender = threading.Thread(target=lambda: [theirs.send(message) for message in messages])
+    sender.start()  # what is larger than the pipe waits for its reader
+
+    assert tuple(ours.receive() for _ in messages) == messages
+
+    sender.join()
     theirs.close()
 
     with pytest.raises(EOFError):
