@@ -152,7 +152,7 @@ def spawn_arguments() -> SpawnArguments | None:
         from pytest_llmmem.workers.children import end_with
 
         end_with(note["parent"])
-    else:
+    elif sys.platform == "darwin":
         from pytest_llmmem.workers.macos_spawned import end_with_channel
 
         end_with_channel(channel)
