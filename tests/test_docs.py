@@ -14,9 +14,11 @@ BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```python\n(?P<code>.*?)```", re.DOTAL
 
 def blocks() -> list[object]:
     return [
-        pytest.param(block["code"], id=f"{page.name}-{page.read_text()[: block.start()].count(chr(10)) + 1}")
+        pytest.param(
+            block["code"], id=f"{page.name}-{page.read_text(encoding='utf-8')[: block.start()].count(chr(10)) + 1}"
+        )
         for page in PAGES
-        for block in BLOCK.finditer(page.read_text())
+        for block in BLOCK.finditer(page.read_text(encoding="utf-8"))
         if not block["before"].startswith("<!-- not run: ")
     ]
 
@@ -36,12 +38,12 @@ def test_the_block_runs(pytester: pytest.Pytester, code: str) -> None:
 def test_the_pages_name_every_option() -> None:
     from pytest_llmmem.plugin.options import OPTIONS
 
-    readme = PAGES[0].read_text()
+    readme = PAGES[0].read_text(encoding="utf-8")
 
     assert [option.flag for option in OPTIONS if option.flag not in readme] == []
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
     for page in (*PAGES, ROOT / "CONTRIBUTING.md"):
-        for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", page.read_text()):
+        for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
