@@ -24,6 +24,8 @@ from pytest_llmmem.probes.windows_api import BOOL, HANDLE, KERNEL32, checked, cl
 from pytest_llmmem.probes.windows_structures import DWORD
 
 _FOREVER: Final = 0xFFFFFFFF
+_IN_WAIT_THREAD: Final = 0x4
+"""``WT_EXECUTEINWAITTHREAD``."""
 _NO_DIALOGS: Final = 0x1 | 0x2 | 0x8000
 """``SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX | SEM_NOOPENFILEERRORBOX``."""
 _NO_REPORT_DIALOG: Final = 0x20
@@ -84,8 +86,9 @@ def arm_dumps(events: DumpEvents, fault_file: int) -> None:
     write = _Callback(lambda *_: _write_stack(fault_file))
     _kept.append(write)
     debug_break = _address_of(KERNEL32._handle, b"DebugBreak")  # noqa: SLF001 -- the module's handle has no public name
-    for event, callback in ((events.live, ctypes.cast(write, ctypes.c_void_p)), (events.fatal, debug_break)):
-        checked(_wait(ctypes.byref(HANDLE()), event, callback, None, _FOREVER, 0))
+    checked(_wait(ctypes.byref(HANDLE()), events.live, write, None, _FOREVER, 0))
+    # in the waiting thread itself: to hand it to another one may take a lock that a suspended thread holds
+    checked(_wait(ctypes.byref(HANDLE()), events.fatal, debug_break, None, _FOREVER, _IN_WAIT_THREAD))
 
 
 def _write_stack(fault_file: int) -> None:

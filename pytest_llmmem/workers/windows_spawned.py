@@ -12,9 +12,21 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any, Final
 
+import psutil
+
 from pytest_llmmem.core.outcomes import Exit, exit_on_windows
 from pytest_llmmem.probes.windows import marks_of_ended
-from pytest_llmmem.probes.windows_api import HANDLE, NTDLL, checked, close_handle, function, open_process
+from pytest_llmmem.probes.windows_api import (
+    BOOL,
+    HANDLE,
+    KERNEL32,
+    NTDLL,
+    checked,
+    close_handle,
+    function,
+    open_process,
+)
+from pytest_llmmem.probes.windows_structures import DWORD
 from pytest_llmmem.workers.channel import Channel, channel_pair
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.spawned import Launcher
@@ -29,7 +41,12 @@ _RIGHTS: Final = 0x1 | 0x100 | 0x800 | 0x1000 | 0x10
 _KILLED: Final = 0x20004B49
 """Our own exit code, with the bit of codes that no system component uses."""
 
+_SUSPEND_RESUME: Final = 0x2
+"""``THREAD_SUSPEND_RESUME``."""
+
 _resume: Final = function(NTDLL, "NtResumeProcess", HANDLE, HANDLE)
+_open_thread: Final = function(KERNEL32, "OpenThread", HANDLE, DWORD, BOOL, DWORD)
+_suspend_thread: Final = function(KERNEL32, "SuspendThread", DWORD, HANDLE)
 
 
 class WindowsWorker(Worker):
@@ -45,6 +62,8 @@ class WindowsWorker(Worker):
         self._job = Job()
         self._handle = checked(open_process(_RIGHTS, 0, process.pid))
         self._job.add(self._handle)
+        (main,) = psutil.Process(process.pid).threads()  # it has not run yet
+        self._main_thread = checked(_open_thread(_SUSPEND_RESUME, 0, main.id))
         _resume(self._handle)
 
     @property
@@ -73,6 +92,7 @@ class WindowsWorker(Worker):
     def close(self) -> None:
         if self.is_open:
             self._job.close()
+            close_handle(self._main_thread)
             close_handle(self._handle)
             self._events.close()
         super().close()
@@ -81,6 +101,8 @@ class WindowsWorker(Worker):
         self._events.request_stack()
 
     def _request_death(self) -> None:
+        # held still, or memory grows on while the stacks are written
+        _suspend_thread(self._main_thread)
         self._events.request_death()
 
 

@@ -45,7 +45,7 @@ SOURCE = r"""
             time.sleep(0.2)
         assert 90_000_000 < wide.peak_bytes < 150_000_000
         with pytest.raises(pytest.fail.Exception, match="'narrow'"):
-            with memory_budget("50MB", name="narrow"):
+            with memory_budget("80MB", name="narrow"):
                 more = hold(100_000_000)
                 time.sleep(0.2)
 

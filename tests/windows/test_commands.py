@@ -23,7 +23,7 @@ def llmmem(*arguments: str, folder: Path, encoding: str = "utf-8") -> "subproces
         cwd=folder,
         capture_output=True,
         encoding=encoding,
-        timeout=120,
+        timeout=230,
         check=False,
     )
 

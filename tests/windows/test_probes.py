@@ -6,9 +6,9 @@ import sys
 import time
 
 import psutil
-import pytest
 
 from pytest_llmmem import probes
+from pytest_llmmem.probes.driver import _readable
 from pytest_llmmem.probes.timer import fine_timer
 from pytest_llmmem.probes.windows import marks_of_ended
 from pytest_llmmem.probes.windows_api import close_handle, open_process
@@ -86,7 +86,25 @@ def test_children_are_found() -> None:
         child.wait()
 
 
-@pytest.mark.usefixtures("tmp_path")
+def test_a_pipe_is_waited_for_no_longer_than_asked() -> None:
+    program = "input(); print('said', flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin is not None
+    assert child.stdout is not None
+
+    assert not _readable(child.stdout.fileno(), 0.01)
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+    assert _readable(child.stdout.fileno(), 30)
+    assert child.stdout.readline().strip() == b"said"
+
+    child.kill()
+    child.wait()
+    assert _readable(child.stdout.fileno(), 30)  # its end
+    child.stdout.close()
+    child.stdin.close()
+
+
 def test_a_fine_timer_is_given_back() -> None:
     with fine_timer():
         before = time.perf_counter()
