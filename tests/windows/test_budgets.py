@@ -44,10 +44,11 @@ SOURCE = r"""
             held = hold(100_000_000)
             time.sleep(0.2)
         assert 90_000_000 < wide.peak_bytes < 150_000_000
-        with pytest.raises(pytest.fail.Exception, match="'narrow'"):
-            with memory_budget("80MB", name="narrow"):
-                more = hold(100_000_000)
-                time.sleep(0.2)
+
+    def test_breaks_a_block(memory_budget):
+        with memory_budget("80MB", name="narrow"):
+            held = hold(100_000_000)
+            time.sleep(0.2)
 
     @pytest.mark.max_ram("300MB", enforce="job")
     def test_is_limited_by_its_job():
@@ -102,6 +103,8 @@ def test_children_count(session: Session) -> None:
 
 def test_a_block_has_its_own_budget(session: Session) -> None:
     assert session["test_has_blocks"].outcome == "passed"
+    assert session["test_breaks_a_block"].outcome == "failed"
+    assert [budget.name for budget in session["test_breaks_a_block"].budgets] == ["narrow"]
 
 
 def test_a_job_enforces_without_a_complaint(session: Session) -> None:
