@@ -40,7 +40,7 @@ def main() -> int:
     if wine is None:
         print("passed over: there is no Wine here; on Debian x86-64, `apt-get install wine64` brings it")
         return 0
-    machine = Machine(wine, arguments.cache)
+    machine = Machine(wine, arguments.cache.absolute())
     machine.prepare()
     return machine.run("-m", "pytest", "-p", "no:cacheprovider", "--timeout=240", *(for_pytest or TESTS))
 
@@ -162,7 +162,7 @@ class Machine:
         overrides = "mscoree,mshtml,winedbg.exe=;ucrtbase,msvcp140=n,b"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
         return kept | {
-            "WINEPREFIX": str(self._prefix.absolute()),
+            "WINEPREFIX": str(self._prefix),
             "WINEARCH": "win64",
             "WINEDEBUG": "-all",
             "WINEDLLOVERRIDES": overrides,
@@ -186,7 +186,10 @@ def _extract(files: zipfile.ZipFile, below: str, folder: Path) -> None:
 
 def _pip(*arguments: str | Path) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
-    subprocess.run(command, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        # what it says of an installation that went well is about the interpreter that it runs in
+        sys.exit(f"pip {arguments[0]} failed:\n{done.stderr}")
 
 
 if __name__ == "__main__":

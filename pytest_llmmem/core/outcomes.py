@@ -33,6 +33,11 @@ NTSTATUS: Final = {
 """Windows exit statuses that mean a crash (ntstatus.h), by their unsigned 32-bit value."""
 
 
+_ABORTED: Final = 3
+"""The exit code by which Windows' C runtime ends an abort that a handler has heard of, as ``sys.exit(3)`` does."""
+_ABORT_DUMP: Final = "Fatal Python error: Aborted"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
     """How the operating system says that a process ended: exactly one of code and signal."""
@@ -75,18 +80,11 @@ def exit_from_returncode(returncode: int) -> Exit:
 
 
 def exit_on_windows(code: int, dumps: str, lifetime: LifetimeMarks | None = None) -> Exit:
-    """Decode a Windows exit code, beside what faulthandler has written.
-
-    Its C runtime ends an abort that a handler has heard of with code 3, as ``sys.exit(3)`` does.
-    """
+    """Decode a Windows exit code, beside what faulthandler has written: it tells an abort from ``sys.exit(3)``."""
     if code == _ABORTED and _ABORT_DUMP in dumps:
         return Exit(signal="abort (code 3)", signal_number=code, lifetime=lifetime)
     exit_ = exit_from_returncode(code)
     return dataclasses.replace(exit_, lifetime=lifetime, may_be_killed=exit_.signal is None)
-
-
-_ABORTED: Final = 3
-_ABORT_DUMP: Final = "Fatal Python error: Aborted"
 
 
 def signal_name(number: int) -> str:

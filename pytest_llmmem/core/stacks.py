@@ -22,6 +22,19 @@ _ALONE: Final = "Stack "
 """The beginning of its dump of one thread."""
 _REST: Final = re.compile(r"Outer end behind (\d+) frames ")
 _LIBRARY: Final = re.compile(r"/(site|dist)-packages/|/lib/python3|^[A-Za-z]:/.*/Lib/|/python3\d+\.zip/")
+_EXCEPTION: Final = re.compile(r"^Windows fatal exception: (.*)\n", re.MULTILINE)
+_BREAKPOINT: Final = 0x80000003
+"""By which our own supervisor has the stacks written and the process ended."""
+_EXCEPTION_CODES: Final = {
+    "access violation": 0xC0000005,
+    "page error": 0xC0000006,
+    "float divide by zero": 0xC000008E,
+    "float overflow": 0xC0000091,
+    "int divide by zero": 0xC0000094,
+    "integer overflow": 0xC0000095,
+    "stack overflow": 0xC00000FD,
+}
+"""By the names that faulthandler writes (``faulthandler_exc_handler``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +136,6 @@ def without_handled(dump: str, died_of: int | None) -> str:
         elif later is not None:
             kept.append(rest[later.start() :])
     return "".join(kept)
-
-
-_EXCEPTION: Final = re.compile(r"^Windows fatal exception: (.*)\n", re.MULTILINE)
-_BREAKPOINT: Final = 0x80000003
-"""By which our own supervisor has the stacks written and the process ended."""
-_EXCEPTION_CODES: Final = {
-    "access violation": 0xC0000005,
-    "page error": 0xC0000006,
-    "float divide by zero": 0xC000008E,
-    "float overflow": 0xC0000091,
-    "int divide by zero": 0xC0000094,
-    "integer overflow": 0xC0000095,
-    "stack overflow": 0xC00000FD,
-}
-"""By the names that faulthandler writes (``faulthandler_exc_handler``)."""
 
 
 def _exception_code(text: str) -> int | None:
