@@ -1,7 +1,9 @@
 """The baselines file on disk: whole or not there, and what several sessions write at once is all in it."""
 
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ NAME: Final = "llm-baselines.json"
 
 _WAIT_S: Final = 60
 """Another session holds the lock for milliseconds; a minute is for a network's file system."""
+_READERS_S: Final = 5.0
+"""Nobody reads the file for longer."""
 
 
 def read(path: Path) -> Baselines:
@@ -93,4 +97,18 @@ def _write(path: Path, baselines: Baselines) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    _beside(path).replace(path)
+    _replace(_beside(path), path)
+
+
+def _replace(new: Path, old: Path) -> None:
+    deadline = time.monotonic() + _READERS_S
+    while True:
+        try:
+            new.replace(old)
+        except PermissionError:
+            # Windows keeps a file that another session is reading at that moment
+            if sys.platform != "win32" or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
