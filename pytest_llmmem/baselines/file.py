@@ -1,16 +1,14 @@
 """The baselines file on disk: whole or not there, and what several sessions write at once is all in it."""
 
 import os
-import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.baselines import document
-from pytest_llmmem.baselines.reading import read_text
+from pytest_llmmem.baselines.reading import patiently, read_text
 from pytest_llmmem.baselines.values import Baseline, Baselines
 from pytest_llmmem.core.errors import BaselineError
 
@@ -19,8 +17,6 @@ NAME: Final = "llm-baselines.json"
 
 _WAIT_S: Final = 60
 """Another session holds the lock for milliseconds; a minute is for a network's file system."""
-_READERS_S: Final = 5.0
-"""Nobody reads the file for longer."""
 
 
 def read(path: Path) -> Baselines:
@@ -97,18 +93,4 @@ def _write(path: Path, baselines: Baselines) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    _replace(_beside(path), path)
-
-
-def _replace(new: Path, old: Path) -> None:
-    deadline = time.monotonic() + _READERS_S
-    while True:
-        try:
-            new.replace(old)
-        except PermissionError:
-            # Windows keeps a file that another session is reading at that moment
-            if sys.platform != "win32" or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+    patiently(lambda: _beside(path).replace(path))
