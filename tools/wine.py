@@ -42,7 +42,9 @@ def main() -> int:
         return 0
     machine = Machine(wine, arguments.cache.absolute())
     machine.prepare()
-    return machine.run("-m", "pytest", "-p", "no:cacheprovider", "--timeout=240", *(for_pytest or TESTS))
+    names_tests = any(Path(each.partition("::")[0]).exists() for each in for_pytest)
+    tests = () if names_tests else TESTS
+    return machine.run("-m", "pytest", "-p", "no:cacheprovider", "--timeout=240", *for_pytest, *tests)
 
 
 def _wine() -> str | None:
