@@ -93,4 +93,4 @@ def _write(path: Path, baselines: Baselines) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    patiently(lambda: _beside(path).replace(path))
+    patiently(path, lambda: _beside(path).replace(path))

@@ -41,7 +41,7 @@ def read_text(path: Path) -> str:
         if path.is_char_device() or path.is_block_device():
             msg = f"{path}: it is a device: name a file"
             raise BaselineError(msg)
-        return patiently(lambda: path.read_text(encoding="utf-8-sig"))
+        return patiently(path, lambda: path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         msg = f"{path}: it is not text, so neither baselines nor a report of ours: name another file"
         raise BaselineError(msg) from None
@@ -50,14 +50,14 @@ def read_text(path: Path) -> str:
         raise BaselineError(msg) from None
 
 
-def patiently(use: Callable[[], _Result]) -> _Result:
+def patiently(path: Path, use: Callable[[], _Result]) -> _Result:
     """Use a file that another session may be about to use: Windows refuses to replace what is read, and the other way round."""
     deadline = time.monotonic() + _OTHERS_S
     while True:
         try:
             return use()
         except PermissionError:
-            if sys.platform != "win32" or time.monotonic() > deadline:
+            if sys.platform != "win32" or path.is_dir() or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
 
