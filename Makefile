@@ -5,14 +5,14 @@ RUN := $(VENV)/bin/python
 DOCS := .venv-docs
 MINILM := $(VENV)/all-minilm-l6-v2
 
-.PHONY: demo test lint unit fidelity versions docs bench clean
+.PHONY: demo test lint unit fidelity versions docs wine bench clean
 
 demo: $(VENV)/ready  ## the example suite against a 1.3B checkpoint and a small real model
 	$(RUN) -m pytest examples --ignore=examples/gpu --ignore=examples/training -p no:randomly -rx -v --llm-model=synthetic:polyglot-ko-1.3b --llm-model=$(MINILM)
 	$(RUN) -m pytest examples/training -p no:randomly -v '--llm-model=synthetic:tiny-llama?dtype=float32' --ignore=examples/training/test_qlora.py
 	$(RUN) -m pytest examples/training/test_qlora.py -p no:randomly -v --llm-model=synthetic:llama-3.1-8b
 
-test: lint docs versions fidelity unit  ## everything the project checks itself with
+test: lint docs versions fidelity unit wine  ## everything the project checks itself with
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check
@@ -34,6 +34,9 @@ versions: $(VENV)/ready  ## the plugin's own tests on the oldest pytest and the 
 
 docs: $(DOCS)/ready  ## the documentation site, in site/; a broken link is an error
 	$(DOCS)/bin/zensical build --strict --clean
+
+wine: $(VENV)/ready  ## what Windows shows, under Wine; passed over where there is none
+	$(RUN) tools/wine.py
 
 bench: $(VENV)/ready
 	for script in bench/[a-z]*.py; do $(RUN) $$script; done

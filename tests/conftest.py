@@ -60,7 +60,11 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
         result = pytester.runpytest_subprocess(
             f"--llm-report={report}", "-p", "no:randomly", *arguments, timeout=timeout_s
         )
-        data = json.loads(report.read_text()) if report.exists() else {"schema": 1, "environment": {}, "tests": []}
+        data = (
+            json.loads(report.read_text(encoding="utf-8"))
+            if report.exists()
+            else {"schema": 1, "environment": {}, "tests": []}
+        )
         return Run(result, SessionRecord.from_json(data))
 
     return run_

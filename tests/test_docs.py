@@ -19,9 +19,11 @@ BLOCK = re.compile(r"(?P<before>[^\n]*)\n+```python\n(?P<code>.*?)```", re.DOTAL
 
 def blocks() -> list[object]:
     return [
-        pytest.param(block["code"], id=f"{page.name}-{page.read_text()[: block.start()].count(chr(10)) + 1}")
+        pytest.param(
+            block["code"], id=f"{page.name}-{page.read_text(encoding='utf-8')[: block.start()].count(chr(10)) + 1}"
+        )
         for page in PAGES
-        for block in BLOCK.finditer(page.read_text())
+        for block in BLOCK.finditer(page.read_text(encoding="utf-8"))
         if not block["before"].startswith("<!-- not run: ")
     ]
 
@@ -92,7 +94,7 @@ def test_pages_and_examples_import_what_is_public() -> None:
 def test_the_pages_name_every_option() -> None:
     from pytest_llmmem.plugin.options import OPTIONS
 
-    readme = PAGES[0].read_text()
+    readme = PAGES[0].read_text(encoding="utf-8")
 
     assert [option.flag for option in OPTIONS if option.flag not in readme] == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.baselines import document
-from pytest_llmmem.baselines.reading import read_text
+from pytest_llmmem.baselines.reading import patiently, read_text
 from pytest_llmmem.baselines.values import Baseline, Baselines
 from pytest_llmmem.core.errors import BaselineError
 
@@ -93,4 +93,4 @@ def _write(path: Path, baselines: Baselines) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    _beside(path).replace(path)
+    patiently(path, lambda: _beside(path).replace(path))

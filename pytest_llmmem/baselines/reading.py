@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pytest_llmmem.core.errors import BaselineError
 from pytest_llmmem.core.records import SCHEMA, SessionRecord, TestRecord
@@ -22,6 +24,11 @@ _SEEMS: Final = {
 """Files that end up in the place of ours, by the keys that give them away."""
 
 
+_OTHERS_S: Final = 5.0
+"""No session uses the file for longer."""
+_Result = TypeVar("_Result")
+
+
 class Pairs(tuple[tuple[str, Any], ...]):
     """A JSON object whose keys may be there twice."""
 
@@ -34,13 +41,25 @@ def read_text(path: Path) -> str:
         if path.is_char_device() or path.is_block_device():
             msg = f"{path}: it is a device: name a file"
             raise BaselineError(msg)
-        return path.read_text(encoding="utf-8-sig")
+        return patiently(path, lambda: path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError:
         msg = f"{path}: it is not text, so neither baselines nor a report of ours: name another file"
         raise BaselineError(msg) from None
     except OSError as error:
         msg = f"{path}: it cannot be read ({error.strerror or error}): name a file that can"
         raise BaselineError(msg) from None
+
+
+def patiently(path: Path, use: Callable[[], _Result]) -> _Result:
+    """Use a file that another session may be about to use: Windows refuses to replace what is read, and the other way round."""
+    deadline = time.monotonic() + _OTHERS_S
+    while True:
+        try:
+            return use()
+        except PermissionError:
+            if sys.platform != "win32" or path.is_dir() or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def parse_json(text: str, *, where: Path, fix: str) -> Any:

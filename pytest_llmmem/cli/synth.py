@@ -1,6 +1,5 @@
 """``llmmem synth SOURCE DIR``: write a synthetic checkpoint."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
@@ -35,6 +34,7 @@ def synth(
 ) -> None:
     """Write a checkpoint of a model with holes for weights."""
     from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+    from pytest_llmmem.models.checkpoints.sparse_files import disk_bytes
     from pytest_llmmem.models.sources.source import parse_source
     from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
 
@@ -53,7 +53,7 @@ def synth(
         msg = f"DIR {dir}: it cannot be made ({error.strerror or error}): name a folder with room to write"
         raise SettingError(msg) from error
     made = read_checkpoint(dir)
-    disk_bytes = _disk_bytes(dir)
+    on_disk_bytes = sum(disk_bytes(path) for path in dir.iterdir())
     if json:
         print_json(
             {
@@ -62,7 +62,7 @@ def synth(
                 "parameters": made.parameters,
                 "weights_bytes": made.weights_bytes,
                 "shards": len(made.shards),
-                "disk_bytes": disk_bytes,
+                "disk_bytes": on_disk_bytes,
             }
         )
         return
@@ -71,13 +71,6 @@ def synth(
             ("folder", str(dir)),
             ("parameters", f"{made.parameters:,}"),
             ("weights", f"{format_size(made.weights_bytes)} {made.dtype} in {len(made.shards)} {made.format} files"),
-            ("on disk", "unknown" if disk_bytes is None else format_size(disk_bytes)),
+            ("on disk", format_size(on_disk_bytes)),
         ]
     )
-
-
-def _disk_bytes(folder: Path) -> int | None:
-    """What the files take, holes left out; ``None`` where the system does not say."""
-    if sys.platform == "win32":
-        return None
-    return sum(512 * path.stat().st_blocks for path in folder.iterdir())

@@ -8,7 +8,7 @@ from pytest_llmmem.core.sizes import format_beside, is_size, unit_of
 
 Count = Literal["unreclaimable", "resident", "written", "reserved", "allocated", "device"]
 OnBreach = Literal["finish", "stop"]
-Enforce = Literal["watch", "rlimit", "cgroup", "cap"]
+Enforce = Literal["watch", "rlimit", "cgroup", "job", "cap"]
 
 
 def counted(count: str) -> str:

@@ -3,7 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from pytest_llmmem.core.readings import NOTHING, NOTHING_SEEN, Bounds, Peak, Reading, Segment, Tree, without_mark
+from pytest_llmmem.core.readings import (
+    NOTHING,
+    NOTHING_SEEN,
+    Bounds,
+    LifetimeMarks,
+    Peak,
+    Reading,
+    Segment,
+    Tree,
+    without_mark,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +115,32 @@ class Window:
     @property
     def peak(self) -> Peak:
         highest, tree, base = self.highest, self.tree_growth, self.base
-        resident = self._above_base(highest.resident.reported) - base.file_bytes
+        resident = highest.resident.reported - base.counted_resident_bytes - self.base_copied.bytes
         return Peak(
             baseline_bytes=base.resident_bytes,
             peak_bytes=max(0, self._above_base(highest.unreclaimable.reported), tree.unreclaimable_bytes),
             peak_resident_bytes=max(0, resident, tree.resident_bytes),
             peak_file_bytes=max(0, highest.file_bytes - base.file_bytes),
             absolute_peak_bytes=max(highest.mark_bytes, base.resident_bytes + tree.resident_bytes),
-            error_bytes=self._error_bytes(highest.unreclaimable),
-            resident_error_bytes=self._error_bytes(highest.resident),
+            error_bytes=self._error_bytes(highest.unreclaimable.error),
+            resident_error_bytes=self._error_bytes(highest.resident.error),
         )
+
+    @property
+    def excess_bytes(self) -> int:
+        """How far the unreclaimable peak can be too much."""
+        return self._error_bytes(self.highest.unreclaimable.excess)
+
+    @property
+    def resident_excess_bytes(self) -> int:
+        """How far the resident peak can be too much."""
+        return self._error_bytes(self.highest.resident.excess)
 
     def _above_base(self, unreclaimable_bytes: int) -> int:
         return unreclaimable_bytes - self.base.unreclaimable_bytes - self.base_copied.bytes
 
-    def _error_bytes(self, bounds: Bounds) -> int:
-        copied_error = self.base_copied.growth_error_bytes(self.copied)
-        return self.mark_error_bytes + bounds.reported - bounds.certain + copied_error
+    def _error_bytes(self, of_looks: int) -> int:
+        return self.mark_error_bytes + of_looks + self.base_copied.growth_error_bytes(self.copied)
 
 
 @dataclass(slots=True)
@@ -146,6 +165,10 @@ class Meter:
     def sample_mark(self, mark_bytes: int) -> None:
         """Take in a mark that was read without a reading: the kernel's last word on a process that died."""
         self.segment.add_mark(mark_bytes)
+
+    def sample_lifetime(self, marks: LifetimeMarks) -> None:
+        """Take in marks that are never reset, of a process that died."""
+        self.segment.add_lifetime(marks)
 
     def sample_tree(self, tree: Tree | None) -> None:
         """Take in what the process and its descendants hold now; ``None`` when it is alone."""

@@ -1,19 +1,24 @@
 """How a worker can end, and what may be claimed about why."""
 
+import dataclasses
 import signal
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from pytest_llmmem.core.readings import LifetimeMarks
 
 EndingKind = Literal["completed", "raised", "over_budget", "out_of_memory", "crashed", "exited", "timed_out"]
 PhaseName = Literal["setup", "call", "teardown"]
 StopReason = Literal["over_budget", "low_memory", "timed_out"]
 
 NTSTATUS: Final = {
+    0x80000003: "BREAKPOINT",
     0xC0000005: "ACCESS_VIOLATION",
     0xC0000006: "IN_PAGE_ERROR",
     0xC0000017: "NO_MEMORY",
     0xC000001D: "ILLEGAL_INSTRUCTION",
     0xC0000044: "QUOTA_EXCEEDED",
+    0xC000008E: "FLOAT_DIVIDE_BY_ZERO",
     0xC0000094: "INTEGER_DIVIDE_BY_ZERO",
     0xC00000FD: "STACK_OVERFLOW",
     0xC000012D: "COMMITMENT_LIMIT",
@@ -22,10 +27,15 @@ NTSTATUS: Final = {
     0xC000013A: "CONTROL_C_EXIT",
     0xC0000142: "DLL_INIT_FAILED",
     0xC0000374: "HEAP_CORRUPTION",
-    0xC0000409: "STACK_BUFFER_OVERRUN",
+    0xC0000409: "FAIL_FAST",
     0xE06D7363: "UNCAUGHT_CXX_EXCEPTION",
 }
 """Windows exit statuses that mean a crash (ntstatus.h), by their unsigned 32-bit value."""
+
+
+_ABORTED: Final = 3
+"""The exit code by which Windows' C runtime ends an abort that a handler has heard of, as ``sys.exit(3)`` does."""
+_ABORT_DUMP: Final = "Fatal Python error: Aborted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +48,10 @@ class Exit:
     signal_number: int | None = None
     peak_resident_bytes: int | None = None
     """The kernel's high-water mark at death, since its last reset; ``None`` where the platform does not keep it."""
+    lifetime: LifetimeMarks | None = None
+    """The marks at death that are never reset; ``None`` on Linux."""
+    may_be_killed: bool = False
+    """Whether another process may have set the code by ending this one: Windows knows no signal that would tell."""
 
     def __post_init__(self) -> None:
         if (self.code is None) == (self.signal is None):
@@ -68,6 +82,14 @@ def exit_from_returncode(returncode: int) -> Exit:
     if unsigned >= 0xC0000000:
         return Exit(signal=f"NTSTATUS 0x{unsigned:08X}", signal_number=unsigned)
     return Exit(code=returncode)
+
+
+def exit_on_windows(code: int, dumps: str, lifetime: LifetimeMarks | None = None) -> Exit:
+    """Decode a Windows exit code, beside what faulthandler has written: it tells an abort from ``sys.exit(3)``."""
+    if code == _ABORTED and _ABORT_DUMP in dumps:
+        return Exit(signal="abort (code 3)", signal_number=code, lifetime=lifetime)
+    exit_ = exit_from_returncode(code)
+    return dataclasses.replace(exit_, lifetime=lifetime, may_be_killed=exit_.signal is None)
 
 
 def signal_name(number: int) -> str:
@@ -139,7 +161,9 @@ def judge_ending(
     if exit_ is None:
         return Ending(kind="exited", phase=phase, note="it closed its channel and lives on")
     if exit_.signal is None:
-        return Ending(kind="exited", phase=phase, exit_code=exit_.code, note=_EXITED)
+        return Ending(
+            kind="exited", phase=phase, exit_code=exit_.code, note=_EXITED_OR_KILLED if exit_.may_be_killed else _EXITED
+        )
     if exit_.signal == "SIGKILL":
         return _killed(phase, evidence)
     return Ending(kind="crashed", phase=phase, signal=exit_.signal)
@@ -157,6 +181,7 @@ _FOREIGN_BYTES: Final = (
     "write only to descriptors that the test has opened"
 )
 _EXITED: Final = "it left without a report: os._exit, or a native library that ends the process"
+_EXITED_OR_KILLED: Final = f"{_EXITED}, or another process ended it: Windows does not tell"
 
 
 def _killed(phase: PhaseName | None, evidence: Evidence) -> Ending:

@@ -6,12 +6,19 @@ from typing import Final, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """A process's memory at one instant, in bytes.
+class LifetimeMarks:
+    """The kernel's high-water marks of a process since it began, in bytes: Windows and macOS never reset them.
 
-    Where a platform does not tell anonymous from file-backed pages, all that is resident counts as anonymous: the
-    safe side for a budget.
+    Such a mark is a stretch's peak only where it has risen in it. ``None``: there is no such mark.
     """
+
+    unreclaimable_bytes: int | None = None
+    resident_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A process's memory at one instant, in bytes."""
 
     anonymous_bytes: int
     file_bytes: int = 0
@@ -23,8 +30,13 @@ class Reading:
     swap_bytes: int = 0
     huge_bytes: int = 0
     """``MAP_HUGETLB`` pages, which are in none of the other fields."""
+    committed_bytes: int | None = None
+    """All that is unreclaimable, resident or not, where the kernel counts it by itself: the commit charge on Windows, the
+    physical footprint on macOS. ``None`` on Linux, where it is the sum of the parts."""
+    lifetime: LifetimeMarks | None = None
+    """``None`` on Linux, where the mark is reset."""
     mark_bytes: int | None = None
-    """The kernel's high-water mark of the resident set since it was last reset; ``None`` where there is none."""
+    """The kernel's high-water mark of the resident set since it was last reset; ``None`` where it cannot be reset."""
     faulted_bytes: int | None = None
     """What page faults can have brought so far: anonymous memory grows by no more than this does. ``None``: unknown."""
 
@@ -39,12 +51,21 @@ class Reading:
 
     @property
     def unreclaimable_bytes(self) -> int:
+        if self.committed_bytes is not None:
+            return self.committed_bytes
         return self.anonymous_bytes + self.shmem_bytes + self.swap_bytes + self.huge_bytes
+
+    @property
+    def counted_resident_bytes(self) -> int:
+        """What ``count="resident"`` compares: unreclaimable and the test's files, or what the kernel calls resident."""
+        if self.committed_bytes is not None:
+            return self.resident_bytes  # what was committed and not touched is not in it
+        return self.unreclaimable_bytes + self.file_bytes
 
     @property
     def used_bytes(self) -> int:
         """All of it."""
-        return self.resident_bytes + self.swap_bytes + self.huge_bytes
+        return max(self.resident_bytes + self.swap_bytes + self.huge_bytes, self.unreclaimable_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,20 +104,33 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A peak: the number that is reported, at the safe side, and what of it is certain, in bytes."""
+    """A peak: the number that is reported, what of it is certain, and what it may have been at most, in bytes."""
 
     reported: int
     certain: int
+    possible: int
+
+    @property
+    def excess(self) -> int:
+        """How far the reported number can be too much."""
+        return self.reported - self.certain
+
+    @property
+    def error(self) -> int:
+        """How far it can be off, to either side."""
+        return max(self.excess, self.possible - self.reported)
 
     def joined(self, other: "Bounds") -> "Bounds":
         """Of two stretches together."""
-        return Bounds(max(self.reported, other.reported), max(self.certain, other.certain))
+        return Bounds(
+            max(self.reported, other.reported), max(self.certain, other.certain), max(self.possible, other.possible)
+        )
 
     def plus(self, more: int) -> "Bounds":
-        return Bounds(self.reported + more, self.certain + more)
+        return Bounds(self.reported + more, self.certain + more, self.possible + more)
 
 
-NOTHING_SEEN: Final = Bounds(0, 0)
+NOTHING_SEEN: Final = Bounds(0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -117,6 +151,8 @@ class Segment:
     """When last looked at: these pages come, and hardly ever go."""
     _allowed_bytes: int | None = 0
     """The unreclaimable peak that the page faults until now allow; ``None`` where they are not known."""
+    _lifetime: LifetimeMarks | None = None
+    """As of the last look."""
     _full: Reading = field(init=False)
     """The last look that read the mark and the page faults."""
     _faulted_before_bytes: int | None = field(init=False)
@@ -136,6 +172,16 @@ class Segment:
         self.mark_bytes = max(self.mark_bytes, resident_bytes, reading.mark_bytes or 0)
         if reading.mark_bytes is not None:
             self._allow(reading)
+        if reading.lifetime is not None:
+            self.add_lifetime(reading.lifetime)
+        self._close()
+
+    def add_lifetime(self, marks: LifetimeMarks) -> None:
+        """Take in marks that are never reset: where one has risen since the segment began, it is the segment's peak."""
+        self._lifetime, before = marks, self.first.lifetime or LifetimeMarks()
+        self.mark_bytes = max(self.mark_bytes, _risen(marks.resident_bytes, before.resident_bytes))
+        risen = _risen(marks.unreclaimable_bytes, before.unreclaimable_bytes)
+        self.unreclaimable_bytes = max(self.unreclaimable_bytes, risen)
         self._close()
 
     def add_mark(self, mark_bytes: int) -> None:
@@ -158,14 +204,17 @@ class Segment:
 
     def _close(self) -> None:
         """Take what no look explains until now for unreclaimable, as far as page faults allow it."""
-        highest = self.unreclaimable_bytes + self.mark_bytes - self.resident_bytes
+        highest = self.unreclaimable_bytes
+        if self._lifetime is None:
+            highest += self.mark_bytes - self.resident_bytes
         if self._allowed_bytes is not None:
             highest = min(highest, self._allowed_bytes)
         self.closed_bytes = max(self.closed_bytes, self.unreclaimable_bytes, highest)
 
     @property
     def unreclaimable(self) -> Bounds:
-        return Bounds(self.closed_bytes, self.unreclaimable_bytes)
+        mark = self._lifetime.unreclaimable_bytes if self._lifetime else None
+        return Bounds(self.closed_bytes, self.unreclaimable_bytes, max(self.closed_bytes, mark or 0))
 
     @property
     def _lowest_bytes(self) -> int:
@@ -187,7 +236,14 @@ class Segment:
         lowest = self._lowest_bytes
         highest = self.mark_bytes - min(self.first.library_bytes, self.library_bytes) + self.beside_mark_bytes
         reported = max(lowest, min(self.closed_bytes + self.file_bytes, highest))
-        return Bounds(reported, min(reported, max(lowest, self.unreclaimable_bytes)))
+        if self._lifetime is not None:
+            return Bounds(self.mark_bytes, self.mark_bytes, max(self.mark_bytes, self._lifetime.resident_bytes or 0))
+        return Bounds(reported, min(reported, max(lowest, self.unreclaimable_bytes)), reported)
+
+
+def _risen(mark_bytes: int | None, before_bytes: int | None) -> int:
+    """The mark, if it has risen; else 0."""
+    return mark_bytes if mark_bytes is not None and mark_bytes > (before_bytes or 0) else 0
 
 
 def without_mark(reading: Reading) -> Reading:

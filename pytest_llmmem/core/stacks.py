@@ -21,7 +21,20 @@ _DEPTH: Final = 100
 _ALONE: Final = "Stack "
 """The beginning of its dump of one thread."""
 _REST: Final = re.compile(r"Outer end behind (\d+) frames ")
-_LIBRARY: Final = ("/site-packages/", "/dist-packages/", "/lib/python3", "\\lib\\")
+_LIBRARY: Final = re.compile(r"/(site|dist)-packages/|/lib/python3|^[A-Za-z]:/.*/Lib/|/python3\d+\.zip/")
+_EXCEPTION: Final = re.compile(r"^Windows fatal exception: (.*)\n", re.MULTILINE)
+_BREAKPOINT: Final = 0x80000003
+"""By which our own supervisor has the stacks written and the process ended."""
+_EXCEPTION_CODES: Final = {
+    "access violation": 0xC0000005,
+    "page error": 0xC0000006,
+    "float divide by zero": 0xC000008E,
+    "float overflow": 0xC0000091,
+    "int divide by zero": 0xC0000094,
+    "integer overflow": 0xC0000095,
+    "stack overflow": 0xC00000FD,
+}
+"""By the names that faulthandler writes (``faulthandler_exc_handler``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +46,23 @@ class Frame:
     function: str
 
     @property
+    def _path(self) -> str:
+        return self.file.replace("\\", "/")
+
+    @property
     def is_machinery(self) -> bool:
         """Whether it is pytest's or our own: never what the reader looks for."""
-        return _MACHINERY.search(self.file) is not None
+        return _MACHINERY.search(self._path) is not None
 
     @property
     def is_pytests(self) -> bool:
         """Whether its thread runs the test; our own frames are in threads of a load too."""
-        return "/_pytest/" in self.file.replace("\\", "/")
+        return "/_pytest/" in self._path
 
     @property
     def is_users(self) -> bool:
         """Whether it is neither a library's nor the standard library's."""
-        return not self.is_machinery and not self.file.startswith("<") and not any(p in self.file for p in _LIBRARY)
+        return not self.is_machinery and not self.file.startswith("<") and not _LIBRARY.search(self._path)
 
     def shown(self, root: str) -> str:
         """``file:line in function``, the file below ``root`` or below its package's folder."""
@@ -92,6 +109,40 @@ def rest_of_stack(innermost: FrameType | None) -> str:
     missing = max(0, len(outer) - _DEPTH)
     lines = (f'  File "{code.co_filename}", line {line} in {code.co_name}' for code, line in outer[missing:])
     return "\n".join((f"Outer end behind {missing} frames (most recent call first):", *lines, ""))
+
+
+def stack_text(innermost: FrameType | None) -> str:
+    """A whole stack in the form of faulthandler's dump of one thread, and its outer end behind it."""
+    lines, frame = [f"{_ALONE}(most recent call first):"], innermost
+    while frame is not None and len(lines) <= _DEPTH:
+        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
+        frame = frame.f_back
+    return "\n".join((*lines, rest_of_stack(innermost)))
+
+
+def without_handled(dump: str, died_of: int | None) -> str:
+    """The dump without the stacks of Windows exceptions that were handled: of those the process did not die.
+
+    faulthandler writes a stack for each exception when it is raised. ``died_of`` is the exit status.
+    """
+    fatal = {died_of, _BREAKPOINT} - {None}
+    sections = _EXCEPTION.split(dump)
+    kept = [sections[0]]
+    for exception, rest in zip(sections[1::2], sections[2::2], strict=True):
+        # behind the exception's own stacks there may be what was written later
+        later = re.search(r"^(?:Stack |Fatal Python error)", rest, re.MULTILINE)
+        if _exception_code(exception) in fatal:
+            kept.append(rest)
+        elif later is not None:
+            kept.append(rest[later.start() :])
+    return "".join(kept)
+
+
+def _exception_code(text: str) -> int | None:
+    text = text.strip()
+    if text.startswith("code 0x"):
+        return int(text.removeprefix("code 0x"), 16)
+    return _EXCEPTION_CODES.get(text)
 
 
 def has_both_ends(dump: str) -> bool:

@@ -114,6 +114,10 @@ if sys.platform == "linux":
         serve_forks(control, body, body.settle, jobs=1)
 
 else:
+    if sys.platform == "win32":
+        from pytest_llmmem.workers.windows_spawned import start_worker
+    else:
+        from pytest_llmmem.workers.macos_spawned import start_worker
 
     def _source(
         calls: Calls,  # noqa: ARG001 -- as on Linux
@@ -122,7 +126,7 @@ else:
         forks: bool,
     ) -> tuple[Source, tuple[str, ...]]:
         assert not forks, "open_worker has asked whether it is safe"
-        return Spawner(launcher, launcher.files), ()
+        return Spawner(partial(start_worker, launcher)), ()
 
 
 class _Forked:

@@ -77,7 +77,7 @@ class MaxRam(Marker):
             parse_limit(limit),
             cast("Count", _one_of("count", count, "unreclaimable", "resident")),
             cast("OnBreach | None", _one_of("on_breach", on_breach, "finish", "stop", None)),
-            cast("Enforce | None", _one_of("enforce", enforce, "watch", "rlimit", "cgroup", None)),
+            cast("Enforce | None", _one_of("enforce", enforce, "watch", "rlimit", "cgroup", "job", None)),
         )
 
 

@@ -65,7 +65,7 @@ OPTIONS: Final = (
     Option("on_breach", "a test over its budget may finish (until twice the budget), or is stopped at once",
            choices=("finish", "stop"), default="finish"),
     Option("enforce", "how budgets are enforced where the marker does not say",
-           choices=("watch", "rlimit", "cgroup"), default="watch"),
+           choices=("watch", "rlimit", "cgroup", "job"), default="watch"),
     Option("reserve", "memory that must stay free on the machine, or the growing test is stopped "
            "(default: the larger of 512MiB and 5%%)", metavar="SIZE"),
     Option("scope", "scope of loaded_model: tests that share a model share a worker",

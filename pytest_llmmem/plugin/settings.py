@@ -47,7 +47,7 @@ class Settings:
     vram_snapshot: Path | None
     max_disk: Limit | None
     on_breach: Literal["finish", "stop"]
-    enforce: Literal["watch", "rlimit", "cgroup"]
+    enforce: Literal["watch", "rlimit", "cgroup", "job"]
     reserve_bytes: int | None
     """``None``: the default of the machine that it runs on."""
     scope: Scope

@@ -38,27 +38,40 @@ if sys.platform == "linux":
     from pytest_llmmem.probes.linux_processes import descendants, environment, has_memory, shares_memory
 else:
     from pytest_llmmem.probes.portable import (
-        METHOD,
-        Memory,
         count_pages,
-        count_unreclaimable,
         descendants,
         environment,
         faulted_bytes,
         gpu_files_open,
         gpu_files_there,
         has_memory,
-        host_memory,
         mappings,
         mark_error_bytes,
         oom_kills_on_host,
-        open_memory,
         private_maps,
         reset_mark,
-        shared_once,
         shares_memory,
         written_bytes,
     )
+
+    if sys.platform == "win32":
+        from pytest_llmmem.probes.windows import (
+            METHOD,
+            Memory,
+            count_unreclaimable,
+            host_memory,
+            open_memory,
+            shared_once,
+        )
+    else:
+        from pytest_llmmem.probes.macos import (
+            METHOD,
+            Memory,
+            count_unreclaimable,
+            host_memory,
+            open_memory,
+            shared_once,
+        )
 
 INTERVAL_S: Final = 0.002
 """Between two samples. A shorter one costs a core more than it finds: see ``docs/numbers.md``."""

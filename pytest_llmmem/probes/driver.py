@@ -5,6 +5,7 @@ import functools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from multiprocessing.connection import wait
 from typing import Any, Final, Protocol
@@ -13,6 +14,7 @@ from pytest_llmmem.core.vram import DriverReading
 from pytest_llmmem.probes import devices
 from pytest_llmmem.probes.devices import Device
 
+_LOOK_S: Final = 0.001
 _START_S: Final = 30.0
 _ENDED: Final = "the process that asks it has ended"
 
@@ -105,8 +107,7 @@ class Nvml:
         if self.why_none:
             return {}
         assert self._process.stdout is not None
-        # Windows cannot wait for a pipe of this kind
-        if sys.platform != "win32" and not wait([self._process.stdout.fileno()], timeout_s):
+        if not _readable(self._process.stdout.fileno(), timeout_s):
             return {}
         self._owes = False
         line = self._process.stdout.readline()
@@ -115,6 +116,26 @@ class Nvml:
             return {}
         said: Mapping[str, Any] = json.loads(line)
         return said
+
+
+def _readable(descriptor: int, timeout_s: float) -> bool:
+    """Whether a pipe has something to be read, or its end, within so many seconds."""
+    if sys.platform != "win32":
+        return bool(wait([descriptor], timeout_s))
+    import _winapi
+    import msvcrt
+
+    # Windows cannot wait for a pipe of this kind, only look
+    handle, deadline = msvcrt.get_osfhandle(descriptor), time.monotonic() + timeout_s
+    while True:
+        try:
+            if _winapi.PeekNamedPipe(handle, 0)[0]:
+                return True
+        except OSError:
+            return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LOOK_S)
 
 
 @functools.cache

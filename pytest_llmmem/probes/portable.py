@@ -1,62 +1,17 @@
-"""macOS and Windows, through psutil. Type-checked for both and not run on either yet: ``docs/platforms.md``.
-
-There is no split into anonymous and file-backed pages and no resettable mark here, so all resident memory counts as
-unreclaimable and peaks are sampled; reports say ``sampled``.
-"""
+"""What Windows and macOS have in common: what neither tells, and what psutil tells of both."""
 
 import os
 from collections.abc import Iterable
-from typing import Final, Literal
+from typing import Literal
 
 import psutil
 
 from pytest_llmmem.core.readings import Reading, Tree
-from pytest_llmmem.probes.host import Gone, HostMemory, Mappings, Spans
-
-METHOD: Final[Literal["kernel", "sampled"]] = "sampled"
-
-
-class Memory:
-    """Readings of one process."""
-
-    def __init__(self, pid: int) -> None:
-        try:
-            self._process = psutil.Process(pid)
-        except psutil.Error as error:
-            raise ProcessLookupError(pid) from error
-
-    def read(self) -> Reading | None:
-        """The process now; ``None`` once it is gone."""
-        try:
-            return Reading(anonymous_bytes=self._process.memory_info().rss)
-        except psutil.Error:
-            return None
-
-    def read_growth(self) -> Reading | None:
-        """There is nothing cheaper than a reading."""
-        return self.read()
-
-    def read_pages(self) -> Reading | None:
-        """Pages of files are not told apart."""
-        return self.read()
-
-    def learn(self, reading: Reading) -> None:
-        """Nothing is kept from one reading to the next."""
-
-    def close(self) -> None:
-        """Nothing is held open."""
-
-
-def open_memory(pid: int, libraries: Spans = ()) -> Memory | Gone:  # noqa: ARG001 -- the probe's signature
-    """Readings of a process; of one that has ended already, there are none."""
-    try:
-        return Memory(pid)
-    except ProcessLookupError:
-        return Gone()
+from pytest_llmmem.probes.host import Mappings, Spans
 
 
 def reset_mark() -> bool:
-    """There is no mark that can be reset from inside."""
+    """The marks are never reset: ``core.readings.LifetimeMarks``."""
     return False
 
 
@@ -75,18 +30,19 @@ def count_pages(pid: int, spans: Spans, kind: Literal["file", "shared"]) -> int 
     return None
 
 
-def count_unreclaimable() -> int:
-    """What this process holds."""
-    reading = Memory(os.getpid()).read()
+def unreclaimable_of(reading: Reading | None) -> int:
+    """Unreclaimable memory of this process, from its own reading."""
     assert reading is not None, "a running process can read itself"
     return reading.unreclaimable_bytes
 
 
-def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:  # noqa: ARG001 -- as above
-    """The plain sum: spawned processes share code, and hardly any data."""
-    readings = [reading for pid in pids if (reading := open_memory(pid).read())]
-    total = sum(reading.resident_bytes for reading in readings)
-    return Tree(unreclaimable_bytes=total, resident_bytes=total)
+def sum_of(readings: Iterable[Reading | None]) -> Tree:
+    """Several processes together, without those that are gone: spawned ones share code, and hardly any data."""
+    known = [reading for reading in readings if reading is not None]
+    return Tree(
+        unreclaimable_bytes=sum(reading.unreclaimable_bytes for reading in known),
+        resident_bytes=sum(reading.resident_bytes for reading in known),
+    )
 
 
 def descendants(pid: int) -> tuple[int, ...]:
@@ -113,19 +69,8 @@ def faulted_bytes() -> int:
 
 
 def mark_error_bytes() -> int:
-    """No mark, so no error of one; what sampling misses is unknown."""
+    """Both kernels account every page at once."""
     return 0
-
-
-def host_memory() -> HostMemory:
-    """The machine, as psutil sees it."""
-    memory = psutil.virtual_memory()
-    return HostMemory(
-        total_bytes=memory.total,
-        available_bytes=memory.available,
-        machine_available_bytes=memory.available,
-        limited_by="host",
-    )
 
 
 def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: ARG001 -- the probe's signature

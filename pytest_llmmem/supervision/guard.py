@@ -9,6 +9,7 @@ from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Seen
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.workers.limits import Limiter, NoLimiter, build_limiter
+from pytest_llmmem.workers.worker import Worker
 
 
 @dataclass(slots=True)
@@ -19,14 +20,14 @@ class Guard:
     accounting: Accounting
     limiter: Limiter = field(default_factory=NoLimiter)
 
-    def enforce(self, pid: int) -> str:
+    def enforce(self, worker: Worker) -> str:
         """Set the hard limit that the plan asks for; one sentence if another had to be taken, or nothing."""
         of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
         if not of_memory:
             return ""
         enforce = next((budget.enforce for budget in of_memory if budget.enforce != "watch"), "watch")
         strictest_bytes = min(budget.limit_bytes for budget in of_memory)
-        self.limiter, complaint = build_limiter(enforce, pid, strictest_bytes)
+        self.limiter, complaint = build_limiter(enforce, worker, strictest_bytes)
         return complaint
 
     @property

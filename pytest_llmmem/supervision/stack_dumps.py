@@ -6,7 +6,7 @@ from typing import Literal
 from pytest_llmmem.core.alive import parse_alive
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.records import AliveRecord
-from pytest_llmmem.core.stacks import NO_STACK, Stack, parse_stack
+from pytest_llmmem.core.stacks import NO_STACK, Stack, parse_stack, without_handled
 from pytest_llmmem.workers.worker import Worker
 
 
@@ -41,7 +41,9 @@ class StackDumps:
         crossing = self._at(self.breach)
         if finished or (ending.kind == "over_budget" and crossing.frames):
             return crossing
-        death = parse_stack(self.worker.files.stacks_text(self._death))
+        exit_ = self.worker.exit
+        dump = without_handled(self.worker.files.stacks_text(self._death), exit_.signal_number if exit_ else None)
+        death = parse_stack(dump)
         return death if death.frames else crossing
 
     def of_growth(self) -> Stack:

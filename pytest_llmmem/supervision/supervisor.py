@@ -11,6 +11,7 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Evidence, judge_ending
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.driver import Driver
+from pytest_llmmem.probes.timer import fine_timer
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Action, Kill, Seen, State, Stop, TakeStack, decide
 from pytest_llmmem.supervision.gpus import Gpus
@@ -39,8 +40,9 @@ def measure(worker: Worker, job: Any, *, last: bool, plan: JobPlan, listener: Li
     """Run one job in a worker, guard it, and judge how it ended."""
     supervision = _Supervision(worker, plan, listener, driver)
     try:
-        worker.run(job, last=last, waits=supervision.waits_at_boundaries)
-        supervision.watch()
+        with fine_timer():
+            worker.run(job, last=last, waits=supervision.waits_at_boundaries)
+            supervision.watch()
         if last and supervision.finished:
             worker.finish(small=supervision.accounting.is_small)
         if last or not supervision.finished:
@@ -92,7 +94,7 @@ class _Supervision:
 
     def watch(self) -> None:
         """Until the job is done or the worker is gone."""
-        complaint = self._guard.enforce(self.worker.pid)
+        complaint = self._guard.enforce(self.worker)
         self.notes += [complaint] if complaint else []
         with contextlib.closing(probes.open_memory(self.worker.pid, self.worker.libraries)) as memory:
             schedule = SamplingSchedule(probes.INTERVAL_S, self._state.started_s)
@@ -187,6 +189,8 @@ class _Supervision:
         exit_ = self.worker.exit
         if exit_ is not None and exit_.peak_resident_bytes is not None:
             self.accounting.meter.sample_mark(exit_.peak_resident_bytes)
+        if exit_ is not None and exit_.lifetime is not None:
+            self.accounting.meter.sample_lifetime(exit_.lifetime)
 
     def wait_for_gpus(self) -> None:
         """Until the GPU memory of the worker, which has ended, is back for the next test."""

@@ -10,10 +10,10 @@ def window_verdict(window: Window, budget: Budget, *, is_sampled: bool) -> Verdi
     peak = window.peak
     absolute = window.base.unreclaimable_bytes if budget.limit.is_share else 0
     if budget.count != "resident":
-        return budget.judge(peak.peak_bytes + absolute, peak.error_bytes if is_sampled else window.mark_error_bytes)
+        return budget.judge(peak.peak_bytes + absolute, window.excess_bytes if is_sampled else window.mark_error_bytes)
     if budget.limit.is_share:
         return budget.judge(peak.absolute_peak_bytes, window.mark_error_bytes)
-    return budget.judge(peak.peak_resident_bytes, peak.resident_error_bytes or 0)
+    return budget.judge(peak.peak_resident_bytes, window.resident_excess_bytes)
 
 
 def window_held_bytes(window: Window, budget: Budget, reading: Reading, tree: Tree) -> int:

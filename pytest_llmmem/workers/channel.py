@@ -22,6 +22,8 @@ _DESCRIPTORS: Final = 8
 """As many can come with one message."""
 _HIGH: Final = 4096
 
+__all__ = ["Channel", "ChannelError", "Endpoint", "Frames", "channel_pair", "frame", "move_high"]
+
 _close = os.close
 _SELECTABLE: Final = 1024
 """``select`` takes no descriptor above it (``FD_SETSIZE``)."""
@@ -83,62 +85,7 @@ def frame(payload: bytes) -> bytes:
 
 
 if sys.platform == "win32":
-    from collections import deque
-    from multiprocessing.connection import Pipe, PipeConnection
-
-    _A_WHILE_S: Final = 60.0
-
-    class Channel:
-        """One end of a named pipe, which keeps messages apart by itself."""
-
-        def __init__(self, handle: int | PipeConnection) -> None:
-            self._pipe = PipeConnection(handle) if isinstance(handle, int) else handle
-            self._messages: deque[Any] = deque()
-
-        def fileno(self) -> int:
-            return self._pipe.fileno()
-
-        def send(self, message: Any, descriptors: Sequence[int] = ()) -> None:
-            """Raises ``OSError`` when the other end is gone."""
-            assert not descriptors, "handles are inherited, not passed"
-            self._pipe.send_bytes(dumps(message))
-
-        def receive(self) -> Any:
-            """Wait for a message. Raises ``EOFError`` when the other end is gone."""
-            while (message := self.pop()) is None:
-                self.fill(_A_WHILE_S)
-            return message
-
-        def pop(self) -> Any | None:
-            """The next message of what was read."""
-            return self._messages.popleft() if self._messages else None
-
-        def fill(self, timeout_s: float = 0.0) -> bool:
-            """Read a message, if one comes in time; whether one did. Raises ``EOFError`` when the other end is gone."""
-            try:
-                if not self._pipe.poll(timeout_s):
-                    return False
-                self._messages.append(loads(self._pipe.recv_bytes(_LARGEST_BYTES)))  # noqa: S301 -- as below
-            except OSError as error:
-                # PeekNamedPipe fails when the other end is gone, and that is an end, not an error
-                raise EOFError(str(error)) from None
-            return True
-
-        def take_descriptors(self, count: int) -> tuple[int, ...]:
-            return ()
-
-        def close(self) -> None:
-            self._pipe.close()
-
-    def channel_pair() -> tuple[Channel, Channel]:
-        """Two ends of a new channel."""
-        ours, theirs = Pipe()
-        return Channel(ours), Channel(theirs)
-
-    def move_high(descriptor: int) -> int:
-        """A handle has no usual number."""
-        return descriptor
-
+    from pytest_llmmem.workers.windows_channel import Channel, channel_pair, move_high
 else:
     import array
     import fcntl

@@ -124,8 +124,7 @@ class ParentConnection:
 
     def show_output(self) -> None:
         """Pass on descriptors of the files that standard output and error go to, so that they outlive this process."""
-        if sys.platform != "win32":
-            self.channel.send(Streams(2), (1, 2))
+        self.channel.send(Streams(2), (1, 2))
 
     def finish(self) -> None:
         self._tell(Finished())
@@ -166,7 +165,7 @@ def arm_dumps(fault_file: int) -> None:
     comes to it.
     """
     if sys.platform == "win32" or not hasattr(signal, "SIGRTMIN"):
-        return
+        return  # Windows has events instead: workers/windows_dumps.py
     faulthandler.register(LIVE_DUMP, file=fault_file, all_threads=False, chain=False)
     signal.siginterrupt(LIVE_DUMP, False)
     signal.signal(LIVE_REST, functools.partial(_at_crossing, fault_file))

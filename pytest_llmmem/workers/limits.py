@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes import descendants
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
+from pytest_llmmem.workers.worker import Worker
 
 _LANDING: Final = 0.7
 """The share of its budget from which a worker gets its ``RLIMIT_DATA``."""
@@ -104,6 +105,30 @@ class RlimitLimiter:
             resource.prlimit(self.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
+@dataclass(slots=True)
+class JobLimiter:
+    """The commit limit of the worker's Job Object: the offending line itself raises ``MemoryError``, over the whole tree.
+
+    The job counts what the worker held before the test too, so that is added to the budget.
+    """
+
+    worker: Worker
+    name: str = "job"
+
+    def tick(self, held_bytes: int, reading: Reading) -> None:
+        """The kernel does it."""
+
+    def oom_kills(self) -> int:
+        return 0
+
+    def killed_at_bytes(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """For the next job of its group."""
+        self.worker.limit_commit(None)
+
+
 class CgroupLimiter:
     """A child of our own memory control group, with the worker alone in it: exact over its whole tree.
 
@@ -188,18 +213,22 @@ def delegate(group: MemoryGroup) -> Path:
     raise OSError(msg)
 
 
-def build_limiter(enforce: str, pid: int, limit_bytes: int) -> tuple[Limiter, str]:
+def build_limiter(enforce: str, worker: Worker, limit_bytes: int) -> tuple[Limiter, str]:
     """The limiter that was asked for, and one sentence if another had to be taken."""
     if enforce == "rlimit":
         if sys.platform == "linux":
-            return RlimitLimiter(pid, limit_bytes), ""
+            return RlimitLimiter(worker.pid, limit_bytes), ""
         return NoLimiter(), "enforce='rlimit' needs Linux (prlimit): watched instead"
+    if enforce == "job":
+        if worker.limit_commit(worker.ready_bytes + limit_bytes):
+            return JobLimiter(worker), ""
+        return NoLimiter(), "enforce='job' needs Windows (a Job Object): watched instead"
     if enforce == "cgroup":
         parent = own_group()
         if parent is None:
             return NoLimiter(), "enforce='cgroup' needs a memory control group: watched instead"
         try:
-            return CgroupLimiter(pid, limit_bytes, parent), ""
+            return CgroupLimiter(worker.pid, limit_bytes, parent), ""
         except OSError as error:
             return NoLimiter(), f"enforce='cgroup' needs a writable memory control group ({error}): watched instead"
     return NoLimiter(), ""

@@ -39,7 +39,8 @@ def _remove_if_abandoned(folder: Path) -> None:
     with contextlib.suppress(OSError, Timeout):
         if time.time() - folder.stat().st_mtime > _YOUNG_S:
             with _lock_in(folder).acquire(timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)  # Windows keeps the lock itself
+                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # Windows keeps a file that is open, as the lock was
 
 
 def _lock_in(folder: Path) -> "FileLock":

@@ -1,18 +1,16 @@
 """A fresh interpreter per worker: where fork is not there or not safe, and on request."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_llmmem.core.outcomes import Exit, exit_from_returncode
-from pytest_llmmem.workers.channel import Channel, channel_pair, move_high
+from pytest_llmmem.workers.channel import Channel, move_high
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
@@ -29,45 +27,40 @@ class Launcher:
     files: SessionFiles
     startup_output: int
     """Descriptor of the file that its output goes to until it is ready."""
+    preload: tuple[str, ...] = ()
+    """Modules of ``--llm-preload``."""
+    model_types: tuple[str, ...] = ()
+    """Architectures that its tests will load."""
 
-    def start(self, channel: int) -> "subprocess.Popen[bytes]":
-        """Start it with the channel of this descriptor, which stays the caller's."""
-        os.ftruncate(self.startup_output, 0)
-        streams = (1, 2) if sys.platform == "win32" else (os.dup(1), os.dup(2))
-        note = {
-            "channel": channel,
+    def environment(self, note: Mapping[str, Any]) -> dict[str, str]:
+        """The interpreter's environment, with what it must know as a worker."""
+        known = {
             "folder": str(self.files.folder),
-            "files": self.files.descriptors,
             "parent": os.getpid(),
-            "streams": streams,
+            "preload": self.preload,
+            "model_types": self.model_types,
+            **note,
         }
-        environment = os.environ | {VARIABLE: json.dumps(note)}
-        how: dict[str, Any]
-        if sys.platform == "win32":
-            os.set_handle_inheritable(channel, True)
-            how = {"close_fds": False}
-            # a virtual environment's python.exe only starts the base interpreter, and that would not be measured;
-            # multiprocessing.popen_spawn_win32 goes round it in the same way
-            base: str = sys._base_executable  # type: ignore[attr-defined]  # noqa: SLF001 -- there is no public name
-            if sys.executable != base:
-                how["executable"] = base
-                environment["__PYVENV_LAUNCHER__"] = sys.executable
-        else:
-            how = {"pass_fds": (channel, *self.files.descriptors, *streams)}
+        return os.environ | {VARIABLE: json.dumps(known)}
+
+    def start(self, channel: int, *, leads_session: bool = False) -> "subprocess.Popen[bytes]":
+        """Start it with the channel of this descriptor, which stays the caller's."""
+        streams = (os.dup(1), os.dup(2))
+        os.ftruncate(self.startup_output, 0)
         try:
             return subprocess.Popen(
                 self.command,
                 cwd=self.cwd,
-                env=environment,
+                env=self.environment({"channel": channel, "streams": streams, "files": self.files.descriptors}),
                 stdin=subprocess.DEVNULL,
                 stdout=self.startup_output,
                 stderr=subprocess.STDOUT,
-                **how,
+                pass_fds=(channel, *self.files.descriptors, *streams),
+                start_new_session=leads_session,
             )
         finally:
-            if sys.platform != "win32":
-                for descriptor in streams:
-                    os.close(descriptor)
+            for descriptor in streams:
+                os.close(descriptor)
 
 
 if sys.platform == "linux":
@@ -95,11 +88,11 @@ if sys.platform == "linux":
 class Spawner:
     """Starts an interpreter for every worker, one of them ahead, as children of this process."""
 
-    def __init__(self, launcher: Launcher, files: SessionFiles) -> None:
+    def __init__(self, start: Callable[[], Worker]) -> None:
+        """``start`` raises ``OSError`` where it cannot."""
         self.notes: list[str] = []
-        self._launcher = launcher
-        self._traces = files
-        self._next: tuple[subprocess.Popen[bytes], Channel] | None = None
+        self._start = start
+        self._next: Worker | None = None
 
     def take(self) -> Worker:
         """A worker that has collected and is ready. Raises ``NoWorkerError`` when it ended before."""
@@ -108,19 +101,19 @@ class Spawner:
         except OSError as error:
             raise NoWorkerError(str(error)) from None
         assert self._next is not None, "prepared"
-        (process, ours), self._next = self._next, None
-        worker = SpawnedWorker(process, ours, self._traces)
-        worker.wait_ready()
+        worker, self._next = self._next, None
+        try:
+            worker.wait_ready()
+        except NoWorkerError:
+            worker.kill()
+            worker.close()
+            raise
         return worker
 
     def prepare(self) -> None:
         """Start the next interpreter ahead: it needs seconds to import and collect."""
         if self._next is None:
-            ours, theirs = channel_pair()
-            try:
-                self._next = self._launcher.start(theirs.fileno()), ours
-            finally:
-                theirs.close()
+            self._next = self._start()
 
     def drain(self) -> None:
         """Every worker is waited for as it ends."""
@@ -128,24 +121,8 @@ class Spawner:
     def close(self) -> None:
         """End the worker that was started ahead."""
         if self._next is not None:
-            process, ours = self._next
-            ours.close()
-            process.kill()
-            process.wait()
-
-
-class SpawnedWorker(Worker):
-    """A worker that is a child of this process."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", channel: Channel, files: SessionFiles) -> None:
-        super().__init__(process.pid, channel, files)
-        self._process = process
-
-    def reap(self, timeout_s: float) -> Exit | None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            code = self._process.wait(timeout_s) if timeout_s else self._process.poll()
-            return None if code is None else exit_from_returncode(code)
-        return None
+            self._next.kill()
+            self._next.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +132,8 @@ class SpawnArguments:
     channel: Channel
     files: SessionFiles
     streams: tuple[int, int]
+    preload: tuple[str, ...]
+    model_types: tuple[str, ...]
 
 
 def spawn_arguments() -> SpawnArguments | None:
@@ -163,19 +142,30 @@ def spawn_arguments() -> SpawnArguments | None:
     if text is None:
         return None
     note = json.loads(text)
-    channel, streams = note["channel"], tuple(note["streams"])
+    folder, ahead = Path(note["folder"]), (tuple(note["preload"]), tuple(note["model_types"]))
+    if sys.platform == "win32":
+        from pytest_llmmem.workers.windows_dumps import arm_dumps, forbid_dialogs
+        from pytest_llmmem.workers.windows_spawned import inherit
+
+        os.environ.pop("__PYVENV_LAUNCHER__", None)
+        files = SessionFiles.open(folder)
+        pipe, outputs, events = inherit(note)
+        forbid_dialogs()
+        arm_dumps(events, files.stacks)
+        return SpawnArguments(pipe, files, outputs, *ahead)
+    channel, streams = move_high(note["channel"]), tuple(note["streams"])
+    files = SessionFiles.inherit(folder, tuple(note["files"]))
+    for descriptor in (channel, *streams):
+        os.set_inheritable(descriptor, False)
     if sys.platform == "linux":
         from pytest_llmmem.workers.children import end_with
 
         end_with(note["parent"])
-    folder = Path(note["folder"])
-    if sys.platform == "win32":
-        files = SessionFiles.open(folder)
-    else:
-        files = SessionFiles.inherit(folder, tuple(note["files"]))
-        for descriptor in (channel, *streams):
-            os.set_inheritable(descriptor, False)
-    return SpawnArguments(Channel(move_high(channel)), files, streams)
+    elif sys.platform == "darwin":
+        from pytest_llmmem.workers.macos_spawned import end_with_channel
+
+        end_with_channel(channel)
+    return SpawnArguments(Channel(channel), files, streams, *ahead)
 
 
 def open_startup_output() -> int:

@@ -58,7 +58,7 @@ class Worker(ABC):
         """Whether a signal that ends it is on its way."""
         self.output: tuple[int, ...] = ()
         self._ready: Ready | None = None
-        self._live = True
+        self.is_open = True
 
     @abstractmethod
     def reap(self, timeout_s: float) -> Exit | None:
@@ -84,7 +84,7 @@ class Worker(ABC):
 
     @property
     def can_dump(self) -> bool:
-        """Whether signals make it write its stacks."""
+        """Whether it can be made to write its stacks."""
         return hasattr(signal, "SIGRTMIN")
 
     def wait_ready(self) -> None:
@@ -169,6 +169,18 @@ class Worker(ABC):
             raise EOFError("it has ended")
         return message
 
+    @property
+    def ready_bytes(self) -> int:
+        """Unreclaimable, when it became ready."""
+        return self._ready.reading.unreclaimable_bytes if self._ready else 0
+
+    def limit_commit(self, limit_bytes: int | None) -> bool:
+        """Have the kernel refuse it and its children memory beyond this, absolute; ``None`` lifts the limit.
+
+        Returns whether that can be done.
+        """
+        return False
+
     def dump_stacks(self, *, both_ends: bool = False) -> None:
         """Have the main thread's Python stack written, and go on; it may come late.
 
@@ -177,8 +189,7 @@ class Worker(ABC):
         if not self.can_dump:
             return
         before = size = self.files.stacks_size()
-        self._signal_main_thread(LIVE_DUMP)
-        self._signal_main_thread(LIVE_REST)
+        self._request_stack()
         deadline = time.monotonic() + _DUMP_GRACE_S
         while time.monotonic() < deadline:
             time.sleep(0.001)
@@ -192,14 +203,14 @@ class Worker(ABC):
         self.is_ending = True
         if not self.can_dump:
             return 0.0
-        self._signal(HOLD)
-        self._signal(FATAL_DUMP)
+        self._request_death()
         return _DUMP_GRACE_S
 
     def send_kill(self) -> None:
         """Send the signal that nothing survives, and do not wait."""
         self.is_ending = True
-        self._signal(getattr(signal, "SIGKILL", signal.SIGTERM))
+        if sys.platform != "win32":
+            self._signal(signal.SIGKILL)
 
     def kill(self) -> None:
         if self.exit is None:
@@ -219,8 +230,8 @@ class Worker(ABC):
         self.close()
 
     def close(self) -> None:
-        if self._live:
-            self._live = False
+        if self.is_open:
+            self.is_open = False
             self.channel.close()
             for descriptor in self.output:
                 os.close(descriptor)
@@ -241,6 +252,14 @@ class Worker(ABC):
             os.lseek(descriptor, 0, os.SEEK_SET)
         return (tails[0], tails[1]) if len(tails) == 2 else ("", "")
 
+    def _request_stack(self) -> None:
+        self._signal_main_thread(LIVE_DUMP)
+        self._signal_main_thread(LIVE_REST)
+
+    def _request_death(self) -> None:
+        self._signal(HOLD)
+        self._signal(FATAL_DUMP)
+
     def _signal_main_thread(self, number: int) -> None:
         """The thread whose number is the process's: sent to the process, the signal may go to any that does not block it."""
         tgkill = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), "tgkill", None)
@@ -251,5 +270,5 @@ class Worker(ABC):
 
     def _signal(self, number: int) -> None:
         if self.exit is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # on Windows what has ended cannot be opened
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)

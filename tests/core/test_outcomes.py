@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 
 import pytest
 from hypothesis import given
@@ -14,17 +13,20 @@ from pytest_llmmem.core.outcomes import (
     Exit,
     exit_from_returncode,
     exit_from_wait_status,
+    exit_on_windows,
     judge_ending,
 )
+from pytest_llmmem.core.readings import LifetimeMarks
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no wait statuses")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGTERM])
-def test_a_real_wait_status_names_its_signal(number: signal.Signals) -> None:
+@pytest.mark.skipif(not hasattr(os, "WIFSIGNALED"), reason="needs wait statuses")
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT", "SIGTERM"])
+def test_a_real_wait_status_names_its_signal(name: str) -> None:
+    number = signal.Signals[name]
     pid = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
     os.kill(pid, number)
 
-    assert exit_from_wait_status(os.waitpid(pid, 0)[1]) == Exit(signal=number.name, signal_number=number)
+    assert exit_from_wait_status(os.waitpid(pid, 0)[1]) == Exit(signal=name, signal_number=number)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,7 @@ def test_a_real_wait_status_names_its_signal(number: signal.Signals) -> None:
         (0xC0000005, "ACCESS_VIOLATION (0xC0000005)"),
         (-1073741819, "ACCESS_VIOLATION (0xC0000005)"),
         (0xC00000FD, "STACK_OVERFLOW (0xC00000FD)"),
-        (0xC0000409, "STACK_BUFFER_OVERRUN (0xC0000409)"),
+        (0xC0000409, "FAIL_FAST (0xC0000409)"),
         (0xE06D7363, "UNCAUGHT_CXX_EXCEPTION (0xE06D7363)"),
         (0xC0001234, "NTSTATUS 0xC0001234"),
         (-11, "SIGSEGV"),
@@ -91,3 +93,28 @@ def test_code_zero_without_a_last_word_is_a_death() -> None:
     ending = judge_ending(Exit(code=0), finished=False, phase="call", stopped=None, evidence=Evidence())
 
     assert (ending.kind, ending.exit_code, ending.died) == ("exited", 0, True)
+
+
+def test_an_abort_that_faulthandler_heard_of_is_a_crash() -> None:
+    exit_ = exit_on_windows(3, "Fatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n")
+
+    ending = judge_ending(exit_, finished=False, phase="call", stopped=None, evidence=Evidence())
+
+    assert (ending.kind, ending.signal) == ("crashed", "abort (code 3)")
+
+
+def test_code_3_without_an_abort_is_an_exit_that_anybody_may_have_caused() -> None:
+    exit_ = exit_on_windows(3, "")
+
+    ending = judge_ending(exit_, finished=False, phase="call", stopped=None, evidence=Evidence())
+
+    assert (ending.kind, ending.exit_code) == ("exited", 3)
+    assert "or another process ended it: Windows does not tell" in ending.note
+
+
+def test_a_windows_crash_keeps_its_name_and_its_marks() -> None:
+    marks = LifetimeMarks(unreclaimable_bytes=7)
+
+    exit_ = exit_on_windows(0xC0000005, "", marks)
+
+    assert (exit_.signal, exit_.lifetime, exit_.may_be_killed) == ("ACCESS_VIOLATION (0xC0000005)", marks, False)

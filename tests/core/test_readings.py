@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.readings import Reading, Segment
+from pytest_llmmem.core.readings import LifetimeMarks, Reading, Segment
 
 MB = 10**6
 
@@ -173,3 +173,65 @@ def test_the_peak_is_never_below_any_look_nor_resident_below_the_mark(looks: lis
     reported, certain = unreclaimable(segment)
     assert reported >= certain == max(anonymous for anonymous, _, _ in looks)
     assert segment.resident.reported == highest * MB
+
+
+# -- marks that the kernel never resets: Windows and macOS
+
+
+def committed(commit: int, mark: int | None, resident: int = 10, resident_mark: int | None = None) -> Reading:
+    """All in MB."""
+    return Reading(
+        anonymous_bytes=resident * MB,
+        committed_bytes=commit * MB,
+        lifetime=LifetimeMarks(
+            unreclaimable_bytes=None if mark is None else mark * MB,
+            resident_bytes=None if resident_mark is None else resident_mark * MB,
+        ),
+    )
+
+
+def bounds(segment: Segment) -> tuple[float, float, float]:
+    peak = segment.unreclaimable
+    return peak.reported / MB, peak.certain / MB, peak.possible / MB
+
+
+def test_a_mark_that_rose_is_the_peak_and_certain() -> None:
+    segment = Segment(committed(20, mark=100))
+
+    segment.add(committed(25, mark=160))
+
+    assert bounds(segment) == (160, 160, 160)
+    assert segment.unreclaimable.error == 0
+
+
+def test_a_mark_that_did_not_rise_bounds_what_no_look_saw() -> None:
+    segment = Segment(committed(20, mark=100))
+
+    segment.add(committed(60, mark=100))
+
+    assert bounds(segment) == (60, 60, 100)
+    assert (segment.unreclaimable.excess, segment.unreclaimable.error) == (0, 40 * MB)
+
+
+def test_a_mark_that_is_not_told_hides_no_error() -> None:
+    segment = Segment(committed(20, mark=None))
+
+    segment.add(committed(60, mark=None))
+
+    assert bounds(segment) == (60, 60, 60)
+
+
+def test_commit_that_was_never_touched_is_in_no_resident_peak() -> None:
+    segment = Segment(committed(20, mark=20, resident=10, resident_mark=15))
+
+    segment.add(committed(500, mark=500, resident=12, resident_mark=18))
+
+    assert (segment.unreclaimable.reported, segment.resident.reported) == (500 * MB, 18 * MB)
+
+
+def test_the_marks_of_a_process_that_died_close_its_last_stretch() -> None:
+    segment = Segment(committed(20, mark=30, resident_mark=30))
+
+    segment.add_lifetime(LifetimeMarks(unreclaimable_bytes=700 * MB, resident_bytes=600 * MB))
+
+    assert (segment.unreclaimable.certain, segment.resident.certain) == (700 * MB, 600 * MB)

@@ -1,10 +1,21 @@
 """The stack that is shown is the right thread's, and begins with the user's frames."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.core.stacks import Frame, Stack, elided, has_both_ends, parse_stack, rest_of_stack, stack_heading
+from pytest_llmmem.core.stacks import (
+    Frame,
+    Stack,
+    elided,
+    has_both_ends,
+    parse_stack,
+    rest_of_stack,
+    stack_heading,
+    stack_text,
+    without_handled,
+)
 
 DUMP = """\
 Thread 0x1 (most recent call first):
@@ -31,8 +42,8 @@ def test_the_thread_at_fault_is_chosen_in_a_crash() -> None:
 
 def test_the_users_frames_come_first_and_libraries_are_named_without_their_place() -> None:
     assert [frame.shown("/home/me/repo") for frame in parse_stack(DUMP).users_first] == [
-        "tests/test_x.py:12 in test_load",
-        "torch/nn/functional.py:9 in linear",
+        f"{Path('tests/test_x.py')}:12 in test_load",
+        f"{Path('torch/nn/functional.py')}:9 in linear",
     ]
 
 
@@ -109,3 +120,72 @@ def test_both_ends_of_the_users_part_are_shown() -> None:
     assert elided(own[:6] + others, 6, most=8) == [*own[:6], *others[:2], "and 3 more"]
     assert elided(own + others, 20, most=8) == [*own[:6], "… 12 more of yours", *own[18:], "and 5 more"]
     assert elided(own, 20, most=8)[-1] == own[-1]
+
+
+# -- Windows: faulthandler writes a stack for each exception that is raised, though it be handled
+
+ACCESS_VIOLATION = 0xC0000005
+BREAKPOINT = 0x80000003
+
+
+def raised(exception: str, function: str, header: str = "Current thread 0x1") -> str:
+    return (
+        f"Windows fatal exception: {exception}\n\n{header} (most recent call first):\n"
+        f'  File "C:\\repo\\tests\\test_x.py", line 1 in {function}\n'
+    )
+
+
+@pytest.mark.parametrize(
+    ("dump", "died_of", "functions"),
+    [
+        (raised("access violation", "handled"), 3, []),
+        (raised("access violation", "handled") + raised("stack overflow", "fatal"), 0xC00000FD, ["fatal"]),
+        (raised("access violation", "handled") + raised("access violation", "fatal"), ACCESS_VIOLATION, ["fatal"]),
+        (raised("code 0xc0000374", "fatal"), 0xC0000374, ["fatal"]),
+        (raised("access violation", "handled") + raised("code 0x80000003", "ours", "Thread 0x1"), BREAKPOINT, ["ours"]),
+        (raised("code 0x80000003", "ours", "Thread 0x1"), 0x20004B49, ["ours"]),
+        (raised("a new kind", "unknown"), None, []),
+    ],
+)
+def test_only_the_exception_that_ended_the_process_has_a_stack(
+    dump: str, died_of: int | None, functions: list[str]
+) -> None:
+    assert [frame.function for frame in parse_stack(without_handled(dump, died_of)).frames] == functions
+
+
+def test_what_was_written_after_a_handled_exception_stays() -> None:
+    abort = raised("", "aborting").replace("Windows fatal exception: ", "Fatal Python error: Aborted")
+
+    dump = without_handled(raised("access violation", "handled") + abort, 3)
+
+    assert [frame.function for frame in parse_stack(dump).frames] == ["aborting"]
+
+
+def test_a_dump_without_such_exceptions_is_left_as_it_is() -> None:
+    assert without_handled(DUMP, None) == DUMP
+
+
+def test_a_stack_that_python_writes_reads_as_faulthandlers_does() -> None:
+    text = stack_text(inspect.currentframe())
+
+    assert has_both_ends(text)
+    assert (
+        parse_stack(text, at="the crossing").frames[0].function
+        == "test_a_stack_that_python_writes_reads_as_faulthandlers_does"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "is_machinery", "is_users"),
+    [
+        (r"C:\venv\Lib\site-packages\_pytest\python.py", True, False),
+        (r"C:\venv\Lib\site-packages\torch\nn\functional.py", False, False),
+        (r"C:\Python313\Lib\threading.py", False, False),
+        (r"C:\repo\tests\test_x.py", False, True),
+        (r"C:\repo\lib\helpers.py", False, True),
+    ],
+)
+def test_frames_of_windows_are_told_apart(file: str, is_machinery: bool, is_users: bool) -> None:
+    frame = Frame(file, "1", "f")
+
+    assert (frame.is_machinery, frame.is_users) == (is_machinery, is_users)

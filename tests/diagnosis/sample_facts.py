@@ -1,10 +1,11 @@
 """What the tests of diagnoses share: symptoms in a word, and what every answer must be like."""
 
-from pytest_llmmem.core.outcomes import Ending, Evidence, exit_from_returncode, judge_ending
+from pytest_llmmem.core.outcomes import Ending, Evidence, Exit, exit_from_returncode, judge_ending
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.diagnosis import Diagnosis, Facts, diagnose
 
 MB, GB = 10**6, 10**9
+_SIGNALS = {6: "SIGABRT", 7: "SIGBUS", 9: "SIGKILL", 11: "SIGSEGV"}
 RAISED = Ending(kind="raised")
 COMPLETED = Ending(kind="completed")
 
@@ -17,9 +18,15 @@ def failed(error_type: str, error_text: str, *, inside: str | None = None) -> Fa
 def died(returncode: int, *stack: Frame, evidence: Evidence | None = None, **facts: object) -> Facts:
     """A worker that the operating system says has ended so."""
     ending = judge_ending(
-        exit_from_returncode(returncode), finished=False, phase="call", stopped=None, evidence=evidence or Evidence()
+        _exit(returncode), finished=False, phase="call", stopped=None, evidence=evidence or Evidence()
     )
     return Facts(ending=ending, stack=stack, **facts)  # type: ignore[arg-type]
+
+
+def _exit(returncode: int) -> Exit:
+    """Of either platform, on each: ``signal`` knows the names of its own platform alone."""
+    name = _SIGNALS.get(-returncode)
+    return Exit(signal=name, signal_number=-returncode) if name else exit_from_returncode(returncode)
 
 
 def id_of(facts: Facts) -> str | None:

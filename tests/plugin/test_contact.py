@@ -343,11 +343,11 @@ def waiting(pytester: pytest.Pytester, temporary: Path) -> "Iterator[Callable[..
 @needs("xdist")
 @both
 @pytest.mark.parametrize("xdist", [(), ("-n", "2")], ids=["alone", "xdist"])
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_a_killed_session_leaves_no_process_and_no_folder(
     waiting: "Callable[..., subprocess.Popen[str]]",
     temporary: Path,
-    how: signal.Signals,
+    how: str,
     xdist: tuple[str, ...],
     worker: str,
 ) -> None:
@@ -355,7 +355,7 @@ def test_a_killed_session_leaves_no_process_and_no_folder(
     family = set(descendants(process.pid))
     assert len(family) >= 4
 
-    process.send_signal(how)
+    process.send_signal(signal.Signals[how])
     process.communicate(timeout=20)
 
     deadline = time.monotonic() + 10

@@ -156,6 +156,7 @@ def test_a_sampler_that_dies_is_silent_for_good(cards: list[Device]) -> None:
     asked.close()
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a signal that stops a process")
 def test_a_sampler_that_is_slow_is_heard_later(cards: list[Device]) -> None:
     asked = driver.Nvml(cards)
     asked._process.send_signal(signal.SIGSTOP)

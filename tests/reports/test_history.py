@@ -139,7 +139,7 @@ def test_the_command_says_the_same_with_a_page_as_without(tmp_path, capsys):
 def test_a_page_that_cannot_be_written_is_a_message(tmp_path):
     folder = folder_of(sample(), tmp_path / "reports")
 
-    with pytest.raises(BaselineError, match=r"^--html .*/nowhere/page.html: cannot be written \(No such file"):
+    with pytest.raises(BaselineError, match=r"^--html .*[/\\]nowhere[/\\]page.html: cannot be written \(No such file"):
         cli.history(folder, html=tmp_path / "nowhere" / "page.html")
 
 

@@ -101,6 +101,7 @@ def test_descriptors_travel_with_their_message(ends: tuple[Channel, Channel], tm
     os.close(second)
 
 
+@posix
 def test_nothing_to_read_is_no_message_and_a_closed_end_is_the_end(ends: tuple[Channel, Channel]) -> None:
     ours, theirs = ends
 

@@ -7,6 +7,7 @@ import pytest
 
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
 from pytest_llmmem.workers.limits import CgroupLimiter, NoLimiter, build_limiter, delegate
+from pytest_llmmem.workers.worker import Worker
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def test_processes_of_others_are_never_moved(unified: MemoryGroup) -> None:
 
 def test_a_group_is_made_and_leaves_nothing_behind() -> None:
     parent = own_group()
-    if parent is None or not os.access(parent.path, os.W_OK):
+    if parent is None or not os.access(parent.path, os.W_OK) or not hasattr(os, "posix_spawnp"):
         pytest.skip("needs a writable memory control group")
     pid = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
     try:
@@ -52,8 +53,25 @@ def test_a_group_is_made_and_leaves_nothing_behind() -> None:
         os.waitpid(pid, 0)
 
 
-def test_watching_needs_no_fence() -> None:
-    limiter, complaint = build_limiter("watch", os.getpid(), 1)
+class WorkerWithoutJob(Worker):
+    """A worker as it is everywhere but on Windows."""
+
+    def __init__(self) -> None:
+        self.pid, self._ready = os.getpid(), None
+
+    def reap(self, timeout_s: float) -> None:
+        """It lives on."""
+
+
+def test_watching_needs_no_limiter() -> None:
+    limiter, complaint = build_limiter("watch", WorkerWithoutJob(), 1)
 
     assert isinstance(limiter, NoLimiter)
     assert complaint == ""
+
+
+def test_a_job_that_there_is_not_is_said_and_watched_instead() -> None:
+    limiter, complaint = build_limiter("job", WorkerWithoutJob(), 1)
+
+    assert isinstance(limiter, NoLimiter)
+    assert complaint == "enforce='job' needs Windows (a Job Object): watched instead"

@@ -55,6 +55,7 @@ def test_names_come_back_as_they_were_or_their_first_hundred_characters(
         assert back == name or len((shard + tensor).encode()) > 900
 
 
+@pytest.mark.skipif(sys.getfilesystemencodeerrors() != "surrogateescape", reason="every name of a file is text")
 def test_a_file_name_that_is_no_text_can_be_noted(place: LoadProgress) -> None:
     place.write(os.fsdecode(b"model-\xff.bin"), "")
 
@@ -77,7 +78,10 @@ def test_of_a_note_that_was_cut_short_nothing_is_told_and_the_one_before_stands(
     place.write("1.safetensors", "a.weight")
     place.write("2.safetensors", "b.weight")
     path = tmp_path / PLACE
-    path.write_bytes(path.read_bytes().replace(b"b.weight", b"b.wei\0\0\0"))
+    with path.open("r+b") as file:  # Windows cuts no file that is mapped
+        cut = file.read().replace(b"b.weight", b"b.wei\0\0\0")
+        file.seek(0)
+        file.write(cut)
 
     assert noted(place) == ("1.safetensors", "a.weight")
 
@@ -148,6 +152,7 @@ def spawned(place: LoadProgress, *names: str) -> Iterator[None]:
         worker.kill()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs descriptors that are inherited")
 def test_a_spawned_worker_that_is_killed_leaves_its_last_place(place: LoadProgress) -> None:
     with spawned(place):
         pass
@@ -155,6 +160,7 @@ def test_a_spawned_worker_that_is_killed_leaves_its_last_place(place: LoadProgre
     assert noted(place) == ("2.safetensors", "b.weight")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs descriptors that are inherited")
 def test_what_is_read_while_threads_write_was_written_by_one_of_them(place: LoadProgress) -> None:
     seen: set[LoadPosition] = set()
     with spawned(place, "x", "y", "z"):

@@ -14,6 +14,7 @@ from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, TooMuch, out_of_bounds
 from pytest_llmmem.models.checkpoints.foreign_json import parse
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
+from pytest_llmmem.models.checkpoints.sparse_files import create_sparse, end_with_hole
 from pytest_llmmem.models.checkpoints.tensors import BY_CODE, DTYPES, Tensor, tensor
 
 _LENGTH_BYTES: Final = 8
@@ -128,9 +129,9 @@ def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:
     header = json.dumps(entries, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     data_start = _LENGTH_BYTES + len(header)
-    with path.open("wb") as file:
+    with create_sparse(path) as file:
         file.write(len(header).to_bytes(_LENGTH_BYTES, "little") + header)
-        file.truncate(data_start + end)
+        end_with_hole(file, data_start + end)
     return tuple(data_start + starts[each.name] for each in tensors)
 
 

@@ -13,6 +13,7 @@ from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import stored_zip
 from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, TooMuch, out_of_bounds
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
+from pytest_llmmem.models.checkpoints.sparse_files import create_sparse
 from pytest_llmmem.models.checkpoints.tensors import DTYPES, Tensor
 from pytest_llmmem.models.checkpoints.torch_pickle import read_state_dict, skip
 
@@ -92,7 +93,7 @@ def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:
 
     Returns where each tensor's bytes start. Done by hand because the standard library's zip files cannot have holes.
     """
-    with path.open("wb") as file:
+    with create_sparse(path) as file:
         archive = stored_zip.StoredZipWriter(file)
         archive.add("archive/data.pkl", pickled(tensors))
         archive.add("archive/byteorder", b"little")

@@ -9,6 +9,7 @@ default, quantised loads and mixtures of experts may need several times more. Ac
 
 import importlib.metadata
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,15 @@ from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.model_config import ModelConfig, read_config
 from pytest_llmmem.models.checkpoints.tensors import DTYPES, nbytes_of
 from pytest_llmmem.models.estimates.conversions import Kind, Quantisation, convert_shard
-from pytest_llmmem.models.estimates.peak_models import Need, Shards, assigned, copied, offloaded, streamed
+from pytest_llmmem.models.estimates.peak_models import (
+    Need,
+    Shards,
+    assigned,
+    copied,
+    offloaded,
+    read_by_tensor,
+    streamed,
+)
 
 LOADS: Final = (
     "default", "sharded", "empty", "auto", "bfloat16", "float16", "int8", "nf4", "offload", "float32", "naive",
@@ -89,23 +98,35 @@ _LOADERS: Final = (
     # modeling_utils.py, since low_cpu_mem_usage is taken for granted
     _Loader(since=(4, 51), dtype="float32", quantised_dtype="float16", maps_all_shards=False, stacks_experts=False),
 )
+_READS_ON_WINDOWS: Final = (5, 17)
+"""Since then each tensor is read on Windows. Before, shards are mapped there too, and commit counts all of them."""
 
 
 def estimate(
-    checkpoint: Checkpoint, *, load: str = "default", dtype: str | None = None, transformers: str | None = None
+    checkpoint: Checkpoint,
+    *,
+    load: str = "default",
+    dtype: str | None = None,
+    transformers: str | None = None,
+    platform: str = sys.platform,
 ) -> Estimate:
     """What a strategy needs to load this checkpoint, in that dtype, by that version of transformers.
 
     By default in the dtype that the strategy takes, and by the version that is installed, or 5 where there is none.
-    No peak is predicted for transformers before 4.51, which kept masks that no header tells of, and for a checkpoint that is
-    quantised already. Raises ``ValueError`` for what is no strategy, no dtype to load in, or no version, and ``CheckpointError``
-    for a checkpoint of more kinds of tensors than any has.
+    No peak is predicted for transformers before 4.51, which kept masks that no header tells of, on Windows before 5.17, and
+    for a checkpoint that is quantised already. Raises ``ValueError`` for what is no strategy, no dtype to load in, or no
+    version, and ``CheckpointError`` for a checkpoint of more kinds of tensors than any has.
     """
-    return estimates(checkpoint, (load,), dtype=dtype, transformers=transformers)[0]
+    return estimates(checkpoint, (load,), dtype=dtype, transformers=transformers, platform=platform)[0]
 
 
 def estimates(
-    checkpoint: Checkpoint, loads: Sequence[str], *, dtype: str | None = None, transformers: str | None = None
+    checkpoint: Checkpoint,
+    loads: Sequence[str],
+    *,
+    dtype: str | None = None,
+    transformers: str | None = None,
+    platform: str = sys.platform,
 ) -> tuple[Estimate, ...]:
     """The same for several strategies, in their order: the tensors are looked at once."""
     for load in loads:
@@ -132,7 +153,10 @@ def estimates(
         shards = [convert_shard(each, target, quantisation=quantisation, stacks_experts=stacks) for each in kinds]
         need = None
         if loader is not None and checkpoint.kind == "model" and checkpoint.quantization is None:
-            need = _need(load, checkpoint, shards, loader, untied_bytes=nbytes_of(untied_elements, target))
+            if platform == "win32":
+                need = _need_on_windows(load, checkpoint, shards, version)
+            else:
+                need = _need(load, checkpoint, shards, loader, untied_bytes=nbytes_of(untied_elements, target))
         found.append(
             Estimate(
                 load=load,
@@ -192,6 +216,17 @@ def _need(load: str, checkpoint: Checkpoint, shards: Shards, loader: _Loader, *,
             return streamed(shards, maps_all_shards=loader.maps_all_shards)
 
 
+def _need_on_windows(load: str, checkpoint: Checkpoint, shards: Shards, version: str) -> Need | None:
+    """Only of ``from_pretrained``: what a map of our own recipes commits there has not been seen."""
+    if (
+        load in {*_FROM_CONFIG, "offload"}
+        or checkpoint.format != "safetensors"
+        or _numbers(version) < _READS_ON_WINDOWS
+    ):
+        return None
+    return read_by_tensor(shards)
+
+
 def _offload(checkpoint: Checkpoint, weights_bytes: int) -> tuple[int, int]:
     """What stays in memory: the embedding and as many whole blocks as fit; and the size of a block.
 
@@ -246,8 +281,12 @@ def _installed() -> str:
 
 def _loader(version: str) -> _Loader | None:
     """Of that version; ``None`` before the oldest that is known. Raises ``ValueError`` for a text that is no version."""
-    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    numbers = _numbers(version)
     if not numbers:
         msg = f"{version!r} is not a version of transformers: write one like 5.23.0"
         raise ValueError(msg)
     return next((loader for loader in _LOADERS if numbers >= loader.since), None)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

@@ -37,6 +37,14 @@ def streamed(shards: Shards, *, maps_all_shards: bool) -> Need:
     return Need(peak, resident, made + sum(shard.file_bytes for shard in shards if shard.is_viewed))
 
 
+def read_by_tensor(shards: Shards) -> Need:
+    """``from_pretrained`` on Windows since 5.17: each tensor is read into memory of its own, and nothing is mapped."""
+    held = sum(shard.nbytes for shard in shards)
+    work = max((shard.work_bytes for shard in shards), default=0)
+    peak = held + max(stacking_bytes(shards), work)
+    return Need(peak, peak, held)
+
+
 def copied(weights_bytes: int, state_bytes: int, *, untied_bytes: int, reads_mapped: bool) -> Need:
     """Into a model that has its memory already, from so much of the state dict at a time.
 

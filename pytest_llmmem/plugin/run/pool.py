@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import importlib
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ import pytest
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.plugin.settings import Settings
+from pytest_llmmem.plugin.worker.imports import import_ahead
 from pytest_llmmem.plugin.worker.main import WorkerMain, item_keys
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.workers.channel import Channel
@@ -26,8 +26,9 @@ from pytest_llmmem.workers.session_folders import SessionFolder
 from pytest_llmmem.workers.spawned import Launcher, Spawner, open_startup_output
 from pytest_llmmem.workers.worker import NoWorkerError, Source, Worker
 
+_ENDING: Final = (signal.SIGTERM, *(number for number in signal.Signals if number.name == "SIGBREAK"))
+"""``SIGBREAK`` is Windows' Ctrl-Break."""
 _TAIL_BYTES: Final = 2000
-_MODELLING: Final = "transformers.models.{0}.modeling_{0}"
 
 
 @dataclass(slots=True)
@@ -42,14 +43,15 @@ class Pool:
     files: SessionFiles
     startup_output: int
     """The file that spawned workers write to until they are ready."""
-    _ends_on_sigterm: bool = False
+    _handled: tuple[signal.Signals, ...] = ()
+    """Signals that interrupt the session and would have ended it at once."""
 
     def __post_init__(self) -> None:
-        # what SIGTERM ends, as a CI does with a cancelled job, would leave processes and offloaded weights behind
-        in_main = threading.current_thread() is threading.main_thread()
-        self._ends_on_sigterm = in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        if self._ends_on_sigterm:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # what they end, as a CI does with a cancelled job, would leave processes and offloaded weights behind
+        if threading.current_thread() is threading.main_thread():
+            self._handled = tuple(number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL)
+        for number in self._handled:
+            signal.signal(number, signal.default_int_handler)
 
     def take(self) -> Worker:
         """A worker that is ready. Raises ``NoWorkerError``, with what pytest printed as it was started."""
@@ -70,8 +72,8 @@ class Pool:
 
     def close(self) -> None:
         """End every process and remove every file of ours."""
-        if self._ends_on_sigterm:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in self._handled:
+            signal.signal(number, signal.SIG_DFL)
         self.source.close()
         self.files.close()
         os.close(self.startup_output)
@@ -93,7 +95,14 @@ def open_pool(
             undo.callback(folder.remove)
             files = SessionFiles.create(folder.path)
             startup_output = open_startup_output()
-            launcher = Launcher(_command(config), config.invocation_params.dir, files, startup_output)
+            launcher = Launcher(
+                _command(config),
+                config.invocation_params.dir,
+                files,
+                startup_output,
+                settings.preload,
+                tuple(model_types),
+            )
             if sys.platform == "linux":
                 inside = WorkerMain(config, item_keys(items), settings.malloc, files)
                 fork = partial(_run_fork_server, inside, (settings.preload, tuple(model_types)), jobs)
@@ -101,7 +110,7 @@ def open_pool(
                 run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
                 source: Source = Server(run, folder.path, files, worker)
             else:
-                source = Spawner(launcher, files)
+                source = Spawner(partial(start_worker, launcher))
         except OSError as error:
             raise SettingError(_why_not_started(error)) from None
         undo.pop_all()
@@ -124,12 +133,18 @@ if sys.platform == "linux":
         def preload() -> None:
             # some modelling code asks for a GPU when it is imported
             if preloads:
-                _import_ahead(*ahead)
+                import_ahead(*ahead)
                 if rank_of(os.environ) is not None:
                     keep_groups_apart(0)
             inside.settle()
 
         serve_forks(control, inside, preload, jobs=jobs)
+
+
+elif sys.platform == "win32":
+    from pytest_llmmem.workers.windows_spawned import start_worker
+else:
+    from pytest_llmmem.workers.macos_spawned import start_worker
 
 
 def _why_not_started(error: OSError) -> str:
@@ -141,20 +156,6 @@ def _why_not_started(error: OSError) -> str:
     }
     hint = hints.get(error.errno or 0, "or switch isolation off with --llm-isolate=none")
     return f"no worker can be started: {error}: {hint}"
-
-
-def _import_ahead(modules: tuple[str, ...], model_types: tuple[str, ...]) -> None:
-    """Import, in the fork server, what each worker would otherwise import anew: the modules, and what loads of models need."""
-    for_loads = ("torch", "transformers", "accelerate", *map(_MODELLING.format, model_types)) if model_types else ()
-    for name in (*modules, *for_loads):
-        # what is missing or broken raises in the test that needs it
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
-    if model_types:
-        with contextlib.suppress(Exception):
-            import transformers
-
-            _ = transformers.AutoModel, transformers.PreTrainedModel
 
 
 def _command(config: pytest.Config) -> list[str]:

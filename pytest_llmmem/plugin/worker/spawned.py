@@ -5,6 +5,7 @@ import os
 import pytest
 
 from pytest_llmmem.plugin.state import settings_of
+from pytest_llmmem.plugin.worker.imports import import_ahead
 from pytest_llmmem.plugin.worker.main import WorkerMain, item_keys
 from pytest_llmmem.workers.spawned import spawn_arguments
 
@@ -23,6 +24,7 @@ class SpawnedRole:
         if self._config.getoption("capture") == "no":
             for ours, theirs in zip((1, 2), spawn_arguments.streams, strict=True):
                 os.dup2(theirs, ours)
+        import_ahead(spawn_arguments.preload, spawn_arguments.model_types)
         malloc = settings_of(self._config).malloc
         inside = WorkerMain(self._config, item_keys(session.items), malloc, spawn_arguments.files)
         inside.settle()

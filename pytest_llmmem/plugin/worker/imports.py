@@ -1,0 +1,30 @@
+"""What every test that loads a model would import anew: seconds, and hundreds of megabytes that are not the load's."""
+
+import contextlib
+import importlib
+from collections.abc import Iterable
+from typing import Final
+
+from pytest_llmmem.models.loading.load_tracing import find_readers
+
+_MODELLING: Final = "transformers.models.{0}.modeling_{0}"
+
+
+def import_ahead(modules: Iterable[str], model_types: Iterable[str]) -> None:
+    """Import it before the first test: in the fork server, or in a spawned worker before it is ready.
+
+    ``modules`` are those of ``--llm-preload``; ``model_types`` of the checkpoints name the modelling code of transformers.
+    """
+    modelling = [_MODELLING.format(each) for each in model_types]
+    for_loads = ("torch", "transformers", "accelerate", *modelling) if modelling else ()
+    for name in (*modules, *for_loads):
+        # what is missing or broken raises in the test that needs it
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    if not modelling:
+        return
+    with contextlib.suppress(Exception):
+        import transformers
+
+        _ = transformers.AutoModel, transformers.PreTrainedModel
+    find_readers()
