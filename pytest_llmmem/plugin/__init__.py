@@ -17,6 +17,8 @@ from pytest_llmmem.plugin.fixtures import (
     memory_budget,
     memory_window,
     model_checkpoint,
+    process_group,
+    rank,
 )
 from pytest_llmmem.plugin.options import MARKERS, add_options, is_any_given, value_of
 from pytest_llmmem.plugin.selection import is_marked
@@ -30,6 +32,8 @@ __all__ = [
     "memory_budget",
     "memory_window",
     "model_checkpoint",
+    "process_group",
+    "rank",
 ]
 
 

@@ -13,7 +13,7 @@ from pytest_llmmem.core.budgets import Count, Enforce, OnBreach
 from pytest_llmmem.core.errors import MarkerError
 from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.vram import parse_device
-from pytest_llmmem.plugin.settings import Scope, parse_seconds
+from pytest_llmmem.plugin.settings import Scope, parse_ranks, parse_seconds
 
 
 class Marker:
@@ -175,20 +175,27 @@ class LlmBaseline(Marker):
 
 @dataclass(frozen=True, slots=True)
 class InWorker(Marker):
-    """run the test in a measured worker; tests of one scope share it; end it after timeout seconds."""
+    """run the test in a measured worker, or in so many ranks; tests of one scope share it; end it after timeout seconds."""
 
     name: ClassVar[str] = "in_worker"
 
     scope: Scope
     timeout_s: float | None
+    ranks: int | None
+    """``None``: as many as ``--llm-ranks`` says, where the test needs them."""
 
     @classmethod
     def parse(  # type: ignore[override]  # the signature is the marker's own
-        cls, *, scope: str = "function", timeout: object = None
+        cls, *, scope: str = "function", timeout: object = None, ranks: object = None
     ) -> Self:
+        count = None if ranks is None else parse_ranks(ranks)
+        if scope != "function" and count not in {None, 1}:
+            msg = f"scope={scope!r} and ranks={count}: the workers of a test in ranks serve that test alone: leave scope out"
+            raise ValueError(msg)
         return cls(
             cast("Scope", _one_of("scope", scope, "function", "class", "module", "session")),
             None if timeout is None else parse_seconds(timeout),
+            count,
         )
 
 

@@ -72,6 +72,8 @@ OPTIONS: Final = (
            "(default: the larger of 512MiB and 5%%)", metavar="SIZE"),
     Option("scope", "scope of loaded_model: tests that share a model share a worker",
            choices=("function", "class", "module", "session"), default="function"),
+    Option("ranks", "workers in which a test runs at once when its load needs several processes, as tensor_parallel does",
+           metavar="N"),
     Option("malloc", "glibc's mmap threshold in the worker: as it is, or fixed for peaks that repeat",
            choices=("default", "steady"), default="default"),
     Option("baseline", "file of baselines to compare every test with (default: llm-baselines.json in the root folder, "
@@ -98,8 +100,9 @@ MARKERS: Final = {
                 "load the model of this test by strategy; further arguments are from_pretrained's.",
     "llm_baseline": "llm_baseline(*, tolerance=None, only=None): "
                     "compare the test with its baseline by a tolerance, or by measures, of its own.",
-    "in_worker": "in_worker(*, scope='function', timeout=None): "
-                 "run the test in a measured worker; tests of one scope share it; end it after timeout seconds.",
+    "in_worker": "in_worker(*, scope='function', timeout=None, ranks=None): "
+                 "run the test in a measured worker, or in so many ranks; tests of one scope share it; "
+                 "end it after timeout seconds.",
 }  # fmt: skip
 """The lines of ``pytest --markers``; ``plugin.markers`` parses what tests write."""
 

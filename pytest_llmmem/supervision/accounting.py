@@ -45,10 +45,10 @@ class Accounting:
     """``False``: the whole, and all that is judged, begins anew with the call."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
+    vram_held_bytes: int = 0
+    """On all devices together, as the driver said last."""
     _driver: tuple[DriverReading, ...] = ()
     """What the driver said last."""
-    _vram_held_bytes: int = 0
-    """On all devices together, as of then."""
     _written_before_bytes: int | None = None
     _written_bytes: int = 0
     _began: float = field(default_factory=time.monotonic)
@@ -133,7 +133,7 @@ class Accounting:
         ours = [each for each in readings if each.peak_own_bytes or (in_use and each.own_bytes is None)]
         for opened in self._opened:
             opened.vram.add_driver(ours)
-        self._vram_held_bytes = self.vram.held_bytes(ours)
+        self.vram_held_bytes = self.vram.held_bytes(ours)
 
     def add_written(self, written_bytes: int | None) -> None:
         """Take in what the worker has written to storage since it began; ``None`` when that is unknown."""
@@ -169,7 +169,7 @@ class Accounting:
             held_bytes=self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree),
             peak_bytes=self.whole.growth_bytes(segment.closed_bytes, self.meter.tree),
             file_bytes=max(0, reading.file_bytes - self.whole.base.file_bytes),
-            vram_bytes=self._vram_held_bytes,
+            vram_bytes=self.vram_held_bytes,
         )
 
     def _seconds(self) -> float:

@@ -49,6 +49,15 @@ def readable(descriptors: Sequence[int], timeout_s: float | None) -> Sequence[in
     return [descriptor for descriptor, _ in poll.poll(None if timeout_s is None else timeout_s * 1000)]
 
 
+def wait_for_any(workers: "Sequence[Worker]", timeout_s: float) -> None:
+    """Wait until one of several workers has sent something, or may have ended, for so many seconds at most."""
+    if sys.platform == "win32":
+        time.sleep(timeout_s)  # select takes no pipes there
+        return
+    signs = {sign for worker in workers if (sign := worker.end_sign) is not None}
+    readable((*(worker.channel.fileno() for worker in workers), *signs), timeout_s)
+
+
 class NoWorkerError(Exception):
     """No worker could be made; says why."""
 

@@ -55,6 +55,9 @@ class Strategy:
     offered: bool = True
     """Whether ``llmmem try`` tries it."""
 
+    needs_ranks: bool = False
+    """Whether it spreads the model over several processes: ``--llm-ranks`` says over how many."""
+
 
 def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
     """The strategy of that name, built in or a team's own.
@@ -163,7 +166,7 @@ def _no_ranks() -> str | None:
     if reason := needs("accelerate")():
         return reason
     if "WORLD_SIZE" not in os.environ:
-        return "needs several processes: torchrun --nproc-per-node=2 -m pytest ..."
+        return "needs several processes: pass --llm-ranks=2, or mark the test with in_worker(ranks=2)"
     return None if installed("transformers") >= (4, 57) else "needs transformers 4.57 or newer"
 
 
@@ -210,6 +213,7 @@ _BUILT_IN: Final = (
         libraries=("accelerate",),
         unavailable=_no_ranks,
         offered=False,
+        needs_ranks=True,
     ),
 )
 

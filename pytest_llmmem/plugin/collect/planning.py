@@ -17,6 +17,7 @@ from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import find_strategy, load_of
 from pytest_llmmem.plugin.collect.models import source_of
+from pytest_llmmem.plugin.collect.ranks import ranks_of
 from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxRam
 from pytest_llmmem.plugin.run.trials import FITTING
@@ -43,6 +44,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     """What is known of an isolated test before it runs; a marker that cannot be used becomes its complaint."""
     try:
         in_worker = InWorker.of(item)
+        ranks = ranks_of(item, in_worker, settings)
         terms = _terms(item, find_checkpoint)
         budgets = (
             *_ram_budget(item, settings, terms),
@@ -56,6 +58,9 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
         return Isolated(None, str(error), None)
     except DeviceError as error:
         return Isolated(None, str(error), None, "" if settings.require_gpu else str(error))
+    if ranks > 1 and settings.isolate == "none":
+        why = f"{ranks} ranks are so many workers, and nothing is isolated here"
+        return Isolated(None, why, None, why)
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
     plan = JobPlan(
         budgets=budgets,
@@ -64,8 +69,9 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
         terms=terms,
         shards=_shards(item, find_checkpoint),
         draws_timeline=bool(settings.report),
+        ranks=ranks,
     )
-    return Isolated(plan, "", _group(item, in_worker, settings))
+    return Isolated(plan, "", None if ranks > 1 else _group(item, in_worker, settings))
 
 
 def _reserve_bytes(settings: Settings) -> int:
