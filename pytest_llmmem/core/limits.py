@@ -3,7 +3,8 @@
 limit   = product {"+" product}
 product = factor {"*" factor}
 factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
-TERM    = weights | shard | largest_layer | params@DTYPE
+TERM    = weights | share | shard | largest_layer | params@DTYPE
+NUMBER  = digits | ranks
 """
 
 import re
@@ -17,11 +18,13 @@ from pytest_llmmem.core.sizes import format_size, split_size, unit_of
 DTYPE_BITS: Final = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,
 }  # fmt: skip
-MODEL_TERMS: Final = ("weights", "shard", "largest_layer")
+MODEL_TERMS: Final = ("weights", "share", "shard", "largest_layer")
+RANKS: Final = "ranks"
+"""The number of ranks of the test."""
 SHARES: Final = ("host", "device")
 ACCEPTED: Final = (
     "a size ('8GB', '7.5GiB'), a share ('50% host', '80% device'), or sums and products of numbers, sizes and the checkpoint's "
-    "terms: weights, shard, largest_layer, params@float16"
+    "terms: weights, share (weights by ranks), shard, largest_layer, params@float16"
 )
 
 NO_CHECKPOINT: Final = (
@@ -47,6 +50,8 @@ class Product:
 
     factor: Decimal
     term: str | None
+    ranks: int = 0
+    """How often it is multiplied by the number of ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +82,13 @@ class Limit:
 
     def bytes(self, terms: Mapping[str, int]) -> int:
         """Evaluate; ``KeyError`` names a term that is not known."""
-        return round(sum(product.factor * (terms[product.term] if product.term else 1) for product in self.products))
+        ranks = terms.get(RANKS, 1)
+        return round(
+            sum(
+                product.factor * int(ranks**product.ranks) * (terms[product.term] if product.term else 1)
+                for product in self.products
+            )
+        )
 
 
 def parse_limit(value: object) -> Limit:
@@ -108,6 +119,8 @@ class Terms:
     """Of the GPU whose memory is limited; ``None`` for a limit of host memory."""
     model: Mapping[str, int] = field(default_factory=dict)
     """By the name that a limit uses; empty where no checkpoint is known."""
+    ranks: int = 1
+    """Over which the test spreads the weights."""
     why_no_model: str = NO_CHECKPOINT
     """What to say of a limit in terms of a checkpoint when there are none."""
 
@@ -119,7 +132,9 @@ class Terms:
         if limit.needs_model and not self.model:
             msg = f"{limit.text!r} is in terms of a checkpoint{self.why_no_model}"
             raise ValueError(msg)
-        return limit.bytes({"host": self.host_bytes, "device": self.device_bytes or 0, **self.model})
+        share = {"share": -(-self.model["weights"] // self.ranks)} if self.model else {}
+        machine = {"host": self.host_bytes, "device": self.device_bytes or 0, RANKS: self.ranks}
+        return limit.bytes({**machine, **self.model, **share})
 
 
 def terms_of(*, weights: int, shard: int, largest_layer: int, parameters: int) -> dict[str, int]:
@@ -145,13 +160,13 @@ def _parse(text: str) -> tuple[Product, ...]:
             products.append(token)
     if len(products) > 1 and any(product.term == "" for product in products):
         raise _unreadable(text, "a bare number in a sum; give it a unit")
-    return tuple(Product(product.factor, product.term or None) for product in products)
+    return tuple(Product(product.factor, product.term or None, product.ranks) for product in products)
 
 
 def _multiply(text: str, left: Product, right: Product) -> Product:
     if left.term != "" and right.term != "":
         raise _unreadable(text, "bytes multiplied by bytes")
-    return Product(left.factor * right.factor, left.term if right.term == "" else right.term)
+    return Product(left.factor * right.factor, left.term if right.term == "" else right.term, left.ranks + right.ranks)
 
 
 def _tokens(text: str) -> list[Product | str]:
@@ -179,15 +194,21 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
             raise _unreadable(text, f"dtype {match['dtype']!r}; known are {', '.join(DTYPE_BITS)}")
         return Product(Decimal(1), f"params@{match['dtype']}")
     if match["name"]:
-        if match["name"] not in MODEL_TERMS:
-            raise _unreadable(text, _name(match["name"]))
-        return Product(Decimal(1), match["name"])
+        return _named(text, match["name"])
     if match["unit"]:
         try:
             return Product(split_size(match["number"] + match["unit"])[0], None)
         except ValueError:
             raise _unreadable(text, repr(match["number"] + match["unit"])) from None
     return Product(Decimal(match["number"].replace("_", "")), "")
+
+
+def _named(text: str, name: str) -> Product:
+    if name == RANKS:
+        return Product(Decimal(1), "", 1)
+    if name not in MODEL_TERMS:
+        raise _unreadable(text, _name(name))
+    return Product(Decimal(1), name)
 
 
 def _name(unknown: str) -> str:

@@ -92,17 +92,16 @@ def rank(pytestconfig: pytest.Config) -> int:
 
 
 @pytest.fixture
-def process_group(pytestconfig: pytest.Config) -> "Generator[Any]":
+def process_group(pytestconfig: pytest.Config) -> Any:
     """The default process group of torch over the ranks of the test: nccl where each rank has a GPU, else gloo."""
     from pytest_llmmem.core.launch import rank_of
 
     own = pytestconfig.stash.get(RANK, None)
     if own is None and rank_of(os.environ) is None:
         pytest.skip("process_group needs ranks: mark the test with in_worker(ranks=2), or pass --llm-ranks=2")
-    from pytest_llmmem.plugin.worker.ranks import process_group
+    from pytest_llmmem.plugin.worker.ranks import join_process_group
 
-    with process_group(own) as group:
-        yield group
+    return join_process_group(own)
 
 
 Window = Callable[..., "MemoryBudget"]

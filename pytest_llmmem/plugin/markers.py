@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import pytest
 
@@ -14,6 +14,9 @@ from pytest_llmmem.core.errors import MarkerError
 from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.plugin.settings import Scope, parse_ranks, parse_seconds
+
+Per = Literal["rank"] | None
+"""Whether a budget is of each rank by itself; ``None``: of all together."""
 
 
 class Marker:
@@ -60,6 +63,7 @@ class MaxRam(Marker):
     count: Count
     on_breach: OnBreach | None
     enforce: Enforce | None
+    per: Per
 
     @classmethod
     def parse(  # type: ignore[override]  # the signature is the marker's own
@@ -69,12 +73,14 @@ class MaxRam(Marker):
         count: str = "unreclaimable",
         on_breach: str | None = None,
         enforce: str | None = None,
+        per: str | None = None,
     ) -> Self:
         return cls(
             parse_limit(limit),
             cast("Count", _one_of("count", count, "unreclaimable", "resident")),
             cast("OnBreach | None", _one_of("on_breach", on_breach, "finish", "stop", None)),
             cast("Enforce | None", _one_of("enforce", enforce, "watch", "rlimit", "cgroup", None)),
+            cast("Per", _one_of("per", per, "rank", None)),
         )
 
 
@@ -100,7 +106,9 @@ class MaxVram(Marker):
         count: str = "reserved",
         on_breach: str | None = None,
         enforce: str | None = None,
+        per: str | None = None,
     ) -> Self:
+        _one_of("per", per, "rank", None)
         _one_of("on_breach", on_breach, "finish", "stop", None)
         _one_of("enforce", enforce, "watch", "cap", None)
         _one_of("count", count, "reserved", "allocated", "device")

@@ -90,9 +90,9 @@ OPTIONS: Final = (
 
 
 MARKERS: Final = {
-    "max_ram": "max_ram(limit, *, count='unreclaimable', on_breach=None, enforce=None): "
+    "max_ram": "max_ram(limit, *, count='unreclaimable', on_breach=None, enforce=None, per=None): "
                "run the test in a measured worker and fail it when its memory grows beyond limit.",
-    "max_vram": "max_vram(limit, *, device=None, count='reserved', on_breach=None, enforce=None): "
+    "max_vram": "max_vram(limit, *, device=None, count='reserved', on_breach=None, enforce=None, per=None): "
                 "run the test in a measured worker and fail it when it uses more GPU memory than limit; skip it without a GPU.",
     "max_disk": "max_disk(limit, *, on_breach=None): "
                 "run the test in a measured worker and fail it when it writes more than limit to disk.",

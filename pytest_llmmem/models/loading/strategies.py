@@ -1,7 +1,6 @@
 """How a checkpoint becomes a model: the strategies by name, and loading by one of them."""
 
 import importlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -9,10 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_llmmem.models.loading import residency
+from pytest_llmmem.models.loading.distributed import (
+    fsdp_call,
+    load_fsdp,
+    load_tensor_parallel,
+    no_fsdp,
+    no_tensor_parallel,
+    tensor_parallel_call,
+)
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
-from pytest_llmmem.models.loading.request import LoadRequest, installed
+from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
 
 __all__ = ["STRATEGIES", "LoadRequest", "Strategy", "find_strategy", "load_model", "needs"]
 
@@ -119,16 +126,6 @@ def _planned(name: str, summary: str, plan: Callable[[LoadRequest], dict[str, An
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """A value that stands in a call as it was written."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-
 def _quantized(name: str, summary: str, **config: Any) -> Strategy:
     text = f"BitsAndBytesConfig({', '.join(f'{key}={value!r}' for key, value in config.items())})"
 
@@ -141,7 +138,7 @@ def _quantized(name: str, summary: str, **config: Any) -> Strategy:
         name=name,
         summary=summary,
         load=load,
-        call=lambda request: request.written(quantization_config=_Code(text)),
+        call=lambda request: request.written(quantization_config=Code(text)),
         libraries=("accelerate", "bitsandbytes"),
         unavailable=_cannot_quantize,
     )
@@ -160,14 +157,6 @@ def _has_gpu() -> bool:
 
     # asks the driver, not the runtime: a process that is still to fork must not initialise CUDA
     return bool(torch.cuda.device_count())
-
-
-def _no_ranks() -> str | None:
-    if reason := needs("accelerate")():
-        return reason
-    if "WORLD_SIZE" not in os.environ:
-        return "needs several processes: pass --llm-ranks=2, or mark the test with in_worker(ranks=2)"
-    return None if installed("transformers") >= (4, 57) else "needs transformers 4.57 or newer"
 
 
 _BUILT_IN: Final = (
@@ -207,11 +196,21 @@ _BUILT_IN: Final = (
     ),
     Strategy(
         name="tensor_parallel",
-        summary="each rank holds its part of every layer, under torchrun",
-        load=lambda request: request.from_pretrained(tp_plan="auto"),
-        call=lambda request: request.written(tp_plan="auto"),
-        libraries=("accelerate",),
-        unavailable=_no_ranks,
+        summary="each rank holds its part of every layer",
+        load=load_tensor_parallel,
+        call=tensor_parallel_call,
+        libraries=("accelerate", "torch.distributed.tensor.parallel"),
+        unavailable=no_tensor_parallel,
+        offered=False,
+        needs_ranks=True,
+    ),
+    Strategy(
+        name="fsdp",
+        summary="each rank holds its part of every weight, and gathers a layer to run it",
+        load=load_fsdp,
+        call=fsdp_call,
+        libraries=("accelerate", "torch.distributed.fsdp"),
+        unavailable=no_fsdp,
         offered=False,
         needs_ranks=True,
     ),

@@ -143,10 +143,10 @@ class Runner:
         plan = self._plan(item, isolated)
         if lost_in is not None:
             plan = _without_setup(plan)
-        history = history_file(item, plan.budgets, self._settings)
+        history = history_file(item, (*plan.budgets, *plan.rank_budgets), self._settings)
         following = self._keys[nextitem] if goes_on and nextitem else None
         number = self._numbers[item] * (self._settings.repeat + _MEASURED_AGAIN) + run
-        job = Job(self._keys[item], following, number, trials, caps_of(plan.budgets), history)
+        job = Job(self._keys[item], following, number, trials, caps_of((*plan.budgets, *plan.rank_budgets)), history)
         progress = Progress.of(self._config, item, find_checkpoint)
         prepare = self.pool.source.prepare if nextitem is not None and not goes_on else lambda: None
         try:

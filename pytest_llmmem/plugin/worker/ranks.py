@@ -4,7 +4,6 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Generator
 from typing import Any
 
 from pytest_llmmem.core.launch import Rank
@@ -41,26 +40,20 @@ def own_output() -> None:
                         os.dup2(own.fileno(), int(name), inheritable=int(name) == stream)
 
 
-@contextlib.contextmanager
-def process_group(rank: Rank | None) -> Generator[Any]:
-    """The default process group of the ranks, made unless there is one already; destroyed by whoever made it."""
+def join_process_group(rank: Rank | None) -> Any:
+    """The default process group of the ranks, made unless there is one. It ends with this process, as its test does."""
     import torch
     from torch import distributed
 
     if distributed.is_initialized():
-        yield distributed.group.WORLD
-        return
-    where: dict[str, Any] = {}
-    if rank is not None:
-        where = {"init_method": rank.store.as_uri(), "rank": rank.number, "world_size": rank.count}
+        return distributed.group.WORLD
+    if rank is None:  # the session's own, by the environment that torchrun has set
+        distributed.init_process_group()
+        return distributed.group.WORLD
     # asks the driver, not the runtime
-    cards = torch.cuda.device_count()
-    has_cards = rank is not None and cards >= rank.count and distributed.is_nccl_available()
-    if rank is not None and has_cards:
+    has_cards = torch.cuda.device_count() >= rank.count and distributed.is_nccl_available()
+    if has_cards:
         torch.cuda.set_device(rank.number)
-    distributed.init_process_group("nccl" if has_cards else "gloo", **where)
-    try:
-        yield distributed.group.WORLD
-    finally:
-        if distributed.is_initialized():
-            distributed.destroy_process_group()
+    backend = "nccl" if has_cards else "gloo"
+    distributed.init_process_group(backend, init_method=rank.store.as_uri(), rank=rank.number, world_size=rank.count)
+    return distributed.group.WORLD
