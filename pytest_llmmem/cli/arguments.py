@@ -20,6 +20,10 @@ Loads = Annotated[
     list[str] | None,
     typer.Option("--load", metavar="STRATEGY", help="How to load it, as --llm-load takes it; repeat for several."),
 ]
+Ranks = Annotated[
+    int | None,
+    typer.Option("--ranks", metavar="N", help="Processes over which tensor_parallel and fsdp spread the model."),
+]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="Where to load it, as --llm-device takes it: cuda:0.")
 ]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, TrustRemoteCode
+from pytest_llmmem.cli.arguments import Device, Json, Loads, Model, Ranks, TrustRemoteCode
 from pytest_llmmem.cli.output import print_json, print_table
 from pytest_llmmem.core.printable import printable
 from pytest_llmmem.core.sizes import format_size
@@ -24,6 +24,7 @@ def check(
     *,
     load: Loads = None,
     device: Device = None,
+    ranks: Ranks = None,
     skip: Skip = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
@@ -36,6 +37,7 @@ def check(
         "--llm-malloc=steady",  # what a load needs, and gives back, repeats
         f"--llm-model={model}",
         *load_options(load or (), device, trust_remote_code=trust_remote_code),
+        *([f"--llm-ranks={ranks}"] if ranks is not None else []),
         *(f"--llm-skip-check={each}" for each in skip or ()),
     ]
     session = run_pytest("pytest_llmmem.checks", *options)

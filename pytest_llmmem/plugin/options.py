@@ -41,9 +41,9 @@ class Option(NamedTuple):
 
 CHECKS: Final = (
     "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "release", "second_load", "disk",
+    "release", "second_load", "disk", "rank_load", "rank_share", "group",
 )  # fmt: skip
-"""The ids of the ready-made checks, in the order of ``pytest_llmmem.suites.checks``."""
+"""The ids of the ready-made checks, in the order of ``pytest_llmmem.checks``."""
 
 OPTIONS: Final = (
     Option("model", "model to load: a folder, a Hub id (org/name@revision) or synthetic:PRESET; repeat for several, "

@@ -43,6 +43,8 @@ class Accounting:
     """Whether somebody looks from outside. If nobody does, only the mark knows of a peak, and all of it would be uncertain."""
     judges_setup: bool = True
     """``False``: the whole, and all that is judged, begins anew with the call."""
+    rank: int | None = None
+    """Of the worker, where it is one of several that run the job."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
     vram_held_bytes: int = 0
@@ -105,7 +107,11 @@ class Accounting:
         except ValueError as error:
             return [Accepted(f"memory_budget {opening.name!r}: {error}")]
         self._blocks[id(window)] = Budget(
-            kind="memory_budget", limit=opening.limit, limit_bytes=limit_bytes, name=opening.name
+            kind="memory_budget",
+            limit=opening.limit,
+            limit_bytes=limit_bytes,
+            name=opening.name,
+            rank=self.rank,
         )
         return [Accepted(None)]
 

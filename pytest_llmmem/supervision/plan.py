@@ -23,6 +23,8 @@ class JobPlan:
     """Whether setup counts for the budgets: not where it repeats what another test has paid for already."""
     baseline_allows_bytes: int | None = None
     """Unreclaimable growth beyond which a stack is taken; ``None`` without a baseline."""
+    rank: int | None = None
+    """Of the worker that runs the job, where it is one of several."""
     ranks: int = 1
     """Workers that run the job at once."""
     rank_budgets: tuple[Budget, ...] = ()
@@ -31,4 +33,4 @@ class JobPlan:
     def of_rank(self, rank: int) -> Self:
         """What holds for one rank."""
         budgets = tuple(replace(budget, rank=rank) for budget in self.rank_budgets)
-        return replace(self, budgets=budgets, ranks=1, rank_budgets=(), baseline_allows_bytes=None)
+        return replace(self, budgets=budgets, rank=rank, ranks=1, rank_budgets=(), baseline_allows_bytes=None)

@@ -82,7 +82,11 @@ class Supervision:
         self.state = State(started_s=started_s, timeout_s=self.plan.timeout_s)
         timeline = TimelineRecorder() if self.plan.draws_timeline else None
         self.accounting = Accounting(
-            self.plan.budgets, self.plan.terms, timeline=timeline, judges_setup=self.plan.judges_setup
+            self.plan.budgets,
+            self.plan.terms,
+            timeline=timeline,
+            judges_setup=self.plan.judges_setup,
+            rank=self.plan.rank,
         )
         self._guard = Guard(self.plan, self.accounting)
         self._processes = ProcessTree(self.worker)

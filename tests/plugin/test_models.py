@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmmem import checks
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
 from pytest_llmmem.models.checkpoints.tensors import tensor
@@ -12,7 +13,6 @@ from pytest_llmmem.models.sources.source import parse_source
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
 from pytest_llmmem.plugin.collect.models import Models
 from pytest_llmmem.plugin.options import CHECKS
-from pytest_llmmem.suites import checks
 from tests.conftest import Run, needs
 from tests.models.hostile_kinds import LIGHT
 

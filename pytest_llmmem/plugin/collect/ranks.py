@@ -63,6 +63,6 @@ def _needs_ranks(item: pytest.Item) -> bool:
     if "process_group" in names:
         return True
     try:
-        return "loaded_model" in names and find_strategy(item.config, load_of(item).strategy).needs_ranks
+        return "llm_load" in names and find_strategy(item.config, load_of(item).strategy).needs_ranks
     except ValueError:
         return False  # its load complains
