@@ -41,7 +41,7 @@ class Option(NamedTuple):
 
 CHECKS: Final = (
     "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "release", "second_load", "disk", "rank_load", "rank_share", "group",
+    "release", "second_load", "disk", "group", "rank_load", "rank_share",
 )  # fmt: skip
 """The ids of the ready-made checks, in the order of ``pytest_llmmem.checks``."""
 

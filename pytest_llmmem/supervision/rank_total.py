@@ -40,6 +40,8 @@ class RankTotal:
     _absolute_bytes: int = 0
     _base: Tree | None = None
     """Shared pages once, before the test; ``None`` until each rank has begun it."""
+    _looks_closely: bool = False
+    """Whether the last sample counted shared pages: as often the machine is looked at."""
     _tree_due_s: float = 0.0
     _timeline: TimelineRecorder = field(default_factory=TimelineRecorder)
     _started_s: float = field(default_factory=time.monotonic)
@@ -55,7 +57,8 @@ class RankTotal:
         held_bytes = sum(each.bytes for each in held) - sum(shared) + max(shared)
         file_bytes = max(each.file_bytes for each in held)
         windows = [each.window for each in held if each.window]
-        if now_s >= self._tree_due_s and len(windows) == len(held):
+        self._looks_closely = now_s >= self._tree_due_s and len(windows) == len(held)
+        if self._looks_closely:
             self._tree_due_s = now_s + _TREE_S
             tree = self._tree(windows)
             file_bytes = max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes)
@@ -117,8 +120,10 @@ class RankTotal:
             for budget in self.plan.budgets
         )
 
-    def machine(self) -> Machine:
-        """What is left of the host."""
+    def machine(self) -> Machine | None:
+        """What is left of the host; ``None`` between two close looks."""
+        if not self._looks_closely:
+            return None
         return Machine(
             available_bytes=probes.host_memory().available_bytes,
             reserve_bytes=self.plan.reserve_bytes,

@@ -83,7 +83,8 @@ def _as_one(measured: MeasuredRanks, shown: int, inboxes: Sequence[Inbox], *, ro
         ending=dataclasses.replace(one.ending, rank=shown if measured.failed else None),
         peak=together.peak,
         verdicts=together.verdicts,
-        timeline=together.timeline,
+        timeline=together.timeline
+        and dataclasses.replace(together.timeline, marks=one.timeline.marks if one.timeline else ()),
         written_bytes=together.written_bytes,
         notes=together.notes,
         vram=tuple(vram for each in measured.ranks for vram in each.vram),
