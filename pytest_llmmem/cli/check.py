@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Skip = Annotated[
     list[str] | None, typer.Option("--skip", metavar="ID", help="Leave this check out; repeat for several.")
 ]
+_WITHOUT_RANKS = "-knot test_group and not test_rank"
+"""Deselects the checks of a load over ranks, which would all be skipped."""
 _FAILED = ("failed", "error")
 
 
@@ -37,7 +39,7 @@ def check(
         "--llm-malloc=steady",  # what a load needs, and gives back, repeats
         f"--llm-model={model}",
         *load_options(load or (), device, trust_remote_code=trust_remote_code),
-        *([f"--llm-ranks={ranks}"] if ranks is not None else []),
+        *([_WITHOUT_RANKS] if ranks is None else [f"--llm-ranks={ranks}"]),
         *(f"--llm-skip-check={each}" for each in skip or ()),
     ]
     session = run_pytest("pytest_llmmem.checks", *options)
