@@ -2,4 +2,5 @@
 
 from pytest_llmmem.suites.checks import *  # noqa: F403 -- the checks, in the order in which they are written there
 from pytest_llmmem.suites.promises import *  # noqa: F403 -- as above
+from pytest_llmmem.suites.rank_checks import *  # noqa: F403 -- as above
 from pytest_llmmem.suites.repeated_loads import *  # noqa: F403 -- as above

@@ -26,6 +26,10 @@ Loader = Annotated[
         "--loader", metavar="MODULE:FUNCTION", help="A function of your own that loads it, as --llm-loader takes it."
     ),
 ]
+Ranks = Annotated[
+    int | None,
+    typer.Option("--ranks", metavar="N", help="Processes over which tensor_parallel and fsdp spread the model."),
+]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="Where to load it, as --llm-device takes it: cuda:0.")
 ]

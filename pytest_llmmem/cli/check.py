@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, TrustRemoteCode
+from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, Ranks, TrustRemoteCode
 from pytest_llmmem.cli.output import print_json, print_table
 from pytest_llmmem.core.printable import printable
 from pytest_llmmem.core.sizes import format_size
@@ -19,6 +19,8 @@ Skip = Annotated[
 Steps = Annotated[
     bool, typer.Option("--steps", help="Check how it trains and generates instead, without weights and without a GPU.")
 ]
+_WITHOUT_RANKS = "-knot test_group and not test_rank"
+"""Deselects the checks of a load over ranks, which would all be skipped."""
 _FAILED = ("failed", "error")
 
 
@@ -28,6 +30,7 @@ def check(
     load: Loads = None,
     loader: Loader = None,
     device: Device = None,
+    ranks: Ranks = None,
     skip: Skip = None,
     steps: Steps = False,
     trust_remote_code: TrustRemoteCode = False,
@@ -44,6 +47,7 @@ def check(
         "--llm-malloc=steady",  # what a load needs, and gives back, repeats
         f"--llm-model={model}",
         *load_options(load or (), loader, device, trust_remote_code=trust_remote_code),
+        *([_WITHOUT_RANKS] if ranks is None else [f"--llm-ranks={ranks}"]),
         *(f"--llm-skip-check={each}" for each in skip or ()),
     ]
     session = run_pytest("pytest_llmmem.step_checks" if steps else "pytest_llmmem.checks", *options)

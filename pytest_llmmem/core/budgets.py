@@ -31,6 +31,8 @@ class Budget:
     """The block's name; ``None`` for the whole test."""
     device: str | None = None
     """Of ``max_vram``: ``"cuda:0"``."""
+    rank: int | None = None
+    """Of a test in ranks: the rank that it is the budget of; ``None``: of the whole test."""
 
     def judge(self, actual_bytes: int, error_bytes: int = 0) -> "Verdict":
         """The budget beside what was used, of which ``error_bytes`` may be the error of measuring."""
@@ -45,6 +47,7 @@ class Budget:
             count=self.count,
             on_breach=self.on_breach,
             device=self.device,
+            rank=self.rank,
             sentence=self._sentence(actual_bytes),
         )
 
@@ -53,6 +56,7 @@ class Budget:
         limit, used, apart = format_beside(self.limit_bytes, actual_bytes, self.limit.unit)
         expression = "" if is_size(self.limit.text) else f" ({self.limit.text})"
         where = f" in {self.name!r}" if self.name else f" on {self.device}" if self.device else ""
+        where += "" if self.rank is None else f" in rank {self.rank}"
         match self.kind:
             case "max_disk":
                 actual = f"wrote {used}"
@@ -85,6 +89,8 @@ class Verdict:
     on_breach: OnBreach = "finish"
     device: str | None = None
     """Of ``max_vram``: ``"cuda:0"``."""
+    rank: int | None = None
+    """The rank that it is the budget of; ``None`` for the whole test."""
     sentence: str = ""
     """Limit, use and difference; empty in reports of other versions."""
 

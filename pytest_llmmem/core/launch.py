@@ -1,10 +1,48 @@
 """Whether this session, or a process that a test has started, is a rank of a distributed launch."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 _NAMES: Final = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
 """Set by ``torchrun`` for each rank (torch.distributed.run, "Environment Variables")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """One of the workers that run a test together."""
+
+    number: int
+    count: int
+    """Of all ranks."""
+    folder: Path
+    """Of this test and its ranks alone."""
+    port: int
+    """A free one, for a process group that the test makes by itself."""
+
+    @property
+    def files(self) -> Path:
+        """The folder of what the rank leaves."""
+        return self.folder / str(self.number)
+
+    @property
+    def store(self) -> Path:
+        """The file by which the ranks find each other."""
+        return self.folder / "store"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What ``torchrun`` would set."""
+        number, count = str(self.number), str(self.count)
+        return {
+            "RANK": number,
+            "LOCAL_RANK": number,
+            "WORLD_SIZE": count,
+            "LOCAL_WORLD_SIZE": count,
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self.port),
+        }
 
 
 def rank_of(environment: Mapping[str, str]) -> int | None:

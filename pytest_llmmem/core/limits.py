@@ -3,8 +3,9 @@
 limit   = product {"+" product}
 product = factor {"*" factor}
 factor  = NUMBER | SIZE | NUMBER "%" ("host" | "device") | TERM
-TERM    = weights | adapter | shard | largest_layer | params@DTYPE
+TERM    = weights | adapter | share | shard | largest_layer | params@DTYPE
         | trainable | trainable@DTYPE | gradients | optimizer | activations | kv_cache
+NUMBER  = digits | ranks
 """
 
 import re
@@ -18,7 +19,7 @@ from pytest_llmmem.core.sizes import format_size, split_size, unit_of
 DTYPE_BITS: Final = {
     "float64": 64, "float32": 32, "float16": 16, "bfloat16": 16, "float8": 8, "int8": 8, "int4": 4, "nf4": 4,
 }  # fmt: skip
-MODEL_TERMS: Final = ("weights", "adapter", "shard", "largest_layer")
+MODEL_TERMS: Final = ("weights", "adapter", "share", "shard", "largest_layer")
 STEP_TERMS: Final[Mapping[str, str]] = {
     "trainable": "llm_train",
     "gradients": "llm_train",
@@ -27,10 +28,13 @@ STEP_TERMS: Final[Mapping[str, str]] = {
     "kv_cache": "llm_generate",
 }
 """Terms of a training or inference step, and the marker that makes each known."""
+RANKS: Final = "ranks"
+"""The number of ranks of the test."""
 SHARES: Final = ("host", "device")
 ACCEPTED: Final = (
     "a size ('8GB', '7.5GiB'), a share ('50% host', '80% device'), or sums and products of numbers, sizes and the checkpoint's "
-    "terms: weights, shard, largest_layer, params@float16, and, of a step: trainable, gradients, optimizer, activations, kv_cache"
+    "terms: weights, share (weights by ranks), shard, largest_layer, params@float16, and, of a step: trainable, gradients, "
+    "optimizer, activations, kv_cache"
 )
 
 NO_CHECKPOINT: Final = (
@@ -56,6 +60,8 @@ class Product:
 
     factor: Decimal
     term: str | None
+    ranks: int = 0
+    """How often it is multiplied by the number of ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +97,13 @@ class Limit:
 
     def bytes(self, terms: Mapping[str, int]) -> int:
         """Evaluate; ``KeyError`` names a term that is not known."""
-        return round(sum(product.factor * (terms[product.term] if product.term else 1) for product in self.products))
+        ranks = terms.get(RANKS, 1)
+        return round(
+            sum(
+                product.factor * int(ranks**product.ranks) * (terms[product.term] if product.term else 1)
+                for product in self.products
+            )
+        )
 
 
 def parse_limit(value: object) -> Limit:
@@ -122,6 +134,8 @@ class Terms:
     """Of the GPU whose memory is limited; ``None`` for a limit of host memory."""
     model: Mapping[str, int] = field(default_factory=dict)
     """By the name that a limit uses; empty where no checkpoint is known."""
+    ranks: int = 1
+    """Over which the test spreads the weights."""
     why_no_model: str = NO_CHECKPOINT
     """What to say of a limit in terms of a checkpoint when there are none."""
     steps: Mapping[str, int] | None = None
@@ -148,8 +162,9 @@ class Terms:
                     f"mark the test with {STEP_TERMS[name]}"
                 )
                 raise ValueError(msg)
-        known = {**self.model, **(self.steps or {})}
-        return limit.bytes({"host": self.host_bytes, "device": self.device_bytes or 0, **known})
+        share = {"share": -(-self.model["weights"] // self.ranks)} if self.model else {}
+        machine = {"host": self.host_bytes, "device": self.device_bytes or 0, RANKS: self.ranks}
+        return limit.bytes({**machine, **self.model, **share, **(self.steps or {})})
 
 
 def terms_of(*, weights: int, shard: int, largest_layer: int, parameters: int, adapter: int = 0) -> dict[str, int]:
@@ -184,13 +199,13 @@ def _parse(text: str) -> tuple[Product, ...]:
             products.append(token)
     if len(products) > 1 and any(product.term == "" for product in products):
         raise _unreadable(text, "a bare number in a sum; give it a unit")
-    return tuple(Product(product.factor, product.term or None) for product in products)
+    return tuple(Product(product.factor, product.term or None, product.ranks) for product in products)
 
 
 def _multiply(text: str, left: Product, right: Product) -> Product:
     if left.term != "" and right.term != "":
         raise _unreadable(text, "bytes multiplied by bytes")
-    return Product(left.factor * right.factor, left.term if right.term == "" else right.term)
+    return Product(left.factor * right.factor, left.term if right.term == "" else right.term, left.ranks + right.ranks)
 
 
 def _tokens(text: str) -> list[Product | str]:
@@ -227,6 +242,14 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
         except ValueError:
             raise _unreadable(text, repr(match["number"] + match["unit"])) from None
     return Product(Decimal(match["number"].replace("_", "")), "")
+
+
+def _named(text: str, name: str) -> Product:
+    if name == RANKS:
+        return Product(Decimal(1), "", 1)
+    if name not in MODEL_TERMS:
+        raise _unreadable(text, _name(name))
+    return Product(Decimal(1), name)
 
 
 def _name(unknown: str) -> str:

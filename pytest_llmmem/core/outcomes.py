@@ -7,9 +7,10 @@ from typing import Final, Literal
 
 from pytest_llmmem.core.readings import LifetimeMarks
 
-EndingKind = Literal["completed", "raised", "over_budget", "out_of_memory", "crashed", "exited", "timed_out"]
+EndingKind = Literal["completed", "raised", "over_budget", "out_of_memory", "crashed", "exited", "timed_out", "ended"]
+"""``ended`` is said of a rank alone: by us, because another one had failed."""
 PhaseName = Literal["setup", "call", "teardown"]
-StopReason = Literal["over_budget", "low_memory", "timed_out"]
+StopReason = Literal["over_budget", "low_memory", "timed_out", "other_rank"]
 
 NTSTATUS: Final = {
     0x80000003: "BREAKPOINT",
@@ -129,6 +130,8 @@ class Ending:
     """The exception that ended the test, ``"ValueError: ..."``, its first line."""
     place: str | None = None
     """Where in a load it was: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
+    rank: int | None = None
+    """The rank that ended so; ``None`` where the test ran in one worker."""
 
     @property
     def died(self) -> bool:
@@ -172,6 +175,8 @@ def judge_ending(
 def _stopped(reason: StopReason, phase: PhaseName | None, timeout_s: float | None) -> Ending:
     if reason == "timed_out":
         return Ending(kind=reason, phase=phase, note="" if timeout_s is None else f"its limit is {timeout_s:g} s")
+    if reason == "other_rank":
+        return Ending(kind="ended", phase=phase, note="another rank had failed")
     note = "stopped before the machine ran out of memory" if reason == "low_memory" else ""
     return Ending(kind="over_budget", phase=phase, note=note)
 

@@ -112,13 +112,24 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankRecord:
-    """One rank of a distributed launch: what its process held at most, in bytes."""
+    """One rank of a test, or of a launch inside it: what its process held at most, in bytes above its baseline."""
 
     rank: int
     peak_bytes: int
-    """Unreclaimable, sampled."""
+    """Unreclaimable."""
     peak_resident_bytes: int
-    """Its high-water mark, when it was last seen."""
+    """By its high-water mark."""
+    baseline_bytes: int = 0
+    """Resident before the test; 0 for a process that the test itself has launched."""
+    error_bytes: int | None = None
+    """How far ``peak_bytes`` can be off; ``None`` where it was only sampled, as that of a process the test has launched."""
+    held_bytes: int | None = None
+    """Of the loaded model, this rank's part; ``None`` without one."""
+    ending: Ending | None = None
+    """``None`` for a process that the test itself has launched."""
+    stack: tuple[str, ...] = ()
+    """Python frames at the breach or at the end, the user's own first; empty where it went on to its end."""
+    timeline: TimelineRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

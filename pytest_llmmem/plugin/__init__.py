@@ -19,6 +19,8 @@ from pytest_llmmem.plugin.fixtures import (
     memory_growth,
     model_checkpoint,
     predicted_step,
+    process_group,
+    rank,
     train_step,
     training_memory,
 )
@@ -36,6 +38,8 @@ __all__ = [
     "memory_growth",
     "model_checkpoint",
     "predicted_step",
+    "process_group",
+    "rank",
     "train_step",
     "training_memory",
 ]

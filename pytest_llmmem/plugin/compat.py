@@ -53,6 +53,15 @@ def restore_report(config: pytest.Config, data: dict[str, Any], failed_subtests:
     return report
 
 
+def name_rank(report: pytest.TestReport, rank: int) -> None:
+    """Have the message of a failure begin with the rank that failed, in pytest's summary and in JUnit."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = f"rank {rank}: {crash.message}"
+    elif report.failed and isinstance(report.longrepr, str):
+        report.longrepr = f"rank {rank}: {report.longrepr}"
+
+
 def is_of_subtest(report: pytest.TestReport) -> bool:
     """Whether a report is of a subtest, of pytest's own (9.0 and newer) or of pytest-subtests, and not of its test."""
     return hasattr(report, "context")

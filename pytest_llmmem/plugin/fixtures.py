@@ -1,12 +1,13 @@
 """The fixtures: models, loads, blocks, growth, and steps of training and inference."""
 
+import os
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmmem.plugin.options import value_of
-from pytest_llmmem.plugin.state import MODELS, TRIALS
+from pytest_llmmem.plugin.state import MODELS, RANK, TRIALS
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.growth import MemoryGrowth
@@ -77,6 +78,31 @@ def first_load_that_fits(model_checkpoint: "Checkpoint", pytestconfig: pytest.Co
     if trials is None:
         pytest.skip("first_load_that_fits tries loads in workers, and nothing is isolated here")
     yield from load_for_test(model_checkpoint, first_fitting(trials), pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def rank(pytestconfig: pytest.Config) -> int:
+    """The number of this process among the ranks of the test, from 0; 0 where there is only one.
+
+    In a session that ``torchrun`` has started, the rank of the session.
+    """
+    from pytest_llmmem.core.launch import rank_of
+
+    own = pytestconfig.stash.get(RANK, None)
+    return own.number if own else rank_of(os.environ) or 0
+
+
+@pytest.fixture
+def process_group(pytestconfig: pytest.Config) -> Any:
+    """The default process group of torch over the ranks of the test: nccl where each rank has a GPU, else gloo."""
+    from pytest_llmmem.core.launch import rank_of
+
+    own = pytestconfig.stash.get(RANK, None)
+    if own is None and rank_of(os.environ) is None:
+        pytest.skip("process_group needs ranks: mark the test with in_worker(ranks=2), or pass --llm-ranks=2")
+    from pytest_llmmem.plugin.worker.ranks import join_process_group
+
+    return join_process_group(own)
 
 
 @pytest.fixture(scope="session")

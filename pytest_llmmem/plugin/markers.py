@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import pytest
 
@@ -16,7 +16,10 @@ from pytest_llmmem.core.limits import Limit, parse_limit
 from pytest_llmmem.core.sizes import parse_seconds
 from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
-from pytest_llmmem.plugin.settings import Scope
+from pytest_llmmem.plugin.settings import Scope, parse_ranks
+
+Per = Literal["rank"] | None
+"""Whether a budget is of each rank by itself; ``None``: of all together."""
 
 
 class Marker:
@@ -63,6 +66,7 @@ class MaxRam(Marker):
     count: Count
     on_breach: OnBreach | None
     enforce: Enforce | None
+    per: Per
 
     @classmethod
     def parse(  # type: ignore[override]  # the signature is the marker's own
@@ -72,12 +76,14 @@ class MaxRam(Marker):
         count: str = "unreclaimable",
         on_breach: str | None = None,
         enforce: str | None = None,
+        per: str | None = None,
     ) -> Self:
         return cls(
             parse_limit(limit),
             cast("Count", _one_of("count", count, "unreclaimable", "resident")),
             cast("OnBreach | None", _one_of("on_breach", on_breach, "finish", "stop", None)),
             cast("Enforce | None", _one_of("enforce", enforce, "watch", "rlimit", "cgroup", "job", None)),
+            cast("Per", _one_of("per", per, "rank", None)),
         )
 
 
@@ -103,7 +109,9 @@ class MaxVram(Marker):
         count: str = "reserved",
         on_breach: str | None = None,
         enforce: str | None = None,
+        per: str | None = None,
     ) -> Self:
+        _one_of("per", per, "rank", None)
         _one_of("on_breach", on_breach, "finish", "stop", None)
         _one_of("enforce", enforce, "watch", "cap", None)
         _one_of("count", count, "reserved", "allocated", "device")
@@ -264,20 +272,27 @@ class LlmBaseline(Marker):
 
 @dataclass(frozen=True, slots=True)
 class InWorker(Marker):
-    """run the test in a measured worker; tests of one scope share it; end it after timeout seconds."""
+    """run the test in a measured worker, or in so many ranks; tests of one scope share it; end it after timeout seconds."""
 
     name: ClassVar[str] = "in_worker"
 
     scope: Scope
     timeout_s: float | None
+    ranks: int | None
+    """``None``: as many as ``--llm-ranks`` says, where the test needs them."""
 
     @classmethod
     def parse(  # type: ignore[override]  # the signature is the marker's own
-        cls, *, scope: str = "function", timeout: object = None
+        cls, *, scope: str = "function", timeout: object = None, ranks: object = None
     ) -> Self:
+        count = None if ranks is None else parse_ranks(ranks)
+        if scope != "function" and count not in {None, 1}:
+            msg = f"scope={scope!r} and ranks={count}: the workers of a test in ranks serve that test alone: leave scope out"
+            raise ValueError(msg)
         return cls(
             cast("Scope", _one_of("scope", scope, "function", "class", "module", "session")),
             None if timeout is None else parse_seconds(timeout),
+            count,
         )
 
 

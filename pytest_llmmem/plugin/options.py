@@ -70,6 +70,8 @@ OPTIONS: Final = (
            "(default: the larger of 512MiB and 5%%)", metavar="SIZE"),
     Option("scope", "scope of loaded_model: tests that share a model share a worker",
            choices=("function", "class", "module", "session"), default="function"),
+    Option("ranks", "workers in which a test runs at once when its load needs several processes, as tensor_parallel does",
+           metavar="N"),
     Option("malloc", "glibc's mmap threshold in the worker: as it is, or fixed for peaks that repeat",
            choices=("default", "steady"), default="default"),
     Option("baseline", "file of baselines to compare every test with (default: llm-baselines.json in the root folder, "
@@ -86,9 +88,9 @@ OPTIONS: Final = (
 
 
 MARKERS: Final = {
-    "max_ram": "max_ram(limit, *, count='unreclaimable', on_breach=None, enforce=None): "
+    "max_ram": "max_ram(limit, *, count='unreclaimable', on_breach=None, enforce=None, per=None): "
                "run the test in a measured worker and fail it when its memory grows beyond limit.",
-    "max_vram": "max_vram(limit, *, device=None, count='reserved', on_breach=None, enforce=None): "
+    "max_vram": "max_vram(limit, *, device=None, count='reserved', on_breach=None, enforce=None, per=None): "
                 "run the test in a measured worker and fail it when it uses more GPU memory than limit; skip it without a GPU.",
     "max_disk": "max_disk(limit, *, on_breach=None): "
                 "run the test in a measured worker and fail it when it writes more than limit to disk.",
@@ -103,8 +105,9 @@ MARKERS: Final = {
                     "generate_step does; max_ram and max_vram know its terms.",
     "llm_baseline": "llm_baseline(*, tolerance=None, only=None): "
                     "compare the test with its baseline by a tolerance, or by measures, of its own.",
-    "in_worker": "in_worker(*, scope='function', timeout=None): "
-                 "run the test in a measured worker; tests of one scope share it; end it after timeout seconds.",
+    "in_worker": "in_worker(*, scope='function', timeout=None, ranks=None): "
+                 "run the test in a measured worker, or in so many ranks; tests of one scope share it; "
+                 "end it after timeout seconds.",
 }  # fmt: skip
 """The lines of ``pytest --markers``; ``plugin.markers`` parses what tests write."""
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 import pytest
 
@@ -22,6 +22,9 @@ T = TypeVar("T")
 Isolate = Literal["marked", "all", "none"]
 WorkerKind = Literal["auto", "fork", "spawn"]
 Scope = Literal["function", "class", "module", "session"]
+
+MOST_RANKS: Final = 64
+"""More processes on one machine are a slip of the pen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,8 @@ class Settings:
     reserve_bytes: int | None
     """``None``: the default of the machine that it runs on."""
     scope: Scope
+    ranks: int | None
+    """Of tests whose load needs several processes; ``None``: none was asked for."""
     malloc: Literal["default", "steady"]
     baseline: Path | None
     """``None``: the one in the root folder, if it is there."""
@@ -99,6 +104,7 @@ def resolve_settings(config: pytest.Config) -> Settings:
         enforce=values["enforce"],
         reserve_bytes=_parsed(given["reserve"], parse_size),
         scope=values["scope"],
+        ranks=_parsed(given["ranks"], parse_ranks),
         malloc=values["malloc"],
         baseline=baseline,
         baseline_update=values["baseline_update"],
@@ -114,6 +120,14 @@ def parse_count(value: object) -> int:
     """A whole number above zero. Raises ``ValueError`` with what is accepted."""
     if not str(value).isdecimal() or int(str(value)) < 1:
         msg = f"{value!r} is not a number of runs: write 1 or more"
+        raise ValueError(msg)
+    return int(str(value))
+
+
+def parse_ranks(value: object) -> int:
+    """A number of ranks. Raises ``ValueError`` with what is accepted."""
+    if isinstance(value, bool) or not str(value).isdecimal() or not 1 <= int(str(value)) <= MOST_RANKS:
+        msg = f"{value!r} is not a number of ranks: write 1 to {MOST_RANKS}"
         raise ValueError(msg)
     return int(str(value))
 

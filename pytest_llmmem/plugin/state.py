@@ -7,6 +7,7 @@ import pytest
 from pytest_llmmem.core.errors import LlmmemError
 
 if TYPE_CHECKING:
+    from pytest_llmmem.core.launch import Rank
     from pytest_llmmem.core.records import TrialRecord
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.plugin.collect.models import Models
@@ -22,6 +23,8 @@ TIMEOUT: Final = pytest.StashKey[float]()
 """Of an item: the limit that pytest-timeout has worked out for it."""
 TRIALS: "Final[pytest.StashKey[tuple[TrialRecord, ...]]]" = pytest.StashKey()
 """Only there inside a worker: what ``first_load_that_fits`` has tried."""
+RANK: "Final[pytest.StashKey[Rank]]" = pytest.StashKey()
+"""Only there inside a worker that is one of several ranks."""
 
 
 def find_checkpoint(item: pytest.Item) -> "Checkpoint | None":

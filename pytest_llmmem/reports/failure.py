@@ -1,18 +1,21 @@
 """What a failing test says: one sentence, then what is needed to act on it, in at most twenty lines."""
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.guard import FINISH_FACTOR
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.records import VramRecord
+from pytest_llmmem.core.records import RankRecord, VramRecord
 from pytest_llmmem.core.sizes import format_beside, format_size
 from pytest_llmmem.core.stacks import Stack, elided, stack_heading
-from pytest_llmmem.reports.wording import pinned_words, vram_words
+from pytest_llmmem.reports.wording import pinned_words, rank_words, vram_words
 
 _FRAMES: Final = 8
+_RANK_FRAMES: Final = 3
+"""Of each rank: which call it is in."""
 _ROUND_UP: Final = 1.01
 """A limit at exactly what was used would be broken by the next run."""
 
@@ -20,13 +23,15 @@ _ROUND_UP: Final = 1.01
 def death_sentence(measured: Measured) -> str:
     """What ended the worker, in which phase, after how long, and how much it held."""
     ending = measured.ending
-    used = measured.peak is not None and measured.peak.peak_bytes > measured.peak.error_bytes
-    peak = f", having used {format_size(measured.peak.peak_bytes)}" if measured.peak and used else ""
+    one = measured.peak if ending.rank is None else measured.ranks[ending.rank]
+    used = one is not None and one.peak_bytes > (one.error_bytes or 0)
+    peak = f", having used {format_size(one.peak_bytes)}" if one and used else ""
     where = f"in {ending.phase} " if ending.phase else ""
     after = f"{where}after {measured.seconds:.1f} s{peak}"
     if ending.kind == "over_budget" and (verdict := _broken(measured)):
         return f"{verdict.sentence}; stopped {_at(verdict)}{where}after {measured.seconds:.1f} s{_note(ending)}"
-    return f"{_what(ending)} {after}{_note(ending)}"
+    rank = "" if ending.rank is None else f"rank {ending.rank}: "
+    return f"{rank}{_what(ending)} {after}{_note(ending)}"
 
 
 def _at(verdict: Verdict) -> str:
@@ -69,9 +74,7 @@ def details(measured: Measured, *, root: str) -> str:
     lines += [f"vram      {_vram_line(vram, measured)}" for vram in measured.vram]
     if measured.pinned_bytes:
         lines.append(f"pinned    {pinned_words(measured.pinned_bytes)}")
-    if measured.ranks:
-        ranks = (f"{rank.rank}: {format_size(rank.peak_bytes)}" for rank in measured.ranks)
-        lines.append("ranks     " + ", ".join(ranks))
+    lines += rank_lines(measured.ranks)
     lines += [f"budget    {verdict.sentence}" for verdict in measured.verdicts]
     if (verdict := _broken(measured)) and not measured.ending.died:
         used_bytes = verdict.actual_bytes
@@ -84,6 +87,15 @@ def details(measured: Measured, *, root: str) -> str:
     lines += stack_lines(measured.stack, root=root)
     lines += [f"note      {note}" for note in measured.notes]
     return "\n".join(lines)
+
+
+def rank_lines(ranks: Sequence[RankRecord]) -> list[str]:
+    """What each rank used, how it ended, and where it was then."""
+    lines = []
+    for rank in ranks:
+        lines.append(f"rank {rank.rank:<4} {rank_words(rank)}")
+        lines += [f"  {frame}" for frame in rank.stack[:_RANK_FRAMES]]
+    return lines
 
 
 def stack_lines(stack: Stack, *, root: str) -> list[str]:

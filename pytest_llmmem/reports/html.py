@@ -19,7 +19,7 @@ from string import Template
 from typing import Any, Final
 
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.records import RankRecord, SessionRecord, TestRecord, TimelineRecord
 from pytest_llmmem.core.sizes import UNITS, format_beside, unit_of
 from pytest_llmmem.core.stacks import elided
 from pytest_llmmem.reports.wording import (
@@ -74,7 +74,7 @@ def _asset(name: str) -> str:
 def _test(test: TestRecord) -> dict[str, Any]:
     """The record as its JSON has it, the timeline packed, and what every summary says of it."""
     worst = tightest(test.budgets)
-    plain = replace(test, timeline=None).to_json()
+    plain = replace(test, timeline=None, ranks=tuple(replace(rank, timeline=None) for rank in test.ranks)).to_json()
     return {
         **plain,
         "nodeid": test.full_name,
@@ -85,7 +85,7 @@ def _test(test: TestRecord) -> dict[str, Any]:
         "stack_words": stack_words(test),
         "tightest": test.budgets.index(worst) if worst else None,
         "unit": unit_beside(worst),
-        "timeline": _packed(test.timeline) if test.timeline and len(test.timeline.seconds) > 1 else None,
+        "timeline": _packed(test.timeline, test.ranks) if test.timeline and len(test.timeline.seconds) > 1 else None,
     }
 
 
@@ -95,11 +95,11 @@ def _shown(budget: Verdict) -> dict[str, str]:
     return {"limit_shown": limit, "used_shown": used, "share_shown": share_words(budget)}
 
 
-def _packed(line: TimelineRecord) -> dict[str, Any]:
+def _packed(line: TimelineRecord, ranks: Sequence[RankRecord]) -> dict[str, Any]:
     """A timeline in a byte or so per number: differences of whole steps, their bytes by rank, deflated.
 
-    ``steps`` has what one step is in each column (seconds, unreclaimable, file, and VRAM where it was read): 0.1 ms and
-    1 KiB, as fine as the samples, or more where a number would not fit.
+    ``steps`` has what one step is in each column (seconds, unreclaimable, file, VRAM where it was read, and unreclaimable of
+    the ``ranks`` that are named): 0.1 ms and 1 KiB, as fine as the samples, or more where a number would not fit.
     """
     columns: list[tuple[Sequence[float], float]] = [
         (line.seconds, _FINEST_S),
@@ -108,6 +108,8 @@ def _packed(line: TimelineRecord) -> dict[str, Any]:
     ]
     if line.vram_bytes:
         columns.append((line.vram_bytes, _FINEST_BYTES))
+    drawn = [(rank.rank, rank.timeline) for rank in ranks if rank.timeline and rank.timeline.seconds]
+    columns += [(_aligned(own, line.seconds), _FINEST_BYTES) for _, own in drawn]
     steps = [max(finest, max(map(abs, column)) / _LARGEST) for column, finest in columns]
     differences = array("i")
     for (column, _), step in zip(columns, steps, strict=True):
@@ -116,7 +118,25 @@ def _packed(line: TimelineRecord) -> dict[str, Any]:
     raw = _little_endian(differences)
     by_rank = b"".join(raw[rank::4] for rank in range(4))  # the high bytes are nearly all alike: half the size
     marks = [asdict(mark) for mark in line.marks]
-    return {"steps": steps, "data": base64.b64encode(zlib.compress(by_rank)).decode(), "marks": marks}
+    return {
+        "steps": steps,
+        "data": base64.b64encode(zlib.compress(by_rank)).decode(),
+        "marks": marks,
+        "ranks": [rank for rank, _ in drawn],
+    }
+
+
+def _aligned(line: TimelineRecord, seconds: Sequence[float]) -> list[int]:
+    """What a rank held at most up to each of these moments since the one before, or holds on from then."""
+    aligned, last, point = [], 0, 0
+    for moment in seconds:
+        highest = 0
+        while point < len(line.seconds) and line.seconds[point] <= moment:
+            last = line.unreclaimable_bytes[point]
+            highest = max(highest, last)
+            point += 1
+        aligned.append(max(highest, last))
+    return aligned
 
 
 def _little_endian(numbers: "array[int]") -> bytes:

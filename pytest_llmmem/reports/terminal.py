@@ -12,6 +12,7 @@ from pytest_llmmem.reports.wording import (
     ending_words,
     limit_words,
     pinned_words,
+    rank_words,
     share_words,
     tightest,
     unit_beside,
@@ -93,7 +94,7 @@ def _row(test: TestRecord) -> tuple[str, str, str, str, str]:
     if budget:
         limit = limit_words(budget)
         used = share_words(budget)
-    note = "" if test.ending.kind in {"completed", "raised"} else f"  [{ending_words(test)}]"
+    note = "" if test.ending.kind in {"completed", "raised"} else f"  [{ending_words(test.ending)}]"
     peak, files = format_size(test.ram.peak_bytes, unit), format_size(test.ram.peak_file_bytes, unit)
     return peak, files, limit, used, test.nodeid + note
 
@@ -102,7 +103,7 @@ def _full(test: TestRecord) -> Iterator[str]:
     """Every number of one test."""
     assert test.ram is not None, "only measured tests are shown"
     ram = test.ram
-    yield f"{test.nodeid}: {test.outcome}, {ending_words(test)}, {test.duration_s:.2f} s"
+    yield f"{test.nodeid}: {test.outcome}, {ending_words(test.ending)}, {test.duration_s:.2f} s"
     yield (
         f"  unreclaimable {format_size(ram.peak_bytes)} ± {format_size(ram.error_bytes)}"
         f", resident {format_size(ram.peak_resident_bytes)}, mapped files {format_size(ram.peak_file_bytes)}"
@@ -117,7 +118,7 @@ def _full(test: TestRecord) -> Iterator[str]:
     if test.pinned_bytes:
         yield f"  {pinned_words(test.pinned_bytes)}"
     for rank in test.ranks:
-        yield f"  rank {rank.rank}: {format_size(rank.peak_bytes)}, resident {format_size(rank.peak_resident_bytes)}"
+        yield f"  rank {rank.rank}: {rank_words(rank)}"
     if test.model:
         yield (
             f"  model {test.model.source}: {test.model.parameters:,} parameters, "

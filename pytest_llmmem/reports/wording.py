@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.records import SessionRecord, TestRecord, VramRecord
+from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.records import RankRecord, SessionRecord, TestRecord, VramRecord
 from pytest_llmmem.core.sizes import format_size, unit_of
 from pytest_llmmem.core.stacks import stack_heading
 
@@ -51,7 +52,7 @@ def _counted(words: Iterable[str]) -> str:
 
 def state(test: TestRecord) -> str:
     """``"failed: crashed SIGSEGV in call"``; the outcome alone where the ending adds nothing to it."""
-    return test.outcome if test.ending.kind in _ORDINARY else f"{test.outcome}: {ending_words(test)}"
+    return test.outcome if test.ending.kind in _ORDINARY else f"{test.outcome}: {ending_words(test.ending)}"
 
 
 def reasons(test: TestRecord) -> list[str]:
@@ -86,11 +87,20 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def ending_words(test: TestRecord) -> str:
+def rank_words(rank: RankRecord) -> str:
+    """``"83.0 MB, resident 89.0 MB, holds 40.1 MB: crashed SIGABRT in call"``, and why, where it did not go on to its end."""
+    holds = "" if rank.held_bytes is None else f", holds {format_size(rank.held_bytes)}"
+    ending = rank.ending
+    words = f": {ending_words(ending)}" if ending and ending.kind != "completed" else ""
+    why = next((f": {text}" for text in (ending.error, ending.note) if text), "") if ending else ""
+    return f"{format_size(rank.peak_bytes)}, resident {format_size(rank.peak_resident_bytes)}{holds}{words}{why}"
+
+
+def ending_words(ending: Ending) -> str:
     """``"crashed SIGSEGV in call"``."""
-    ending = test.ending
     code = f"code {ending.exit_code}" if ending.exit_code is not None else None
-    words = (ending.kind.replace("_", " "), ending.signal or code, f"in {ending.phase}" if ending.phase else None)
+    rank = None if ending.rank is None else f"of rank {ending.rank}"
+    words = (ending.kind.replace("_", " "), ending.signal or code, f"in {ending.phase}" if ending.phase else None, rank)
     return " ".join(word for word in words if word)
 
 

@@ -1,6 +1,7 @@
 """Measures, guards and judges one job in a worker.
 
-supervisor                   the loop: samples and messages in, actions out
+ranks, rank_total            several workers that run one job at once, each by itself and together
+supervisor                   one job step by step: samples and messages in, actions out
 decide                       what to do now: pure
 sampler, sampling_schedule   reads the worker as often and as closely as it must
 guard, window_budgets        budgets beside what was used, and the hard limit

@@ -45,12 +45,14 @@ class Accounting:
     """Whether samples are taken. Without them only the mark knows a peak, and all of it would be uncertain."""
     judges_setup: bool = True
     """``False``: the whole, and all that is judged, begins anew with the call."""
+    rank: int | None = None
+    """Of the worker, where it is one of several that run the job."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
+    vram_held_bytes: int = 0
+    """On all devices together, as the driver said last."""
     _driver: tuple[DriverReading, ...] = ()
     """The driver's last answer."""
-    _vram_held_bytes: int = 0
-    """On all devices together, as of then."""
     _written_before_bytes: int | None = None
     _written_bytes: int = 0
     _began: float = field(init=False)
@@ -118,7 +120,7 @@ class Accounting:
 
     def _block_budget(self, kind: Literal["memory_budget", "keeps"], limit: Limit, name: str) -> Budget:
         """Raises ``ValueError`` where the limit cannot be worked out."""
-        return Budget(kind=kind, limit=limit, limit_bytes=self.terms.bytes(limit), name=name)
+        return Budget(kind=kind, limit=limit, limit_bytes=self.terms.bytes(limit), name=name, rank=self.rank)
 
     def _close(self, window: Window, opened: "_Opened", reading: Reading, now: float) -> Spent:
         budget, keeps = self._blocks.pop(id(window), None), self._keeps.pop(id(window), None)
@@ -148,7 +150,7 @@ class Accounting:
         ours = [each for each in readings if each.peak_own_bytes or (in_use and each.own_bytes is None)]
         for opened in self._opened:
             opened.vram.add_driver(ours)
-        self._vram_held_bytes = self.vram.held_bytes(ours)
+        self.vram_held_bytes = self.vram.held_bytes(ours)
 
     def add_written(self, written_bytes: int | None) -> None:
         """Take in what the worker has written to storage since it began; ``None`` when that is unknown."""
@@ -184,7 +186,7 @@ class Accounting:
             held_bytes=self.whole.growth_bytes(reading.unreclaimable_bytes, self.meter.tree),
             peak_bytes=self.whole.growth_bytes(segment.closed_bytes, self.meter.tree),
             file_bytes=max(0, reading.file_bytes - self.whole.base.file_bytes),
-            vram_bytes=self._vram_held_bytes,
+            vram_bytes=self.vram_held_bytes,
         )
 
     def _seconds(self) -> float:

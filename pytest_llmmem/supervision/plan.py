@@ -1,6 +1,7 @@
 """A plan: everything about a job that is decided before it runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.limits import Terms
@@ -22,3 +23,14 @@ class JobPlan:
     """Whether setup counts for the budgets: not where it repeats what another test has paid for already."""
     baseline_allows_bytes: int | None = None
     """Unreclaimable growth beyond which a stack is taken; ``None`` without a baseline."""
+    rank: int | None = None
+    """Of the worker that runs the job, where it is one of several."""
+    ranks: int = 1
+    """Workers that run the job at once."""
+    rank_budgets: tuple[Budget, ...] = ()
+    """Of each rank by itself; ``budgets`` are then of all together."""
+
+    def of_rank(self, rank: int) -> Self:
+        """What holds for one rank."""
+        budgets = tuple(replace(budget, rank=rank) for budget in self.rank_budgets)
+        return replace(self, budgets=budgets, rank=rank, ranks=1, rank_budgets=(), baseline_allows_bytes=None)

@@ -1,6 +1,5 @@
 """Measure and guard one job in a worker: the loop between a test that runs and what is known of it afterwards."""
 
-import contextlib
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -8,7 +7,7 @@ from typing import Any, Final
 from pytest_llmmem import probes
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Evidence, judge_ending
+from pytest_llmmem.core.outcomes import Evidence, StopReason, judge_ending
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.probes.timer import fine_timer
@@ -38,16 +37,13 @@ _PENDING_MESSAGES: Final = 100
 
 def measure(worker: Worker, job: Any, *, last: bool, plan: JobPlan, listener: Listener, driver: Driver) -> Measured:
     """Run one job in a worker, guard it, and judge how it ended."""
-    supervision = _Supervision(worker, plan, listener, driver)
+    supervision = Supervision(worker, plan, listener, driver)
     try:
         with fine_timer():
-            worker.run(job, last=last, waits=supervision.waits_at_boundaries)
-            supervision.watch()
-        if last and supervision.finished:
-            worker.finish(small=supervision.accounting.is_small)
-        if last or not supervision.finished:
-            supervision.wait_for_gpus()
-        return supervision.result()
+            supervision.begin(job, last=last)
+            while not supervision.is_over:
+                supervision.step(supervision.due_in_s)
+        return supervision.end(last=last)
     except KeyboardInterrupt:
         worker.kill()
         raise
@@ -56,8 +52,8 @@ def measure(worker: Worker, job: Any, *, last: bool, plan: JobPlan, listener: Li
 
 
 @dataclass(slots=True)
-class _Supervision:
-    """The loop around ``decide``: it takes samples and messages, and does what was decided."""
+class Supervision:
+    """One job in a worker, step by step: takes samples and messages, and does what was decided."""
 
     worker: Worker
     plan: JobPlan
@@ -67,10 +63,14 @@ class _Supervision:
     notes: list[str] = field(default_factory=list)
     waits_at_boundaries: bool = field(init=False)
     """Whether the worker waits there: a driver's answer is about the moment in which it is asked."""
+    is_over: bool = False
+    """Whether the job is done or the worker is gone."""
+    state: State = field(init=False)
+    sampler: Sampler = field(init=False)
+    _due_s: float = 0.0
+    """When the next sample is due."""
     _foreign_bytes: str = ""
     """What is wrong with what came over the worker's channel."""
-    _state: State = field(init=False)
-    _sampler: Sampler = field(init=False)
     accounting: Accounting = field(init=False)
     _guard: Guard = field(init=False)
     _processes: ProcessTree = field(init=False)
@@ -81,45 +81,58 @@ class _Supervision:
 
     def __post_init__(self) -> None:
         started_s = time.monotonic()
-        self._state = State(started_s=started_s, timeout_s=self.plan.timeout_s)
+        self.state = State(started_s=started_s, timeout_s=self.plan.timeout_s)
         timeline = TimelineRecorder() if self.plan.draws_timeline else None
         self.accounting = Accounting(
-            self.plan.budgets, self.plan.terms, timeline=timeline, judges_setup=self.plan.judges_setup
+            self.plan.budgets,
+            self.plan.terms,
+            timeline=timeline,
+            judges_setup=self.plan.judges_setup,
+            rank=self.plan.rank,
         )
         self._guard = Guard(self.plan, self.accounting)
         self._processes = ProcessTree(self.worker)
         self._gpus = Gpus(self.driver, self.worker.pid)
         self._dumps = StackDumps(self.worker)
+        schedule = SamplingSchedule(probes.INTERVAL_S, self.state.started_s)
+        memory = probes.open_memory(self.worker.pid, self.worker.libraries)
+        self.sampler = Sampler(self.worker, memory, self._guard, self._processes, self._gpus, schedule)
         self.waits_at_boundaries = not self.driver.why_none
 
-    def watch(self) -> None:
-        """Until the job is done or the worker is gone."""
+    def begin(self, job: Any, *, last: bool) -> None:
+        """Hand over the job."""
+        self.worker.run(job, last=last, waits=self.waits_at_boundaries)
         complaint = self._guard.enforce(self.worker)
         self.notes += [complaint] if complaint else []
-        with contextlib.closing(probes.open_memory(self.worker.pid, self.worker.libraries)) as memory:
-            schedule = SamplingSchedule(probes.INTERVAL_S, self._state.started_s)
-            self._sampler = Sampler(self.worker, memory, self._guard, self._processes, self._gpus, schedule)
-            try:
-                self._follow()
-            except EOFError:
-                self._take_exit()
-            except ChannelError as error:
-                self._foreign_bytes = str(error)
-                self.worker.kill()
-                self._take_exit()
 
-    def _follow(self) -> None:
-        """Take messages as they come, and a sample whenever it is due, however many messages there are."""
-        due = time.monotonic()
-        while not self.finished:
-            message = self.worker.poll(max(0.0, due - time.monotonic()))
+    @property
+    def due_in_s(self) -> float:
+        """Until the next sample."""
+        return max(0.0, self._due_s - time.monotonic())
+
+    def step(self, timeout_s: float) -> None:
+        """Take a message, if one comes within so many seconds, and a sample when it is due, however many messages there are."""
+        try:
+            message = self.worker.poll(timeout_s)
             if message is not None:
                 self._handle(message)
-            if (now := time.monotonic()) >= due and not self.finished:
-                kind = self._sampler.schedule.next_sample(now)
-                reading = self._sampler.read(kind)
+            if (now := time.monotonic()) >= self._due_s and not self.finished:
+                kind = self.sampler.schedule.next_sample(now)
+                reading = self.sampler.read(kind)
                 self._tick(None if self._crosses_boundary() else reading, kind, now)
-                due = time.monotonic() + self._sampler.schedule.wait_s(now)
+                self._due_s = time.monotonic() + self.sampler.schedule.wait_s(now)
+        except EOFError:
+            self._take_exit()
+        except ChannelError as error:
+            self._foreign_bytes = str(error)
+            self.worker.kill()
+            self._take_exit()
+        self.is_over = self.is_over or self.finished
+
+    def stop(self, reason: StopReason) -> None:
+        """End the job, unless that is on its way."""
+        if self.state.stopped is None and not self.is_over:
+            self._act(Stop(reason))
 
     def _crosses_boundary(self) -> bool:
         """Handle the messages that came during a sample; whether it may lie on either side of a boundary."""
@@ -135,7 +148,7 @@ class _Supervision:
     def _handle(self, message: Any) -> None:
         match message:
             case Boundary():
-                self._sampler.memory.learn(message.reading)
+                self.sampler.memory.learn(message.reading)
                 self._gpus.sample(self.accounting, waits=True)
                 answers = self.accounting.cross(message, self.worker.tree_with(message.reading))
                 for answer in [GpusRead(), *answers] if self.waits_at_boundaries else answers:
@@ -150,41 +163,39 @@ class _Supervision:
         seen: Seen | None
         if reading is None or self.accounting.whole is None:
             seen = Seen(budgets=self._guard.budgets())
-        elif self._state.stopped is not None:
+        elif self.state.stopped is not None:
             self.accounting.sample(reading)
             self.accounting.draw(reading)
             seen = Seen()
-        elif kind == "tree" or reading != self._sampler.last_reading:
-            seen = self._sampler.take_in(reading, kind, self._state, now)
+        elif kind == "tree" or reading != self.sampler.last_reading:
+            seen = self.sampler.take_in(reading, kind, self.state, now)
             if kind == "tree":
-                elapsed_s = now - self._state.started_s
+                elapsed_s = now - self.state.started_s
                 self.listener.progress(self.worker.pid, elapsed_s, reading, self._guard.growth_bytes)
         else:
             return
-        if seen is not None and (action := decide(self._state, seen, time.monotonic())):
+        if seen is not None and (action := decide(self.state, seen, time.monotonic())):
             self._act(action)
 
     def _act(self, action: Action) -> None:
         match action:
             case Stop(reason):
-                self._sampler.schedule.room(None, 0, time.monotonic())
+                self.sampler.schedule.room(None, 0, time.monotonic())
                 if reason == "timed_out":
                     self._dumps.take_last()
                 kill_at_s = time.monotonic() + self.worker.request_exit()
-                self._state = replace(self._state, stopped=reason, kill_at_s=kill_at_s)
+                self.state = replace(self.state, stopped=reason, kill_at_s=kill_at_s)
             case TakeStack("breach"):
-                self._state = replace(self._state, breached=True)
-                self._breach_position = self._sampler.load_position()
-                self.accounting.mark("breach", self._guard.breach_sentence())
-                self._dumps.take("breach")
+                self.take_breach_stack(self._guard.breach_sentence())
             case TakeStack("growth"):
-                self._state = replace(self._state, grown=True)
+                self.state = replace(self.state, grown=True)
                 self._dumps.take("growth")
             case Kill():
                 self.worker.send_kill()
 
     def _take_exit(self) -> None:
         """Wait for the end, and take the kernel's mark: growth after the last sample is in there."""
+        self.is_over = True
         self.worker.wait_end()
         exit_ = self.worker.exit
         if exit_ is not None and exit_.peak_resident_bytes is not None:
@@ -192,18 +203,21 @@ class _Supervision:
         if exit_ is not None and exit_.lifetime is not None:
             self.accounting.meter.sample_lifetime(exit_.lifetime)
 
-    def wait_for_gpus(self) -> None:
-        """Until the GPU memory of the worker, which has ended, is back for the next test."""
-        complaints = (self._gpus.wait_back(self.accounting.vram), self._gpus.complaint(self.plan.budgets))
-        self.notes += [complaint for complaint in complaints if complaint]
+    def end(self, *, last: bool) -> Measured:
+        """Wait until all that the worker held is back, if it does not go on, and judge what was seen."""
+        if last and self.finished:
+            self.worker.finish(small=self.accounting.is_small)
+        if last or not self.finished:
+            complaints = (self._gpus.wait_back(self.accounting.vram), self._gpus.complaint(self.plan.budgets))
+            self.notes += [complaint for complaint in complaints if complaint]
+        return self._result()
 
-    def result(self) -> Measured:
-        """Judge what was seen."""
+    def _result(self) -> Measured:
         ending = judge_ending(
             self.worker.exit,
             finished=self.finished,
             phase=self.accounting.phase,
-            stopped=self._state.stopped,
+            stopped=self.state.stopped,
             evidence=self._evidence(),
             timeout_s=self.plan.timeout_s,
             foreign_bytes=self._foreign_bytes,
@@ -221,7 +235,7 @@ class _Supervision:
             peak=self.accounting.peak(sampled=self._processes.seen),
             phases=self.accounting.phases(),
             verdicts=verdicts,
-            seconds=time.monotonic() - self._state.started_s,
+            seconds=time.monotonic() - self.state.started_s,
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
             alive=self._dumps.alive(),
@@ -232,7 +246,7 @@ class _Supervision:
             written_bytes=self.accounting.written_bytes,
             timeline=self.accounting.timeline.record() if self.accounting.timeline else None,
             ranks=self._processes.ranks(),
-            place=self._breach_position or (None if self.finished else self._sampler.load_position()),
+            place=self._breach_position or (None if self.finished else self.sampler.load_position()),
         )
 
     def _evidence(self) -> Evidence:
@@ -246,8 +260,16 @@ class _Supervision:
             ended_with=None if origin is None else origin.signal,
         )
 
+    def take_breach_stack(self, sentence: str) -> None:
+        """Note the crossing of a budget on the timeline, and have the stack written."""
+        self.state = replace(self.state, breached=True)
+        self._breach_position = self.sampler.load_position()
+        self.accounting.mark("breach", sentence)
+        self._dumps.take("breach")
+
     def close(self) -> None:
         if not self.finished:
             self.worker.kill()
             self.worker.close()
+        self.sampler.memory.close()
         self._guard.limiter.close()

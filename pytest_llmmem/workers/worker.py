@@ -8,7 +8,7 @@ import stat
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from pytest_llmmem.core.outcomes import Exit
@@ -23,6 +23,15 @@ from pytest_llmmem.workers.stack_signals import FATAL_DUMP, HOLD, LIVE_DUMP, LIV
 
 _DUMP_GRACE_S: Final = 0.25
 _EXIT_GRACE_S: Final = 10.0
+
+
+def wait_for_any(workers: "Sequence[Worker]", timeout_s: float) -> None:
+    """Wait until one of several workers has sent something, or may have ended, for so many seconds at most."""
+    if sys.platform == "win32":
+        time.sleep(timeout_s)  # select takes no pipes there
+        return
+    signs = {sign for worker in workers if (sign := worker.end_sign) is not None}
+    readable((*(worker.channel.fileno() for worker in workers), *signs), timeout_s)
 
 
 class NoWorkerError(Exception):

@@ -48,6 +48,15 @@ def test_a_broken_checkpoint_is_a_finding_with_its_reason(llmmem: Llmmem) -> Non
     assert "pytorch_model.bin" in done.out
 
 
+def test_a_load_over_ranks_has_checks_of_its_own(llmmem: Llmmem) -> None:
+    arguments = ("--load", "tensor_parallel", "--ranks", "2", "--json")
+    done = llmmem("check", "synthetic:tiny-llama", *arguments, *(f"--skip={each}" for each in ("release", "disk")))
+
+    outcomes = {each["id"]: each["outcome"] for each in done.document["checks"]}
+    assert done.document["held"]
+    assert (outcomes["rank_load"], outcomes["rank_share"], outcomes["group"]) == ("passed", "passed", "passed")
+
+
 def test_one_reason_for_many_checks_is_told_once(llmmem: Llmmem) -> None:
     Path("empty").mkdir()
 

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.limits import parse_limit, terms_of
 
-TERMS = {**terms_of(weights=1000, shard=300, largest_layer=50, parameters=500), "host": 10_000}
+TERMS = {
+    **terms_of(weights=1000, shard=300, largest_layer=50, parameters=500),
+    "host": 10_000,
+    "ranks": 2,
+    "share": 500,
+}
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,8 @@ TERMS = {**terms_of(weights=1000, shard=300, largest_layer=50, parameters=500), 
         ("params@float16", 1000),
         ("params@nf4 + largest_layer", 300),
         ("50% host", 5000),
+        ("ranks * 3kB + share", 6500),
+        ("2 * ranks * shard", 1200),
         ("12.5 % host + 1kB", 2250),
     ],
 )
@@ -43,7 +50,7 @@ def test_a_sum_is_the_sum_of_its_products_in_any_order(factors: list[tuple[int, 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "8GBB", "weight", "weights +", "+ weights", "weights shard", "weights * weights", "weights + 2", "0GB", "-1GB",
+    ["", "8GBB", "weight", "weights +", "+ weights", "weights shard", "weights * weights", "weights + 2", "0GB", "-1GB", "ranks", "weights + ranks",
      "50% moon", "params", "params@float17", "8GB;", True, None, [], float("nan"), float("inf"), 0, 1.5, "8", "2 * 3"],
 )  # fmt: skip
 def test_a_bad_limit_is_refused_with_what_was_given(text: object) -> None:

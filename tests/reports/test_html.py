@@ -1,16 +1,19 @@
 """The page: what is in the file, and what a real browser makes of it."""
 
+import base64
 import json
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.records import RankRecord, SessionRecord, TestRecord, TimelineRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.reports import html
 from tests.reports.browser import MISSING, launched, opened
@@ -70,6 +73,34 @@ def test_no_text_leaves_its_place() -> None:
     assert elements.tags.count("script") == Elements(html.render(sample())).tags.count("script")
     assert json.loads(elements.scripts[0])["tests"][0]["nodeid"] == record.tests[0].nodeid
     assert page.encode("utf-8")
+
+
+def test_each_rank_is_a_line_of_the_chart_on_the_moments_of_the_sum() -> None:
+    def course(seconds: tuple[float, ...], held: tuple[int, ...]) -> TimelineRecord:
+        return TimelineRecord(seconds=seconds, unreclaimable_bytes=held, file_bytes=(0,) * len(held))
+
+    rank = RankRecord(rank=0, peak_bytes=0, peak_resident_bytes=0)
+    ranks = (
+        replace(rank, timeline=course((0.5, 0.6, 1.5), (4096, 9216, 2048))),
+        replace(rank, rank=1, timeline=course((0.0,), (1024,))),
+        replace(rank, rank=2),  # launched by the test itself, and so without a timeline
+    )
+    test = replace(sample().tests[0], ranks=ranks, timeline=course((0.0, 1.0, 2.0), (1024, 10240, 3072)))
+
+    page = html.render(SessionRecord(environment={}, tests=(test,)))
+
+    drawn = json.loads(Elements(page).scripts[0])["tests"][0]["timeline"]
+    assert drawn["ranks"] == [0, 1]
+    assert unpacked(drawn)[3:] == [[0, 9216, 2048], [1024, 1024, 1024]]
+
+
+def unpacked(drawn: Mapping[str, Any]) -> list[list[float]]:
+    """The columns of a packed timeline, as the page's script has them."""
+    data = zlib.decompress(base64.b64decode(drawn["data"]))
+    size, points = len(data) // 4, len(data) // 4 // len(drawn["steps"])
+    numbers = [int.from_bytes(data[at::size], "little", signed=True) for at in range(size)]
+    columns = [accumulate(numbers[start : start + points]) for start in range(0, size, points)]
+    return [[number * step for number in column] for column, step in zip(columns, drawn["steps"], strict=True)]
 
 
 @in_a_browser

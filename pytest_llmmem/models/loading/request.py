@@ -142,7 +142,7 @@ class LoadRequest:
 
     def _placed(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """With the device, unless the strategy says by itself where what goes."""
-        own = not {"device_map", "tp_plan"}.isdisjoint(arguments)
+        own = not {"device_map", "tp_plan", "distributed_config"}.isdisjoint(arguments)
         return arguments if own or self.device is None else {**arguments, "device_map": self.device}
 
     def _options(self) -> dict[str, Any]:
@@ -187,6 +187,16 @@ class LoadRequest:
             msg = f"--llm-model={self.checkpoint.source}: loading needs transformers ({error}): pip install 'pytest-llmmem[hf]'"
             raise CheckpointError(msg) from error
         return transformers
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A value that stands in a call as it was written."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def installed(library: str) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -12,11 +11,19 @@ from typing import Any, Final
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.loading import own_loader, residency
+from pytest_llmmem.models.loading.distributed import (
+    fsdp_call,
+    load_fsdp,
+    load_tensor_parallel,
+    no_fsdp,
+    no_tensor_parallel,
+    tensor_parallel_call,
+)
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
 from pytest_llmmem.models.loading.pipelines import PIPELINES, adapter_call, with_adapter
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
-from pytest_llmmem.models.loading.request import LoadRequest, installed
+from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
 
 __all__ = ["STRATEGIES", "LoadRequest", "Strategy", "find_strategy", "load_model", "loader_strategy", "needs"]
 
@@ -61,6 +68,8 @@ class Strategy:
 
     merges_adapter: bool = False
     """Whether an adapter's weights become a part of the base model's."""
+    needs_ranks: bool = False
+    """Whether it spreads the model over several processes: ``--llm-ranks`` says over how many."""
 
 
 def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
@@ -180,16 +189,6 @@ def _planned(name: str, summary: str, plan: Callable[[LoadRequest], dict[str, An
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    """A value that stands in a call as it was written."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-
 def _quantized(name: str, summary: str, **config: Any) -> Strategy:
     text = f"BitsAndBytesConfig({', '.join(f'{key}={value!r}' for key, value in config.items())})"
 
@@ -202,7 +201,7 @@ def _quantized(name: str, summary: str, **config: Any) -> Strategy:
         name=name,
         summary=summary,
         load=load,
-        call=lambda request: request.written(quantization_config=_Code(text)),
+        call=lambda request: request.written(quantization_config=Code(text)),
         libraries=("accelerate", "bitsandbytes"),
         unavailable=_cannot_quantize,
     )
@@ -221,14 +220,6 @@ def _has_gpu() -> bool:
 
     # asks the driver, not the runtime: a process that is still to fork must not initialise CUDA
     return bool(torch.cuda.device_count())
-
-
-def _no_ranks() -> str | None:
-    if reason := needs("accelerate")():
-        return reason
-    if "WORLD_SIZE" not in os.environ:
-        return "needs several processes: torchrun --nproc-per-node=2 -m pytest ..."
-    return None if installed("transformers") >= (4, 57) else "needs transformers 4.57 or newer"
 
 
 _BUILT_IN: Final = (
@@ -285,12 +276,23 @@ _BUILT_IN: Final = (
     ),
     Strategy(
         name="tensor_parallel",
-        summary="each rank holds its part of every layer, under torchrun",
-        load=lambda request: request.from_pretrained(tp_plan="auto"),
-        call=lambda request: request.written(tp_plan="auto"),
+        summary="each rank holds its part of every layer",
+        load=load_tensor_parallel,
+        call=tensor_parallel_call,
         libraries=("accelerate",),
-        unavailable=_no_ranks,
+        unavailable=no_tensor_parallel,
         offered=False,
+        needs_ranks=True,
+    ),
+    Strategy(
+        name="fsdp",
+        summary="each rank holds its part of every weight, and gathers a layer to run it",
+        load=load_fsdp,
+        call=fsdp_call,
+        libraries=("accelerate",),
+        unavailable=no_fsdp,
+        offered=False,
+        needs_ranks=True,
     ),
 )
 

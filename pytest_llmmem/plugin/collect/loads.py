@@ -15,7 +15,7 @@ import pytest
 from pytest_llmmem.core.errors import MarkerError, SettingError
 from pytest_llmmem.core.load_position import describe_position
 from pytest_llmmem.plugin.markers import LlmLoad
-from pytest_llmmem.plugin.state import SESSION_FILES, settings_of
+from pytest_llmmem.plugin.state import RANK, SESSION_FILES, settings_of
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
@@ -134,6 +134,10 @@ def load(
     strategy = strategy_of(config, chosen)
     if reason := strategy.unavailable():
         pytest.skip(f"llm_load {strategy.name!r}: {reason}")
+    if strategy.needs_ranks and RANK in config.stash:
+        from pytest_llmmem.plugin.worker.ranks import join_process_group
+
+        join_process_group(config.stash[RANK])
     files = config.stash.get(SESSION_FILES, None)
     with contextlib.suppress(ImportError):
         importlib.import_module("safetensors")  # what is not imported cannot be followed

@@ -19,6 +19,7 @@ from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import Load, load_of, strategy_of
 from pytest_llmmem.plugin.collect.models import source_of
+from pytest_llmmem.plugin.collect.ranks import check_ranks_fit, ranks_of, split_budgets
 from pytest_llmmem.plugin.collect.steps import check_steps, with_step_terms
 from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxGrowth, MaxRam
@@ -48,7 +49,8 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     """What is known of an isolated test before it runs; a marker that cannot be used becomes its complaint."""
     try:
         in_worker = InWorker.of(item)
-        terms = _terms(item, find_checkpoint)
+        ranks = ranks_of(item, in_worker, settings)
+        terms = dataclasses.replace(_terms(item, find_checkpoint), ranks=ranks)
         budgets = (
             *_ram_budget(item, settings, terms),
             *_disk_budget(item, settings, terms),
@@ -58,21 +60,30 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
         LlmBaseline.of(item)
         check_steps(item)
         _check_load(item, budgets)
+        if ranks > 1:
+            check_ranks_fit(ranks, *split_budgets(item, budgets), total_bytes=terms.host_bytes)
         check_device(item, settings)
     except MarkerError as error:
         return Isolated(None, str(error), None)
     except DeviceError as error:
         return Isolated(None, str(error), None, why_skipped="" if settings.require_gpu else str(error))
+    if ranks > 1 and settings.isolate == "none":
+        why = f"{ranks} ranks are so many workers, and nothing is isolated here"
+        return Isolated(None, why, None, why_skipped=why)
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
+    together, of_rank = split_budgets(item, budgets) if ranks > 1 else (budgets, ())
     plan = JobPlan(
-        budgets=budgets,
+        budgets=together,
         timeout_s=timeout_s,
         reserve_bytes=_reserve_bytes(settings),
         terms=terms,
         shards=_shards(item, find_checkpoint),
         draws_timeline=bool(settings.report),
+        ranks=ranks,
+        rank_budgets=of_rank,
     )
-    return Isolated(plan, "", _group(item, in_worker, settings), growth)
+    group = None if ranks > 1 else _group(item, in_worker, settings)
+    return Isolated(plan, "", group, growth)
 
 
 def _reserve_bytes(settings: Settings) -> int:

@@ -71,6 +71,10 @@ def complete_reports(
         return _with_death(item, reports, dataclasses.replace(measured, ending=ending)), ending
     if broken:
         reports = with_breach(item, reports, broken, measured)
+    elif ending.rank is not None:
+        section = ("llmmem: ranks", "\n".join(failure.rank_lines(measured.ranks)))
+        for report in filter(_has_failed, reports):
+            report.sections.append(section)
     return reports, ending_of(reports, ending)
 
 
@@ -85,6 +89,10 @@ def ending_of(reports: Sequence[pytest.TestReport], ending: Ending) -> Ending:
 def broken_budgets(measured: Measured) -> list[Verdict]:
     """Those that fail a test."""
     return [verdict for verdict in measured.verdicts if not verdict.held]
+
+
+def _has_failed(report: pytest.TestReport) -> bool:
+    return bool(report.failed)
 
 
 def _of_test(reports: Sequence[pytest.TestReport]) -> list[pytest.TestReport]:

@@ -17,7 +17,7 @@ from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.measuring.inner_phases import InnerPhase, with_inner
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import load_of
-from pytest_llmmem.plugin.compat import restore_report
+from pytest_llmmem.plugin.compat import name_rank, restore_report
 from pytest_llmmem.plugin.run.importable_classes import find_class
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.worker.messages import Aborted, Loaded, Raised, Reported, Stepped, StillMapped, Warned
@@ -33,6 +33,8 @@ class Inbox:
     progress_line: Progress
     host: HostMemory = field(default_factory=probes.host_memory)
     """Before the test."""
+    rank: int = 0
+    """Of several that run the item at once; the first one alone passes on warnings."""
     aborted: Aborted | None = None
     loaded: Loaded | None = None
     still_mapped_bytes: int | None = None
@@ -49,7 +51,7 @@ class Inbox:
         match what:
             case Reported():
                 self._reported.append(what)
-            case Warned():
+            case Warned() if self.rank == 0:
                 self._warn(what)
             case Aborted():
                 self.aborted = what
@@ -85,7 +87,19 @@ class Inbox:
 
     def reports(self) -> list[pytest.TestReport]:
         config = self.item.config
-        return [restore_report(config, each.data, each.failed_subtests) for each in self._reported]
+        reports = [restore_report(config, each.data, each.failed_subtests) for each in self._reported]
+        for report in reports if self.rank else ():
+            name_rank(report, self.rank)
+        return reports
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the test has failed in this worker, expectedly or not, or asked to end the session."""
+        return self.aborted is not None or any(
+            each.data["outcome"] == "failed" or ("wasxfail" in each.data and each.data["outcome"] == "skipped")
+            for each in self._reported
+            if "_subtest.context" not in each.data
+        )
 
     def model(self, checkpoint: Checkpoint | None) -> ModelRecord | None:
         """The model of the test, as far as it is known."""

@@ -1,6 +1,7 @@
 """When an isolated test may begin: a GPU, and under pytest-xdist the host's memory, is shared with other processes."""
 
 import contextlib
+import dataclasses
 import getpass
 import os
 import sys
@@ -39,7 +40,7 @@ class MemoryQueue:
         shares_host = hasattr(config, "workerinput")
         for item, one in isolated.items():
             reservations = self._reservations.setdefault(_key(item, one), {})
-            for reservation in reservations_of(one.plan.budgets if one.plan else (), shares_host=shares_host):
+            for reservation in reservations_of(_budgets(one), shares_host=shares_host):
                 largest = max(
                     reservation, reservations.get(reservation.resource, reservation), key=lambda each: each.size_bytes
                 )
@@ -92,6 +93,18 @@ def reservations_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Re
             total_bytes = probes.host_memory().total_bytes
             reservations.append(Reservation(resource="host", size_bytes=budget.limit_bytes, capacity_bytes=total_bytes))
     return tuple(reservations)
+
+
+def _budgets(isolated: Isolated) -> tuple[Budget, ...]:
+    """Of all ranks together: what one of them may use, so many times."""
+    plan = isolated.plan
+    if plan is None:
+        return ()
+    of_ranks = (
+        dataclasses.replace(budget, limit_bytes=budget.limit_bytes * plan.ranks) if budget.kind == "max_ram" else budget
+        for budget in plan.rank_budgets
+    )
+    return (*plan.budgets, *of_ranks)
 
 
 def _user() -> str:

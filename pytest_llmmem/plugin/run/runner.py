@@ -1,7 +1,7 @@
 """Runs isolated tests: takes a worker for each, has it measured and judged, and completes its reports."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,6 +9,7 @@ import pytest
 
 from pytest_llmmem.baselines.values import median_run
 from pytest_llmmem.core.hints import setup_again_note
+from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.records import TestRecord, TrialRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack
 from pytest_llmmem.plugin.collect.planning import Isolated
@@ -21,6 +22,7 @@ from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.run.queue import MemoryQueue
+from pytest_llmmem.plugin.run.ranks import run_in_ranks
 from pytest_llmmem.plugin.run.trials import TrialInbox, is_asked_by, loads_to_try, trial_plan
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
@@ -138,40 +140,32 @@ class Runner:
         run: int,
     ) -> "_Ran":
         goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
-        reused, self._group = self._group, None
         lost_in, self._lost_in = self._lost_in, None
-        try:
-            worker = reused or self.pool.take()
-        except NoWorkerError as error:
-            complaint = f"no worker could be made: {error}"
-            return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
-        inbox = Inbox(item, Progress.of(self._config, item, find_checkpoint))
         plan = self._plan(item, isolated)
         if lost_in is not None:
             plan = _without_setup(plan)
-        history = history_file(item, plan.budgets, self._settings)
+        history = history_file(item, (*plan.budgets, *plan.rank_budgets), self._settings)
         following = self._keys[nextitem] if goes_on and nextitem else None
         number = self._numbers[item] * (self._settings.repeat + _MEASURED_AGAIN) + run
-        job = Job(self._keys[item], following, number, trials, caps_of(plan.budgets), history)
-        if nextitem is not None and not goes_on:
-            self.pool.source.prepare()
+        job = Job(self._keys[item], following, number, trials, caps_of((*plan.budgets, *plan.rank_budgets)), history)
+        progress = Progress.of(self._config, item, find_checkpoint)
+        prepare = self.pool.source.prepare if nextitem is not None and not goes_on else lambda: None
         try:
-            measured = measure(worker, job, last=not goes_on, plan=plan, listener=inbox, driver=self._driver)
+            if plan.ranks > 1:
+                measured, inbox = run_in_ranks(
+                    self.pool, item, job, plan, progress=progress, driver=self._driver, ready=prepare
+                )
+            else:
+                inbox = Inbox(item, progress)
+                measured = self._measure(job, plan, inbox, goes_on=goes_on, was_lost=lost_in is not None, ready=prepare)
+        except NoWorkerError as error:
+            complaint = f"no worker could be made: {error}"
+            return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
         except KeyboardInterrupt:
             msg = f"while {item.nodeid} ran"
             raise KeyboardInterrupt(msg) from None
         finally:
-            inbox.progress_line.erase()
-            if worker.exit is not None:
-                self.pool.files.sweep()
-        if goes_on and not worker.is_ending and worker.exit is None:
-            self._group = worker
-        elif goes_on:
-            # its stop came too late for this test, and must not reach the next one
-            worker.kill()
-            worker.close()
-        if goes_on and self._group is None and (reused or lost_in or inbox.is_set_up):
-            self._lost_in = item.nodeid
+            progress.erase()
         model = inbox.model(find_checkpoint(item))
         again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
         measured = dataclasses.replace(
@@ -201,6 +195,28 @@ class Runner:
             steps=inbox.steps,
         )
         return _Ran(reports, record, inbox.aborted, measured.growth_stack)
+
+    def _measure(
+        self, job: Job, plan: JobPlan, inbox: Inbox, *, goes_on: bool, was_lost: bool, ready: Callable[[], None]
+    ) -> Measured:
+        """Run a test in a worker of its own, or in that of its group. Raises ``NoWorkerError``."""
+        reused, self._group = self._group, None
+        worker = reused or self.pool.take()
+        ready()
+        try:
+            measured = measure(worker, job, last=not goes_on, plan=plan, listener=inbox, driver=self._driver)
+        finally:
+            if worker.exit is not None:
+                self.pool.files.sweep()
+        if goes_on and not worker.is_ending and worker.exit is None:
+            self._group = worker
+        elif goes_on:
+            # its stop came too late for this test, and must not reach the next one
+            worker.kill()
+            worker.close()
+        if goes_on and self._group is None and (reused or was_lost or inbox.is_set_up):
+            self._lost_in = inbox.item.nodeid
+        return measured
 
     def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
         """Strategies in order, until one fits."""

@@ -19,9 +19,10 @@ from pytest_llmmem.plugin.collect.steps import runs_steps
 from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
 from pytest_llmmem.plugin.run.trials import try_load
-from pytest_llmmem.plugin.state import SESSION_FILES, TRIALS
+from pytest_llmmem.plugin.state import RANK, SESSION_FILES, TRIALS
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.worker.phases import Phases
+from pytest_llmmem.plugin.worker.ranks import enter_rank, own_output
 from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.probes.host import Mappings
@@ -99,7 +100,10 @@ class WorkerMain:
         self._relay.connection = connection
         self.config.stash[SESSION_FILES] = self.files
         item = self.items[job.item]
-        if isinstance(job, Job) and rank_of(os.environ) is not None:
+        if isinstance(job, Job) and job.rank is not None:
+            self.config.stash[RANK] = job.rank
+            self.config.stash[SESSION_FILES] = enter_rank(job.rank, self.files)
+        elif isinstance(job, Job) and rank_of(os.environ) is not None:
             keep_groups_apart(job.number)
         if isinstance(job, Trial):
             try_load(item, job.load, connection)
@@ -179,9 +183,11 @@ class OutputFiles:
         self._relay = relay
         self._shown = False
 
-    def pytest_runtest_setup(self) -> None:
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if not self._shown:
             self._shown = True
+            if RANK in item.config.stash:
+                own_output()
             self._relay.connection.show_output()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
+from pytest_llmmem.core.launch import Rank
 from pytest_llmmem.core.records import TrialRecord
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.core.steps import StepMemory
@@ -43,6 +44,8 @@ class Job:
     """Devices whose allocator is to refuse what goes beyond so many bytes."""
     vram_history: str | None = None
     """The file that torch's history of GPU memory is to be written to."""
+    rank: Rank | None = None
+    """Which of the workers that run the item at once this one is; ``None`` where it is the only one."""
 
 
 @dataclass(frozen=True, slots=True)

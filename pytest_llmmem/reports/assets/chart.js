@@ -9,6 +9,13 @@ const COLUMNS = [
   { name: "file", title: "files", color: "--file", width: 1.5 },
   { name: "vram", title: "VRAM", color: "--vram", width: 2, dash: [2, 4] },
 ];
+
+/** The lines of one chart: what all hold, and each rank's own. */
+function columnsOf({ steps, ranks }) {
+  const own = ranks.map((rank, at) => ({ name: "rank", title: `rank ${rank}`, color: "--muted", width: 1, dash: [2 + 4 * at, 2] }));
+  return [...COLUMNS.slice(0, steps.length - 1 - ranks.length), ...own];
+}
+
 const LANE = 18; // px of height for the names of phases
 
 async function unpack(packed) {
@@ -78,7 +85,7 @@ async function drawChart(host, test, { unit, onMove }) {
         { ...axis, size: 28, values: (_, splits) => splits.map((split) => `${+split.toFixed(4)} s`) },
         { ...axis, size: 76, values: (_, splits) => splits.map((split) => `${+split.toFixed(4)} ${unit}`) },
       ],
-      series: [{}, ...COLUMNS.slice(0, columns.length).map(seriesOf)],
+      series: [{}, ...columnsOf(test.timeline).map(seriesOf)],
       hooks: {
         drawClear: [(plot) => drawPhases(plot, phases)],
         draw: [(plot) => drawMarks(plot, test.timeline.marks), (plot) => drawLimits(plot, limits, unit)],

@@ -21,7 +21,7 @@ function formatSize(bytes, unit = null) {
 }
 
 const formatSeconds = (seconds) => `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`;
-const budgetName = (budget) => (budget.name ? `${budget.kind} ${budget.name}` : budget.kind);
+const budgetName = ({ kind, name, rank }) => [kind, name, rank === null ? null : `rank ${rank}`].filter(Boolean).join(" ");
 const shareOf = (budget) => (budget?.limit_bytes ? budget.actual_bytes / budget.limit_bytes : undefined);
 
 function detail(test) {
@@ -59,7 +59,7 @@ function timeline(test) {
   const label = "Memory over time. Left and right arrow keys read it point by point.";
   const host = el("div", { className: "chart", tabIndex: 0, role: "group", "aria-label": label });
   const readout = el("p", { className: "readout", role: "status" }, HINT);
-  const entries = COLUMNS.slice(0, test.timeline.steps.length - 1).map(entry);
+  const entries = columnsOf(test.timeline).map(entry);
 
   const onMove = ({ seconds, columns }, point) => {
     entries.forEach(({ value }, column) => (value.textContent = point === null ? "" : formatSize(columns[column][point], unit)));
@@ -190,8 +190,14 @@ function devices(test) {
 }
 
 function ranks(test) {
-  const line = (rank) => [String(rank.rank), formatSize(rank.peak_bytes), formatSize(rank.peak_resident_bytes)];
-  return block("Ranks", ["rank", "unreclaimable", "resident"], test.ranks.map(line));
+  const line = (rank) => [
+    String(rank.rank),
+    formatSize(rank.peak_bytes),
+    formatSize(rank.peak_resident_bytes),
+    rank.held_bytes === null ? "" : formatSize(rank.held_bytes),
+    withSmall(rank.ending?.kind.replaceAll("_", " ") ?? "", rank.ending?.error ?? rank.ending?.note ?? "", "td"),
+  ];
+  return block("Ranks", ["rank", "unreclaimable", "resident", "holds", ""], test.ranks.map(line));
 }
 
 function model(test) {

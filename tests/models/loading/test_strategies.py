@@ -308,6 +308,7 @@ def test_every_name_of_the_registry_is_its_strategy_s_name() -> None:
         "naive",
         "merge",
         "tensor_parallel",
+        "fsdp",
     ]
 
 
@@ -316,10 +317,12 @@ def test_what_is_not_installed_is_a_reason_not_an_error() -> None:
     assert needs("no-such-library")() == "needs no-such-library: pip install no-such-library"
 
 
-def test_tensor_parallel_needs_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["tensor_parallel", "fsdp"])
+def test_a_load_over_ranks_needs_ranks(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
 
-    assert "torchrun" in (STRATEGIES["tensor_parallel"].unavailable() or "")
+    assert STRATEGIES[name].needs_ranks
+    assert "--llm-ranks=2" in (STRATEGIES[name].unavailable() or "")
 
 
 PARALLEL = """
@@ -331,20 +334,23 @@ from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
 from tests.models.loading.sample_loads import load, outputs, request
 
 folder = Path(sys.argv[1])
-loaded = load(request(read_checkpoint(folder / "made"), folder), "tensor_parallel")
+loaded = load(request(read_checkpoint(folder / "made"), folder), sys.argv[2])
 numbers = [loaded.nbytes, loaded.quantized_fraction, float(outputs(loaded.model).abs().sum())]
 Path(folder, f"rank {os.environ['RANK']}.json").write_text(json.dumps(numbers))
 """
 
 
 @pytest.mark.skipif(installed("transformers") < (4, 57), reason="an older tp_plan needs accelerators")
-def test_each_rank_of_tensor_parallel_holds_a_part(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["tensor_parallel", "fsdp"])
+def test_each_rank_holds_a_part_and_all_compute_as_one(tmp_path: Path, name: str) -> None:
+    if name == "fsdp" and installed("transformers") < (5,):
+        pytest.skip("came with DistributedConfig")
     checkpoint = written(tmp_path, LLAMA)
     whole = load(request(checkpoint, tmp_path))
     (tmp_path / "rank.py").write_text(PARALLEL)
 
     subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", tmp_path / "rank.py", tmp_path],
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", tmp_path / "rank.py", tmp_path, name],
         timeout=200, check=True, env=environment(),
     )  # fmt: skip
 

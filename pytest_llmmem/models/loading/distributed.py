@@ -1,0 +1,78 @@
+"""Loads that spread a model over the ranks of a process group, which is there already."""
+
+import importlib
+import os
+from typing import Any
+
+from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
+
+OLDEST = (4, 57)
+"""Earlier versions of transformers load whole models in each rank (issue 35202), or need a GPU."""
+
+
+def load_tensor_parallel(request: LoadRequest) -> Any:
+    """Each rank reads its part of every layer."""
+    sizes = _tensor_parallel()
+    return (
+        request.from_pretrained(distributed_config=_config(sizes)) if sizes else request.from_pretrained(tp_plan="auto")
+    )
+
+
+def tensor_parallel_call(request: LoadRequest) -> str:
+    """The same as text."""
+    sizes = _tensor_parallel()
+    return request.written(distributed_config=_written(sizes)) if sizes else request.written(tp_plan="auto")
+
+
+def load_fsdp(request: LoadRequest) -> Any:
+    """Each rank reads its part of every weight; a layer is gathered when it runs."""
+    return request.from_pretrained(distributed_config=_config(_fsdp()))
+
+
+def fsdp_call(request: LoadRequest) -> str:
+    """The same as text."""
+    return request.written(distributed_config=_written(_fsdp()))
+
+
+def no_tensor_parallel() -> str | None:
+    """Why transformers cannot load so here; ``None`` if it can."""
+    return _no_ranks() or (None if installed("transformers") >= OLDEST else "needs transformers 4.57 or newer")
+
+
+def no_fsdp() -> str | None:
+    """Why transformers cannot load so here; ``None`` if it can."""
+    return _no_ranks() or (
+        None if _has_config_for("fsdp_size") else "needs a transformers with DistributedConfig(fsdp_size)"
+    )
+
+
+def _no_ranks() -> str | None:
+    if "WORLD_SIZE" not in os.environ:
+        return "needs several processes: pass --llm-ranks=2, or mark the test with in_worker(ranks=2)"
+    absent = [name for name in ("transformers", "accelerate") if not installed(name)]
+    return f"needs {' and '.join(absent)}: pip install {' '.join(absent)}" if absent else None
+
+
+def _tensor_parallel() -> dict[str, Any]:
+    """The fields of a ``DistributedConfig``; none where this version of transformers takes ``tp_plan`` instead."""
+    return {"tp_size": int(os.environ["WORLD_SIZE"]), "tp_plan": "auto"} if _has_config_for("tp_size") else {}
+
+
+def _fsdp() -> dict[str, Any]:
+    return {"fsdp_size": int(os.environ["WORLD_SIZE"])}
+
+
+def _config(fields: dict[str, Any]) -> Any:
+    return importlib.import_module("transformers.distributed").DistributedConfig(**fields)
+
+
+def _written(fields: dict[str, Any]) -> Code:
+    return Code(f"DistributedConfig({', '.join(f'{name}={value!r}' for name, value in fields.items())})")
+
+
+def _has_config_for(size: str) -> bool:
+    try:
+        config = importlib.import_module("transformers.distributed").DistributedConfig
+    except (ImportError, AttributeError):
+        return False
+    return size in getattr(config, "__dataclass_fields__", ())

@@ -1,0 +1,205 @@
+"""All ranks of one test together: their memory at one instant, and the budgets that stand over the sum."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Self
+
+from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Budget, Verdict
+from pytest_llmmem.core.guard import GuardedBudget, Machine
+from pytest_llmmem.core.hints import uncertain_notes
+from pytest_llmmem.core.measured import Measured
+from pytest_llmmem.core.meter import Window
+from pytest_llmmem.core.readings import NOTHING, Peak, Tree
+from pytest_llmmem.supervision.plan import JobPlan
+from pytest_llmmem.supervision.supervisor import Supervision
+from pytest_llmmem.supervision.timeline_recorder import Instant, TimelineRecorder
+
+_TREE_S: Final = 0.05
+"""Between two looks at which shared pages are counted once: each walks the page tables of all ranks."""
+
+
+@dataclass(slots=True)
+class RankTotal:
+    """Sums the last samples of all ranks.
+
+    Copies are each rank's own, so their sum is exact. What ranks may share (shared memory, pages of one mapped file) counts
+    in full for the rank that has most of it, and every 50 ms once for all (proportional set size).
+    """
+
+    plan: JobPlan
+    """What holds for the ranks together."""
+    ranks: Sequence[Supervision]
+    _sampled_bytes: int = 0
+    """The highest sum."""
+    _sampled_each_bytes: list[int] = field(default_factory=list)
+    """The highest of each rank."""
+    _file_bytes: int = 0
+    _resident_bytes: int = 0
+    _absolute_bytes: int = 0
+    _base: Tree | None = None
+    """Shared pages once, before the test; ``None`` until each rank has begun it."""
+    _looks_closely: bool = False
+    """Whether the last sample counted shared pages: as often the machine is looked at."""
+    _tree_due_s: float = 0.0
+    _timeline: TimelineRecorder = field(default_factory=TimelineRecorder)
+    _started_s: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self._sampled_each_bytes = [0] * len(self.ranks)
+
+    def sample(self, now_s: float) -> None:
+        """Take in what the ranks hold now."""
+        held = [_Held.of(each) for each in self.ranks]
+        self._sampled_each_bytes = list(map(max, self._sampled_each_bytes, (each.bytes for each in held)))
+        shared = [each.shared_bytes for each in held]
+        held_bytes = sum(each.bytes for each in held) - sum(shared) + max(shared)
+        file_bytes = max(each.file_bytes for each in held)
+        windows = [each.window for each in held if each.window]
+        self._looks_closely = now_s >= self._tree_due_s and len(windows) == len(held)
+        if self._looks_closely:
+            self._tree_due_s = now_s + _TREE_S
+            tree = self._tree(windows)
+            file_bytes = max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes)
+            if any(shared):
+                held_bytes = max(held_bytes, tree.unreclaimable_bytes)
+        self._sampled_bytes = max(self._sampled_bytes, held_bytes)
+        self._file_bytes = max(self._file_bytes, file_bytes)
+        self._resident_bytes = max(self._resident_bytes, held_bytes + file_bytes)
+        if self.plan.draws_timeline and windows:
+            self._timeline.sample(
+                Instant(
+                    seconds=now_s - self._started_s,
+                    held_bytes=held_bytes,
+                    peak_bytes=0,
+                    file_bytes=file_bytes,
+                    vram_bytes=sum(each.accounting.vram_held_bytes for each in self.ranks),
+                )
+            )
+
+    @property
+    def _unseen_bytes(self) -> int:
+        """What the ranks' marks know, and no sample has seen: taken as if all ranks had held it at once."""
+        wholes = [each.accounting.whole for each in self.ranks]
+        return sum(
+            max(0, whole.peak.peak_bytes - sampled)
+            for whole, sampled in zip(wholes, self._sampled_each_bytes, strict=True)
+            if whole is not None
+        )
+
+    def _tree(self, windows: "Sequence[Window]") -> Tree:
+        """Growth of all ranks, their children and the process that they were forked from, shared pages once."""
+        workers = [each.worker for each in self.ranks]
+        first, pids = workers[0], [worker.pid for worker in workers]
+        if self._base is None:
+            trees = [worker.tree_with(window.base) for worker, window in zip(workers, windows, strict=True)]
+            twice = len(workers) - 1
+            self._base = Tree(
+                unreclaimable_bytes=sum(tree.unreclaimable_bytes for tree in trees)
+                - twice * first.family.unreclaimable_bytes,
+                resident_bytes=sum(tree.resident_bytes for tree in trees) - twice * first.family.resident_bytes,
+            )
+        children = [pid for worker in workers for pid in probes.descendants(worker.pid)]
+        origin = () if first.origin is None else (first.origin,)
+        tree = probes.shared_once((*pids, *children, *origin), set(first.siblings()).difference(pids))
+        self._absolute_bytes = max(self._absolute_bytes, tree.resident_bytes)
+        return Tree(
+            unreclaimable_bytes=max(0, tree.unreclaimable_bytes - self._base.unreclaimable_bytes),
+            resident_bytes=max(0, tree.resident_bytes - self._base.resident_bytes),
+        )
+
+    def budgets(self) -> tuple[GuardedBudget, ...]:
+        """Beside what all ranks used so far."""
+        return tuple(
+            GuardedBudget(
+                used_bytes=self._used_bytes(budget, 0),
+                limit_bytes=budget.limit_bytes,
+                stops_at_limit=budget.on_breach == "stop",
+            )
+            for budget in self.plan.budgets
+        )
+
+    def machine(self) -> Machine | None:
+        """What is left of the host; ``None`` between two close looks."""
+        if not self._looks_closely:
+            return None
+        return Machine(
+            available_bytes=probes.host_memory().available_bytes,
+            reserve_bytes=self.plan.reserve_bytes,
+            growth_bytes=self._sampled_bytes,
+        )
+
+    def breach_sentence(self) -> str:
+        """The first broken budget, in words."""
+        verdicts = (budget.judge(self._used_bytes(budget, 0)) for budget in self.plan.budgets)
+        return next(verdict.sentence for verdict in verdicts if not verdict.held)
+
+    def _used_bytes(self, budget: Budget, unseen_bytes: int) -> int:
+        if budget.kind == "max_disk":
+            return sum(each.accounting.written_bytes or 0 for each in self.ranks)
+        base = self._base or NOTHING
+        if budget.count == "resident":
+            return self._absolute_bytes if budget.limit.is_share else self._resident_bytes + unseen_bytes
+        return self._sampled_bytes + unseen_bytes + (base.unreclaimable_bytes if budget.limit.is_share else 0)
+
+    def beside(self, ranks: Sequence[Measured]) -> Measured:
+        """The first rank, with what all of them have used together."""
+        first = ranks[0]
+        peaks = [each.peak for each in ranks if each.peak]
+        error_bytes, unseen_bytes = sum(peak.error_bytes for peak in peaks), self._unseen_bytes
+        verdicts: list[Verdict] = [
+            budget.judge(self._used_bytes(budget, unseen_bytes), 0 if budget.kind == "max_disk" else error_bytes)
+            for budget in self.plan.budgets
+        ]
+        notes = [note for each in ranks for note in each.notes] + list(uncertain_notes(verdicts))
+        verdicts += [verdict for each in ranks for verdict in each.verdicts]
+        written = [each.written_bytes for each in ranks if each.written_bytes is not None]
+        return replace(
+            first,
+            peak=first.peak and self._peak(first.peak, unseen_bytes, error_bytes),
+            verdicts=tuple(verdicts),
+            timeline=self._timeline.record() if self.plan.draws_timeline else None,
+            written_bytes=sum(written) if written else None,
+            notes=tuple(dict.fromkeys(notes)),
+        )
+
+    def _peak(self, first: Peak, unseen_bytes: int, error_bytes: int) -> Peak:
+        base = self._base or Tree(unreclaimable_bytes=0, resident_bytes=first.baseline_bytes)
+        peak_bytes = self._sampled_bytes + unseen_bytes
+        return replace(
+            first,
+            baseline_bytes=base.resident_bytes,
+            peak_bytes=peak_bytes,
+            peak_resident_bytes=self._resident_bytes + unseen_bytes,
+            peak_file_bytes=self._file_bytes,
+            absolute_peak_bytes=max(self._absolute_bytes, base.resident_bytes + peak_bytes),
+            error_bytes=error_bytes,
+            resident_error_bytes=None,
+            method="sampled",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """What one rank and its children hold above the beginning of the test; nothing before it, and after its end."""
+
+    bytes: int = 0
+    """Unreclaimable."""
+    shared_bytes: int = 0
+    """Of these, what may be other ranks' too."""
+    file_bytes: int = 0
+    window: Window | None = None
+    """``None`` where the rank does not run."""
+
+    @classmethod
+    def of(cls, rank: Supervision) -> Self:
+        whole, reading = rank.accounting.whole, rank.sampler.last_reading
+        if whole is None or reading is None or rank.is_over:
+            return cls()
+        return cls(
+            whole.growth_bytes(reading.unreclaimable_bytes, rank.accounting.meter.tree),
+            max(0, reading.shmem_bytes - whole.base.shmem_bytes),
+            max(0, reading.file_bytes - whole.base.file_bytes),
+            whole,
+        )
