@@ -113,7 +113,7 @@ class RankTotal:
         """Beside what all ranks used so far."""
         return tuple(
             GuardedBudget(
-                used_bytes=self._used_bytes(budget, 0),
+                used_bytes=self._verdict(budget).certain_bytes,
                 limit_bytes=budget.limit_bytes,
                 stops_at_limit=budget.on_breach == "stop",
             )
@@ -132,8 +132,16 @@ class RankTotal:
 
     def breach_sentence(self) -> str:
         """The first broken budget, in words."""
-        verdicts = (budget.judge(self._used_bytes(budget, 0)) for budget in self.plan.budgets)
+        verdicts = (self._verdict(budget) for budget in self.plan.budgets)
         return next(verdict.sentence for verdict in verdicts if not verdict.held)
+
+    def _verdict(self, budget: Budget) -> Verdict:
+        """The same while the ranks run and afterwards: what stopped them is what they are judged by."""
+        unseen_bytes = self._unseen_bytes
+        wholes = [each.accounting.whole for each in self.ranks]
+        error_bytes = unseen_bytes + sum(whole.mark_error_bytes for whole in wholes if whole)
+        used_bytes = self._used_bytes(budget, unseen_bytes)
+        return budget.judge(used_bytes, 0 if budget.kind == "max_disk" else error_bytes)
 
     def _used_bytes(self, budget: Budget, unseen_bytes: int) -> int:
         if budget.kind == "max_disk":
@@ -148,10 +156,7 @@ class RankTotal:
         first = ranks[0]
         peaks = [each.peak for each in ranks if each.peak]
         error_bytes, unseen_bytes = sum(peak.error_bytes for peak in peaks), self._unseen_bytes
-        verdicts: list[Verdict] = [
-            budget.judge(self._used_bytes(budget, unseen_bytes), 0 if budget.kind == "max_disk" else error_bytes)
-            for budget in self.plan.budgets
-        ]
+        verdicts = [self._verdict(budget) for budget in self.plan.budgets]
         notes = [note for each in ranks for note in each.notes] + list(uncertain_notes(verdicts))
         verdicts += [verdict for each in ranks for verdict in each.verdicts]
         written = [each.written_bytes for each in ranks if each.written_bytes is not None]
