@@ -4,8 +4,7 @@ from typing import Final
 
 CHECKS: Final = (
     "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "keys", "size", "save", "stays", "release", "second_load", "disk",
-    "group", "rank_load", "rank_share",
+    "keys", "size", "save", "stays", "group", "rank_load", "rank_share", "release", "second_load", "disk",
 )  # fmt: skip
 """In the order of their tests."""
 

@@ -233,9 +233,7 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
             raise _unreadable(text, f"dtype {match['dtype']!r}; known are {', '.join(DTYPE_BITS)}")
         return Product(Decimal(1), f"{match['params']}@{match['dtype']}")
     if match["name"]:
-        if match["name"] not in (*MODEL_TERMS, *STEP_TERMS):
-            raise _unreadable(text, _name(match["name"]))
-        return Product(Decimal(1), match["name"])
+        return _named(text, match["name"])
     if match["unit"]:
         try:
             return Product(split_size(match["number"] + match["unit"])[0], None)
@@ -247,7 +245,7 @@ def _value(text: str, match: re.Match[str]) -> Product | str:
 def _named(text: str, name: str) -> Product:
     if name == RANKS:
         return Product(Decimal(1), "", 1)
-    if name not in MODEL_TERMS:
+    if name not in (*MODEL_TERMS, *STEP_TERMS):
         raise _unreadable(text, _name(name))
     return Product(Decimal(1), name)
 
