@@ -1,1 +1,1 @@
-"""What tests used before: kept in a file that is reviewed, compared with every run, and followed over many."""
+"""Baselines: the earlier use of each test, in a file that is reviewed and compared with every run."""

@@ -15,16 +15,16 @@ from pytest_llmmem.core.sizes import format_beside, format_size
 Verdict = Literal["grew", "shrank", "held", "uncertain", "new", "gone", "incomparable"]
 
 HEADER: Final = ("", "before", "after", "difference", "", "of", "most of it in", "test")
-"""Of the table whose rows are ``Comparison.rows()``."""
+"""Header of the table whose rows are ``Comparison.rows()``."""
 
 _LOAD: Final = "load"
 _STRONGEST: Final[tuple[Verdict, ...]] = ("grew", "uncertain", "shrank", "held")
-"""Of several measures, the verdict that is the test's."""
+"""Order of the verdicts: the first one that any measure has is the test's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What became of one test."""
+    """The comparison of one test with its baseline."""
 
     nodeid: str
     verdict: Verdict

@@ -16,7 +16,7 @@ from pytest_llmmem.core.records import SessionRecord
 from pytest_llmmem.core.sizes import format_size
 
 HEADER: Final = ("reports", "first", "last", "change", "of", "changed at", "test")
-"""Of the table whose rows are ``Trend.row()``."""
+"""Header of the table whose rows are ``Trend.row()``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

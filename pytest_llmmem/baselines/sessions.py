@@ -14,10 +14,10 @@ _ORDER = ("grew", "shrank", "uncertain", "incomparable", "new", "gone", "held")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sessions:
-    """What became of every test that is in either report."""
+    """Comparisons of all tests that are in either report."""
 
     comparisons: tuple[Comparison, ...]
-    """What grew first, and of that what grew most."""
+    """Sort order: grown tests first, and the largest growth first."""
     notes: tuple[str, ...] = ()
     """Why the two may differ by more than the code."""
 

@@ -12,7 +12,7 @@ from pytest_llmmem.core.records import ModelRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 
 HEADER: Final = ("runs", "median", "spread", "", "of", "budget", "test")
-"""Of the table whose rows are ``Suggestion.rows()``."""
+"""Header of the table whose rows are ``Suggestion.rows()``."""
 
 _LADDER_MB: Final = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _MAX_PERCENT: Final = 20
@@ -27,7 +27,7 @@ _PROMISES: Final = (
     "2 * weights + 200MB",
     "2 * weights + shard + 200MB",
 )
-"""What loads promise in the checkpoint's own terms, as ``docs/budgets.md`` lists them."""
+"""Limits that loads keep, in the checkpoint's terms, as ``docs/budgets.md`` lists them."""
 _FITTING: Final = 1.5
 """A promise that allows more than this times what is needed guards nothing."""
 _RANDOM: Final = 0.1
@@ -50,12 +50,12 @@ class Spread:
 
     @property
     def own_tolerance(self) -> str | None:
-        """What the marker of a random test should allow; ``None``: the tolerance for all will do."""
+        """The tolerance for the marker of a test that varies more; ``None``: the common tolerance is enough."""
         return limit_for(_SAFETY * self.bytes, None) if self.is_random else None
 
     @property
     def needed_bytes(self) -> int:
-        """What a tolerance must cover: more than the spread, and the errors of two runs, so that twice as much is certain."""
+        """Bytes that a tolerance must cover: the spread and the errors of two runs, with a margin."""
         return max(_SAFETY * self.bytes, 2 * self.error_bytes)
 
     @property
@@ -66,7 +66,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """What several runs of one test used."""
+    """The spread of several runs of one test."""
 
     nodeid: str
     runs: int
@@ -79,7 +79,7 @@ class Noise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggestion:
-    """What the runs speak for."""
+    """Tolerances and limits derived from the runs."""
 
     tolerance: Tolerance
     measured: bool
@@ -87,7 +87,7 @@ class Suggestion:
     tests: tuple[Noise, ...]
 
     def lines(self) -> Iterator[str]:
-        """What goes above the table."""
+        """Lines above the table."""
         option = f'--llm-tolerance="{self.tolerance.text}"'
         if self.measured:
             others = "every test but those below" if any(map(_is_random, self.tests)) else "every test"
@@ -144,7 +144,7 @@ def suggest(tests: Iterable[Noise]) -> Suggestion:
 
 
 def tightest(spreads: Sequence[Spread]) -> Tolerance:
-    """Of the tolerances that cover what every test needs, the one that allows least over all of them.
+    """The tolerance that covers every test and allows the least over all of them.
 
     At least ``"1% + 4MB"``: what a few runs on one machine show is not all there is.
     """

@@ -35,7 +35,7 @@ class Change:
 
     @property
     def verdict(self) -> Literal["grew", "shrank", "held", "uncertain"]:
-        """What could be the measuring's own error is no change; and when that hides more than the tolerance, nothing is known."""
+        """A difference within the error of measuring is no change; if the error exceeds the tolerance, nothing is known."""
         allowed = self.tolerance.bytes(self.before_bytes)
         if abs(self.difference_bytes) > allowed + self.error_bytes:
             return "grew" if self.difference_bytes > 0 else "shrank"

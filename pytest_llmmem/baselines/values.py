@@ -1,4 +1,4 @@
-"""What is kept of a test's memory, and the whole of a baselines file, as values."""
+"""A test's baseline, and a baselines file, as values."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from pytest_llmmem.core.records import SessionRecord, TestRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What one test used, in bytes of growth, under the names that its record has."""
+    """The use of one test, in bytes of growth, with the names of its record."""
 
     peak_bytes: int
     """Unreclaimable."""
@@ -20,7 +20,7 @@ class Baseline:
     resident_error_bytes: int
     """The same of ``peak_resident_bytes``."""
     peak_reserved_bytes: Mapping[str, int] = field(default_factory=dict)
-    """Of each device's memory, by its name; a device that is not here was not measured."""
+    """Peak of each device, by its name; a device that is not here was not measured."""
     phases: Mapping[str, int] = field(default_factory=dict)
     """The peak of each phase above its own beginning, in the order in which they began."""
     runs: int = 1
@@ -104,7 +104,7 @@ def finished(record: TestRecord) -> bool:
 
 
 def median_run(runs: Sequence[TestRecord]) -> TestRecord:
-    """Of several runs of one test, the one whose peak is in the middle; of two, the smaller."""
+    """The run of a test with the median peak; of two, the smaller."""
     ordered = sorted(runs, key=lambda run: run.ram.peak_bytes if run.ram else 0)
     return ordered[(len(ordered) - 1) // 2]
 

@@ -12,13 +12,13 @@ Enforce = Literal["watch", "rlimit", "cgroup", "job", "cap"]
 
 
 def counted(count: str) -> str:
-    """What was counted, as a word behind a size."""
+    """The word after a size that says how it was counted."""
     return "by the driver" if count == "device" else count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What one test, or one ``memory_budget`` block, may use."""
+    """A limit for one test, or for one ``memory_budget`` block."""
 
     kind: Literal["max_ram", "max_vram", "max_disk", "memory_budget", "keeps", "max_growth"]
     """``keeps``: what a block leaves when it has ended. ``max_growth``: what each call of a test leaves."""
@@ -30,7 +30,7 @@ class Budget:
     name: str | None = None
     """The block's name; ``None`` for the whole test."""
     device: str | None = None
-    """Of ``max_vram``: ``"cuda:0"``."""
+    """The device of ``max_vram``: ``"cuda:0"``."""
     rank: int | None = None
     """Of a test in ranks: the rank that it is the budget of; ``None``: of the whole test."""
 
@@ -80,7 +80,7 @@ class Verdict:
     limit_bytes: int
     actual_bytes: int
     held: bool
-    """What may be the error of measuring breaks no budget."""
+    """Whether the use is within the limit, or above it by no more than the error of measuring."""
     error_bytes: int = 0
     """How far ``actual_bytes`` can be too much: a budget is held when that may be why it is above the limit."""
     name: str | None = None
@@ -88,7 +88,7 @@ class Verdict:
     count: str = "unreclaimable"
     on_breach: OnBreach = "finish"
     device: str | None = None
-    """Of ``max_vram``: ``"cuda:0"``."""
+    """The device of ``max_vram``: ``"cuda:0"``."""
     rank: int | None = None
     """The rank that it is the budget of; ``None`` for the whole test."""
     sentence: str = ""

@@ -20,12 +20,12 @@ class GuardedBudget:
 
     @property
     def room_bytes(self) -> int:
-        """What may still be used before the test is stopped."""
+        """Bytes that may still be used before the test is stopped."""
         return self.limit_bytes * (1 if self.stops_at_limit else FINISH_FACTOR) - self.used_bytes
 
     @property
     def ahead_bytes(self) -> int:
-        """What may still be used before something is to be done: at the limit a stack is taken, beyond it the test is stopped."""
+        """Bytes to the next action: at the limit a stack is taken, beyond it the test is stopped."""
         return self.room_bytes if self.breached else self.limit_bytes - self.used_bytes
 
     @property
@@ -39,12 +39,12 @@ class GuardedBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What is left of the host, or of the container if its limit is nearer, in bytes."""
+    """Free memory of the host, or of the container if its limit is nearer, in bytes."""
 
     available_bytes: int
     reserve_bytes: int
     growth_bytes: int
-    """What the test itself holds: a machine that others filled is not the test's fault."""
+    """Growth of the test itself: memory that other processes fill is not its fault."""
 
     @property
     def exhausted(self) -> bool:

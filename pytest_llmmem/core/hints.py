@@ -1,4 +1,4 @@
-"""What a held budget does not say by itself."""
+"""Notes about budgets that held: what their verdict alone does not show."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,7 +9,7 @@ from pytest_llmmem.core.records import Phase
 from pytest_llmmem.core.sizes import format_beside, format_size
 
 _MOST: Final = 0.5
-"""Of the weights: when more than that never became resident, the budget has judged a load that is still to be paid."""
+"""Share of the weights: if more than this never became resident, most of the load's cost is still to come."""
 
 
 def uncertain_notes(verdicts: Sequence[Verdict]) -> tuple[str, ...]:

@@ -126,18 +126,18 @@ def parse_limit(value: object) -> Limit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What the words of a limit stand for, in bytes."""
+    """Values of the terms of a limit, in bytes."""
 
     host_bytes: int
-    """Of the machine, or of the container."""
+    """Total memory of the machine, or of the container."""
     device_bytes: int | None = None
-    """Of the GPU whose memory is limited; ``None`` for a limit of host memory."""
+    """Total memory of the GPU that is limited; ``None`` for a limit of host memory."""
     model: Mapping[str, int] = field(default_factory=dict)
     """By the name that a limit uses; empty where no checkpoint is known."""
     ranks: int = 1
     """Over which the test spreads the weights."""
     why_no_model: str = NO_CHECKPOINT
-    """What to say of a limit in terms of a checkpoint when there are none."""
+    """End of the error for a limit in terms of a checkpoint when there is none."""
     steps: Mapping[str, int] | None = None
     """Of the test's steps, as they are predicted; ``None`` where there is no time for a prediction."""
     why_no_steps: str = ": write it in max_ram or max_vram, or write a size here"

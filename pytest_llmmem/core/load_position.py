@@ -8,7 +8,7 @@ from pytest_llmmem.core.printable import excerpt
 
 @dataclass(frozen=True, slots=True)
 class LoadPosition:
-    """What a load was reading when it last said so."""
+    """The shard and tensor that a load read last."""
 
     shard: str
     """File name of the shard."""

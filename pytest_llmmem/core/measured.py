@@ -1,4 +1,4 @@
-"""What is known of one job after it has ended."""
+"""The measurement of one job that has ended."""
 
 from dataclasses import dataclass
 
@@ -29,11 +29,11 @@ class Measured:
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()
     vram: tuple[VramRecord, ...] = ()
-    """Of each device that was used, up to the worker's last boundary."""
+    """GPU memory of each device that was used, up to the worker's last boundary."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most, up to the last boundary; ``None`` where that is unknown."""
     written_bytes: int | None = None
-    """What the job wrote to storage; ``None`` where that is unknown."""
+    """Bytes that the job wrote to storage; ``None`` where that is unknown."""
     timeline: TimelineRecord | None = None
     ranks: tuple[RankRecord, ...] = ()
     place: str | None = None

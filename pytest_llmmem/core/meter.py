@@ -27,7 +27,7 @@ class Copied:
     """How often they were counted: since the last time they are estimated."""
 
     def growth_error_bytes(self, later: "Copied") -> int:
-        """Of what was copied from now until later: between two counts one estimate is a part of the other."""
+        """The error of the pages copied from now until ``later``: between two counts, one estimate is part of the other."""
         if later.counts == self.counts:
             return abs(later.error_bytes - self.error_bytes)
         return later.error_bytes + self.error_bytes
@@ -47,7 +47,7 @@ class Highest:
 
     @classmethod
     def of(cls, segment: Segment, copied: Copied) -> Self:
-        """What was copied in a segment counts as copied before its peak."""
+        """Combine a segment with the copied pages, which count as copied before its peak."""
         return cls(
             segment.unreclaimable.plus(copied.bytes),
             segment.resident.plus(copied.bytes),
@@ -78,7 +78,7 @@ class Window:
     copied: Copied
     """As of the last boundary."""
     ended: Highest = Highest()
-    """Of the segments before."""
+    """Peaks of the earlier segments."""
     tree_growth: Tree = NOTHING
 
     def begin_segment(self, segment: Segment, copied: Copied) -> None:

@@ -103,7 +103,7 @@ def signal_name(number: int) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What can be shown about a death, beyond its exit status."""
+    """Evidence about a death, beyond the exit status."""
 
     oom_kills_in_group: int = 0
     """OOM kills counted by the cgroup that enforces the worker's budget while the test ran."""
@@ -125,7 +125,7 @@ class Ending:
     phase: PhaseName | None = None
     """The phase that was running; ``None`` when all were done."""
     note: str = ""
-    """What is known beyond the kind; one sentence or nothing."""
+    """One sentence of detail, or nothing."""
     error: str | None = None
     """The exception that ended the test, ``"ValueError: ..."``, its first line."""
     place: str | None = None

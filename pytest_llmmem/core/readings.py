@@ -38,7 +38,7 @@ class Reading:
     mark_bytes: int | None = None
     """The kernel's high-water mark of the resident set since it was last reset; ``None`` where it cannot be reset."""
     faulted_bytes: int | None = None
-    """What page faults can have brought so far: anonymous memory grows by no more than this does. ``None``: unknown."""
+    """Upper bound of the memory that page faults brought so far: anonymous memory grows by no more. ``None``: unknown."""
 
     @property
     def all_files_bytes(self) -> int:
@@ -121,7 +121,7 @@ class Bounds:
         return max(self.excess, self.possible - self.reported)
 
     def joined(self, other: "Bounds") -> "Bounds":
-        """Of two stretches together."""
+        """Combine the bounds of two stretches."""
         return Bounds(
             max(self.reported, other.reported), max(self.certain, other.certain), max(self.possible, other.possible)
         )
@@ -135,7 +135,7 @@ NOTHING_SEEN: Final = Bounds(0, 0, 0)
 
 @dataclass(slots=True)
 class Segment:
-    """What was seen between two resets of the mark; absolute, and the highest of any look where it says nothing else."""
+    """Samples between two resets of the high-water mark; absolute, and the maximum of all samples unless noted."""
 
     first: Reading
     """At its beginning."""
@@ -223,7 +223,7 @@ class Segment:
 
     @property
     def file_bytes(self) -> int:
-        """Of the test's own files, as if all library pages had come before their peak."""
+        """The test's own mapped files, as if all library pages had come before their peak."""
         seen = max(self.first.file_bytes, self.all_files_bytes - self.library_bytes)
         return max(seen, self._lowest_bytes - self.closed_bytes)
 

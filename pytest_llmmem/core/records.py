@@ -1,4 +1,4 @@
-"""What is kept of each test and of the session: the JSON of ``--llm-report``, as values.
+"""Records of each test and of the session: the JSON of ``--llm-report``, as values.
 
 Field names are the JSON's keys (schema 1, described in ``docs/json.md``); ``None`` means unknown, never zero.
 """
@@ -38,7 +38,7 @@ class VramRecord:
     method: Literal["allocator"] = "allocator"
     """Where the other peaks are from: torch's own counters, exact for what torch allocates."""
     device_method: DeviceMethod | None = None
-    """What ``peak_device_bytes`` is of; ``None`` where the driver was not asked."""
+    """Scope of ``peak_device_bytes``; ``None`` where the driver was not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class TimelineRecord:
     unreclaimable_bytes: tuple[int, ...]
     file_bytes: tuple[int, ...]
     vram_bytes: tuple[int, ...] = ()
-    """Of all devices; empty where none was read."""
+    """All devices together; empty where none was read."""
     marks: tuple[MarkRecord, ...] = ()
 
 
@@ -159,7 +159,7 @@ class TrialRecord:
     peak_resident_bytes: int | None
     seconds: float
     disk_bytes: int
-    """What it left in its offload folder."""
+    """Size of its offload folder at the end."""
     call: str = ""
     """The Python call that loads so."""
     why: str = ""
@@ -204,7 +204,7 @@ class TestRecord:
     ram: Peak | None
     vram: tuple[VramRecord, ...] = ()
     vram_refused: VramRefusedRecord | None = None
-    """Of the exception that ended the test; ``None`` when it was another, or none."""
+    """GPU memory that was refused; ``None`` unless the test ended by such an exception."""
     phases: tuple[Phase, ...] = ()
     budgets: tuple[Verdict, ...] = ()
     model: ModelRecord | None = None
@@ -222,21 +222,21 @@ class TestRecord:
     diagnosis: Diagnosis | None = None
     timeline: TimelineRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
-    """What ``first_load_that_fits`` has tried, in order."""
+    """The loads that ``first_load_that_fits`` tried, in order."""
     steps: tuple[StepMemory, ...] = ()
     """What training or inference steps took, by kind and phase."""
     ranks: tuple[RankRecord, ...] = ()
-    """Of a launch with ``torchrun``, in order; each holds what it holds, pages shared with others included."""
+    """The ranks of a launch with ``torchrun``, in order; pages shared with others are counted in each."""
     run_peaks_bytes: tuple[int, ...] = ()
     """With ``--llm-repeat``: the unreclaimable peak of every run; the record is that of the median."""
     baseline: BaselineRecord | None = None
     tolerance: str | None = None
-    """Of its marker ``llm_baseline``; ``None``: the session's."""
+    """The tolerance of its marker ``llm_baseline``; ``None``: the session's."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most, for transfers to a GPU: a part of the unreclaimable one, not above a
     baseline. ``None`` where no GPU was used, or torch does not count it."""
     disk_written_bytes: int | None = None
-    """What the test wrote to storage, by the kernel's account; ``None`` where that is unknown."""
+    """Bytes that the test wrote to storage, as the kernel counts them; ``None`` where that is unknown."""
     location: str | None = None
     """``tests/test_x.py:12``: the file below the root, and the test's first line."""
     cell: str | None = None

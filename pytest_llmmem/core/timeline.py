@@ -11,7 +11,7 @@ POINTS: Final = 2000
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What was held at one time, or the most of a stretch that ends there; growth in bytes."""
+    """Growth in bytes at one time, or the highest of the stretch that ends there."""
 
     seconds: float
     unreclaimable_bytes: int

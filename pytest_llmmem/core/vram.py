@@ -18,7 +18,7 @@ def parse_device(value: object) -> str:
 
 
 CONTEXT_BYTES: Final = 512 * 2**20
-"""What a process takes of a device beside what torch reserves: the driver's context and workspaces, some hundred MB."""
+"""GPU memory of a process outside torch's reserve: the driver's context and workspaces, some hundred MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class VramWindow:
         return self._peaks.get(device) or VramRecord(device=device, peak_allocated_bytes=0, peak_reserved_bytes=0)
 
     def used_bytes(self, budget: Budget) -> int:
-        """What a budget of one device compares: growth, or all that the process held for a share of the device."""
+        """Use, as a budget of one device counts it: growth, or, for a share of the device, all that the process held."""
         peak = self._peaks.get(budget.device or "")
         if peak is None:
             return 0
@@ -116,7 +116,7 @@ class VramWindow:
         return peak.peak_reserved_bytes + (base.reserved_bytes if base else 0)
 
     def seen_bytes(self, budget: Budget) -> int:
-        """What of a budget can be seen from outside while the test runs: torch tells its own numbers only afterwards."""
+        """The use that can be seen from outside while the test runs: torch's own numbers come later."""
         if budget.count == "device":
             return self.used_bytes(budget)
         peak = self._peaks.get(budget.device or "")
@@ -125,7 +125,7 @@ class VramWindow:
         return max(0, (peak.peak_device_bytes or 0) - CONTEXT_BYTES)
 
     def held_bytes(self, readings: Iterable[DriverReading]) -> int:
-        """What the stretch has added on all devices together, now."""
+        """Growth on all devices together, now."""
         held_bytes = 0
         for reading in readings:
             base = self._driver_base.get(reading.device, reading)

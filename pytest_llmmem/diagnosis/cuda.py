@@ -42,10 +42,10 @@ class CudaOutOfMemory:
     device: int | None
     asked_bytes: int | None
     total_bytes: int | None
-    """Of the device."""
+    """Total memory of the device."""
     free_bytes: int | None
     process_bytes: int | None
-    """What this process holds of the device, the driver's part included."""
+    """Memory of this process on the device, the driver's part included."""
     allocated_bytes: int | None
     """Held by tensors."""
     unallocated_bytes: int | None
@@ -72,14 +72,14 @@ class CudaOutOfMemory:
 
     @property
     def _allowed_room_bytes(self) -> int | None:
-        """What the allocator's own limit leaves beside all that it has reserved."""
+        """Bytes between the allocator's own limit and its reserve."""
         if self.allowed_bytes is None or self.allocated_bytes is None or self.unallocated_bytes is None:
             return None
         return self.allowed_bytes - self.allocated_bytes - self.unallocated_bytes
 
     @property
     def others_bytes(self) -> int | None:
-        """What other processes hold of the device."""
+        """Memory of other processes on the device."""
         if self.total_bytes is None or self.free_bytes is None or self.process_bytes is None:
             return None
         return max(0, self.total_bytes - self.free_bytes - self.process_bytes)
@@ -111,7 +111,7 @@ class CudaOutOfMemory:
         return cls.parse(text) if error_type.rpartition(".")[2] in _TYPES else None
 
     def record(self) -> VramRefusedRecord:
-        """What is kept of it."""
+        """The record of the refusal."""
         return VramRefusedRecord(
             device=None if self.device is None else f"GPU {self.device}",
             asked_bytes=self.asked_bytes,

@@ -8,11 +8,11 @@ from pytest_llmmem.core.stacks import Frame
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFacts:
-    """What the checkpoint's headers say, read after the test has ended."""
+    """Facts from the checkpoint's headers, read after the test has ended."""
 
     weights_bytes: int
     dtype: str | None = None
-    """Of most bytes: ``"float16"``."""
+    """The dtype of most bytes: ``"float16"``."""
     duplicates: tuple[str, ...] = ()
     """Weight files of a second format, which no load reads."""
     truncated: tuple[str, ...] = ()
@@ -21,12 +21,12 @@ class CheckpointFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadFacts:
-    """What a load was asked for, and what came of it; ``None`` is unknown."""
+    """The request of a load, and its result; ``None`` is unknown."""
 
     dtype: str | None = None
-    """Of the model: ``"float32"``."""
+    """The dtype of the model: ``"float32"``."""
     asked_dtype: str | None = None
-    """What the load was told; ``None`` when it was left to the library."""
+    """The dtype that was asked for; ``None`` when it was left to the library."""
     nbytes: int | None = None
     """Storage of the model in memory."""
     peak_bytes: int | None = None
@@ -34,7 +34,7 @@ class LoadFacts:
     kept_bytes: int | None = None
     """Freed memory that the C library kept when the load returned."""
     asked_bits: int | None = None
-    """Of the quantisation asked for: 8 or 4; ``None`` without one."""
+    """Bits of the quantization that was asked for: 8 or 4; ``None`` without one."""
     bits_per_parameter: float | None = None
     quantized_fraction: float | None = None
     """The share of the parameters that is stored in fewer bits, 0 to 1."""
@@ -44,7 +44,7 @@ class LoadFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What a diagnosis is derived from. ``None`` is unknown, and nothing is concluded from it."""
+    """The facts that a diagnosis is derived from. ``None`` is unknown: nothing is concluded from it."""
 
     ending: Ending
     error_type: str | None = None
@@ -52,7 +52,7 @@ class Facts:
     error_text: str = ""
     """The exception's whole message."""
     stack: tuple[Frame, ...] = ()
-    """Of the exception, or of the death; innermost first."""
+    """Frames of the exception, or of the death; innermost first."""
     place: str | None = None
     """Where in a load: ``"shard 2 of 6, `model.layers.11.mlp.down_proj.weight`"``."""
     checkpoint: CheckpointFacts | None = None

@@ -1,4 +1,4 @@
-"""What is not installed, and what the installed versions do not know."""
+"""Missing packages, and features that the installed versions lack."""
 
 from typing import Final
 

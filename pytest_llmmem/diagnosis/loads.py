@@ -8,11 +8,11 @@ from pytest_llmmem.diagnosis.facts import CheckpointFacts, Facts, LoadFacts
 from pytest_llmmem.diagnosis.rules import Rule, Words
 
 _OURS: Final = {None, "AssertionError", "BudgetExceeded"}
-"""What a test about memory fails with. Another exception has a cause of its own."""
+"""Exceptions of tests about memory. Any other exception has a cause of its own."""
 _SAVED: Final = 0.25
-"""Of what a quantisation should save: whoever saved less has left most of the model as it was."""
+"""Share of what a quantization should save: a load that saved less left most of the model as it was."""
 _COPY: Final = 0.9
-"""Of the checkpoint: so much beside the loaded model is a second copy of it."""
+"""Share of the checkpoint: this much memory beside the loaded model is a second copy."""
 _UNEXPLAINED: Final = 0.25
 """A share of the checkpoint. If less than this is left of the peak, without the model and without what the C library kept of
 freed memory, then nothing shows that a copy was in use."""

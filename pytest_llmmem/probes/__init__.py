@@ -1,4 +1,4 @@
-"""What the operating system says of a process and of the machine; read-only.
+"""The operating system's numbers about processes and the machine; read-only.
 
 This is the one platform switch for measuring: every platform's file offers the same names.
 

@@ -35,7 +35,7 @@ class MemoryGroup:
         return int(self._read("memory.peak" if self.version == 2 else "memory.max_usage_in_bytes") or 0)
 
     def unreclaimable_bytes(self) -> int:
-        """What is charged and is not page cache that the kernel can drop at once."""
+        """Charged memory without page cache that the kernel can drop at once."""
         statistics = self._read("memory.stat")
         prefix = "total_" if self.version == 1 else ""
         droppable = re.findall(rf"^{prefix}(?:in)?active_file (\d+)$", statistics, re.MULTILINE)

@@ -19,7 +19,7 @@ from pytest_llmmem.probes.torch_memory import KINDS
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 _UUID: Final = "GPU-"
-"""What the variable, and the driver, write before a card's own id."""
+"""Prefix of a card's id in the variable and in the driver's answers."""
 _NVIDIA: Final = "/dev/nvidia[0-9]*"
 _TIMEOUT_S: Final = 120
 """An import of torch from a cold disk, and a driver that wakes up, take tens of seconds."""
@@ -38,7 +38,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What there is."""
+    """The devices that were found."""
 
     devices: tuple[Device, ...] = ()
     why_none: str = ""

@@ -1,4 +1,4 @@
-"""What the driver says that processes hold on each GPU: torch's memory, the context, and every other library's."""
+"""Memory of processes on each GPU by the driver: torch's, the context's, and every other library's."""
 
 import contextlib
 import functools
@@ -20,15 +20,15 @@ _ENDED: Final = "the process that asks it has ended"
 
 
 class Driver(Protocol):
-    """Who can be asked what processes hold."""
+    """Answers how much memory processes hold on each device."""
 
     why_none: str
     """Why it knows nothing; empty when it does."""
     devices: frozenset[str]
-    """Of which it knows something, as torch names them."""
+    """The devices that it can answer for, as torch names them."""
 
     def ask(self, pids: Iterable[int], *, patience_s: float) -> tuple[DriverReading, ...]:
-        """What these processes hold together on each device, and at most since the last answer.
+        """Memory of these processes together on each device, now and at most since the last answer.
 
         Nothing when none comes in time: it comes with a later call.
         """
@@ -103,7 +103,7 @@ class Nvml:
         self._owes = True
 
     def _hear(self, timeout_s: float) -> Mapping[str, Any]:
-        """What the sampler says; empty when it says nothing in time."""
+        """The sampler's answer; empty when it does not come in time."""
         if self.why_none:
             return {}
         assert self._process.stdout is not None

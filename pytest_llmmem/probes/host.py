@@ -1,4 +1,4 @@
-"""What every platform's probe returns: the machine's memory, and the readings of a process that is gone."""
+"""Values that every platform's probe returns: the machine's memory, and the readings of an ended process."""
 
 from dataclasses import dataclass
 

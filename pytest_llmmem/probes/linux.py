@@ -156,7 +156,7 @@ def reset_mark() -> bool:
 
 
 def written_bytes(pid: int | Literal["self"] = "self") -> int | None:
-    """What a process, and each child that it has waited for, made the kernel write to storage (``proc_pid_io(5)``).
+    """Bytes that a process, and each child that it has waited for, made the kernel write to storage (``proc_pid_io(5)``).
 
     Pages of mapped files count as they are written to. Files in memory (tmpfs) do not: they are memory.
     """

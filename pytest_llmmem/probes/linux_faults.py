@@ -51,7 +51,7 @@ def _is_on(setting: Path) -> bool:
 
 _HUGE: Final = _huge_pages()
 _EACH: Final = max(_PAGE, *(size for size, counter in _HUGE.items() if counter is None), 0)
-"""What a fault brings at most that is counted only as a fault."""
+"""The most memory that a single counted fault can bring."""
 
 
 class Faults:
@@ -66,7 +66,7 @@ class Faults:
         self._huge = [(open_file(str(path)), size) for size, path in _HUGE.items() if path]
 
     def read(self) -> int | None:
-        """Of small pages since the process began, of huge ones since boot; ``None`` once the process is gone."""
+        """Bytes of small pages since the process began and of huge ones since boot; ``None`` once the process is gone."""
         try:
             text = read_at(self._stat, 1024, 0)
         except ProcessLookupError:

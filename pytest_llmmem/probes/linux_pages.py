@@ -43,7 +43,7 @@ _OTHERS: Final[dict[Kind, bytes]] = {"file": _others(_is_file), "shared": _other
 
 
 def mappings() -> Mappings:
-    """What this process has mapped for itself, now."""
+    """The current mappings of this process."""
     in_memory = _tmpfs_devices()
     files: list[tuple[int, int]] = []
     private: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""What torch's caching allocator says of each device, and the most that it may take.
+"""Counters and the limit of torch's caching allocator, for each device.
 
 To be read, torch is looked up and never imported: who has not imported it uses none of it.
 
@@ -22,7 +22,7 @@ _HISTORY: Final = 100_000
 
 
 def read() -> tuple[VramReading, ...]:
-    """What this process holds on each device that it uses, and its peaks since the last call, which begin anew.
+    """Memory of this process on each device that it uses, and its peaks since the last call; resets the peaks.
 
     Empty before anything has used a device: asking earlier would create the driver's context.
     """

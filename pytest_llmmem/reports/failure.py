@@ -1,4 +1,4 @@
-"""What a failing test says: one sentence, then what is needed to act on it, in at most twenty lines."""
+"""The text of a failure: one sentence, then the details to act on it, in at most twenty lines."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ _ROUND_UP: Final = 1.01
 
 
 def death_sentence(measured: Measured) -> str:
-    """What ended the worker, in which phase, after how long, and how much it held."""
+    """One sentence: the end of the worker, its phase, time and memory."""
     ending = measured.ending
     one = measured.peak if ending.rank is None else measured.ranks[ending.rank]
     used = one is not None and one.peak_bytes > (one.error_bytes or 0)

@@ -1,4 +1,4 @@
-"""What GitHub shows of a session: a step summary, and annotations on the lines of the tests that failed.
+"""GitHub's view of a session: a step summary, and annotations on the lines of the tests that failed.
 
 Both are text; writing it to ``$GITHUB_STEP_SUMMARY`` and printing it is the caller's.
 """

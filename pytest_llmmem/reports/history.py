@@ -21,12 +21,12 @@ _SCRIPTS: Final = ("chart.js", "detail.js", "frame.js", "trend.js", "history.js"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """What a test used in one report, beside the level that it keeps from there on; in bytes."""
+    """The use of a test in one report, and the level that it keeps from there on; in bytes."""
 
     report: str
     size_bytes: int
     level_bytes: int
-    """What it used in the first report, or where it last left its level, which may be here."""
+    """The level of the first report, or of the last report that left it, which may be this one."""
     allowed_bytes: int
     """How far from its level it still keeps it: the tolerance, and the errors of measuring."""
 
@@ -43,7 +43,7 @@ class Line:
 
     @property
     def state(self) -> Literal["grew", "shrank", "came back", "held"]:
-        """What became of its level from the first report to the last."""
+        """The change of its level from the first report to the last."""
         first, last = self.points[0], self.points[-1]
         if all(point.level_bytes == first.level_bytes for point in self.points):
             return "held"

@@ -84,7 +84,7 @@ def _share(budget: Verdict) -> str:
 
 
 def account(test: TestRecord) -> str:
-    """What is known of one test: its state, the reasons, the notes, the stack."""
+    """The section of one test: state, reasons, notes, stack."""
     lines = "\n".join(f"- {prose(line)}" for line in (*reasons(test), *test.notes))
     blocks = (f"### {code(test.full_name)}", f"{prose(state(test))}.", lines, _stack(test))
     return "\n\n".join(block for block in blocks if block)

@@ -51,7 +51,7 @@ def table(record: SessionRecord, *, verbosity: int = 0) -> Iterator[str]:
 
 
 def notes_of(test: TestRecord) -> tuple[str, ...]:
-    """What the reader should know, although it failed nothing: of a failure the report itself says what is known."""
+    """Notes for the reader of a test that did not fail; a failure has them in its own report."""
     found = test.diagnosis.lines[:2] if test.diagnosis and test.outcome == "passed" else ()
     return (*test.notes, *([" ".join(found)] if found else []))
 

@@ -1,4 +1,4 @@
-"""What every summary says alike: which tests come first, the headline, a test's state, where it ran."""
+"""Wording that all summaries share: order of the tests, headline, states, environment."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The account of a job: what each window has used so far, and which budgets apply to it."""
+"""The accounting of a job: what each window used so far, and which budgets apply to it."""
 
 import time
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Accounting:
     """Follows the boundaries that a worker crosses, and keeps the account of every stretch between them."""
 
     budgets: tuple[Budget, ...]
-    """Of the whole job."""
+    """For the whole job."""
     terms: Terms
     """For the limits of blocks."""
     clock: Callable[[], float] = time.monotonic
@@ -36,7 +36,7 @@ class Accounting:
     whole: Window | None = None
     """``None`` until the job has begun."""
     vram: VramWindow = field(default_factory=lambda: VramWindow({}))
-    """Of the whole job."""
+    """For the whole job."""
     phase: PhaseName | None = None
     """The phase that is running."""
     timeline: TimelineRecorder | None = None
@@ -162,7 +162,7 @@ class Accounting:
 
     @property
     def written_bytes(self) -> int | None:
-        """What the job wrote to storage; ``None`` where that is unknown."""
+        """Bytes that the job wrote to storage; ``None`` where that is unknown."""
         return None if self._written_before_bytes is None else self._written_bytes
 
     def mark(self, kind: MarkKind, text: str) -> None:
@@ -193,7 +193,7 @@ class Accounting:
         return self.clock() - self._began
 
     def peak(self, *, sampled: bool) -> Peak | None:
-        """Of the whole job, with how it was measured; ``None`` when it has not begun."""
+        """The peak of the whole job, with how it was measured; ``None`` when it has not begun."""
         if self.whole is None:
             return None
         method = "sampled" if sampled else probes.METHOD
@@ -250,13 +250,13 @@ class Accounting:
         )
 
     def seen(self, window: Window, budget: Budget) -> Verdict:
-        """What of a budget can be seen from outside while the test runs."""
+        """The verdict on what can be seen from outside while the test runs."""
         if budget.kind == "max_vram":
             return budget.judge(self.vram.seen_bytes(budget))
         return self.verdict(window, budget)
 
     def held_bytes(self, window: Window, budget: Budget, reading: Reading) -> int:
-        """What the worker holds now of what a budget of its memory compares."""
+        """The worker's current use, counted as the budget counts."""
         return window_held_bytes(window, budget, reading, self.meter.tree)
 
     def verdict(self, window: Window, budget: Budget) -> Verdict:
@@ -272,7 +272,7 @@ class Accounting:
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """What is kept of an open window, beside the meter's own account."""
+    """An open window, beside the meter's own account."""
 
     at: float
     vram: VramWindow

@@ -1,4 +1,4 @@
-"""What is to be done about a running job: a pure decision over what is known at one sample. Times are of one clock."""
+"""The decision about a running job: a pure function of one sample and what was decided before. Times are of one clock."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ from pytest_llmmem.core.outcomes import StopReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What was decided about the job so far."""
+    """Decisions about the job so far."""
 
     started_s: float
     timeout_s: float | None = None
@@ -24,7 +24,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What one sample says; nothing where there was none, or the job has not begun."""
+    """The content of one sample; empty where there was none, or the job has not begun."""
 
     budgets: tuple[GuardedBudget, ...] = ()
     """Those that can still be broken."""

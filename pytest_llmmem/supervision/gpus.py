@@ -1,4 +1,4 @@
-"""What a worker and its children hold on GPUs, by the driver: asked while it runs, and waited for when it is gone."""
+"""GPU memory of a worker and its children, by the driver: read while it runs, and waited for after its end."""
 
 import time
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class Gpus:
         )
 
     def complaint(self, budgets: Iterable[Budget]) -> str:
-        """What to say of a budget that needs the driver, when that has gone silent meanwhile."""
+        """A note for a budget that needs the driver, when the driver has stopped answering."""
         if self.driver.why_none and any(budget.count == "device" for budget in budgets):
             return f"max_vram was not judged to the end: the driver could not be asked: {self.driver.why_none}"
         return ""

@@ -32,7 +32,7 @@ class Guard:
 
     @property
     def growth_bytes(self) -> int:
-        """What the job used at most so far."""
+        """The peak of the job so far."""
         whole = self.accounting.whole
         return whole.peak.peak_bytes if whole else 0
 

@@ -6,7 +6,7 @@ from pytest_llmmem.core.readings import Reading
 
 
 class Listener(Protocol):
-    """Who is told while the job runs."""
+    """Receives messages and progress while the job runs."""
 
     def received(self, what: Any) -> None:
         """The body said something."""

@@ -27,7 +27,7 @@ class ProcessTree:
     _peaks: dict[int, RankRecord] = field(default_factory=dict)
 
     def sample(self) -> Tree | None:
-        """What the worker and its descendants hold together, shared pages once; ``None`` when it is alone."""
+        """Memory of the worker and its descendants together, shared pages once; ``None`` when it is alone."""
         trees: list[Tree] = []
         children = self._children()
         for _ in range(_ATTEMPTS):
@@ -45,13 +45,13 @@ class ProcessTree:
         return min(trees, key=lambda tree: tree.unreclaimable_bytes)
 
     def written_bytes(self) -> int | None:
-        """What the worker and its descendants wrote to storage since they began; ``None`` where that is unknown."""
+        """Bytes that the worker and its descendants wrote to storage since they began; ``None`` where that is unknown."""
         written = [probes.written_bytes(pid) for pid in (self.worker.pid, *probes.descendants(self.worker.pid))]
         known = [size for size in written if size is not None]
         return sum(known) if known else None
 
     def ranks(self) -> tuple[RankRecord, ...]:
-        """What each rank of a distributed launch held, in order."""
+        """The peak of each rank of a distributed launch, in order."""
         return tuple(self._peaks[rank] for rank in sorted(self._peaks))
 
     def _children(self) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ class ProcessTree:
         return tuple(found)
 
     def _living(self, children: Iterable[int]) -> list[int]:
-        """Who may share pages with others of them, the worker too, and has not given them up yet."""
+        """The worker, its children and siblings that still own memory."""
         return [pid for pid in (self.worker.pid, *children, *self.worker.siblings()) if probes.has_memory(pid)]
 
     def _sample_rank(self, pid: int) -> None:

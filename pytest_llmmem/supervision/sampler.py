@@ -37,7 +37,7 @@ class Sampler:
                 return self.memory.read_pages()
 
     def take_in(self, reading: Reading, kind: SampleKind, state: State, now: float) -> Seen | None:
-        """What a sample says; ``None`` for a cheap one far from every limit, which is judged with the next full one."""
+        """Take a sample in; ``None`` for a cheap one far from every limit, which is judged with the next full one."""
         changed, self.last_reading = reading != self.last_reading, reading
         if kind == "cheap" and not self.schedule.is_judged_now(reading.used_bytes, now):
             self.schedule.changed(now)

@@ -16,7 +16,7 @@ _READING_EVERY: Final = 5
 _AHEAD_S: Final = 0.008
 """A limit is near that would be reached so soon."""
 _FADING: Final = 0.5
-"""What is left of a pace at the next look, at least: memory comes in pieces of 2 MB, and a look may fall between two."""
+"""The growth rate keeps at least this share at each sample: memory comes in pieces of 2 MB, and a sample may miss one."""
 _SURVEY_S: Final = 0.05
 
 
@@ -62,7 +62,7 @@ class SamplingSchedule:
         self._changed_s = now_s
 
     def room(self, room_bytes: int | None, used_bytes: int, now_s: float) -> None:
-        """What may still be used before something is to be done, ``None`` without a limit; and what is used now."""
+        """Take in the bytes to the next action (``None`` without a limit) and the current use."""
         self._growth_per_s = self._growth_per_s_since(used_bytes, now_s)
         self._room_bytes, self._used_bytes, self._used_s = room_bytes, used_bytes, now_s
         self.near = room_bytes is not None and room_bytes < self._growth_per_s * _AHEAD_S

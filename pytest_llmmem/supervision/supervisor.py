@@ -70,7 +70,7 @@ class Supervision:
     _due_s: float = 0.0
     """When the next sample is due."""
     _foreign_bytes: str = ""
-    """What is wrong with what came over the worker's channel."""
+    """Why bytes on the worker's channel are no message; empty when all were."""
     accounting: Accounting = field(init=False)
     _guard: Guard = field(init=False)
     _processes: ProcessTree = field(init=False)

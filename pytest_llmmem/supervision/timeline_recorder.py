@@ -1,4 +1,4 @@
-"""What of a job's course is put on its timeline."""
+"""Selects the points of a job's timeline."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,7 +16,7 @@ class Instant:
     seconds: float
     held_bytes: int
     peak_bytes: int
-    """Of the stretch since the last boundary: what the mark knows, and no sample has seen."""
+    """The high-water mark since the last boundary, which no sample may have seen."""
     file_bytes: int
     vram_bytes: int
 
@@ -30,11 +30,11 @@ class TimelineRecorder:
     """The highest point since the last boundary."""
 
     def sample(self, now: Instant) -> None:
-        """What is held, or, where the mark has just risen above all points, the peak."""
+        """Add the current use, or, where the mark has just risen above all points, the peak."""
         self._add(now, now.peak_bytes if now.peak_bytes > self._drawn_bytes else now.held_bytes)
 
     def boundary(self, now: Instant) -> None:
-        """What only the boundary told of the stretch before it, and what is held then."""
+        """Add the peak that only the boundary knows, and the current use."""
         if now.peak_bytes > self._drawn_bytes:
             self._add(now, now.peak_bytes)
         self.begin_anew()

@@ -17,7 +17,7 @@ def window_verdict(window: Window, budget: Budget, *, is_sampled: bool) -> Verdi
 
 
 def window_held_bytes(window: Window, budget: Budget, reading: Reading, tree: Tree) -> int:
-    """What the worker and its ``tree`` hold now of what the budget compares."""
+    """The current use of the worker and its ``tree``, counted as the budget counts."""
     held = window.growth_bytes(reading.unreclaimable_bytes, tree)
     if budget.count == "resident":
         held += reading.file_bytes - window.base.file_bytes

@@ -37,7 +37,7 @@ class Endpoint(Protocol):
 
 
 class ChannelError(Exception):
-    """What came over the channel is no message: something else has written to its descriptor."""
+    """Bytes on the channel are no message: something else wrote to its descriptor."""
 
 
 def readable(descriptors: Sequence[int], timeout_s: float | None) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""What runs inside a worker, forked or spawned: it arms its own death notes, takes jobs, and reads itself."""
+"""The code inside a worker, forked or spawned: it prepares its stack dumps, runs jobs, and measures itself."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""What a process needs that starts others: they end with it, what they leave comes to it, and it hears of each end."""
+"""Child processes: they end with their parent, orphans come to it, and it learns of each end."""
 
 import contextlib
 import ctypes

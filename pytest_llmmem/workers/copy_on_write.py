@@ -34,7 +34,7 @@ class InheritedPages:
         """When the copies were counted last."""
 
     def copied(self, reading: Reading) -> Copied:
-        """What was copied since the beginning; ``reading`` is of now.
+        """Pages copied since the beginning; ``reading`` is the current one.
 
         Half of what may have been copied since the last count is taken for copied, give or take the other half.
         """
@@ -48,7 +48,7 @@ class InheritedPages:
         return Copied(self._last.bytes + possible // 2, possible // 2, counts=self._last.counts)
 
     def _possible_bytes(self, reading: Reading) -> int:
-        """What page faults have brought since the last count and is no new page."""
+        """Page faults since the last count that brought no new page."""
         assert reading.faulted_bytes is not None
         assert self._counted.faulted_bytes is not None
         new = reading.anonymous_bytes - self._counted.anonymous_bytes

@@ -18,7 +18,7 @@ from pytest_llmmem.workers.worker import Worker
 _LANDING: Final = 0.7
 """The share of its budget from which a worker gets its ``RLIMIT_DATA``."""
 _MARGIN_BYTES: Final = 4 * 2**20
-"""What a worker may still touch of memory that it has mapped before it landed: malloc keeps some ahead."""
+"""Memory that malloc mapped ahead, and that the worker may still touch after the limit is set."""
 _SLACK_BYTES: Final = 16 * 2**20
 _MOVES: Final = 20
 """A process may be started between the look and the move."""
@@ -37,7 +37,7 @@ class Limiter(Protocol):
         """OOM kills that the limit itself has caused."""
 
     def killed_at_bytes(self) -> int:
-        """What the job and its children held together when the limit killed; 0 when it did not."""
+        """Use of the job and its children when the limit killed it; 0 when it did not."""
 
     def close(self) -> None:
         """Undo everything."""

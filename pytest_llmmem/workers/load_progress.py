@@ -31,7 +31,7 @@ class LoadProgress:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        """Of the file: what a spawned worker inherits, where it can. It is closed with the page."""
+        """Descriptor of the file, which a spawned worker inherits where it can. It is closed with the page."""
         # ACCESS_WRITE is a shared map on every platform
         self._page = mmap.mmap(descriptor, _PAGE_BYTES, access=mmap.ACCESS_WRITE)
         # drawing a number is one step of the interpreter: threads need no lock

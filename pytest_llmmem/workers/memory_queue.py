@@ -1,4 +1,4 @@
-"""Who may run now, among processes that share a GPU or the host's memory and know nothing else of each other.
+"""A queue for processes that share a GPU or the host's memory and know nothing else of each other.
 
 A folder is the waiting room. One file lists the tickets in the order of their arrival, and a lock guards it. The owner of a
 ticket holds a lock of its own for as long as it waits or runs; the kernel takes that away with the process, however it

@@ -1,4 +1,4 @@
-"""What a worker says to its parent, one pickled message after another.
+"""Messages between a worker and its parent, pickled one after another.
 
 Every message of a boundary carries the reading that the worker took of itself just before it reset its mark: the
 numbers of a worker that dies later are complete up to its last word.
@@ -70,11 +70,11 @@ class Boundary:
     copied: Copied = NONE_COPIED
     """Since the worker was ready."""
     written_bytes: int | None = None
-    """What the worker and the children that it has waited for wrote to storage, since it began."""
+    """Bytes that the worker, and children that it has waited for, wrote to storage since it began."""
     wants_peak: bool = False
     """Whether the worker waits for the closed window's peak (``Spent``)."""
     vram: tuple[VramReading, ...] = ()
-    """Of each device that the worker uses, its peaks since the last boundary."""
+    """Peaks of each device that the worker uses, since the last boundary."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the last boundary."""
 

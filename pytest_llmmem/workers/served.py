@@ -39,7 +39,7 @@ class Server:
 
     def __init__(self, run_server: RunServer, folder: Path, files: SessionFiles, kind: type[ServedWorker]) -> None:
         self.notes: list[str] = []
-        """What happened to the server since somebody last emptied the list."""
+        """Events of the server since the list was last emptied."""
         self.server_exit: Exit | None = None
         """How the server ended; ``None`` while it lives."""
         self._requested: Channel | None = None
@@ -143,7 +143,7 @@ class Server:
         self._exits: dict[int, Exit] = {}
         self._started: deque[int] = deque()
         self._processes: Tree | None = None
-        """What the server holds without any worker, as it stays: it never computes anything itself."""
+        """Memory of the server without any worker; it is constant, because the server computes nothing."""
         self._refused = ""
         """Why the worker that was asked for could not be started."""
         try:

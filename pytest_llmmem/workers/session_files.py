@@ -1,4 +1,4 @@
-"""What a worker leaves, whatever ends it: files that its parent has made, and reads and removes.
+"""Files that outlive a worker, whatever ends it: its parent makes, reads and removes them.
 
 A test may empty the folder of temporary files, and this one with it: whoever has the two files open goes on with them.
 """
@@ -44,7 +44,7 @@ class SessionFiles:
 
     @property
     def descriptors(self) -> tuple[int, int]:
-        """Of the two files."""
+        """Descriptors of the two files."""
         return self.stacks, self.place.descriptor
 
     @property
@@ -63,7 +63,7 @@ class SessionFiles:
         return os.fstat(self.stacks).st_size
 
     def stacks_text(self, start: int = 0) -> str:
-        """What faulthandler has written from there on."""
+        """The text that faulthandler wrote from ``start`` on."""
         os.lseek(self.stacks, start, os.SEEK_SET)
         return os.read(self.stacks, self.stacks_size()).decode(errors="replace")
 

@@ -127,7 +127,7 @@ class Spawner:
 
 @dataclass(frozen=True, slots=True)
 class SpawnArguments:
-    """What a spawned worker learns from its environment."""
+    """Arguments that a spawned worker reads from its environment."""
 
     channel: Channel
     files: SessionFiles

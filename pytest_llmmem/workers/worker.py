@@ -54,7 +54,7 @@ class Worker(ABC):
     """One worker process and the channel to it."""
 
     family: Tree = NOTHING
-    """What the process that it was forked from holds without it."""
+    """Memory of the process that it was forked from, without the worker."""
     origin_exit: Exit | None = None
     """How the process ended that has started it, when that ended before the worker."""
 
@@ -105,7 +105,7 @@ class Worker(ABC):
 
     @property
     def private_bytes(self) -> int:
-        """What was its own when it became ready."""
+        """Its private memory when it became ready."""
         return self._ready.private_bytes if self._ready else 0
 
     @property
@@ -166,7 +166,7 @@ class Worker(ABC):
         return self.channel.pop()
 
     def _last_message(self) -> Any:
-        """What it sent just before its end; ``EOFError`` when that was read already.
+        """The next message that it sent before its end. Raises ``EOFError`` when all were read.
 
         What it had started may still hold the other end open.
         """

@@ -22,7 +22,7 @@ def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
         assert option.flag in help_text
         assert option.ini in help_text
     assert "@pytest.mark.max_ram(limit, *, count='unreclaimable', on_breach=None, enforce=None, per=None): " in markers
-    assert "@pytest.mark.in_worker(*, scope='function', timeout=None): " in markers
+    assert "@pytest.mark.in_worker(*, scope='function', timeout=None, ranks=None): " in markers
 
 
 @pytest.mark.parametrize(
