@@ -13,29 +13,9 @@ import pytest
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import Load
 from pytest_llmmem.plugin.collect.steps import request_of
-from pytest_llmmem.suites.checks import pytest_generate_tests, skips_as_asked
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.steps.laboratory import Evaluate, Laboratory, Loop, MakeOptimizer, Prepare
-
-__all__ = [
-    "evaluation_loop",
-    "laboratory",
-    "make_optimizer",
-    "prepare_training",
-    "pytest_generate_tests",
-    "pytestmark",
-    "skips_as_asked",
-    "test_accumulation_costs_one_batch",
-    "test_checkpointing_takes_effect",
-    "test_eval_frees",
-    "test_kv_cache",
-    "test_logits",
-    "test_no_growth_after_step_2",
-    "test_only_adapter_trains",
-    "test_optimizer_state",
-    "training_loop",
-]
 
 pytestmark = pytest.mark.in_worker
 

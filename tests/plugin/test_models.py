@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from pytest_llmmem import checks
-from pytest_llmmem.core.check_ids import CHECKS
+from pytest_llmmem import checks, step_checks
+from pytest_llmmem.core.check_ids import CHECKS, STEP_CHECKS
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
 from pytest_llmmem.models.checkpoints.tensors import tensor
@@ -169,8 +170,9 @@ def test_the_ready_made_checks_are_of_a_model(run: Callable[..., Run]) -> None:
     ran.result.stdout.fnmatch_lines(["the ready-made checks are of a model: pass --llm-model=SOURCE, *"])
 
 
-def test_the_ids_of_the_checks_are_known_to_the_settings() -> None:
-    assert [name.removeprefix("test_") for name in vars(checks) if name.startswith("test_")] == list(CHECKS)
+@pytest.mark.parametrize(("suite", "ids"), [(checks, CHECKS), (step_checks, STEP_CHECKS)])
+def test_the_ids_of_the_checks_are_known_to_the_settings(suite: ModuleType, ids: tuple[str, ...]) -> None:
+    assert [name.removeprefix("test_") for name in vars(suite) if name.startswith("test_")] == list(ids)
 
 
 def test_a_budget_in_terms_of_a_checkpoint_that_lacks_a_shard_says_so(
