@@ -142,7 +142,7 @@ def train_step(loaded_model: "LoadedModel", llm_load: "Load", request: pytest.Fi
     """
     __tracebackhide__ = True
     from pytest_llmmem.models.steps.spec import TrainSpec
-    from pytest_llmmem.plugin.markers import LlmTrain
+    from pytest_llmmem.plugin.step_markers import LlmTrain
     from pytest_llmmem.plugin.worker.steps import measure_step
 
     marker = LlmTrain.of(request.node)
@@ -155,7 +155,7 @@ def generate_step(loaded_model: "LoadedModel", llm_load: "Load", request: pytest
     """What generating text took, run as the test's ``llm_generate`` says, with keys and values as a kind of their own."""
     __tracebackhide__ = True
     from pytest_llmmem.models.steps.spec import GenerateSpec
-    from pytest_llmmem.plugin.markers import LlmGenerate
+    from pytest_llmmem.plugin.step_markers import LlmGenerate
     from pytest_llmmem.plugin.worker.steps import measure_step
 
     marker = LlmGenerate.of(request.node)

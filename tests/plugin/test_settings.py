@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmmem.plugin import step_markers  # noqa: F401 -- its classes are among Marker's subclasses
 from pytest_llmmem.plugin.markers import Marker
 from pytest_llmmem.plugin.options import MARKERS, OPTIONS
 from tests.conftest import Run, needs

@@ -13,8 +13,8 @@ from pytest_llmmem.measuring.blocks import MemoryBudget, memory_budget
 from pytest_llmmem.measuring.connection import current
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 from pytest_llmmem.plugin.collect.steps import request_of
-from pytest_llmmem.plugin.markers import LlmGenerate, LlmTrain
 from pytest_llmmem.plugin.state import settings_of
+from pytest_llmmem.plugin.step_markers import LlmGenerate, LlmTrain
 from pytest_llmmem.plugin.worker.messages import Stepped
 
 if TYPE_CHECKING:
