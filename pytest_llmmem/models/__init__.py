@@ -1,1 +1,1 @@
-"""Where a model comes from, what its checkpoint holds, and stand-ins of any size that cost no disk."""
+"""Model sources, the contents of checkpoints, and synthetic checkpoints of any size that take no disk space."""

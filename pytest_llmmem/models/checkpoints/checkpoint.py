@@ -1,4 +1,4 @@
-"""What a checkpoint folder holds, told from its headers: no weight is read and no library is needed."""
+"""The contents of a checkpoint folder, read from file headers: no weight is read and no library is needed."""
 
 import re
 from collections import Counter
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.estimates.estimate import Estimate
 
 _BLOCK: Final = re.compile(r"(?P<block>.+?\.\d+)\.|(?P<module>.+)\.[^.]+")
-"""``model.layers.3.mlp.up_proj.weight`` is of ``model.layers.3``; ``model.embed_tokens.weight`` of its own module."""
+"""``model.layers.3.mlp.up_proj.weight`` belongs to ``model.layers.3``; ``model.embed_tokens.weight`` to its own module."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,75 +40,75 @@ class Shard:
     file_bytes: int
 
     tensors: tuple[Tensor, ...]
-    """Empty for a truncated ``.bin`` file, whose directory is at its end."""
+    """Empty for a truncated ``.bin`` file: its directory is at the end of the file."""
 
     truncated: bool
-    """Shorter than its header says: loading it raises, and reading it through a map dies of SIGBUS."""
+    """Whether the file is shorter than its header says. Loading it raises; reading it through a memory map ends in SIGBUS."""
 
     @property
     def tensor_bytes(self) -> int:
-        """Bytes of its tensors, by its header."""
+        """Bytes of its tensors, from its header."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots: what is worked out of the headers is kept
+@dataclass(frozen=True, kw_only=True)  # without slots: cached properties need a __dict__
 class Checkpoint:
-    """A model on disk: what is there, and what should be."""
+    """A model on disk: the files that exist, and the files that should exist."""
 
     source: str
-    """As the user wrote it."""
+    """The source as the user wrote it."""
 
     path: Path
-    """The folder, or the file where one was named."""
+    """The folder, or the file when the source is a file."""
 
     kind: Kind = "model"
-    """What loads it."""
+    """The kind of library that loads it."""
 
     model_type: str | None
-    """From ``config.json``; ``None`` when there is none."""
+    """The model type in ``config.json``; ``None`` when there is none."""
 
     format: FileFormat
-    """Of the weights that a load reads; safetensors where both are there."""
+    """The format of the weights that a load reads; safetensors where both formats exist."""
 
     shards: tuple[Shard, ...]
-    """Those that are there, in the order of their names."""
+    """The shards that exist, sorted by name."""
 
     index: Path | None
-    """``None`` for weights in a single file."""
+    """The index file; ``None`` for weights in a single file."""
 
     missing: tuple[str, ...]
-    """Shard files that the index names and that are not there, or not in the folder."""
+    """Shard files that the index names and that do not exist, or are outside of the folder."""
 
     truncated: tuple[str, ...]
     """Shard files that are shorter than their headers say."""
 
     duplicates: tuple[str, ...]
-    """Weight files of another format or layout: fetched, stored and never read."""
+    """Weight files of another format or layout. They were downloaded and stored, but no load reads them."""
 
     formats: tuple[FileFormat, ...]
-    """All that are on disk."""
+    """All weight formats on disk."""
 
     adapter: "Checkpoint | None" = None
-    """What is added to it when it is loaded: a PEFT adapter."""
+    """The PEFT adapter that is added when the checkpoint is loaded."""
 
     component_names: tuple[str, ...] = ()
-    """Of a pipeline's parts that have weights; the names of their tensors begin so."""
+    """Names of a pipeline's parts that have weights. They are the prefixes of the tensor names."""
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Each tensor once, by name."""
+        """All tensors, each once, by name."""
         return tuple({tensor.name: tensor for shard in self.shards for tensor in shard.tensors}.values())
 
     @cached_property
     def quantization(self) -> str | None:
-        """How it was quantized before it was stored: ``"gptq"``, ``"mxfp4"``, ``"gguf"``; ``None`` for a plain one."""
+        """The quantization method of the stored weights: ``"gptq"``, ``"mxfp4"``, ``"gguf"``; ``None`` for plain weights."""
         return quantized.method_of(self._config.raw, self.tensors)
 
     @cached_property
     def parameters(self) -> int:
-        """Elements of all tensors; what was not read because its shard is missing does not count.
+        """Elements of all tensors. Tensors of missing shards do not count.
 
-        Of a quantized checkpoint, those of the model that was quantized: packed numbers one by one, and no scales.
+        For a quantized checkpoint, the parameters of the original model: every packed number counts, scales do not.
         """
         if self.quantization is not None:
             return quantized.parameters_of(self.tensors, self._config.raw)
@@ -121,7 +121,7 @@ class Checkpoint:
 
     @cached_property
     def components(self) -> dict[str, int]:
-        """Bytes of a pipeline's parts by their names; empty for what is no pipeline."""
+        """Bytes of a pipeline's parts by name; empty for other checkpoints."""
         return {
             name: sum(tensor.nbytes for tensor in self.tensors if tensor.name.startswith(f"{name}."))
             for name in self.component_names
@@ -134,7 +134,7 @@ class Checkpoint:
 
     @cached_property
     def largest_layer_bytes(self) -> int:
-        """Bytes of the largest repeated block, or of a module outside the blocks, such as the embedding, if that is larger."""
+        """Bytes of the largest repeated block, or of a larger module outside the blocks, such as the embedding."""
         layers: Counter[str] = Counter()
         for tensor in self.tensors:
             match = _BLOCK.match(tensor.name)
@@ -143,7 +143,7 @@ class Checkpoint:
 
     @cached_property
     def bytes_by_dtype(self) -> dict[str, int]:
-        """Bytes by the dtypes' names, the largest first."""
+        """Bytes by dtype name, the largest first."""
         totals: Counter[str] = Counter()
         for tensor in self.tensors:
             totals[tensor.dtype] += tensor.nbytes
@@ -151,9 +151,9 @@ class Checkpoint:
 
     @property
     def dtype(self) -> str | None:
-        """The dtype of most bytes; ``None`` when no tensor could be read.
+        """The dtype that most bytes have; ``None`` when no tensor could be read.
 
-        Of a quantized checkpoint, that of most bytes which are not packed: what a load leaves as it is, or computes in.
+        For a quantized checkpoint, the dtype of most unpacked bytes: a load keeps it, or computes in it.
         """
         names = list(self.bytes_by_dtype)
         if self.quantization is not None:
@@ -166,23 +166,23 @@ class Checkpoint:
         return read_config(self.path)
 
     def nbytes_in(self, dtype: str) -> int:
-        """Bytes of all parameters if each were of that dtype. Raises ``ValueError`` for a name that is no dtype."""
+        """Bytes of all parameters if each had that dtype. Raises ``ValueError`` for an unknown dtype."""
         return nbytes_of(self.parameters, dtype)
 
     def estimate(
         self, *, load: str = "default", dtype: str | None = None, transformers: str | None = None
     ) -> "Estimate":
-        """What a strategy needs to load it: see ``models.estimate``. Raises ``ValueError`` for names that are not known."""
+        """The memory that a strategy needs to load it: see ``models.estimate``. Raises ``ValueError`` for unknown names."""
         from pytest_llmmem.models.estimates.estimate import estimate
 
         return estimate(self, load=load, dtype=dtype, transformers=transformers)
 
 
 def read_checkpoint(path: Path, *, source: str | None = None) -> Checkpoint:
-    """What a checkpoint holds: a folder, or a file of tensors; missing and truncated shards are facts, not errors.
+    """Read the contents of a folder or of a file of tensors. Missing and truncated shards are facts, not errors.
 
-    Raises ``CheckpointError`` when there are no weights, weights that cannot be understood, or more than any model has: the
-    time and the memory that it takes are bounded.
+    Raises ``CheckpointError`` when there are no weights, when the weights cannot be parsed, or when they exceed the ``bounds``.
+    Time and memory are bounded.
     """
     source = source or str(path)
     if path.is_file():
@@ -215,7 +215,7 @@ def read_checkpoint(path: Path, *, source: str | None = None) -> Checkpoint:
 
 
 def _of_files(path: Path, files: Sequence[Path], source: str) -> Checkpoint:
-    """Files of any name, as a loader of the user's own reads them."""
+    """Read weight files with any name, for a loader of the user's own."""
     with collector_paused():
         format_ = format_of(files[0])
         shards = tuple(_read_shards(path, files, format_))
@@ -238,7 +238,7 @@ def _of_files(path: Path, files: Sequence[Path], source: str) -> Checkpoint:
 
 
 def _of_components(path: Path, kind: Kind, source: str) -> Checkpoint:
-    """A pipeline: the parts' weights together, each tensor under its part's name."""
+    """Read a pipeline: the weights of all parts, with the part's name before each tensor's name."""
     shards: list[Shard] = []
     parts = components(path, kind)
     with collector_paused():
@@ -268,7 +268,7 @@ def _truncated(shards: Sequence[Shard]) -> tuple[str, ...]:
 
 
 def _read_shards(path: Path, files: Sequence[Path], format_: FileFormat) -> Iterator[Shard]:
-    """Raises ``CheckpointError`` when all together are too much, which no single one can be."""
+    """Read all shards. Raises ``CheckpointError`` when all together exceed a limit."""
     work_bytes = tensors = 0
     for each in files:
         found = read_as(each, format_)

@@ -1,4 +1,4 @@
-"""Which files of a folder a load opens, as transformers chooses them, and which of them are there."""
+"""The files of a folder that a load opens, chosen as transformers chooses them."""
 
 import os
 import re
@@ -25,27 +25,27 @@ _WEIGHT_FILES: Final[dict[Format, re.Pattern[str]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesToLoad:
-    """Of one format."""
+    """The files of one format that a load opens."""
 
     index: Path | None
     """``None`` for weights in a single file."""
 
     there: tuple[str, ...]
     missing: tuple[str, ...]
-    """Also those that the index names outside of the folder: they are never opened."""
+    """Shards that do not exist. Includes those that the index names outside of the folder: they are never opened."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFolder:
-    """A folder, as it was when it was looked into."""
+    """The listing of a folder at the time it was read."""
 
     path: Path
     names: tuple[str, ...]
-    """Of all that lies in it, sorted."""
+    """Names of everything in the folder, sorted."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises ``CheckpointError`` for what is no folder, and for one that is too full."""
+        """List the folder. Raises ``CheckpointError`` when it is not a folder, and when it has too many files."""
         if not os.path.isdir(path):
             msg = f"{path} is not there: a checkpoint is a folder with config.json and weights, or a file of tensors"
             raise CheckpointError(msg)
@@ -60,9 +60,9 @@ class CheckpointFolder:
         return cls(path, tuple(names))
 
     def formats(self) -> tuple[Format, ...]:
-        """Those of the weights, the one that a load reads first; none where no file has the name that transformers gives it.
+        """Weight formats in the folder, the preferred one first; empty where no file has a name that transformers uses.
 
-        Raises ``CheckpointError`` when what has such a name is no file.
+        Raises ``CheckpointError`` when something with such a name is not a file.
         """
         formats = tuple(
             format_ for format_ in WEIGHT_NAMES if self.weight_files(format_) or _index_name(format_) in self.names
@@ -72,11 +72,11 @@ class CheckpointFolder:
         return formats
 
     def weight_files(self, format_: Format) -> tuple[str, ...]:
-        """Names of the files that look like weights, whether a load opens them or not."""
+        """Names of the files that look like weights, also those that no load opens."""
         return tuple(name for name in self._weight_names(format_) if os.path.isfile(self.path / name))
 
     def files_to_load(self, format_: Format) -> FilesToLoad:
-        """Raises ``CheckpointError`` without a usable index, where there is more than one file."""
+        """The files that a load opens. Raises ``CheckpointError`` when there are several files and no usable index."""
         single, index = WEIGHT_NAMES[format_], self.path / _index_name(format_)
         if os.path.isfile(self.path / single):
             return FilesToLoad(index=None, there=(single,), missing=())
@@ -97,7 +97,7 @@ class CheckpointFolder:
     def _require_files(self) -> None:
         for format_ in WEIGHT_NAMES:
             for name in self._weight_names(format_):
-                with RegularFile(self.path / name):  # raises what it is instead
+                with RegularFile(self.path / name):  # raises an error that names the kind of file
                     pass
 
 

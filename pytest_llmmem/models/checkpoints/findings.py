@@ -1,4 +1,4 @@
-"""What is wrong with a checkpoint, told from its headers, its index and its config."""
+"""Defects of a checkpoint, found in its headers, its index and its config."""
 
 import math
 import os
@@ -19,22 +19,22 @@ WITHOUT_CONFIG: Final = "config.json is not there, and no load knows the model's
 
 _AGAIN: Final = "fetch it again, or write it anew with save_pretrained"
 _MANY: Final = 12
-"""Files that are a finding each; those beyond are one together."""
+"""Number of files that get a finding each; all further files share one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong."""
+    """One defect of a checkpoint."""
 
     id: str
     text: str
-    """What, and what to do about it, in one line."""
+    """The defect and its remedy, in one line."""
 
 
 def findings(checkpoint: Checkpoint, *, needs_config: bool = True) -> tuple[Finding, ...]:
-    """Shards that are missing or cut off, weights that are never read, and what the index and the config have wrong.
+    """Missing and truncated shards, unused weights, and errors in the index and the config.
 
-    ``needs_config`` unless the checkpoint is loaded by a loader of the user's own, which may know the model without it.
+    ``needs_config`` is false for a loader of the user's own, which may know the model without a config.
     """
     with collector_paused():
         return (
@@ -46,7 +46,7 @@ def findings(checkpoint: Checkpoint, *, needs_config: bool = True) -> tuple[Find
 
 
 def of_shards(checkpoint: Checkpoint) -> Iterator[Finding]:
-    """Those that are missing or cut off."""
+    """Findings about missing and truncated shards."""
     yield from _of_missing(checkpoint)
     truncated = [shard for shard in checkpoint.shards if shard.truncated]
     for shard in truncated[:_MANY]:
@@ -57,7 +57,7 @@ def of_shards(checkpoint: Checkpoint) -> Iterator[Finding]:
 
 
 def architecture(folder: Path) -> str | None:
-    """The class that ``config.json`` names first; ``None`` when it names none."""
+    """The first class that ``config.json`` names; ``None`` when it names none."""
     return next(iter(read_config(folder).class_names), None)
 
 
@@ -92,7 +92,7 @@ def _of_missing(checkpoint: Checkpoint) -> Iterator[Finding]:
 
 
 def _strangers(checkpoint: Checkpoint, suffix: str) -> list[str]:
-    """Files of a kind that belong to no load: a missing shard may be among them under another name."""
+    """Files with that suffix that no load opens: a missing shard may be among them under another name."""
     known = {*checkpoint.duplicates, *(shard.path.name for shard in checkpoint.shards)}
     names = CheckpointFolder.read(checkpoint.path).names
     return [name for name in names if name.endswith(suffix) and name not in known]
@@ -109,7 +109,7 @@ def _of_duplicates(checkpoint: Checkpoint) -> Iterator[Finding]:
 
 
 def _of_index(checkpoint: Checkpoint) -> Iterator[Finding]:
-    """An index names the file of each tensor, and the bytes of them all."""
+    """Findings about the index: the file of each tensor, and the total size."""
     if checkpoint.index is None:
         return
     index = read_index(checkpoint.index)

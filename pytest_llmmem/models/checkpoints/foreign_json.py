@@ -1,4 +1,4 @@
-"""JSON of files that nobody has to trust, ``config.json``, an index or a header: read within ``bounds``, or refused."""
+"""Untrusted JSON (``config.json``, an index or a header), read within ``bounds`` or refused."""
 
 import json
 import re
@@ -29,17 +29,17 @@ _HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a JSON text says."""
+    """A parsed JSON text."""
 
     value: Any
-    """Of a key that an object has twice, the last value, as most readers have it."""
+    """The value. For a repeated key of an object, the last one counts, as in most readers."""
 
     repeated: tuple[str, ...]
-    """Keys that an object has twice."""
+    """Keys that occur twice in an object."""
 
 
 def read_object(path: Path) -> Parsed:
-    """The JSON object in a file. Raises ``CheckpointError`` for everything else."""
+    """Read the JSON object in a file. Raises ``CheckpointError`` for anything else."""
     with RegularFile(path) as file:
         text = file.read(0, MAX_READ_BYTES + 1)
     try:
@@ -56,7 +56,7 @@ def read_object(path: Path) -> Parsed:
 
 
 def parse(text: bytes) -> Parsed:
-    """Raises ``TooMuch`` for what is out of bounds, and ``ValueError`` for what is no JSON in UTF-8."""
+    """Parse a JSON text. Raises ``TooMuch`` beyond a limit, and ``ValueError`` for text that is not JSON in UTF-8."""
     _check_bounds(text)
     repeated: list[str] = []
 
@@ -70,7 +70,7 @@ def parse(text: bytes) -> Parsed:
 
 
 def _check_bounds(text: bytes) -> None:
-    """Look at the text as bytes, before anything is made of it: the parser knows no bounds."""
+    """Check the limits on the raw bytes before parsing: the parser itself has no limits."""
     if len(text) > MAX_READ_BYTES:
         msg = f"more than {MAX_READ_BYTES:,} bytes"
         raise TooMuch(msg)
@@ -86,16 +86,16 @@ def _check_bounds(text: bytes) -> None:
         if _HALF.search(_SURROGATES.sub(b"", unescaped)):
             msg = "half a surrogate pair, which is no text"
             raise ValueError(msg)
-        marks = unescaped.replace(b'\\"', b"").translate(None, _NO_MARKS)  # an escaped quote ends no string
+        marks = unescaped.replace(b'\\"', b"").translate(None, _NO_MARKS)  # an escaped quote does not end a string
     if _depth(marks) > MAX_JSON_DEPTH:
         msg = f"more than {MAX_JSON_DEPTH} objects and arrays in each other"
         raise TooMuch(msg)
 
 
 def _depth(marks: bytes) -> int:
-    """How deep brackets lie in each other, up to one more than ``MAX_JSON_DEPTH``; more in a text where they do not match."""
+    """Nesting depth of the brackets, at most one more than ``MAX_JSON_DEPTH``. It may be too high where brackets do not match."""
     brackets = marks.translate(_BRACES_AS_BRACKETS, b",:").replace(b'""', b"")
-    if b'"' in brackets:  # names with brackets
+    if b'"' in brackets:  # brackets inside of names
         brackets = _STRING.sub(b"", brackets)
     for depth in range(MAX_JSON_DEPTH + 1):
         if b"[]" not in brackets:

@@ -1,4 +1,4 @@
-"""The garbage collector, paused where a checkpoint's many thousands of objects are made and none of them is in a cycle."""
+"""A pause of the garbage collector while many thousands of objects without cycles are created."""
 
 import gc
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """Looking for cycles, again and again, takes a third of the time that reading a header does."""
+    """Pause the garbage collector: its repeated searches for cycles take a third of the time of reading a header."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
-"""GGUF files, as llama.cpp writes them: the tensors that their header names, in their own types.
+"""GGUF files, as llama.cpp writes them: the tensors in the header, in their own types.
 
-The format: ``GGUF``, a version, how many tensors and how many pairs of key and value, the pairs, and for each tensor its name,
-dimensions, type and place; then the tensors' bytes. All numbers are little-endian.
+The format: ``GGUF``, a version, the number of tensors, the number of key-value pairs, the pairs, and for each tensor its name,
+dimensions, type and offset; then the tensors' bytes. All numbers are little-endian.
 """
 
 import struct
@@ -23,31 +23,31 @@ _TYPES: Final = {
     21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "int8", 25: "int16", 26: "int32", 27: "int64", 28: "float64", 29: "IQ1_M",
     30: "bfloat16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4",
 }  # fmt: skip
-"""Of ``ggml_type`` in ggml.h, by number."""
+"""Dtypes by the number of their ``ggml_type`` in ggml.h."""
 
 _VALUE_BYTES: Final = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Of the values of a fixed length, by the number of their type."""
+"""Bytes of the fixed-length value types, by type number."""
 _TEXT: Final = 8
 _ARRAY: Final = 9
 _MAX_VALUES: Final = 2_000_000
-"""In all arrays of texts: a vocabulary has up to 262,144, and twice as many merges."""
+"""Strings in all arrays together: a vocabulary has up to 262,144, and twice as many merges."""
 _ALIGNMENT: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a GGUF file says that it holds."""
+    """The header of a GGUF file."""
 
     tensors: tuple[Tensor, ...]
     truncated: bool
     found_bytes: int
     work_bytes: int
     architecture: str | None
-    """``"llama"``; ``None`` where it does not say."""
+    """``"llama"``; ``None`` where the file does not name one."""
 
 
 def read_header(path: Path) -> Header:
-    """The header of a GGUF file; no tensor is read. Raises ``CheckpointError`` for what is none, or out of bounds."""
+    """Read the header of a GGUF file, but no tensor. Raises ``CheckpointError`` for other files, and beyond a limit."""
     with RegularFile(path) as file:
         content, size = file.read(0, MAX_READ_BYTES), file.size
     reader = _Reader(content)
@@ -76,7 +76,7 @@ def read_header(path: Path) -> Header:
 
 
 class _Reader:
-    """Numbers and texts, one after the other. Raises ``struct.error`` where they end too early."""
+    """Reads numbers and strings in sequence. Raises ``struct.error`` at an early end."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -96,7 +96,7 @@ class _Reader:
         return self.take(self.number("<Q"))
 
     def skip_value(self, kind: int) -> None:
-        """Raises ``KeyError`` for a type that there is not, ``TooMuch`` for too many texts."""
+        """Skip one value. Raises ``KeyError`` for an unknown type, ``TooMuch`` for too many strings."""
         if kind == _TEXT:
             self.text()
         elif kind == _ARRAY:
@@ -105,7 +105,7 @@ class _Reader:
                 self.take(length * _VALUE_BYTES[of])
                 return
             if of != _TEXT:
-                raise KeyError(of)  # arrays of arrays: the format has them, and no model
+                raise KeyError(of)  # arrays of arrays: the format allows them, no model uses them
             self._values += length
             if self._values > _MAX_VALUES:
                 msg = f"arrays of more than {_MAX_VALUES:,} texts"
@@ -117,7 +117,7 @@ class _Reader:
 
 
 def _read_counts(reader: _Reader) -> tuple[int, int]:
-    """How many tensors, and how many values. Raises ``ValueError`` for what is no GGUF, ``TooMuch`` for too many."""
+    """The number of tensors and of values. Raises ``ValueError`` for a file that is not GGUF, ``TooMuch`` beyond a limit."""
     if reader.take(4) != MAGIC:
         msg = "it does not start with GGUF"
         raise ValueError(msg)
@@ -133,7 +133,7 @@ def _read_counts(reader: _Reader) -> tuple[int, int]:
 
 
 def _read_pairs(reader: _Reader, count: int) -> str | None:
-    """The architecture; of the other values only their length is looked at."""
+    """Read the architecture and skip all other values."""
     architecture = None
     for _ in range(count):
         key, kind = reader.text(), reader.number("<I")
@@ -145,7 +145,7 @@ def _read_pairs(reader: _Reader, count: int) -> str | None:
 
 
 def _read_tensors(reader: _Reader, count: int) -> tuple[tuple[Tensor, ...], int]:
-    """The tensors, and where the last one's bytes end, counted from the first one's start."""
+    """The tensors, and the end of the last one's bytes relative to the first one's start."""
     found = []
     end = 0
     for _ in range(count):
@@ -154,7 +154,7 @@ def _read_tensors(reader: _Reader, count: int) -> tuple[tuple[Tensor, ...], int]
         if dimensions > 8:
             msg = f"{excerpt(name)} has {dimensions:,} dimensions"
             raise ValueError(msg)
-        # the fastest dimension comes first
+        # the fastest-varying dimension comes first
         shape = tuple(reversed([reader.number("<Q") for _ in range(dimensions)]))
         kind, offset = reader.number("<I"), reader.number("<Q")
         if kind not in _TYPES:

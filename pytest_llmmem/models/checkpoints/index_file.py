@@ -1,4 +1,4 @@
-"""The index of a checkpoint in shards: which file each tensor is in. Files that it names elsewhere are never opened."""
+"""The index of a sharded checkpoint: the file of each tensor. Files outside of the folder are never opened."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from pytest_llmmem.models.checkpoints.foreign_json import read_object
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Index:
-    """What an index says."""
+    """A parsed index."""
 
     weight_map: Mapping[str, str]
-    """File names by the names of tensors."""
+    """File names by tensor name."""
 
     files: tuple[str, ...]
-    """Each once, sorted."""
+    """File names, each once, sorted."""
 
     total_size: float | None
-    """Bytes of all tensors; ``None`` when it does not say them. It may be infinite, and no number at all (``nan``)."""
+    """Bytes of all tensors; ``None`` when the index has no total. It may be infinite or ``nan``."""
 
     repeated: tuple[str, ...]
-    """Keys that are there twice."""
+    """Keys that occur twice."""
 
 
 def read_index(path: Path) -> Index:
-    """Raises ``CheckpointError`` for an index that cannot be understood."""
+    """Read an index. Raises ``CheckpointError`` for an invalid one."""
     parsed = read_object(path)
     weight_map, metadata = parsed.value.get("weight_map"), parsed.value.get("metadata")
     if not isinstance(weight_map, dict) or not weight_map:
@@ -52,6 +52,6 @@ def read_index(path: Path) -> Index:
 
 
 def is_inside(name: str) -> bool:
-    """Whether it names a file in the checkpoint's folder, or below it, on every platform."""
+    """Whether the name is a file in the checkpoint's folder, or below it, on every platform."""
     steps = name.split("/")
     return name.isprintable() and {"\\", ":"}.isdisjoint(name) and {"", ".", ".."}.isdisjoint(steps)

@@ -1,4 +1,4 @@
-"""``config.json``: what is asked of it, and nothing taken for granted."""
+"""``config.json``: the values this project uses, each one validated."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,31 +12,31 @@ from pytest_llmmem.models.checkpoints.foreign_json import read_object
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """A config, with what is known of every architecture looked at."""
+    """A config, with the values that all architectures share already validated."""
 
     raw: Mapping[str, Any]
-    """As it stands there: any key may hold anything."""
+    """The parsed file, not validated: any key may have any value."""
 
     class_names: tuple[str, ...]
-    """From ``architectures``."""
+    """Class names in ``architectures``."""
 
     model_type: str | None
 
     dtype: str | None
-    """Under either key that transformers has given it."""
+    """The dtype, from either key that transformers has used for it."""
 
     own_classes: Mapping[str, str]
-    """Classes of models in code that comes with the checkpoint, by the ``AutoModel...`` of transformers that finds them."""
+    """Model classes in the checkpoint's own code, by the ``AutoModel...`` class of transformers that finds them."""
 
     complaints: tuple[str, ...]
-    """What is wrong in it, in a clause each; what it concerns counts as not there."""
+    """Errors in the config, a clause each. An invalid value counts as absent."""
 
     repeated: tuple[str, ...]
-    """Keys that are there twice: the last one counts."""
+    """Keys that occur twice: the last one counts."""
 
     @classmethod
     def of(cls, raw: Mapping[str, Any], *, repeated: Sequence[str] = ()) -> Self:
-        """A config that was read or made; an empty one for a model without any."""
+        """Validate a config that was read or made; an empty one for a model without a config."""
         classes, model_type = raw.get("architectures") or [], raw.get("model_type")
         dtype = raw.get("dtype") or raw.get("torch_dtype")
         complaints = []
@@ -66,7 +66,7 @@ class ModelConfig:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The config of a checkpoint; an empty one when there is none. Raises ``CheckpointError`` for what is no JSON object."""
+    """Read the config of a checkpoint; an empty one when there is none. Raises ``CheckpointError`` unless it is a JSON object."""
     path = folder / "config.json"
     if not os.path.exists(path):
         return ModelConfig.of({})

@@ -1,4 +1,4 @@
-"""``.npz`` files, as ``numpy.savez`` writes them: a zip of arrays, each of which begins with its type and shape."""
+"""``.npz`` files, as ``numpy.savez`` writes them: a zip of arrays, each with its type and shape at the start."""
 
 import re
 import zlib
@@ -16,7 +16,7 @@ from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
 SUFFIX: Final = b".npy"
 _MAGIC: Final = b"\x93NUMPY"
 _START_BYTES: Final = 1024
-"""Of an array, read for its header: numpy pads one to 64 or 128 bytes, and a shape of 64 dimensions needs more."""
+"""Bytes read of an array for its header: numpy pads headers to 64 or 128 bytes, and a shape of 64 dimensions needs more."""
 _HEADER: Final = re.compile(
     rb"\{'descr': '[<>|=]?(?P<kind>[a-zA-Z]\d+)', 'fortran_order': (?:True|False), 'shape': \((?P<shape>[\d, ]*)\), \}"
 )
@@ -25,24 +25,24 @@ _DTYPES: Final = {
     b"i8": "int64", b"i4": "int32", b"i2": "int16", b"i1": "int8",
     b"u8": "uint64", b"u4": "uint32", b"u2": "uint16", b"u1": "uint8", b"b1": "bool",
 }  # fmt: skip
-"""By numpy's letter and bytes. ``V2`` is what ml_dtypes' bfloat16 is written as."""
+"""Dtypes by numpy's type letter and size. ml_dtypes' bfloat16 is written as ``V2``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What an ``.npz`` file says that it holds."""
+    """The header of an ``.npz`` file."""
 
     tensors: tuple[Tensor, ...]
     truncated: bool
-    """Its end, and with it its directory, is not there."""
+    """Whether the end of the file, and so its directory, is missing."""
     found_bytes: int
     work_bytes: int
 
 
 def read_header(path: Path) -> Header:
-    """The arrays of an ``.npz`` file, compressed or not: of each its first bytes are read.
+    """Read the first bytes of each array of an ``.npz`` file, compressed or not.
 
-    Raises ``CheckpointError`` for an array that is none, and for arrays of Python objects.
+    Raises ``CheckpointError`` for an invalid array, and for arrays of Python objects.
     """
     with RegularFile(path) as file:
         directory = directory_of(file, limit=MAX_READ_BYTES)

@@ -1,7 +1,7 @@
-"""ONNX files: the initializers of their graph, in the file itself or in files beside it. No library is needed.
+"""ONNX files: the initializers of their graph, in the file itself or in external data files. No library is needed.
 
-A message of protocol buffers: fields with a number and a wire type. Of the model only the graph is looked into, of the graph
-only the initializers; their bytes are passed over.
+The file is a protocol buffers message: fields with a number and a wire type. Only the initializers of the graph are read;
+their bytes are skipped.
 """
 
 import math
@@ -26,37 +26,37 @@ _DTYPES: Final = {
     11: "float64", 12: "uint32", 13: "uint64", 14: "complex64", 16: "bfloat16", 17: "float8_e4m3fn", 19: "float8_e5m2",
 }  # fmt: skip
 _HALF_BYTES: Final = frozenset({21, 22})
-"""uint4 and int4: two in a byte."""
+"""uint4 and int4: two elements in a byte."""
 _SMALL_BYTES: Final = 4096
-"""A field is read when it is at most so long; a name, a shape and a place are."""
+"""Longest field that is read. Names, shapes and locations are shorter."""
 _MAX_FIELDS: Final = 20 * MAX_TENSORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What an ONNX file says that it holds."""
+    """The header of an ONNX file."""
 
     tensors: tuple[Tensor, ...]
     truncated: bool
-    """The file, or one beside it that it names, is not there or too short."""
+    """Whether the file, or an external data file, is missing or too short."""
     found_bytes: int
-    """Of the file and those beside it."""
+    """Bytes of the file and its external data files."""
     work_bytes: int
     beside: tuple[str, ...]
-    """Names of the files beside it that hold initializers."""
+    """Names of the external data files that hold initializers."""
 
 
 class _Field(NamedTuple):
     number: int
     value: int
-    """Of a number; else 0."""
+    """The value of a numeric field; else 0."""
     start: int
-    """Where its bytes begin."""
+    """Start of the field's bytes."""
     end: int
 
 
 def read_header(path: Path) -> Header:
-    """The initializers of an ONNX file. Raises ``CheckpointError`` for what is none, or out of bounds."""
+    """Read the initializers of an ONNX file. Raises ``CheckpointError`` for other files, and beyond a limit."""
     with RegularFile(path) as file:
         reader = _Reader(file)
         tensors: list[Tensor] = []
@@ -90,7 +90,7 @@ def _size(folder: Path, name: str) -> int:
 
 
 def _read_tensor(reader: "_Reader", field: _Field) -> tuple[Tensor, str, int]:
-    """A tensor, and, where its bytes are in another file, that file's name and where they end there."""
+    """A tensor. For external data also the name of the file and the end of the tensor's bytes in it."""
     shape: list[int] = []
     kind, name, place, offset, length = 0, "", "", 0, 0
     for each in reader.fields(field.start, field.end):
@@ -118,16 +118,16 @@ def _read_tensor(reader: "_Reader", field: _Field) -> tuple[Tensor, str, int]:
 
 
 class _Reader:
-    """Reads fields where they lie, and passes over the bytes of weights."""
+    """Reads fields in place and skips the bytes of weights."""
 
     def __init__(self, file: RegularFile) -> None:
         self._file = file
         self.count = 0
         self.cut = False
-        """The file ends inside a field."""
+        """Whether the file ends inside a field."""
 
     def fields(self, start: int, end: int, *, only: int | None = None) -> Iterator[_Field]:
-        """Raises ``ValueError`` for what is no message."""
+        """Iterate over the fields. Raises ``ValueError`` for bytes that are not a message."""
         at = start
         while at < min(end, self._file.size):
             self.count += 1
@@ -172,7 +172,7 @@ class _Reader:
 
 
 def _varint(content: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and where it ends. Raises ``ValueError`` where it does not end."""
+    """A number in seven bits per byte, and its end. Raises ``ValueError`` where it has no end."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(content):

@@ -1,4 +1,4 @@
-"""Folders of weights that transformers' own names do not describe: what they are, and which of their files hold the weights."""
+"""Weight folders without transformers' file names: their kind, and the files that hold the weights."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 from pytest_llmmem.models.checkpoints.tensor_file import ACCEPTED, SUFFIXES
 
 Kind = Literal["model", "file", "adapter", "diffusers", "sentence-transformers"]
-"""``model`` is what ``from_pretrained`` of transformers loads; ``file`` is for a loader of the user's own."""
+"""``model`` is loaded by ``from_pretrained`` of transformers; ``file`` needs a loader of the user's own."""
 
 _PIPELINE: Final = "model_index.json"
 _MODULES: Final = "modules.json"
@@ -24,16 +24,16 @@ _COMPONENT_FILES: Final = tuple(
     re.compile(rf"(diffusion_pytorch_model|model|pytorch_model)(-\d+-of-\d+)?\.{suffix}")
     for suffix in ("safetensors", "bin")
 )
-"""By format, the one that is loaded first."""
+"""Weight file names by format, the preferred format first."""
 _OF_TRAININGS: Final = re.compile(r"(optimizer|scheduler|scaler|rng_state.*|training_args)\.(pt|pth|bin)")
-"""What a training leaves beside the weights."""
+"""Files that a training writes beside the weights."""
 _PART: Final = re.compile(r"(?P<stem>.+?)[.-]\d+(-of-\d+)?(?P<suffix>\.\w+)")
-"""One of several files that belong together: ``consolidated.00.pth``, ``mine-00001-of-00003.gguf``."""
+"""One of several numbered files: ``consolidated.00.pth``, ``mine-00001-of-00003.gguf``."""
 _SECOND_COPY: Final = re.compile(
     r"consolidated[.\d-]*\.(safetensors|pth)|(model|pytorch_model)\.(?!safetensors|bin)[\w-]+(-\d+-of-\d+)?\.(safetensors|bin)"
     r"|tf_model\.h5|flax_model\.msgpack|rust_model\.ot"
 )
-"""The weights once more: as Meta and Mistral publish them, as a variant, for another framework."""
+"""Copies of the weights: as Meta and Mistral publish them, as a variant, or for another framework."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Component:
 
 
 def second_copies(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """Files beside a checkpoint that hold its weights once more, in another layout; ``original/`` is looked into."""
+    """Files beside a checkpoint that hold the same weights in another layout. ``original/`` is searched too."""
     found = [name for name in names if _SECOND_COPY.fullmatch(name) and (folder / name).is_file()]
     if "original" in names and (folder / "original").is_dir():
         inside = sorted(os.listdir(folder / "original"))
@@ -54,9 +54,9 @@ def second_copies(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def kind_of(folder: Path, names: Sequence[str]) -> Kind | None:
-    """What a folder with these files is; ``None`` where it must be looked for weights by name.
+    """The kind of a folder with these files; ``None`` where its weights must be searched for by file name.
 
-    A sentence-transformers folder whose only weights are in the folder itself is a model of transformers, too.
+    A sentence-transformers folder with all its weights at the top level is also a model of transformers.
     """
     if _PIPELINE in names:
         return "diffusers"
@@ -67,9 +67,9 @@ def kind_of(folder: Path, names: Sequence[str]) -> Kind | None:
 
 
 def components(folder: Path, kind: Kind) -> tuple[Component, ...]:
-    """The parts of a pipeline that have weights, in its own order. Raises ``CheckpointError`` when none has."""
+    """The parts of a pipeline that have weights, in the pipeline's order. Raises ``CheckpointError`` when none has."""
     if kind == "diffusers":
-        # "unet": ["diffusers", "UNet2DConditionModel"]; keys with an underscore are the pipeline's own
+        # "unet": ["diffusers", "UNet2DConditionModel"]; keys with an underscore belong to the pipeline itself
         parts = {name: name for name in read_object(folder / _PIPELINE).value if not name.startswith("_")}
     else:
         parts = _modules(folder)
@@ -89,9 +89,9 @@ def class_of_pipeline(folder: Path) -> str | None:
 
 
 def tensor_files(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
-    """The one file of weights in a folder, or those that belong together by their numbers.
+    """The single weight file of a folder, or its numbered weight files.
 
-    Raises ``CheckpointError`` that says what the folder is, and what to name instead.
+    Raises ``CheckpointError`` with the kind of the folder and the path to name instead.
     """
     found = [
         name
@@ -110,7 +110,7 @@ def tensor_files(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _modules(folder: Path) -> dict[str, str]:
-    """Of a sentence-transformers folder: the parts' names, and their folders below it."""
+    """The part names of a sentence-transformers folder, with their subfolders."""
     with RegularFile(folder / _MODULES) as file:
         try:
             modules: Any = parse(file.read(0, MAX_READ_BYTES)).value
@@ -135,7 +135,7 @@ def _component_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _not_a_checkpoint(folder: Path, names: Sequence[str]) -> CheckpointError:
-    """What a folder without a file of weights is."""
+    """The error that describes a folder without a weight file."""
     if not names:
         return CheckpointError(
             f"{folder} is empty: a checkpoint is a folder with config.json and weights, or a file of tensors"

@@ -1,7 +1,7 @@
-"""A stack machine for pickles that nobody has to trust. It builds numbers, texts, tuples and dicts, and nothing else.
+"""A stack machine for untrusted pickles. It builds numbers, strings, tuples and dicts, and nothing else.
 
-Nothing that a pickle names is imported or called, nothing recurses, and the number of operations is bounded.
-``pickle.Unpickler`` cannot read such a file: it hashes every key, and a key of two million nested tuples ends the interpreter.
+No name in a pickle is imported or called, nothing recurses, and the number of operations is bounded.
+``pickle.Unpickler`` cannot read such a file: it hashes every key, and a key of two million nested tuples crashes the interpreter.
 """
 
 from typing import Any, Final, NamedTuple, Protocol
@@ -10,20 +10,20 @@ from pytest_llmmem.models.checkpoints.bounds import MAX_OPERATIONS, TooMuch
 
 
 class Meaning(Protocol):
-    """What a pickle of one kind of data may name. Each method raises ``ValueError`` for anything else."""
+    """The names that a pickle of one kind of data may use. Each method raises ``ValueError`` for anything else."""
 
     def find(self, module: str, name: str) -> Any:
-        """What stands in for a class or a function."""
+        """A placeholder for a class or a function."""
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
-        """What stands in for its result; ``DICT`` for an empty dict."""
+        """A placeholder for the call's result; ``DICT`` for an empty dict."""
 
     def refer(self, identity: Any) -> Any:
-        """What stands in for something that is not in the pickle."""
+        """A placeholder for a persistent object outside of the pickle."""
 
 
 class Other(NamedTuple):
-    """What stands in for data of which nothing is asked: only its place on the stack is kept."""
+    """A placeholder for unused data: it only keeps its place on the stack."""
 
     kind: str
 
@@ -37,23 +37,23 @@ _SET: Final = Other("set")
 
 
 def refusal(what: str) -> ValueError:
-    """The error about what no dict of tensors has."""
+    """The error for an object that no dict of tensors contains."""
     return ValueError(f"its pickle holds more than tensors ({what})")
 
 
 class Result(NamedTuple):
-    """What came of a pickle."""
+    """The result of running a pickle."""
 
     value: Any
     operations: int
     end: int
-    """Where the pickle ends: a file may have another after it."""
+    """End of the pickle in the file: another pickle may follow."""
 
 
 def run(pickled: bytes, meaning: Meaning, *, start: int = 0) -> Result:
-    """What the pickle that begins at ``start`` is of.
+    """Run the pickle that begins at ``start``.
 
-    Raises ``TooMuch`` for more than ``MAX_OPERATIONS``, and ``ValueError`` for what is damaged or means nothing here.
+    Raises ``TooMuch`` for more than ``MAX_OPERATIONS``, and ``ValueError`` for damaged or unsupported data.
     """
     try:
         return _run(pickled, meaning, start)
@@ -62,10 +62,10 @@ def run(pickled: bytes, meaning: Meaning, *, start: int = 0) -> Result:
         raise ValueError(msg) from None
 
 
-def _run(pickled: bytes, meaning: Meaning, at: int) -> Result:  # noqa: C901, PLR0912, PLR0915 -- the table of the format, in one place
-    """The operations are those of ``pickletools`` in the standard library; the ones that each tensor has come first.
+def _run(pickled: bytes, meaning: Meaning, at: int) -> Result:  # noqa: C901, PLR0912, PLR0915 -- the format's table, in one place
+    """Run the operations of ``pickletools`` in the standard library. The most frequent ones come first.
 
-    An argument that ends too early is noticed where the next operation should be.
+    A truncated argument is detected at the next operation.
     """
     stack: list[Any] = []
     marks: list[int] = []
@@ -180,13 +180,13 @@ def _pop_to(height: int, stack: list[Any]) -> list[Any]:
 
 
 def _next(pickled: bytes, at: int, length_bytes: int) -> tuple[int, int]:
-    """Where an argument starts and ends whose length stands before it."""
+    """Start and end of an argument with a length prefix."""
     start = at + length_bytes
     return start, start + int.from_bytes(pickled[at:start], "little")
 
 
 def _lines(pickled: bytes, at: int) -> tuple[str, str, int]:
-    """Two lines, and where they end."""
+    """Two lines, and the end of the second."""
     middle = pickled.find(b"\n", at)
     end = pickled.find(b"\n", middle + 1)
     if -1 in {middle, end}:
@@ -195,7 +195,7 @@ def _lines(pickled: bytes, at: int) -> tuple[str, str, int]:
 
 
 def _set_items(stack: list[Any], items: list[Any]) -> None:
-    """Of what the file holds, the first thing of all, every key is a name; of a dict in it, the others are left out."""
+    """Store items in a dict. In the top-level dict every key must be a name; in nested dicts other keys are skipped."""
     target = stack[-1]
     if type(target) is not dict:
         return

@@ -1,6 +1,6 @@
-"""Checkpoints that are stored quantized: by which method, and how many parameters their packed tensors stand for.
+"""Checkpoints with quantized weights: their method, and the number of parameters in their packed tensors.
 
-The names and packings are those of the libraries that write them: GPTQ and AWQ (``qweight``), compressed-tensors
+Names and packings are defined by the libraries that write them: GPTQ and AWQ (``qweight``), compressed-tensors
 (``weight_packed``), bitsandbytes (``weight.quant_state…``), FP8 (``weight_scale_inv``), MXFP4 (``…_blocks``), NVFP4 and MLX.
 """
 
@@ -15,13 +15,13 @@ _BESIDE: Final = re.compile(
     r"(.*\.)?(scales|qzeros|g_idx|biases|weight_scale(_inv|_2)?|input_scale|weight_zero_point|weight_g_idx|weight_shape"
     r"|[kv]_scale|SCB|weight_format|weight\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..+)|\w+_scales)"
 )
-"""Scales, zero points and tables beside a weight: no parameters of the model."""
+"""Scales, zero points and tables beside a weight: not parameters of the model."""
 _BITS: Final = 4
-"""Of a packed number where the config does not say."""
+"""Bits of a packed number where the config does not say."""
 
 
 def method_of(config: Mapping[str, Any], tensors: Sequence[Tensor]) -> str | None:
-    """``"gptq"``; ``None`` for what is not quantized. Told from the config, or else from the names of the tensors."""
+    """``"gptq"``; ``None`` for plain weights. Read from the config, or else from the tensor names."""
     told = config.get("quantization_config")
     if isinstance(told, Mapping):
         method = told.get("quant_method")
@@ -43,14 +43,14 @@ _BY_NAME: Final = (
 
 
 def parameters_of(tensors: Sequence[Tensor], config: Mapping[str, Any]) -> int:
-    """The parameters of the model that was quantized: packed numbers are counted one by one, and scales not at all."""
+    """Parameters of the original model: every packed number counts, scales do not."""
     names = {tensor.name for tensor in tensors}
     bits = bits_of(config)
     return sum(_elements(tensor, names, bits) for tensor in tensors)
 
 
 def bits_of(config: Mapping[str, Any]) -> int:
-    """Of a packed number, by the config."""
+    """Bits of a packed number, from the config."""
     told = config.get("quantization_config") or config.get("quantization") or {}
     groups = told.get("config_groups") if isinstance(told, Mapping) else None
     weights = (
@@ -74,14 +74,14 @@ def _elements(tensor: Tensor, names: AbstractSet[str], bits: int) -> int:
     if name.endswith(".weight") and tensor.dtype == "uint32" and f"{module}scales" in names:
         return tensor.elements * max(1, width // bits)
     if name.endswith(".weight") and tensor.dtype == "uint8":
-        return tensor.elements * 2  # bitsandbytes' and NVFP4's: two in a byte
+        return tensor.elements * 2  # bitsandbytes and NVFP4: two in a byte
     if _BESIDE.fullmatch(name) and _belongs(name, names):
         return 0
     return tensor.elements
 
 
 def _belongs(name: str, names: AbstractSet[str]) -> bool:
-    """Whether there is a weight beside it that it can be the scale of: a model may have a module called ``scales``."""
+    """Whether a weight of that scale exists: a model may also have a module called ``scales``."""
     module = name[: name.rfind(".weight") + 1] if ".weight." in name else name.rpartition(".")[0] + "."
     weights = (f"{module}{each}" for each in ("qweight", "weight", "weight_packed"))
     return any(each in names for each in weights) or f"{name.removesuffix('_scales')}_blocks" in names

@@ -1,4 +1,4 @@
-"""Files of a checkpoint, opened for reading: regular ones, wherever links lead, and nothing that could block or act."""
+"""Checkpoint files, opened for reading: only regular files, after following links. Opening one neither blocks nor has effects."""
 
 import os
 import stat
@@ -17,12 +17,12 @@ _KINDS: Final = {
 
 
 class RegularFile:
-    """An open file of bytes. Raises ``CheckpointError`` for what is no regular file, and for what cannot be read."""
+    """A regular file, open for reading. Raises ``CheckpointError`` for other kinds of file, and for unreadable files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # looked at before it is opened: opening a device can make it act
+            # checked before it is opened: opening a device can have effects
             self._require_regular(os.stat(path).st_mode)
             self._file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115 -- this is the context manager
         except (OSError, ValueError) as error:
@@ -30,7 +30,7 @@ class RegularFile:
         status = os.fstat(self._file.fileno())
         self.size = status.st_size
         try:
-            # and again: it may have been replaced meanwhile
+            # checked again: it may have been replaced meanwhile
             self._require_regular(status.st_mode)
         except CheckpointError:
             self._file.close()
@@ -43,10 +43,10 @@ class RegularFile:
         self._file.close()
 
     def read(self, start: int, length: int) -> bytes:
-        """The bytes from ``start`` on; fewer where the file ends."""
+        """Read ``length`` bytes from ``start`` on; fewer at the end of the file."""
         try:
             self._file.seek(start)
-            # None where there would be something to wait for
+            # None where a read would block
             return self._file.read(length) or b""
         except (OSError, ValueError, OverflowError) as error:
             raise self._unreadable(error) from None
@@ -63,5 +63,5 @@ class RegularFile:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    # some regular files of /proc make their reader wait for news
+    # some regular files of /proc block until there is an event
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))

@@ -1,4 +1,4 @@
-"""Safetensors files: headers in, headers and holes out.
+"""Safetensors files: reading headers, and writing sparse files.
 
 The format: 8 bytes of little-endian header length, a JSON header, then the tensors' bytes without a gap.
 """
@@ -19,30 +19,30 @@ from pytest_llmmem.models.checkpoints.tensors import BY_CODE, DTYPES, Tensor, te
 
 _LENGTH_BYTES: Final = 8
 _MAX_HEADER_BYTES: Final = 100_000_000
-"""The limit of the safetensors library itself: what is longer is no header."""
+"""The limit of the safetensors library itself: a longer header is invalid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a safetensors file says that it holds."""
+    """The header of a safetensors file."""
 
     tensors: tuple[Tensor, ...]
-    """In the order of their bytes."""
+    """Tensors in the order of their bytes."""
 
     file_bytes: int
-    """The length that the header implies; a shorter file is truncated."""
+    """The file length that the header implies. A shorter file is truncated."""
 
     found_bytes: int
-    """The length that the file has."""
+    """The actual length of the file."""
 
     work_bytes: int
-    """Of the header: they are what reading it took time for."""
+    """Size of the header in bytes: a measure of the time to read it."""
 
 
 def read_header(path: Path) -> Header:
-    """The header of a safetensors file; the tensors' bytes are not read and need not be there.
+    """Read the header of a safetensors file. The tensors' bytes are not read and need not exist.
 
-    What it accepts, the safetensors library accepts too; it refuses besides a name that is there twice, and what is out of the
+    The safetensors library accepts every file that this accepts. This also refuses repeated names, and headers beyond the
     ``bounds``. Raises ``CheckpointError`` when the file does not start with a valid header.
     """
     with RegularFile(path) as file:
@@ -72,12 +72,12 @@ def read_header(path: Path) -> Header:
 
 
 def _entries(text: bytes) -> dict[str, Any]:
-    """What a header says of each tensor. Raises ``ValueError`` for what is no header."""
+    """The header's entry of each tensor. Raises ``ValueError`` for an invalid header."""
     parsed = parse(text)
     entries = parsed.value
     if not isinstance(entries, dict):
         msg = f"a JSON {type(entries).__name__} instead of an object"
-        raise ValueError(msg)  # noqa: TRY004 -- of the file, not of an argument
+        raise ValueError(msg)  # noqa: TRY004 -- an error of the file, not of an argument
     if parsed.repeated:
         msg = f"{excerpt(parsed.repeated[0])} is there twice"
         raise ValueError(msg)
@@ -89,13 +89,13 @@ def _entries(text: bytes) -> dict[str, Any]:
 
 
 def _in_file_order(entries: Mapping[str, Mapping[str, Any]]) -> Iterator[Tensor]:
-    """Raises ``ValueError``, and whatever comes of an entry of another kind."""
+    """Sort tensors by offset. Raises ``ValueError``, or any error that a malformed entry causes."""
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
         each = _tensor(name, entry)
         start, end = end, end + each.nbytes
         offsets = entry["data_offsets"]
-        # 8.0 and true are equal to whole numbers
+        # 8.0 and true compare equal to integers
         if offsets != [start, end] or type(offsets[0]) is not int or type(offsets[1]) is not int:
             msg = f"{excerpt(name)} should take bytes {start} to {end}, not {excerpt(offsets)}"
             raise ValueError(msg)
@@ -115,9 +115,9 @@ def _tensor(name: str, entry: Mapping[str, Any]) -> Tensor:
 
 
 def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    """Write a safetensors file of these tensors, sorted by name, whose numbers are all a hole (and so read as 0).
+    """Write a safetensors file of these tensors, sorted by name. Their data is a hole and reads as 0.
 
-    Returns where each tensor's bytes start, in the order given. The file takes a few kilobytes where the file system knows holes.
+    Returns the start of each tensor's bytes, in the order given. The file takes a few kilobytes on file systems with holes.
     """
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     starts = {}

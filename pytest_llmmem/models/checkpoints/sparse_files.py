@@ -1,4 +1,4 @@
-"""Files with holes: stretches that were never written, read as zeros and take no disk."""
+"""Sparse files. Their holes were never written, read as zeros and take no disk space."""
 
 import ctypes
 import sys
@@ -10,12 +10,12 @@ _SET_SPARSE: Final = 0x900C4
 
 
 def create_sparse(path: Path) -> BinaryIO:
-    """Open a new file in which what is skipped by ``seek`` becomes a hole."""
+    """Open a new file in which ``seek`` leaves holes."""
     file = path.open("wb")
     if sys.platform == "win32":
         import msvcrt
 
-        # NTFS fills with zeros what was skipped, except in a file that is marked; FAT knows no holes, and refuses
+        # NTFS writes zeros into skipped ranges unless the file is marked as sparse; FAT has no holes and refuses the mark
         handle, returned = msvcrt.get_osfhandle(file.fileno()), ctypes.c_uint32()
         control = ctypes.WinDLL("kernel32").DeviceIoControl
         control(ctypes.c_void_p(handle), _SET_SPARSE, None, 0, None, 0, ctypes.byref(returned), None)
@@ -23,14 +23,14 @@ def create_sparse(path: Path) -> BinaryIO:
 
 
 def end_with_hole(file: BinaryIO, size: int) -> None:
-    """Make the file this long. ``truncate`` would write zeros on Windows."""
+    """Set the file length. ``truncate`` would write zeros on Windows."""
     if size > file.tell():
         file.seek(size - 1)
         file.write(b"\0")
 
 
 def disk_bytes(path: Path) -> int:
-    """What a file takes on disk, without its holes."""
+    """Disk space of a file, without its holes."""
     if sys.platform != "win32":
         return 512 * path.stat().st_blocks
     high = ctypes.c_uint32()

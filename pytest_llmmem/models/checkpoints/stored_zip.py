@@ -1,6 +1,6 @@
-"""Zip files of stored entries, as ``torch.save`` writes them: one entry read, and whole files written that may have holes.
+"""Uncompressed zip files, as ``torch.save`` writes them: reading one entry, and writing whole files with holes.
 
-``zipfile`` makes an object of every entry before it reads one, unpacks what is compressed without an end, and writes no holes.
+``zipfile`` creates an object for every entry before it reads one, has no limit on unpacked sizes, and cannot write holes.
 """
 
 import struct
@@ -12,10 +12,10 @@ from pytest_llmmem.models.checkpoints.bounds import TooMuch
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 
 MAGIC: Final = b"PK\x03\x04"
-"""How a zip file starts: with the header of its first entry."""
+"""The start of a zip file: the magic number of its first entry's header."""
 
 _FIRST_ENTRIES_BYTES: Final = 16_384
-"""Of the directory, that are looked through: ``torch.save`` writes the entry that describes the others first."""
+"""Bytes of the directory that are searched: ``torch.save`` writes the entry that describes the others first."""
 
 _ALIGNMENT: Final = 64
 _ENTRY: Final = struct.Struct("<4sHHHHHHIIIHHHHHII")
@@ -27,22 +27,22 @@ _MAX_COMMENT: Final = 0xFFFF
 
 
 class Entry(NamedTuple):
-    """A file in a zip, by its directory."""
+    """A file in a zip, from its directory."""
 
     name: bytes
     method: int
-    """0 for what is stored as it is, 8 for what is compressed."""
+    """0 for stored, 8 for compressed."""
     checksum: int
     size: int
     offset: int
-    """Of its own header, which is before its bytes."""
+    """Offset of the entry's own header, which precedes its bytes."""
 
 
 def read_entry(file: RegularFile, suffix: bytes, *, limit: int) -> bytes | None:
-    """The bytes of an entry whose name ends so; ``None`` when the directory, the end of the file, is not there.
+    """Read the entry with this name suffix; ``None`` when the directory, at the end of the file, is missing.
 
-    Raises ``TooMuch`` for more bytes than ``limit``, and ``ValueError`` when the entry is not among the first ones, compressed
-    or damaged.
+    Raises ``TooMuch`` for more bytes than ``limit``, and ``ValueError`` when the entry is damaged, compressed or not among the
+    first ones.
     """
     directory = directory_of(file, limit=_FIRST_ENTRIES_BYTES)
     if directory is None:
@@ -66,7 +66,7 @@ def read_entry(file: RegularFile, suffix: bytes, *, limit: int) -> bytes | None:
 
 
 def start_of(file: RegularFile, entry: Entry, *, length: int) -> bytes:
-    """The first bytes of an entry as they are stored, compressed or not; none where the zip is damaged."""
+    """The first stored bytes of an entry, compressed or not; empty where the zip is damaged."""
     header = file.read(entry.offset, _LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(MAGIC):
         return b""
@@ -75,7 +75,7 @@ def start_of(file: RegularFile, entry: Entry, *, length: int) -> bytes:
 
 
 def first_name(file: RegularFile) -> bytes:
-    """The name of the first entry, told from the beginning of the file; empty where that is no zip."""
+    """The name of the first entry, read from the start of the file; empty where the file is not a zip."""
     header = file.read(0, _LOCAL.size)
     if len(header) < _LOCAL.size or not header.startswith(MAGIC):
         return b""
@@ -83,13 +83,13 @@ def first_name(file: RegularFile) -> bytes:
 
 
 def directory_of(file: RegularFile, *, limit: int) -> Iterator[Entry] | None:
-    """The entries in the first ``limit`` bytes of the directory; ``None`` when its end is not there."""
+    """The entries in the first ``limit`` bytes of the directory; ``None`` when the end of the directory is missing."""
     directory = _read_directory(file, limit)
     return None if directory is None else _entries(directory)
 
 
 def _read_directory(file: RegularFile, limit: int) -> bytes | None:
-    """How the directory starts."""
+    """Read the start of the directory."""
     start = max(0, file.size - _END.size - _MAX_COMMENT)
     tail = file.read(start, _END.size + _MAX_COMMENT)
     end = tail.rfind(b"PK\x05\x06")
@@ -117,7 +117,7 @@ def _entries(directory: bytes) -> Iterator[Entry]:
 
 
 def _in_full(numbers: tuple[int, ...], extra: bytes) -> list[int]:
-    """Numbers of 64 bits from the extra field, in the place of those that did not fit into 32."""
+    """Sizes and offsets as 64-bit numbers: those that do not fit into 32 bits come from the extra field."""
     large: Iterator[int] = iter(())
     at = 0
     while at + 4 <= len(extra):
@@ -129,7 +129,7 @@ def _in_full(numbers: tuple[int, ...], extra: bytes) -> list[int]:
 
 
 class StoredZipWriter:
-    """Just enough of a zip64 writer: stored entries, aligned as torch aligns them, whose bytes may be a hole."""
+    """A minimal zip64 writer: stored entries, aligned as torch aligns them, whose bytes may be a hole."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Any one file of tensors, whatever its name: told from how it begins, and read within the same bounds as a checkpoint."""
+"""A single file of tensors with any name: its format is detected from its first bytes. The limits of a checkpoint apply."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from pytest_llmmem.models.checkpoints.tensors import Tensor
 FileFormat = Literal["safetensors", "bin", "gguf", "npz", "onnx"]
 
 SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".gguf", ".npz", ".onnx")
-"""Names of files that are looked at when a folder has no weights by the names that transformers gives them."""
+"""Suffixes of the files that are examined when a folder has no weights with transformers' names."""
 
 ACCEPTED: Final = "a file of tensors is safetensors, torch.save's, GGUF, numpy's .npz or ONNX"
 
 
 class Header(Protocol):
-    """What the readers of all formats say."""
+    """The common fields of all formats' headers."""
 
     @property
     def tensors(self) -> tuple[Tensor, ...]: ...
@@ -31,16 +31,16 @@ class Header(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorFile:
-    """One file, and what it says that it holds."""
+    """One file, with the tensors in its header."""
 
     path: Path
     format: FileFormat
     tensors: tuple[Tensor, ...]
-    """Empty for a truncated file whose directory is at its end."""
+    """Empty for a truncated file with its directory at the end."""
     file_bytes: int
     truncated: bool
     work_bytes: int
-    """Of a safetensors header that is read in the same time."""
+    """Size of a safetensors header that takes the same time to read."""
 
 
 _READERS: Final[dict[FileFormat, Callable[[Path], Header]]] = {
@@ -53,7 +53,7 @@ _READERS: Final[dict[FileFormat, Callable[[Path], Header]]] = {
 
 
 def read_tensor_file(path: Path) -> TensorFile:
-    """What a file holds. Raises ``CheckpointError`` for a file of anything else, and one without a tensor."""
+    """Read the header of a file. Raises ``CheckpointError`` for an unknown format, and for a file without tensors."""
     format_ = format_of(path)
     found = read_as(path, format_)
     if not found.tensors and not found.truncated:
@@ -63,7 +63,7 @@ def read_tensor_file(path: Path) -> TensorFile:
 
 
 def read_as(path: Path, format_: FileFormat) -> TensorFile:
-    """The same for a file that must be of that format, and may be empty."""
+    """Read the header of a file of a known format. The file may have no tensors."""
     header = _READERS[format_](path)
     if isinstance(header, safetensors_file.Header):
         truncated = header.found_bytes < header.file_bytes
@@ -80,7 +80,7 @@ def read_as(path: Path, format_: FileFormat) -> TensorFile:
 
 
 def format_of(path: Path) -> FileFormat:
-    """By how the file begins; ONNX, which begins like much else, by its name too. Raises ``CheckpointError``."""
+    """Detect the format from the first bytes, and for ONNX, without a magic number, from the name. Raises ``CheckpointError``."""
     with RegularFile(path) as file:
         start = file.read(0, 16)
         if start.startswith(stored_zip.MAGIC):

@@ -1,4 +1,4 @@
-"""The element types of the field, and one tensor as a checkpoint's header describes it."""
+"""The supported element types, and a tensor as a checkpoint's header describes it."""
 
 import math
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from pytest_llmmem.models.checkpoints.bounds import MAX_DIMENSIONS, MAX_SIZE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dtype:
-    """One element type, under each name that a checkpoint may call it by."""
+    """One element type, with its name in each file format."""
 
     name: str
-    """As torch and ``config.json`` say it: ``"bfloat16"``."""
+    """The name in torch and ``config.json``: ``"bfloat16"``."""
 
     bits: int
-    """Per element."""
+    """Bits per element."""
 
     code: str | None = None
-    """As a safetensors header says it: ``"BF16"``; ``None`` for what such a file cannot hold."""
+    """The name in a safetensors header: ``"BF16"``; ``None`` for a type that such a file cannot hold."""
 
     storage: str | None = None
-    """The class in ``torch`` that names it in a ``.bin`` file: ``"BFloat16Storage"``; ``None`` when there is none."""
+    """The class of ``torch`` that a ``.bin`` file names: ``"BFloat16Storage"``; ``None`` when there is none."""
 
     exponent_bits: int = 0
-    """Of a floating point number; 0 for all others."""
+    """Exponent bits of a floating-point type; 0 for all others."""
 
     block: tuple[int, int] = (1, 0)
-    """Elements, and the bytes that they take together, scales included: of the quantized types of GGUF; else ``(1, 0)``."""
+    """Elements of a block and its bytes, scales included, for the quantized types of GGUF; else ``(1, 0)``."""
 
 
 def _block(name: str, elements: int, nbytes: int) -> Dtype:
@@ -68,13 +68,13 @@ _BLOCKS: Final = (
 
 DTYPES: Final = {dtype.name: dtype for dtype in _ALL}
 ALL_DTYPES: Final = DTYPES | {dtype.name: dtype for dtype in _BLOCKS}
-"""Those of GGUF files too."""
+"""All dtypes, with those of GGUF files."""
 BY_CODE: Final = {dtype.code: dtype for dtype in _ALL if dtype.code}
 BY_STORAGE: Final = {dtype.storage: dtype for dtype in _ALL if dtype.storage}
 
 
-class Tensor(NamedTuple):  # a dataclass takes twice as long to make, and there are many thousands
-    """A tensor on disk: everything but its numbers."""
+class Tensor(NamedTuple):  # a dataclass takes twice as long to create, and there are many thousands
+    """A tensor on disk, without its numbers."""
 
     name: str
     dtype: str
@@ -85,18 +85,18 @@ class Tensor(NamedTuple):  # a dataclass takes twice as long to make, and there 
 
     @property
     def elements(self) -> int:
-        """How many numbers it holds; 1 for a scalar."""
+        """Number of elements; 1 for a scalar."""
         return math.prod(self.shape)
 
 
 def tensor(name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
-    """The tensor of that shape, its bytes worked out. Raises ``ValueError`` for a shape that no tensor can have."""
+    """A tensor with that shape and its size in bytes. Raises ``ValueError`` for an impossible shape."""
     if len(shape) > MAX_DIMENSIONS:
         msg = f"{excerpt(name)} has {len(shape):,} dimensions, and a tensor up to {MAX_DIMENSIONS}"
         raise ValueError(msg)
     elements = 1
     for size in shape:
-        # a header may have anything in its place; true is an int in Python
+        # a header may have any value here; true is an int in Python
         if type(size) is not int or not 0 <= size <= MAX_SIZE:
             msg = f"{excerpt(name)} has a dimension of {excerpt(repr(size), limit=40)}, and not of 0 to {MAX_SIZE}"
             raise ValueError(msg)
@@ -109,7 +109,7 @@ def tensor(name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def nbytes_of(elements: int, dtype: str) -> int:
-    """Bytes of so many elements, packed. Raises ``ValueError`` for a name that is no dtype."""
+    """Bytes of that many packed elements. Raises ``ValueError`` for an unknown dtype."""
     if dtype not in ALL_DTYPES:
         msg = f"{dtype!r} is not a dtype: write one of {', '.join(DTYPES)}"
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""``.bin`` files as torch.save writes them: headers in, headers and holes out, without torch and without trust.
+"""``.bin`` files as torch.save writes them: reading headers and writing sparse files, without torch and without unpickling.
 
 The format: an uncompressed zip of ``NAME/data.pkl``, a pickled dict of tensors, and one ``NAME/data/KEY`` per storage.
 """
@@ -18,33 +18,33 @@ from pytest_llmmem.models.checkpoints.tensors import DTYPES, Tensor
 from pytest_llmmem.models.checkpoints.torch_pickle import read_state_dict, skip
 
 BEFORE_TORCH_1_6: Final = b"\x80\x02\x8a\n"
-"""How a file starts that older versions wrote: with the pickle of a magic number."""
+"""The start of a file of torch before 1.6: the pickle of a magic number."""
 
 _OPERATION_BYTES: Final = 4
-"""Of a header that are read in the time of one operation of a pickle."""
+"""Header bytes that take as long to read as one pickle operation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What a ``.bin`` file says that it holds."""
+    """The header of a ``.bin`` file."""
 
     tensors: tuple[Tensor, ...]
     """Empty for a truncated file."""
 
     truncated: bool
-    """Its end, and with it its directory, is not there."""
+    """Whether the end of the file, and so its directory, is missing."""
 
     found_bytes: int
-    """The length that the file has."""
+    """The actual length of the file."""
 
     work_bytes: int
-    """Of a safetensors header that is read in the same time."""
+    """Size of a safetensors header that takes the same time to read."""
 
 
 def read_header(path: Path) -> Header:
-    """The tensors of a ``.bin`` file. Only the zip's directory and ``data.pkl`` are read, and nothing is unpickled.
+    """Read the tensors of a ``.bin`` file. Only the zip's directory and ``data.pkl`` are read, and nothing is unpickled.
 
-    Raises ``CheckpointError`` for a file that torch.save did not write, or that holds more than tensors.
+    Raises ``CheckpointError`` for a file that torch.save did not write, or that holds objects other than tensors.
     """
     with RegularFile(path) as file:
         start = file.read(0, len(stored_zip.MAGIC))
@@ -68,7 +68,10 @@ def read_header(path: Path) -> Header:
 
 
 def _read_old_header(file: RegularFile) -> Header:
-    """Of a file from before torch 1.6: pickles of a magic number, a version, a machine, the dict, the keys; then the numbers."""
+    """Read a file of torch before 1.6.
+
+    It holds pickles of a magic number, a version, a machine, the dict and the keys; then the numbers.
+    """
     pickled = file.read(0, MAX_READ_BYTES)
     try:
         at = 0
@@ -89,9 +92,9 @@ def _read_old_header(file: RegularFile) -> Header:
 
 
 def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    """Write what torch.save writes for a dict of these tensors, each storage a hole (and so read as 0).
+    """Write the file that torch.save writes for a dict of these tensors. Each storage is a hole and reads as 0.
 
-    Returns where each tensor's bytes start. Done by hand because the standard library's zip files cannot have holes.
+    Returns the start of each tensor's bytes. The standard library's zip writer cannot make holes.
     """
     with create_sparse(path) as file:
         archive = stored_zip.StoredZipWriter(file)
@@ -104,9 +107,9 @@ def write_holes(path: Path, tensors: Sequence[Tensor]) -> tuple[int, ...]:
 
 
 def pickled(tensors: Sequence[Tensor]) -> bytes:
-    """The bytes that torch unpickles into a dict of these tensors.
+    """The pickle that torch reads as a dict of these tensors.
 
-    Put together by hand: the pickler would import torch to name its functions.
+    It is assembled by hand: the pickler would import torch to name its functions.
     """
     items = b"".join(
         _literal(each.name)

@@ -1,4 +1,4 @@
-"""The pickle in a ``.bin`` file: what the names in it mean, and which tensors it describes."""
+"""The pickle in a ``.bin`` file: the meaning of its names, and the tensors that it describes."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,28 +11,28 @@ from pytest_llmmem.models.checkpoints.tensors import BY_STORAGE, DTYPES, Tensor,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateDict:
-    """What a pickle holds."""
+    """The state dict in a pickle."""
 
     tensors: tuple[Tensor, ...]
-    """Tied weights once, under their first name, as in a safetensors file."""
+    """Tensors. Tied weights occur once, under their first name, as in a safetensors file."""
 
     operations: int
-    """How many it took to build them."""
+    """Number of operations that the pickle took."""
 
     end: int
-    """Where the pickle ends."""
+    """End of the pickle."""
 
 
 def read_state_dict(pickled: bytes, *, start: int = 0) -> StateDict:
-    """The tensors of a pickled dict, and of dicts in it; what else is in it is passed over, an optimizer's state too.
+    """The tensors of a pickled dict and of dicts in it. All other objects are skipped, an optimizer's state too.
 
-    Raises ``TooMuch`` for a pickle that is out of bounds, and ``ValueError`` for one that is damaged or no dict of data.
+    Raises ``TooMuch`` for a pickle beyond a limit, and ``ValueError`` for one that is damaged or not a dict of data.
     """
     state, operations, end = run(pickled, _Torch(), start=start)
     if not isinstance(state, dict):
         kind = state.kind if isinstance(state, Other) else type(state).__name__.removeprefix("_").lower()
         msg = f"it holds a {kind}, not a dict of tensors"
-        raise ValueError(msg)  # noqa: TRY004 -- of the file, not of an argument
+        raise ValueError(msg)  # noqa: TRY004 -- an error of the file, not of an argument
     found = list(_tensors(state))
     is_one_dict = len({prefix for prefix, _, _ in found}) == 1
     names: dict[_Tensor, str] = {}
@@ -43,12 +43,12 @@ def read_state_dict(pickled: bytes, *, start: int = 0) -> StateDict:
 
 
 def skip(pickled: bytes, start: int) -> int:
-    """Where the pickle that begins at ``start`` ends. Raises as ``read_state_dict``."""
+    """End of the pickle that begins at ``start``. Raises the errors of ``read_state_dict``."""
     return run(pickled, _Torch(), start=start).end
 
 
 def _tensors(state: Mapping[str | int, Any]) -> Iterator[tuple[str, str, "_Tensor"]]:
-    """The path of the dict that a tensor is in, its name there, and the tensor. A dict that holds itself is read once."""
+    """The path of a tensor's dict, the tensor's name there, and the tensor. A dict that contains itself is read once."""
     seen, waiting = {id(state)}, [("", state)]
     for path, each in waiting:
         for name, value in each.items():
@@ -66,14 +66,14 @@ class _StorageType(NamedTuple):
 
 
 class _Storage(NamedTuple):
-    """A file of the archive, which holds numbers."""
+    """A file of the archive with the numbers of a storage."""
 
     dtype: str
     key: str
 
 
 class _Tensor(NamedTuple):
-    """What stands in for a tensor: equal when two names share one place (tied weights)."""
+    """A placeholder for a tensor. Two of them are equal when they share one storage (tied weights)."""
 
     storage: _Storage
     offset: int
@@ -82,7 +82,7 @@ class _Tensor(NamedTuple):
 
 
 class _Function(NamedTuple):
-    """What the pickle of a state dict calls."""
+    """A function that the pickle of a state dict calls."""
 
     makes: Literal["tensor", "parameter", "dict", "data"]
 
@@ -98,7 +98,7 @@ _FUNCTIONS: Final = {
     ("torch._utils", "_rebuild_parameter"): _PARAMETER,
     ("collections", "OrderedDict"): _ORDERED_DICT,
     ("collections", "defaultdict"): _ORDERED_DICT,
-    # what trainings write beside their tensors: nothing is asked of it
+    # objects that trainings write beside their tensors: they are not used
     ("argparse", "Namespace"): _DATA,
     ("torch", "Size"): _DATA,
     ("torch", "device"): _DATA,
@@ -113,7 +113,7 @@ _FUNCTIONS: Final = {
 
 
 class _Torch:
-    """Nothing of torch is called."""
+    """The names of torch in a pickle. None of them is imported or called."""
 
     def find(self, module: str, name: str) -> _Function | _StorageType:
         if function := _FUNCTIONS.get((module, name)):

@@ -1,7 +1,7 @@
-"""What a load will need, before anything is loaded.
+"""Predict the memory of a load before it starts.
 
 estimate        the numbers of ``llmmem estimate``
-peak_models     how each strategy's peak follows from the checkpoint
-conversions     what a load makes of each weight
+peak_models     the peak of each strategy
+conversions     the conversion of each weight by a load
 training        gradients and optimizer state by arithmetic
 """

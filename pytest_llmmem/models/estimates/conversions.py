@@ -1,4 +1,4 @@
-"""What becomes of one tensor when its checkpoint is loaded: it stays mapped, or something new is made of it."""
+"""The effect of a load on one tensor: it stays mapped, or a new tensor is made of it."""
 
 import math
 import re
@@ -14,24 +14,24 @@ Quantisation = Literal["int8", "nf4"]
 _NOT_LINEAR: Final = re.compile(
     r"embed|(?<![^._])(wte|wpe|shared|lm_head|relative_attention_bias|[a-z]*norm|router)[._]"
 )
-"""Modules with weights of two axes that bitsandbytes leaves alone: embeddings, and the head that gives the logits."""
+"""Modules with two-dimensional weights that bitsandbytes does not quantize: embeddings, and the output head."""
 
 _EXPERT: Final = re.compile(r"(?P<layer>.+\.experts)\.\d+\.")
 """One expert of a mixture: ``model.layers.3.block_sparse_moe.experts.7.w1.weight``."""
 
 
 class Kind(NamedTuple):
-    """Tensors of which every load makes the same: there are far fewer kinds than tensors."""
+    """A group of tensors that every load treats alike: there are far fewer groups than tensors."""
 
     dtype: str
     shape: tuple[int, ...]
     nbytes: int
-    """Of one, in the file."""
+    """Bytes of one tensor in the file."""
 
     is_linear: bool
 
     layer: str | None
-    """The one that it is an expert of; ``None`` for all else."""
+    """The layer of an expert; ``None`` for other tensors."""
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Kind":
@@ -41,62 +41,62 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversion:
-    """What it costs to have a tensor of one kind in the model. Sizes are bytes."""
+    """The cost of a tensor of one kind in the model. Sizes are bytes."""
 
     kind: Kind
 
     made_bytes: int = 0
-    """New memory that holds it afterwards; 0 when it stays mapped."""
+    """New memory for the result; 0 when the tensor stays mapped."""
 
     work_bytes: int = 0
-    """Memory while it is made, its own included."""
+    """Memory during the conversion, including the result."""
 
     is_cast: bool = False
 
     stacked_in: str | None = None
-    """The layer with whose other experts it becomes one tensor."""
+    """The layer whose experts are merged into one tensor."""
 
     @property
     def is_mapped(self) -> bool:
-        """Nothing is made of it."""
+        """Whether the tensor stays mapped."""
         return self.made_bytes == 0
 
     @property
     def nbytes(self) -> int:
-        """What it takes in the model."""
+        """Bytes of the tensor in the model."""
         return self.made_bytes or self.kind.nbytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvertedShard:
-    """What becomes of all the tensors of one file. Sizes are bytes."""
+    """The conversion of all tensors of one file. Sizes are bytes."""
 
     nbytes: int
-    """What they take in the model."""
+    """Bytes of the tensors in the model."""
 
     made_bytes: int
-    """New memory among that."""
+    """New memory in ``nbytes``."""
 
     file_bytes: int
-    """What they take in the file."""
+    """Bytes of the tensors in the file."""
 
     read_bytes: int
-    """Pages of the file that become resident, because something is made of them."""
+    """Pages of the file that become resident, because tensors are converted from them."""
 
     work_bytes: int
-    """Memory while one of them is made, beyond what is kept of it: of the one that takes most."""
+    """Largest temporary memory of one conversion, beyond its result."""
 
     stacked_bytes: Mapping[str, int]
-    """Experts that are stacked, by layer: those that are cast are there twice meanwhile."""
+    """Stacked experts, by layer. Experts that are cast are in memory twice meanwhile."""
 
     is_viewed: bool
-    """Something of it stays mapped."""
+    """Whether a tensor of the file stays mapped."""
 
 
 def convert_shard(
     kinds: Mapping[Kind, int], dtype: str, *, quantisation: Quantisation | None, stacks_experts: bool
 ) -> ConvertedShard:
-    """What a load into ``dtype`` makes of a file of so many tensors of each kind."""
+    """The conversion to ``dtype`` of a file with this number of tensors of each kind."""
     conversions = [
         (convert(kind, dtype, quantisation=quantisation, stacks_experts=stacks_experts), count)
         for kind, count in kinds.items()
@@ -117,9 +117,9 @@ def convert_shard(
 
 
 def convert(kind: Kind, dtype: str, *, quantisation: Quantisation | None, stacks_experts: bool) -> Conversion:
-    """What a load into ``dtype`` makes of a tensor of that kind.
+    """The conversion to ``dtype`` of a tensor of that kind.
 
-    ``stacks_experts`` when the experts of a layer become one tensor, which no quantiser takes for a linear layer.
+    ``stacks_experts`` when the experts of a layer are merged into one tensor. No quantizer treats it as a linear layer.
     """
     stacked_in = kind.layer if stacks_experts else None
     if quantisation and kind.is_linear and stacked_in is None:
@@ -132,7 +132,7 @@ def convert(kind: Kind, dtype: str, *, quantisation: Quantisation | None, stacks
 
 
 def is_linear(tensor: Tensor) -> bool:
-    """Whether it is the weight of a linear layer that is not the model's head, told from its name and shape."""
+    """Whether it is the weight of a linear layer other than the output head, by its name and shape."""
     return (
         len(tensor.shape) == 2
         and tensor.name.endswith(".weight")
@@ -142,10 +142,10 @@ def is_linear(tensor: Tensor) -> bool:
 
 
 def stacking_bytes(shards: Iterable[ConvertedShard]) -> int:
-    """What is needed besides while the experts of the largest layer are stacked.
+    """Additional memory while the experts of the largest layer are stacked.
 
-    Gate and up projections, two thirds of a layer's experts, are joined after they were stacked and so are there twice.
-    Where nothing is cast, the down projections are not there yet.
+    Gate and up projections, two thirds of a layer's experts, are concatenated after stacking and so are in memory twice.
+    Where nothing is cast, the down projections are not in memory yet.
     """
     layers: Counter[str] = Counter()
     for shard in shards:
@@ -154,9 +154,9 @@ def stacking_bytes(shards: Iterable[ConvertedShard]) -> int:
 
 
 def _quantised(kind: Kind, dtype: str, quantisation: Quantisation) -> Conversion:
-    """By bitsandbytes on a CPU: one element in 8 bits and a float32 for each row, or in 4 bits and a float32 for each 64.
+    """Quantization by bitsandbytes on a CPU: int8 with a float32 for each row, or 4 bits with a float32 for each 64 elements.
 
-    The work, in bytes per element, is what ``backends/default/ops.py`` of bitsandbytes 0.50 has at once. int8: a float16 copy,
+    The work, in bytes per element, follows ``backends/default/ops.py`` of bitsandbytes 0.50. int8: a float16 copy,
     unless it is float16, and two float32; nf4: a float32 copy, unless it is float32, the scaled numbers, their indices, and 2.
     """
     elements = math.prod(kind.shape)

@@ -1,10 +1,10 @@
-"""What a load will need, worked out from a checkpoint's headers: no weight is read, no library is imported.
+"""Memory estimates of a load, from a checkpoint's headers: no weight is read, no library is imported.
 
-Every tensor is followed through the load (``conversions``), and the load through its shards (``needs``). The rules are those
-of the loaders, read in their sources and held against measurements by ``bench/estimates.py``.
+Every tensor is followed through the load (``conversions``), and the load through its shards (``peak_models``). The rules
+are read from the loaders' sources and compared with measurements by ``bench/estimates.py``.
 
-Predicted is host memory, without an accelerator and with glibc's mmap threshold fixed (``--llm-malloc=steady``): with the
-default, quantised loads and mixtures of experts may need several times more. Activations are not included.
+The estimate is host memory, without an accelerator and with glibc's mmap threshold fixed (``--llm-malloc=steady``): with the
+default, quantized loads and mixtures of experts may need several times more. Activations are not included.
 """
 
 import importlib.metadata
@@ -38,10 +38,10 @@ LOADS: Final = (
 DTYPES_TO_LOAD_IN: Final = ("float64", "float32", "float16", "bfloat16")
 
 _FROM_CONFIG: Final = ("naive", "sharded", "empty")
-"""Strategies that build the model first, in the dtype that its config names."""
+"""Strategies that build the model first, in the dtype of its config."""
 
 _ALWAYS: Final = Need(peak=15_000_000, resident=20_000_000, forward=25_000_000)
-"""What the libraries' own code and objects take in any load, measured. The libraries are imported before."""
+"""Memory of the libraries' own code and objects in any load, measured. The libraries are imported before."""
 
 _HEAD: Final = re.compile(r"lm_head|embed_out|output_projection")
 _BLOCK: Final = re.compile(r".+?\.\d+\.")
@@ -49,57 +49,57 @@ _BLOCK: Final = re.compile(r".+?\.\d+\.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What one way to load a checkpoint needs, in bytes of growth; ``None`` is not predicted."""
+    """The memory growth of one way to load a checkpoint, in bytes; ``None`` is not predicted."""
 
     load: str
     """The strategy."""
 
     dtype: str
-    """Of the floating-point weights that are not quantised."""
+    """The dtype of the floating-point weights that are not quantized."""
 
     transformers: str
-    """The version whose loader was followed."""
+    """The version of transformers that is modeled."""
 
     weights_bytes: int
-    """Of the loaded model, mapped or not, with the scales of quantised weights."""
+    """Bytes of the loaded model, mapped or not, with the scales of quantized weights."""
 
     peak_bytes: int | None
-    """Unreclaimable, while it loads."""
+    """Unreclaimable peak during the load."""
 
     peak_resident_bytes: int | None
-    """Resident, pages of mapped files included, while it loads."""
+    """Resident peak during the load, pages of mapped files included."""
 
     forward_resident_bytes: int | None
-    """Resident when a first forward uses every weight."""
+    """Resident memory in a first forward pass that uses every weight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Loader:
-    """How a generation of ``from_pretrained`` goes about it."""
+    """The behavior of ``from_pretrained`` from a version on."""
 
     since: tuple[int, ...]
 
     dtype: str | None
-    """Where none is asked for; ``None`` is the checkpoint's own."""
+    """The default dtype; ``None`` is the checkpoint's own."""
 
     quantised_dtype: str | None
-    """The same for what a quantised load leaves as it is."""
+    """The default dtype of the unquantized weights in a quantized load."""
 
     maps_all_shards: bool
-    """Until the load is over; or else one after the other."""
+    """Whether all shards stay mapped until the end of the load; else one after the other."""
 
     stacks_experts: bool
-    """The experts of a layer become one tensor."""
+    """Whether the experts of a layer are merged into one tensor."""
 
 
 _LOADERS: Final = (
     # core_model_loading.py
     _Loader(since=(5,), dtype=None, quantised_dtype=None, maps_all_shards=True, stacks_experts=True),
-    # modeling_utils.py, since low_cpu_mem_usage is taken for granted
+    # modeling_utils.py, since low_cpu_mem_usage is the default
     _Loader(since=(4, 51), dtype="float32", quantised_dtype="float16", maps_all_shards=False, stacks_experts=False),
 )
 _READS_ON_WINDOWS: Final = (5, 17)
-"""Since then each tensor is read on Windows. Before, shards are mapped there too, and commit counts all of them."""
+"""The first version that reads each tensor on Windows. Older versions map shards there too, and commit counts all of them."""
 
 
 def estimate(
@@ -110,12 +110,12 @@ def estimate(
     transformers: str | None = None,
     platform: str = sys.platform,
 ) -> Estimate:
-    """What a strategy needs to load this checkpoint, in that dtype, by that version of transformers.
+    """Estimate the memory that a strategy needs to load this checkpoint in that dtype with that version of transformers.
 
-    By default in the dtype that the strategy takes, and by the version that is installed, or 5 where there is none.
-    No peak is predicted for transformers before 4.51, which kept masks that no header tells of, on Windows before 5.17, and
-    for a checkpoint that is quantised already. Raises ``ValueError`` for what is no strategy, no dtype to load in, or no
-    version, and ``CheckpointError`` for a checkpoint of more kinds of tensors than any has.
+    The default dtype is the strategy's, the default version the installed one, or 5 where none is installed.
+    No peak is predicted for transformers before 4.51, which kept masks that no header describes, on Windows before 5.17, and
+    for a checkpoint that is already quantized. Raises ``ValueError`` for an unknown strategy, dtype or version,
+    and ``CheckpointError`` for a checkpoint beyond the limit of ``MAX_KINDS``.
     """
     return estimates(checkpoint, (load,), dtype=dtype, transformers=transformers, platform=platform)[0]
 
@@ -128,7 +128,7 @@ def estimates(
     transformers: str | None = None,
     platform: str = sys.platform,
 ) -> tuple[Estimate, ...]:
-    """The same for several strategies, in their order: the tensors are looked at once."""
+    """Estimates of several strategies, in their order. The tensors are examined once."""
     for load in loads:
         if load not in LOADS:
             msg = f"{load!r} is not a load that can be estimated: write one of {', '.join(LOADS)}"
@@ -172,16 +172,16 @@ def estimates(
 
 
 def promised_nbytes(checkpoint: Checkpoint, load: str, *, dtype: str | None = None) -> int | None:
-    """Bytes of the weights that a load is to give, by its strategy or the dtype asked for; ``None`` where that is not predicted.
+    """Expected bytes of the loaded weights, from the strategy or the requested dtype; ``None`` where they are not predicted.
 
-    A loader of the user's own is to give the checkpoint's own bytes, unless a dtype was asked for.
+    A loader of the user's own is expected to keep the checkpoint's bytes, unless a dtype was requested.
     """
     name = None if dtype in {None, "auto"} else str(dtype).removeprefix("torch.")
     if name is not None and name not in DTYPES_TO_LOAD_IN:
         return None
     if checkpoint.adapter is not None:
         base = promised_nbytes(replace(checkpoint, adapter=None), "default" if load == "merge" else load, dtype=dtype)
-        # PEFT has adapters in float32 unless told otherwise
+        # PEFT loads adapters in float32 by default
         added = 0 if load == "merge" else checkpoint.adapter.nbytes_in("float32")
         return None if base is None else base + added
     if checkpoint.kind == "file" and checkpoint.format == "gguf" and load == "default":
@@ -194,13 +194,13 @@ def promised_nbytes(checkpoint: Checkpoint, load: str, *, dtype: str | None = No
 
 
 def _need(load: str, checkpoint: Checkpoint, shards: Shards, loader: _Loader, *, untied_bytes: int) -> Need | None:
-    """By how the strategy goes through the checkpoint; ``None`` where that cannot be followed."""
+    """The growth of a strategy's load; ``None`` where it is not predicted."""
     reads_mapped = checkpoint.format == "safetensors"
     is_stacked = any(shard.stacked_bytes for shard in shards)
     if is_stacked and load in _FROM_CONFIG:
         return None  # the model has no tensor of those names: the load fails
     if load == "offload" and (is_stacked or not reads_mapped):
-        return None  # what is offloaded is first written in another form
+        return None  # offloaded weights are first written in another form
     match load:
         case "naive" | "sharded":
             state_bytes = checkpoint.weights_bytes if load == "naive" else checkpoint.largest_shard_bytes
@@ -217,7 +217,7 @@ def _need(load: str, checkpoint: Checkpoint, shards: Shards, loader: _Loader, *,
 
 
 def _need_on_windows(load: str, checkpoint: Checkpoint, shards: Shards, version: str) -> Need | None:
-    """Only of ``from_pretrained``: what a map of our own recipes commits there has not been seen."""
+    """The growth on Windows, only for ``from_pretrained``: the commit of mapped files in our own recipes was not measured."""
     if (
         load in {*_FROM_CONFIG, "offload"}
         or checkpoint.format != "safetensors"
@@ -228,9 +228,9 @@ def _need_on_windows(load: str, checkpoint: Checkpoint, shards: Shards, version:
 
 
 def _offload(checkpoint: Checkpoint, weights_bytes: int) -> tuple[int, int]:
-    """What stays in memory: the embedding and as many whole blocks as fit; and the size of a block.
+    """Bytes that stay in memory (the embedding and as many whole blocks as fit), and bytes of a block.
 
-    ``offload_arguments`` allows half of the weights and the largest layer, and accelerate keeps room for a block.
+    ``offload_arguments`` allows half of the weights and the largest layer, and accelerate reserves a block.
     """
     blocks: Counter[str] = Counter()
     embedding = 0
@@ -247,7 +247,7 @@ def _offload(checkpoint: Checkpoint, weights_bytes: int) -> tuple[int, int]:
 
 
 def _untied_elements(checkpoint: Checkpoint, config: Mapping[str, Any]) -> int:
-    """Of the head of a model that shares it with its embedding: until they are tied, at the end of its initialisation."""
+    """Elements of an output head that shares the embedding's weights: it is separate until the end of initialization."""
     if not config.get("tie_word_embeddings") or any(_HEAD.search(tensor.name) for tensor in checkpoint.tensors):
         return 0
     shape = (config.get("vocab_size"), config.get("hidden_size"))
@@ -255,7 +255,7 @@ def _untied_elements(checkpoint: Checkpoint, config: Mapping[str, Any]) -> int:
 
 
 def _usual_dtype(load: str, loader: _Loader) -> str | None:
-    """When none is asked for; ``None`` is the checkpoint's own."""
+    """The default dtype of a strategy; ``None`` is the checkpoint's own."""
     if load in DTYPES_TO_LOAD_IN:
         return load
     if load in _FROM_CONFIG:
@@ -264,7 +264,7 @@ def _usual_dtype(load: str, loader: _Loader) -> str | None:
 
 
 def _own_dtype(checkpoint: Checkpoint, config: ModelConfig) -> str:
-    """As the config says, or else that of most weights."""
+    """The dtype of the config, or else of most weights."""
     return config.dtype if config.dtype in DTYPES else checkpoint.dtype or "float32"
 
 
@@ -280,7 +280,7 @@ def _installed() -> str:
 
 
 def _loader(version: str) -> _Loader | None:
-    """Of that version; ``None`` before the oldest that is known. Raises ``ValueError`` for a text that is no version."""
+    """The loader of that version; ``None`` before the oldest known one. Raises ``ValueError`` for an invalid version."""
     numbers = _numbers(version)
     if not numbers:
         msg = f"{version!r} is not a version of transformers: write one like 5.23.0"

@@ -1,4 +1,4 @@
-"""What a load holds in memory at its worst, by how it goes through the shards. All sizes are bytes."""
+"""Peak memory of a load, by its way of reading the shards. All sizes are bytes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,22 +9,22 @@ Shards = Sequence[ConvertedShard]
 
 
 class Need(NamedTuple):
-    """Growth that a load causes."""
+    """Memory growth that a load causes."""
 
     peak: int
-    """Unreclaimable, at the worst moment."""
+    """Unreclaimable peak."""
 
     resident: int
-    """With the resident pages of mapped files, at the worst moment."""
+    """Resident peak, mapped files included."""
 
     forward: int
-    """Resident when every weight is used."""
+    """Resident memory when every weight is used."""
 
 
 def streamed(shards: Shards, *, maps_all_shards: bool) -> Need:
-    """``from_pretrained``: what is made stays, what is read stays resident until its shard is let go.
+    """``from_pretrained``: new tensors stay, and pages that were read stay resident until their shard is unmapped.
 
-    A shard is let go at the end of the load, or before the next one is mapped, unless the model has a view of it.
+    A shard is unmapped at the end of the load, or before the next one is mapped, unless the model has a view of it.
     """
     stacking = stacking_bytes(shards)
     made = read = peak = resident = 0
@@ -46,10 +46,10 @@ def read_by_tensor(shards: Shards) -> Need:
 
 
 def copied(weights_bytes: int, state_bytes: int, *, untied_bytes: int, reads_mapped: bool) -> Need:
-    """Into a model that has its memory already, from so much of the state dict at a time.
+    """Copies into an allocated model, from a state dict of ``state_bytes`` at a time.
 
-    ``untied_bytes`` has a model beyond its weights while it is initialised. ``reads_mapped`` when the state dict is of mapped
-    tensors, and not read into memory.
+    ``untied_bytes`` is memory of the model beyond its weights during initialization. ``reads_mapped`` when the state dict has
+    mapped tensors instead of tensors in memory.
     """
     initialised = weights_bytes + untied_bytes
     both = weights_bytes + state_bytes
@@ -57,7 +57,7 @@ def copied(weights_bytes: int, state_bytes: int, *, untied_bytes: int, reads_map
 
 
 def assigned(shards: Shards) -> Need:
-    """Shards that are read into memory, one after the other, each tensor becoming the model's own where it is not cast."""
+    """Shards read into memory one after the other. Each tensor becomes the model's own where it is not cast."""
     held = peak = 0
     for shard in shards:
         held += shard.nbytes
@@ -66,7 +66,7 @@ def assigned(shards: Shards) -> Need:
 
 
 def offloaded(shards: Shards, *, in_memory_bytes: int, block_bytes: int, maps_all_shards: bool) -> Need:
-    """``from_pretrained`` of so many bytes of the weights; the others pass through memory when used, block by block."""
+    """``from_pretrained`` with ``in_memory_bytes`` of the weights; the others pass through memory block by block when used."""
     nbytes = sum(shard.nbytes for shard in shards)
     made = sum(shard.made_bytes for shard in shards) * in_memory_bytes // max(1, nbytes)
     reads = [shard.read_bytes for shard in shards]

@@ -1,4 +1,4 @@
-"""What training every weight of a model needs, as plain arithmetic. Activations are not included."""
+"""Memory for training every weight of a model, as plain arithmetic. Activations are not included."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -17,21 +17,21 @@ class TrainingEstimate:
     """``"mixed"``: bfloat16 weights and gradients, float32 master weights and moments."""
 
     parameters_bytes: int
-    """Master weights included."""
+    """Bytes of the parameters, master weights included."""
 
     gradients_bytes: int
 
     optimizer_bytes: int
-    """Adam's two moments."""
+    """Bytes of Adam's two moments."""
 
     @property
     def total_bytes(self) -> int:
-        """All three."""
+        """Bytes of parameters, gradients and optimizer together."""
         return self.parameters_bytes + self.gradients_bytes + self.optimizer_bytes
 
 
 def estimate_training(parameters: int, precision: Precision) -> TrainingEstimate:
-    """Weights, a gradient for each, and Adam's two moments for each, in the dtype of the weights as ``torch.optim`` keeps them.
+    """Bytes of weights, gradients and Adam's two moments, in the dtype of the weights as ``torch.optim`` keeps them.
 
     Two moments: Kingma and Ba, "Adam", 2015, algorithm 1. Mixed precision, 16 bytes for each parameter: Rajbhandari and others,
     "ZeRO", 2020, section 3.1.

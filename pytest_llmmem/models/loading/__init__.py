@@ -1,7 +1,7 @@
-"""From a checkpoint to a model in memory, and what can be asked of it.
+"""Load a checkpoint as a model in memory, and measure the model.
 
-strategies, request, recipes      ways to load; what one is asked for; the code of those that are more than a call
+strategies, request, recipes      ways to load; a request to load; loads that take more than one call
 loaded, storage, residency        the loaded model: its bytes by device, and which of its pages are in memory
-load_tracing                      which shard and tensor is being read
+load_tracing                      the shard and the tensor that are being read
 offload, weight_names, ineffective_arguments     details of transformers' and accelerate's loads
 """

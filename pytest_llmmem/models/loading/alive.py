@@ -1,4 +1,4 @@
-"""What torch objects of this process hold memory now: models by class, gradients, optimizers, caches, other tensors."""
+"""Memory of the live torch objects of this process: models by class, gradients, optimizers, caches, other tensors."""
 
 import gc
 import sys
@@ -10,16 +10,16 @@ from typing import Any, Final
 from pytest_llmmem.core.records import AliveRecord
 
 _LEAST_BYTES: Final = 1_000_000
-"""Whatever is smaller explains no breach."""
+"""Smaller objects are not reported: they explain no exceeded limit."""
 _MOST: Final = 8
 _DEPTH: Final = 4
-"""Levels of attributes and containers below a cache in which its tensors are looked for."""
+"""Levels of attributes and containers below a cache that are searched for tensors."""
 
 
 def objects_alive() -> tuple[AliveRecord, ...]:
-    """The largest first; nothing where torch is not imported, which this does not import.
+    """Records of the live objects, the largest first. Empty where torch is not imported; this function does not import it.
 
-    A tensor counts once, for the first of these that it belongs to. What the process had inherited at its fork is not seen.
+    A tensor counts once, for the first record that it belongs to. Objects inherited at a fork are not included.
     """
     torch: Any = sys.modules.get("torch")
     if torch is None:
@@ -27,7 +27,7 @@ def objects_alive() -> tuple[AliveRecord, ...]:
     objects = gc.get_objects()
     inventory = _Inventory()
     modules = [each for each in objects if _is_a(each, torch.nn.Module)]
-    parts = {id(part) for module in modules for part in module._modules.values()}  # noqa: SLF001 -- without a call of the user's own
+    parts = {id(part) for module in modules for part in module._modules.values()}  # noqa: SLF001 -- calls no user code
     for module in modules:
         if id(module) not in parts:
             inventory.add(type(module).__name__, _weights(module))
@@ -46,14 +46,14 @@ def objects_alive() -> tuple[AliveRecord, ...]:
 
 @dataclass(slots=True)
 class _Inventory:
-    """Bytes by name, each piece of storage once."""
+    """Bytes by name, each storage once."""
 
     _seen: set[tuple[str, int]] = field(default_factory=set)
     _bytes: Counter[str] = field(default_factory=Counter)
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, tensors: Iterable[Any], *, once: bool = False) -> None:
-        """Take in one object's tensors; ``once``: it is no object that could be counted."""
+        """Add the tensors of one object. ``once`` leaves out the count of objects."""
         for tensor in tensors:
             if tensor.device.type == "meta":
                 continue
@@ -70,7 +70,7 @@ class _Inventory:
 
 
 def _is_a(value: Any, kind: type) -> bool:
-    # what ``isinstance`` asks may be answered by a proxy's own code
+    # isinstance may run the code of a proxy object
     return issubclass(type(value), kind)
 
 

@@ -1,4 +1,4 @@
-"""Arguments of ``from_pretrained`` that a test passes on: which there are, and what is said of the others."""
+"""Arguments of ``from_pretrained`` that a test passes on: the known names, and the errors for other names."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ KNOWN: Final = frozenset({
     "revision", "state_dict", "subfolder", "token", "torch_dtype", "tp_plan", "tp_size", "trust_remote_code", "use_kernels",
     "use_safetensors", "variant", "weights_only",
 })  # fmt: skip
-"""Of any version since 4.40. A config's attributes are arguments, too, so that an unknown name is refused only by the library."""
+"""Arguments of any version since 4.40. Config attributes are accepted too, so only the library can refuse an unknown name."""
 
 _SHORT: Final = {
     "fp16": "float16", "half": "float16", "f16": "float16", "bf16": "bfloat16", "fp32": "float32", "float": "float32",
@@ -26,7 +26,7 @@ _UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 
 
 def check_dtype(options: Mapping[str, Any]) -> None:
-    """Raises ``ValueError`` for a ``dtype`` that is text and names none."""
+    """Check the dtype. Raises ``ValueError`` for text that is not the name of a dtype."""
     for argument in ("dtype", "torch_dtype"):
         asked = options.get(argument)
         if not isinstance(asked, str) or asked.removeprefix("torch.") in {*DTYPES, "auto"}:
@@ -38,7 +38,7 @@ def check_dtype(options: Mapping[str, Any]) -> None:
 
 
 def refused_argument(error: TypeError, keywords: Mapping[str, Any]) -> str | None:
-    """The sentence about an argument that a library does not take; ``None`` for another error, and for a known argument."""
+    """The message about an argument that a library does not accept; ``None`` for other errors, and for known arguments."""
     match = _UNEXPECTED.search(str(error))
     name = match["name"] if match else ""
     if name not in keywords or name in KNOWN:
@@ -48,6 +48,6 @@ def refused_argument(error: TypeError, keywords: Mapping[str, Any]) -> str | Non
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant."""
+    """The most similar name; ``None`` where none is similar."""
     close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.7)
     return close[0] if close else None

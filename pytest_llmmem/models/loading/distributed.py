@@ -1,4 +1,4 @@
-"""Loads that spread a model over the ranks of a process group, which is there already."""
+"""Loads that spread a model over the ranks of an existing process group."""
 
 import importlib
 import os
@@ -11,7 +11,7 @@ OLDEST = (4, 57)
 
 
 def load_tensor_parallel(request: LoadRequest) -> Any:
-    """Each rank reads its part of every layer."""
+    """Load with tensor parallelism: each rank reads its part of every layer."""
     sizes = _tensor_parallel()
     return (
         request.from_pretrained(distributed_config=_config(sizes)) if sizes else request.from_pretrained(tp_plan="auto")
@@ -19,28 +19,28 @@ def load_tensor_parallel(request: LoadRequest) -> Any:
 
 
 def tensor_parallel_call(request: LoadRequest) -> str:
-    """The same as text."""
+    """The call of ``load_tensor_parallel`` as text."""
     sizes = _tensor_parallel()
     return request.written(distributed_config=_written(sizes)) if sizes else request.written(tp_plan="auto")
 
 
 def load_fsdp(request: LoadRequest) -> Any:
-    """Each rank reads its part of every weight; a layer is gathered when it runs."""
+    """Load with FSDP: each rank reads its part of every weight, and a layer is gathered when it runs."""
     return request.from_pretrained(distributed_config=_config(_fsdp()))
 
 
 def fsdp_call(request: LoadRequest) -> str:
-    """The same as text."""
+    """The call of ``load_fsdp`` as text."""
     return request.written(distributed_config=_written(_fsdp()))
 
 
 def no_tensor_parallel() -> str | None:
-    """Why transformers cannot load so here; ``None`` if it can."""
+    """The reason that tensor parallelism is unavailable here; ``None`` if it is available."""
     return _no_ranks() or (None if installed("transformers") >= OLDEST else "needs transformers 4.57 or newer")
 
 
 def no_fsdp() -> str | None:
-    """Why transformers cannot load so here; ``None`` if it can."""
+    """The reason that FSDP is unavailable here; ``None`` if it is available."""
     return _no_ranks() or (
         None if _has_config_for("fsdp_size") else "needs a transformers with DistributedConfig(fsdp_size)"
     )

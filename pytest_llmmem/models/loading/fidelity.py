@@ -1,4 +1,4 @@
-"""Whether a model holds what its checkpoint does: the same names, and the same numbers under them."""
+"""Comparison of a model with its checkpoint: the names of the weights, and their values."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -12,26 +12,26 @@ from pytest_llmmem.models.loading.tensor_walk import is_module, is_tensor
 from pytest_llmmem.models.loading.weight_names import renaming
 
 _COMPARED: Final = 64
-"""Elements of each tensor that are compared, from its beginning: a weight that was initialized anew differs at once."""
+"""Leading elements of each tensor that are compared: a newly initialized weight differs in the first ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """What a model has otherwise than its checkpoint, by names."""
+    """Names of the weights in which a model differs from its checkpoint."""
 
     missing: tuple[str, ...] = ()
-    """The model's, with a place of their own, and not in the checkpoint: initialized anew, or a tie that was lost."""
+    """Weights of the model that are not in the checkpoint: newly initialized, or a lost tie."""
     unexpected: tuple[str, ...] = ()
-    """The checkpoint's, without a place in the model."""
+    """Tensors of the checkpoint that the model does not have."""
     mismatched: tuple[str, ...] = ()
-    """Of another shape: initialized anew, too."""
+    """Weights with another shape than in the checkpoint: also newly initialized."""
     changed: tuple[str, ...] = ()
-    """Of the same name and shape, with other numbers."""
+    """Weights with the same name and shape as in the checkpoint, but other values."""
     unknown: str = ""
-    """Why nothing can be said; empty where it can."""
+    """The reason that the comparison is impossible; empty where it is possible."""
 
     def sentences(self) -> Iterator[str]:
-        """One for each kind of difference that there is."""
+        """A sentence for each kind of difference."""
         if self.missing:
             yield f"not in the checkpoint (initialized anew, or a tie that was lost): {_count(self.missing)}"
         if self.mismatched:
@@ -43,10 +43,10 @@ class Differences:
 
 
 def from_report(info: Mapping[str, Any]) -> Differences:
-    """As ``from_pretrained(output_loading_info=True)`` reports them."""
+    """Differences from the report of ``from_pretrained(output_loading_info=True)``."""
 
     def names(key: str) -> tuple[str, ...]:
-        # of a mismatch: the name, and both shapes
+        # a mismatch is a tuple of the name and both shapes
         return tuple(sorted(str(each[0]) if isinstance(each, tuple) else str(each) for each in info.get(key) or ()))
 
     return Differences(
@@ -55,9 +55,9 @@ def from_report(info: Mapping[str, Any]) -> Differences:
 
 
 def compare(checkpoint: Checkpoint, model: Any) -> Differences:
-    """From names, and from the first numbers of each tensor, for a model that no loading report is known of.
+    """Differences in the names and in the first values of each tensor, for a model without a loading report.
 
-    A tensor of the checkpoint belongs to the model's of the same name, or of the same end of the name where that is one.
+    A tensor of the checkpoint matches the model's tensor with the same name, or with the same unique end of the name.
     """
     held = _Names(dict(named_tensors(model)))
     if not held.tensors:
@@ -84,7 +84,7 @@ def compare(checkpoint: Checkpoint, model: Any) -> Differences:
 
 
 def named_tensors(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """What a model would save, by name: its parameters and persistent buffers, those of each of its modules, a dict's tensors."""
+    """Tensors that a model would save, by name: parameters and persistent buffers, those of its modules, a dict's tensors."""
     if is_tensor(model):
         yield prefix.removesuffix("."), model
     elif is_module(model):
@@ -135,7 +135,7 @@ def _address(tensor: Any) -> Any:
 
 
 def _changed(checkpoint: Checkpoint, tensors: Mapping[str, Any]) -> Iterator[str]:
-    """The names of tensors whose first numbers are not the file's, in the model's dtype."""
+    """Names of tensors whose first values differ from the file, compared in the model's dtype."""
     import torch
 
     for shard in checkpoint.shards:
@@ -150,12 +150,12 @@ def _changed(checkpoint: Checkpoint, tensors: Mapping[str, Any]) -> Iterator[str
                     continue  # on disk, or packed
                 start = held.detach().reshape(-1)[:_COMPARED].cpu() if held.is_contiguous() else None
                 if start is None or torch.allclose(start, stored.to(start.dtype), rtol=0.01, equal_nan=True):
-                    continue  # what was cast twice differs by a rounding
+                    continue  # two casts may differ by a rounding error
                 yield name
 
 
 def _starts(shard: Shard, names: list[str]) -> Iterator[tuple[str, Any]]:
-    """The first numbers of tensors in a file: mapped, so that no more is read."""
+    """The first values of tensors in a file. The file is mapped, so no more is read."""
     if shard.path.suffix == ".safetensors":
         from safetensors import safe_open
 
@@ -165,12 +165,12 @@ def _starts(shard: Shard, names: list[str]) -> Iterator[tuple[str, Any]]:
         return
     import torch
 
-    with suppress(RuntimeError, OSError, ValueError):  # a format that torch does not map
+    with suppress(RuntimeError, OSError, ValueError):  # a format that torch cannot map
         state = torch.load(shard.path, map_location="cpu", weights_only=True, mmap=True)
         held = _Names(dict(named_tensors(state)))
         places = (
             (name, held.find(name)) for name in names
-        )  # a training's file has the state dict under a name of its own
+        )  # the file of a training has the state dict under a key of its own
         yield from ((name, held.tensors[place].reshape(-1)[:_COMPARED]) for name, place in places if place is not None)
 
 

@@ -1,6 +1,6 @@
-"""Arguments and environment variables that a version of transformers takes and does nothing with.
+"""Arguments and environment variables that a version of transformers accepts and ignores.
 
-Each boundary was looked up in the wheels on either side of it.
+The wheels before and after each version boundary were checked.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 Version = tuple[int, int]
-"""Major and minor: nothing here has changed between two patches."""
+"""Major and minor version: no patch release changes an entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,11 +20,11 @@ class _Known:
     starts: Version = (0, 0)
     """The first version in which it has an effect."""
     ends: Version | None = None
-    """The first in which it has none again."""
+    """The first version in which it has no effect again."""
     instead: str
 
     def hint(self, installed: Version, version: str) -> str | None:
-        """Why it does nothing in the installed version; ``None`` where it does something."""
+        """The reason that the argument does nothing in the installed version; ``None`` where it has an effect."""
         if installed < self.starts:
             when = f"before transformers {self.starts[0]}.{self.starts[1]}"
         elif self.ends and installed >= self.ends:
@@ -53,10 +53,10 @@ _PLANS: Final = {"auto", "balanced", "balanced_low_0", "sequential"}
 
 
 def noop_arguments(options: Mapping[str, Any], environ: Mapping[str, str], *, transformers: str) -> tuple[str, ...]:
-    """One sentence for each option, and each variable of the environment, that does nothing in that version.
+    """A sentence for each option and environment variable that has no effect in that version.
 
-    ``options`` are what ``from_pretrained`` was given: by a test, and by the strategy that it loads with. An option that
-    is ``None`` and a variable that is empty are as good as not given.
+    ``options`` are the arguments of ``from_pretrained``, from a test and from its strategy. An option that
+    is ``None`` and a variable that is empty count as not given.
     """
     return (*_outlived(options, environ, transformers), *_unplanned(options))
 
@@ -71,12 +71,12 @@ def _outlived(options: Mapping[str, Any], environ: Mapping[str, str], version: s
 
 
 def is_plan(device_map: object) -> bool:
-    """Whether a ``device_map`` is worked out, and so reads ``max_memory``."""
+    """Whether a ``device_map`` is computed by accelerate, which then reads ``max_memory``."""
     return isinstance(device_map, str) and device_map in _PLANS
 
 
 def _unplanned(options: Mapping[str, Any]) -> Iterator[str]:
-    """What only a plan reads, where there is none."""
+    """Options that only a computed device map reads, where the device map is not computed."""
     device_map = options.get("device_map")
     if options.get("max_memory") is not None and not is_plan(device_map):
         yield "max_memory has no effect unless the device_map is worked out: pass device_map='auto' too"
@@ -85,7 +85,7 @@ def _unplanned(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _parse(version: str) -> Version:
-    """``(4, 51)`` of ``"4.51.0.dev0"``. Raises ``ValueError`` for what is no version."""
+    """Parse ``"4.51.0.dev0"`` to ``(4, 51)``. Raises ``ValueError`` for an invalid version."""
     match = re.match(r"(\d+)\.(\d+)", version)
     if match is None:
         msg = f"{version!r} is no version of transformers: give transformers.__version__"

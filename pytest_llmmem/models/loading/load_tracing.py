@@ -1,9 +1,9 @@
-"""Follows a load from one tensor to the next, without a part in it.
+"""Reports the progress of a load, tensor by tensor, without changing the load.
 
 The libraries read checkpoints through ``safetensors.safe_open``, ``torch.load`` and ``numpy.load``. While a load is
-followed, these are replaced by functions that call them, wherever a module has them under their own names.
+traced, every module that has one of these functions gets a wrapper in its place.
 Tried with transformers 4.40.1, 4.57.6, 5.0.0 and 5.23.0, accelerate 0.30.1 to 1.15.0 and safetensors 0.4.3 and 0.8.0:
-none asks for the type of what ``safe_open`` returns.
+none checks the type of the object that ``safe_open`` returns.
 """
 
 import functools
@@ -16,20 +16,20 @@ from types import ModuleType
 from typing import Any, Final, Literal, Self
 
 Note = Callable[[str, str], None]
-"""Takes the file name of a shard and the name of a tensor."""
+"""A function of the file name of a shard and the name of a tensor."""
 
 
 @contextmanager
 def follow_load(note: Note, *, mapped: Literal["followed", "left"] = "followed") -> Iterator[None]:
-    """Call ``note`` whenever a tensor is about to be read from a checkpoint, and with two empty names at the end.
+    """Call ``note`` before each tensor is read from a checkpoint, and with two empty names at the end.
 
     The tensor's name is empty where only the shard is known: the file is read as a whole (``torch.load``, ``load_file``),
-    or its mapped tensors are used after it was closed. ``note`` is called by whichever thread reads. Libraries that are
-    not imported yet are neither followed nor imported; weights read without a file name, as ``disable_mmap=True`` makes
-    transformers do, go unnoticed.
+    or its mapped tensors are used after it was closed. ``note`` is called in the thread that reads. Libraries that are
+    not imported yet are neither traced nor imported. Weights read without a file name, as with ``disable_mmap=True``
+    of transformers, are not reported.
 
-    ``mapped="left"`` is for a test as a whole, of which nobody knows where a load ends: the names are empty as soon as a read
-    returns. A load that is followed inside of such a test is followed in its own way.
+    ``mapped="left"`` is for a whole test, where the end of a load is unknown: the names are empty as soon as a read
+    returns. A load that is traced inside of such a test uses its own setting.
     """
     progress = _Progress(note, lasts=mapped == "followed")
     there = tuple(_replacements(progress))
@@ -43,18 +43,18 @@ def follow_load(note: Note, *, mapped: Literal["followed", "left"] = "followed")
 
 
 class _Progress:
-    """Passes notes on until the end: a handle or a thread of the load may outlive it."""
+    """Passes notes on until the end: a handle or a thread of the load may outlive the tracing."""
 
     def __init__(self, note: Note, *, lasts: bool) -> None:
         self.note = note
         self.lasts = lasts
 
     def leave(self, shard: str = "") -> None:
-        """A read returns: its place is the shard's while mapped tensors of it are used, where that is followed."""
+        """Report a finished read. Where mapped tensors are followed, the shard stays reported while its tensors are used."""
         self.note(shard if self.lasts else "", "")
 
     def returned(self) -> None:
-        """A read returns whose place lasts until the next, where that is followed."""
+        """Report a finished read. Where mapped tensors are followed, its names stay reported until the next read."""
         if not self.lasts:
             self.note("", "")
 
@@ -64,11 +64,11 @@ class _Progress:
 
 
 def _ignore(shard: str, tensor: str) -> None:
-    """The load is over."""
+    """Ignore reads after the end of the load."""
 
 
 def _replacements(progress: _Progress) -> Iterator[tuple[str, Any, Any]]:
-    """The functions that read checkpoints in the libraries that are imported: name, function, and what follows it."""
+    """Functions of the imported libraries that read checkpoints: name, function, and its wrapper."""
     for library, name, follow in _READERS:
         function = getattr(sys.modules.get(library), name, None)
         if function is not None:
@@ -79,7 +79,7 @@ def _replacements(progress: _Progress) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _replace(replacements: Sequence[tuple[str, Any, Any]]) -> None:
-    """Give each name its new value in every module where it has the old one, also in those imported since."""
+    """Replace each function in every module that has it under that name, also in modules imported later."""
     if not replacements:
         return
     for module in find_readers():
@@ -92,8 +92,8 @@ def _replace(replacements: Sequence[tuple[str, Any, Any]]) -> None:
 def find_readers() -> list[ModuleType]:
     """The modules that have ``safe_open`` or ``load`` under its own name.
 
-    Each is looked at once, here and in what is forked from here: looking at an inherited module copies its page, and at
-    all of them ten megabytes.
+    Each module is examined once in this process and its forks: reading an inherited module copies its page, and all modules
+    together take ten megabytes.
     """
     # new modules are at the end
     fresh = list(islice(reversed(sys.modules), max(0, len(sys.modules) - _looked_at[0])))
@@ -108,7 +108,7 @@ def find_readers() -> list[ModuleType]:
 _NAMES: Final = frozenset({"safe_open", "load"})
 _readers: list[ModuleType] = []
 _looked_at = [0]
-"""How many modules there were when they were last looked at."""
+"""Number of modules at the last search."""
 
 
 def _opening(safe_open: Any, progress: _Progress) -> Any:
@@ -141,11 +141,11 @@ def _file_name(path: Any) -> str:
 
 _READERS: Final = (("safetensors", "safe_open", _opening), ("torch", "load", _loading), ("numpy", "load", _loading))
 _FOLLOWS: Final = "llmmem_follows"
-"""The attribute of a function that follows a whole test: the one that it calls, and that a load in it follows instead."""
+"""Attribute of a wrapper for a whole test: the wrapped function. A load in that test wraps it instead."""
 
 
 class _File:
-    """An open safetensors file that says what is read from it."""
+    """An open safetensors file that reports each read."""
 
     __slots__ = ("_file", "_gave_tensors", "_progress", "_shard")
 
@@ -164,7 +164,7 @@ class _File:
 
     def __exit__(self, kind: object, error: object, trace: object) -> Any:
         if error is None:
-            # tensors that were given out are mapped, and may be read later in any order; a slice was read when indexed
+            # mapped tensors may be used later in any order; a slice is read when it is indexed
             self._progress.leave(self._shard if self._gave_tensors else "")
         return self._file.__exit__(kind, error, trace)
 

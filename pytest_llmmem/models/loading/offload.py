@@ -1,4 +1,4 @@
-"""Loads that keep a part of the model outside host memory: what may stay, what is written, and whether there is room."""
+"""Loads that keep a part of the model outside host memory: their arguments, their disk writes, and the disk space they need."""
 
 import errno
 import os
@@ -12,28 +12,28 @@ from pytest_llmmem.models.loading.request import LoadRequest
 
 
 def auto_arguments(request: LoadRequest) -> dict[str, Any]:
-    """All devices, with the host's memory as it is here: accelerate plans with the whole host and sees no container's limit."""
+    """Arguments for all devices, limited by the memory available here: accelerate plans with the host's, not the container's."""
     arguments = {"device_map": "auto", "offload_folder": str(request.offload_folder)}
     if request.host_available_bytes is None:
         return arguments
     from accelerate.utils import get_max_memory
 
-    # a tenth is left over, as transformers 5 does where nothing is said
+    # keep a tenth free, as transformers 5 does by default
     host = {"cpu": request.host_available_bytes * 9 // 10}
     return arguments | {"max_memory": get_max_memory() | host}
 
 
 def offload_arguments(request: LoadRequest) -> dict[str, Any]:
-    """Half of the weights in memory, the rest on disk, no accelerator."""
-    # accelerate keeps room for the largest layer: what is on disk passes through memory when it is used
+    """Arguments for half of the weights in memory, the rest on disk, no accelerator."""
+    # accelerate reserves the largest layer: weights on disk pass through memory when they are used
     in_memory = request.loaded_bytes // 2 + _largest_layer_bytes(request)
     return {"device_map": "auto", "max_memory": {"cpu": in_memory}, "offload_folder": str(request.offload_folder)}
 
 
 def load_offloaded(request: LoadRequest, arguments: Mapping[str, Any]) -> Any:
-    """``from_pretrained`` once there is room for what it will write; when it fails, the folder is empty again.
+    """Call ``from_pretrained`` after a check of the free disk space. After a failure the folder is empty again.
 
-    Raises ``OSError`` (``ENOSPC``) without room: the library itself would die of SIGBUS half-way.
+    Raises ``OSError`` (``ENOSPC``) without space: the library itself would end in SIGBUS half-way.
     """
     _require_room(request, bytes_to_write(request, {**arguments, **request.options}.get("max_memory")))
     try:
@@ -45,7 +45,7 @@ def load_offloaded(request: LoadRequest, arguments: Mapping[str, Any]) -> Any:
 
 
 def bytes_to_write(request: LoadRequest, max_memory: Mapping[Any, Any] | None) -> int:
-    """What a load within ``max_memory`` writes to its folder, about. Weights in safetensors are read from where they are."""
+    """Approximate bytes that a load within ``max_memory`` writes to its folder. Safetensors weights are read in place."""
     if max_memory is None or (request.checkpoint.format == "safetensors" and not _merges_weights(request)):
         return 0
     in_memory = sum(map(as_bytes, max_memory.values()))
@@ -55,7 +55,7 @@ def bytes_to_write(request: LoadRequest, max_memory: Mapping[Any, Any] | None) -
 
 
 def as_bytes(cap: str | int) -> int:
-    """A value of ``max_memory``, which may be written as ``"10GiB"``."""
+    """Bytes of a ``max_memory`` value, which may be text like ``"10GiB"``."""
     return parse_size(cap) if isinstance(cap, str) else int(cap)
 
 
@@ -76,13 +76,13 @@ def _require_room(request: LoadRequest, needed: int) -> None:
 
 
 def _largest_layer_bytes(request: LoadRequest) -> int:
-    """In the dtype that it is loaded in."""
+    """Bytes of the largest layer in the loaded dtype."""
     checkpoint = request.checkpoint
     return checkpoint.largest_layer_bytes * request.loaded_bytes // max(1, checkpoint.weights_bytes)
 
 
 def _merges_weights(request: LoadRequest) -> bool:
-    """Whether the installed version makes new tensors of those on disk, the experts of a mixture for one: these are written."""
+    """Whether the installed version merges weights on disk, such as a mixture's experts. Merged weights are written."""
     try:
         from transformers.conversion_mapping import get_checkpoint_conversion_mapping
         from transformers.core_model_loading import WeightConverter

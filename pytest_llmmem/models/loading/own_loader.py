@@ -1,4 +1,4 @@
-"""A loader of the user's own: any function from a path, or a ``LoadRequest``, to anything that holds tensors."""
+"""A loader of the user's own: any function from a path, or a ``LoadRequest``, to an object with tensors."""
 
 import difflib
 import importlib
@@ -15,9 +15,9 @@ Loader = Callable[..., Any]
 
 
 def import_loader(text: str) -> Loader:
-    """The function that ``"package.module:function"`` names; a class or a method (``module:Class.load``) will do.
+    """Import the function named ``"package.module:function"``; a class or a method (``module:Class.load``) is accepted too.
 
-    Raises ``ValueError`` with what is wrong.
+    Raises ``ValueError`` with the reason.
     """
     module_name, _, path = text.partition(":")
     if not module_name or not path:
@@ -39,10 +39,10 @@ def import_loader(text: str) -> Loader:
 
 
 def checked_loader(function: Any) -> Loader:
-    """The function, if it can be called with a checkpoint. Raises ``ValueError`` with what is wrong."""
+    """The function, if it can be called with a checkpoint. Raises ``ValueError`` with the reason."""
     if not callable(function):
         msg = f"{excerpt(repr(function))} is not a function: give one from a path to a model"
-        raise ValueError(msg)  # noqa: TRY004 -- one error type for whatever is wrong with a loader
+        raise ValueError(msg)  # noqa: TRY004 -- one error type for every invalid loader
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         msg = f"{name_of(function)} gives a {_awaited(function)}, and not a model: give a plain function"
         raise ValueError(msg)
@@ -51,11 +51,11 @@ def checked_loader(function: Any) -> Loader:
 
 
 def check_options(function: Loader, options: Mapping[str, Any]) -> None:
-    """Raises ``ValueError`` for keyword arguments, or a number of arguments, that the function does not take."""
+    """Check arguments. Raises ``ValueError`` for keywords, or a number of arguments, that the function does not accept."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # written in C: it says itself what it takes
+        return  # a function in C has no signature and checks its arguments itself
     parameters = signature.parameters
     takes_any = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     for name in options:
@@ -76,7 +76,7 @@ def name_of(function: Loader) -> str:
 
 
 def call_loader(function: Loader, request: LoadRequest, options: Mapping[str, Any]) -> Any:
-    """What the loader returns. Raises ``CheckpointError`` for what can be no model, and whatever the loader raises."""
+    """Call the loader. Raises ``CheckpointError`` for a result that is not a model, and any error of the loader."""
     __tracebackhide__ = True
     model = function(_argument(function, request), **options)
     if model is None:
@@ -84,7 +84,7 @@ def call_loader(function: Loader, request: LoadRequest, options: Mapping[str, An
         raise CheckpointError(msg)
     if inspect.isawaitable(model) or inspect.isgenerator(model):
         if inspect.iscoroutine(model):
-            model.close()  # or Python warns that it was never awaited
+            model.close()  # otherwise Python warns that it was never awaited
         kind = f"returned a {type(model).__name__}"
         msg = f"the loader {name_of(function)} {kind}: run it inside the loader, and return the model"
         raise CheckpointError(msg)
@@ -92,14 +92,14 @@ def call_loader(function: Loader, request: LoadRequest, options: Mapping[str, An
 
 
 def written_call(function: Loader, request: LoadRequest, options: Mapping[str, Any]) -> str:
-    """The call as a user would write it."""
+    """The call as text, as a user would write it."""
     given = (f"{name}={value!r}" for name, value in options.items())
     name = name_of(function).replace(":", ".")
     return f"{name}({', '.join((repr(str(request.checkpoint.path)), *given))})"
 
 
 def _argument(function: Loader, request: LoadRequest) -> Path | str | LoadRequest:
-    """By the first parameter: the request where it is annotated so or called ``request``, text where it is annotated ``str``."""
+    """The argument for the first parameter: the request if it is annotated so or named ``request``, text if annotated ``str``."""
     try:
         first = next(iter(inspect.signature(function).parameters.values()), None)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What other libraries make of a checkpoint, by them: pipelines of diffusers and sentence-transformers, adapters of PEFT."""
+"""Checkpoints of other libraries: pipelines of diffusers and sentence-transformers, adapters of PEFT."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -7,11 +7,11 @@ from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 
 PIPELINES: Final = frozenset({"diffusers", "sentence-transformers"})
-"""Kinds of checkpoints."""
+"""Kinds of checkpoints that load as a pipeline."""
 
 
 def pipeline_class(checkpoint: Checkpoint) -> Any:
-    """What has a ``from_pretrained`` for the checkpoint. Raises ``CheckpointError`` where its library is not installed."""
+    """The class with ``from_pretrained`` for the checkpoint. Raises ``CheckpointError`` where its library is not installed."""
     library = "diffusers" if checkpoint.kind == "diffusers" else "sentence_transformers"
     try:
         if checkpoint.kind == "diffusers":
@@ -24,7 +24,7 @@ def pipeline_class(checkpoint: Checkpoint) -> Any:
         raise CheckpointError(msg) from error
 
     class SentenceTransformer(sentence_transformers.SentenceTransformer):  # type: ignore[misc]  # of a library without types
-        """Has a ``from_pretrained``, as the others have; the library's arguments of the model are in a dict of their own."""
+        """A class with ``from_pretrained``, like the others. The library takes the model's arguments in a dict of their own."""
 
         @classmethod
         def from_pretrained(cls, path: Path, *, device_map: str = "cpu", **arguments: Any) -> Any:
@@ -34,7 +34,7 @@ def pipeline_class(checkpoint: Checkpoint) -> Any:
 
 
 def with_adapter(model: Any, adapter: Checkpoint, *, merged: bool = False) -> Any:
-    """The model with an adapter on it, as PEFT loads it; ``merged`` into its weights: those that were mapped become private.
+    """The model with an adapter, loaded by PEFT. ``merged`` adds it to the weights: mapped weights become private.
 
     Raises ``CheckpointError`` where PEFT is not installed.
     """
@@ -48,6 +48,6 @@ def with_adapter(model: Any, adapter: Checkpoint, *, merged: bool = False) -> An
 
 
 def adapter_call(base: str, adapter: Checkpoint, *, merged: bool = False) -> str:
-    """The same as a user would write it."""
+    """The call as text, as a user would write it."""
     call = f"PeftModel.from_pretrained({base}, {str(adapter.path)!r})"
     return f"{call}.merge_and_unload()" if merged else call

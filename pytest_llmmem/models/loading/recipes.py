@@ -1,4 +1,4 @@
-"""Loads that are written out by hand in many projects, because ``from_pretrained`` once needed more memory than they do."""
+"""Hand-written loads that many projects have, because ``from_pretrained`` once needed more memory than they do."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from pytest_llmmem.models.loading.weight_names import places
 
 
 def load_naive(request: LoadRequest) -> Any:
-    """A random model, all shards in one dictionary beside it, and a copy of one into the other: everything twice."""
+    """Copy the weights of all shards, in one dictionary, into a random model: everything is in memory twice."""
     model = request.initialised()
     names = places(request.checkpoint, model)
     state = {name: tensor for path in files(request.checkpoint) for name, tensor in _read(path).items()}
@@ -20,7 +20,10 @@ def load_naive(request: LoadRequest) -> Any:
 
 
 def load_sharded(request: LoadRequest) -> Any:
-    """The same with one shard at a time: the model, and the largest shard. ``load_sharded_checkpoint`` does this for an index."""
+    """Copy one shard at a time into a random model: the model and the largest shard.
+
+    ``load_sharded_checkpoint`` does the same for an index.
+    """
     model = request.initialised()
     names = places(request.checkpoint, model)
     for path in files(request.checkpoint):
@@ -29,10 +32,10 @@ def load_sharded(request: LoadRequest) -> Any:
 
 
 def load_empty(request: LoadRequest) -> Any:
-    """A model without memory, whose weights become the checkpoint's own: nothing twice.
+    """Assign the checkpoint's tensors to a model without memory: nothing is in memory twice.
 
-    Buffers that are in no checkpoint, such as rotary frequencies, are real from the start. Weights that the installed
-    version calls by other names are put in after ``load_checkpoint_in_model``, which leaves them on ``meta``.
+    Buffers that are in no checkpoint, such as rotary frequencies, are real from the start. ``load_checkpoint_in_model`` leaves
+    weights that the installed version renames on ``meta``; they are assigned after it.
     """
     from accelerate import init_empty_weights, load_checkpoint_in_model
     from accelerate.utils import set_module_tensor_to_device
@@ -60,7 +63,7 @@ def _placed(request: LoadRequest, model: Any) -> Any:
 
 
 def files(checkpoint: Checkpoint) -> tuple[Path, ...]:
-    """Every file that holds weights, also those that are not there: whoever opens them says so."""
+    """All weight files, also missing ones: opening a missing file raises."""
     missing = (checkpoint.path / name for name in checkpoint.missing)
     return tuple(sorted((*(shard.path for shard in checkpoint.shards), *missing)))
 
@@ -80,7 +83,7 @@ def _copy(model: Any, state: dict[str, Any], names: dict[str, str]) -> None:
 
 
 def _renamed(checkpoint: Checkpoint, names: dict[str, str]) -> Iterator[tuple[Path, list[str]]]:
-    """The shards with tensors that the model calls by another name, and those tensors."""
+    """The shards with tensors that have another name in the model, and those tensors."""
     for shard in checkpoint.shards:
         if renamed := [each.name for each in shard.tensors if names.get(each.name, each.name) != each.name]:
             yield shard.path, renamed

@@ -1,4 +1,4 @@
-"""What a strategy is given, and what is the same for most of them: the class, its arguments, the call as text."""
+"""The input of a strategy, and the code that most strategies share: the class, its arguments, the call as text."""
 
 import re
 from collections.abc import Mapping
@@ -20,33 +20,33 @@ from pytest_llmmem.models.loading.arguments import refused_argument
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRequest:
-    """A checkpoint to be loaded."""
+    """A request to load a checkpoint."""
 
     checkpoint: Checkpoint
 
     options: Mapping[str, Any] = field(default_factory=dict)
-    """From the test's marker: ``dtype``, ``max_memory``, and whatever else ``from_pretrained`` takes."""
+    """Arguments from the test's marker: ``dtype``, ``max_memory``, and any other argument of ``from_pretrained``."""
 
     offload_folder: Path
-    """There, empty, to be filled; whoever made it removes it."""
+    """An existing empty folder for offloaded weights. Its creator removes it."""
 
     device: str | None = None
-    """Where the model is to go: ``"cuda:0"``; ``None`` leaves it where it is made, on the processor."""
+    """The target device: ``"cuda:0"``; ``None`` keeps the model on the CPU, where it is made."""
 
     host_available_bytes: int | None = None
-    """Memory that is left on the host, or in the container if its limit is nearer; ``None`` when unknown."""
+    """Available memory of the host, or of the container if that is less; ``None`` when unknown."""
 
     reports: list[Mapping[str, Any]] = field(default_factory=list, init=False)
-    """What ``from_pretrained`` of transformers says of its keys, of each call."""
+    """The loading report of each ``from_pretrained`` call of transformers."""
 
     calls: list[Mapping[str, Any]] = field(default_factory=list, init=False)
-    """What ``from_pretrained`` was given, at each call."""
+    """The arguments of each ``from_pretrained`` call."""
 
     @property
     def model_class(self) -> Any:
         """The class that the config names, ``AutoModel`` when it names none, ``AutoModelFor...`` for a checkpoint's own code.
 
-        Raises ``CheckpointError`` without transformers, for a class that it does not have, and for code that is not trusted.
+        Raises ``CheckpointError`` without transformers, for an unknown class, and for untrusted code.
         """
         if self.checkpoint.kind in pipelines.PIPELINES:
             return pipelines.pipeline_class(self.checkpoint)
@@ -75,7 +75,7 @@ class LoadRequest:
         return transformers.AutoModel
 
     def from_pretrained(self, **arguments: Any) -> Any:
-        """The model that ``from_pretrained`` makes with these arguments; the test's own options win.
+        """Call ``from_pretrained`` with these arguments; the test's own options take precedence.
 
         Raises ``CheckpointError`` without a ``config.json``, and for weights outside of the folder.
         """
@@ -99,10 +99,10 @@ class LoadRequest:
         return model
 
     def written(self, **arguments: Any) -> str:
-        """``from_pretrained(**arguments)`` as a user would write it."""
+        """The call ``from_pretrained(**arguments)`` as text."""
         keywords = self._keywords(self._placed(arguments)) | self._file
         given = (f"{name}={value!r}" for name, value in keywords.items())
-        # the library's own class is called, and has no such method
+        # this library's class is called directly
         method = "" if self.checkpoint.kind == "sentence-transformers" else ".from_pretrained"
         return f"{self.model_class.__name__}{method}({', '.join((repr(str(self._place)), *given))})"
 
@@ -115,11 +115,11 @@ class LoadRequest:
         cls = self.model_class
         if hasattr(cls, "from_config"):
             return cls.from_config(config, **keywords)
-        return cls._from_config(config, **keywords)  # what from_config of the Auto classes calls; it has no public name
+        return cls._from_config(config, **keywords)  # from_config of the Auto classes calls this; it has no public name
 
     @property
     def loaded_bytes(self) -> int:
-        """Bytes of the weights in the dtype that ``from_pretrained`` gives them: transformers 4 makes them float32 unasked."""
+        """Bytes of the weights in the dtype of ``from_pretrained``: transformers 4 converts to float32 by default."""
         dtype = self._options().get("dtype")
         if dtype is None and installed("transformers") < (5,):
             dtype = "float32"
@@ -129,19 +129,19 @@ class LoadRequest:
 
     @property
     def _place(self) -> Path:
-        """What ``from_pretrained`` is given."""
+        """The path argument of ``from_pretrained``."""
         path = self.checkpoint.path
         return path.parent if self._file and path.is_file() else path
 
     @property
     def _file(self) -> dict[str, str]:
-        """The argument of ``from_pretrained`` that names a GGUF file: the only file that it loads by name."""
+        """The argument of ``from_pretrained`` that names a GGUF file. Other files are not loaded by name."""
         if self.checkpoint.kind == "file" and self.checkpoint.format == "gguf":
             return {"gguf_file": self.checkpoint.shards[0].path.name}
         return {}
 
     def _placed(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """With the device, unless the strategy says by itself where what goes."""
+        """The arguments with the device, unless the strategy sets the placement itself."""
         own = not {"device_map", "tp_plan", "distributed_config"}.isdisjoint(arguments)
         return arguments if own or self.device is None else {**arguments, "device_map": self.device}
 
@@ -152,7 +152,7 @@ class LoadRequest:
         return options
 
     def _keywords(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments and, over them, the options, under the names and with the types that the installed version takes."""
+        """Arguments and, over them, the options, with the names and types of the installed version."""
         keywords = {**arguments, **self._options()}
         if "dtype" in keywords:
             name = "dtype" if installed("transformers") >= (4, 56) else "torch_dtype"
@@ -163,7 +163,7 @@ class LoadRequest:
         return keywords
 
     def _require_files(self) -> None:
-        """Those that no load does without, and none of another folder."""
+        """Check that the required files exist, and that none is in another folder."""
         if self.checkpoint.kind in pipelines.PIPELINES or self._file:
             return
         if self.checkpoint.kind == "file":
@@ -191,7 +191,7 @@ class LoadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A value that stands in a call as it was written."""
+    """An expression that appears unchanged in the text of a call."""
 
     text: str
 
@@ -200,7 +200,7 @@ class Code:
 
 
 def installed(library: str) -> tuple[int, ...]:
-    """The first two numbers of an installed library's version, without importing it; empty when it is not there."""
+    """The first two numbers of an installed library's version, without importing it; empty when it is not installed."""
     try:
         return tuple(int(number) for number in re.findall(r"\d+", version(library))[:2])
     except PackageNotFoundError:
@@ -212,7 +212,7 @@ def _usual_name(name: str) -> str:
 
 
 def _torch_dtype(dtype: Any) -> Any:
-    """The ``torch.dtype`` of a name, which versions before 4.56 insist on; ``"auto"`` and what is none are left alone."""
+    """The ``torch.dtype`` of that name, which versions before 4.56 require. ``"auto"`` and other values are left unchanged."""
     import torch
 
     return getattr(torch, dtype) if dtype in DTYPES else dtype

@@ -1,4 +1,4 @@
-"""Which pages of a model are in memory, making all of them resident, and what is freed and not given back."""
+"""The resident pages of a model, and memory that was freed but not returned to the kernel."""
 
 import gc
 import mmap
@@ -12,13 +12,13 @@ _MALLINFO2: Final = (
     "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
 )  # fmt: skip
 _PRESENT: Final = bytes(range(0x80, 0x100))
-"""The highest bytes of a page's entry in ``/proc/self/pagemap`` that say that it is there."""
+"""The highest bytes of an entry in ``/proc/self/pagemap`` for a page that is present."""
 
 
 def mapped_nbytes(model: Any) -> int | None:
     """Bytes of weights that are mapped from files and not resident in this process, in whole pages; ``None`` if unknown.
 
-    From ``/proc/self/pagemap``, whose highest bit says that a page is there (Documentation/admin-guide/mm/pagemap.rst).
+    Read from ``/proc/self/pagemap``, whose highest bit marks a present page (Documentation/admin-guide/mm/pagemap.rst).
     """
     if sys.platform != "linux" or sys.byteorder != "little":
         return None
@@ -39,7 +39,7 @@ def mapped_nbytes(model: Any) -> int | None:
 
 
 def touch(model: Any) -> None:
-    """Read one byte of every page of every weight in host memory, so that all of it is resident."""
+    """Read one byte of every page of every weight in host memory, so that all weights are resident."""
     import torch
 
     for device, tensor in plain_tensors(model):
@@ -52,9 +52,9 @@ def touch(model: Any) -> None:
 
 
 def freed_nbytes() -> int | None:
-    """Bytes that were freed and that the C library keeps for later; ``None`` where it does not say.
+    """Freed bytes that the C library keeps for later; ``None`` where it does not report them.
 
-    ``fordblks`` of mallinfo2(3), of all arenas: glibc 2.33 and later.
+    ``fordblks`` of mallinfo2(3), for all arenas: glibc 2.33 and later.
     """
     if sys.platform != "linux":
         return None
@@ -73,7 +73,7 @@ def freed_nbytes() -> int | None:
 
 
 def trim() -> None:
-    """Collect garbage and hand freed memory back to the kernel, where the allocator can."""
+    """Collect garbage and return freed memory to the kernel, where the allocator can."""
     gc.collect()
     if sys.platform == "linux":
         import ctypes
@@ -84,7 +84,7 @@ def trim() -> None:
 
 
 def _overlaps(spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The parts of the spans that are in one of the others."""
+    """The intersections of the spans with the other spans."""
     others = list(others)
     for start, end in spans:
         for other_start, other_end in others:
@@ -93,7 +93,7 @@ def _overlaps(spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]
 
 
 def _mapped_files() -> Iterator[tuple[int, int]]:
-    """First page and end of every file that this process has mapped."""
+    """First page and end of every file mapping of this process."""
     with open("/proc/self/maps") as lines:
         for line in lines:  # address perms offset dev inode path
             addresses, *_, path = line.split(maxsplit=5)

@@ -1,4 +1,4 @@
-"""Inputs for a first forward pass of any model of transformers, made from what it takes and what its config says."""
+"""Inputs for a first forward pass of any model of transformers, made from its arguments and its config."""
 
 import inspect
 from collections.abc import Mapping
@@ -6,19 +6,19 @@ from typing import Any, Final
 
 _TOKENS: Final = 8
 _SAMPLES: Final = 16_000
-"""Of a waveform: a second, which every convolution in front of an audio model can take."""
+"""Samples of a waveform: one second, enough for the convolutions of every audio model."""
 _FRAMES: Final = 100
-"""Of a spectrogram, where the config does not say how many."""
+"""Frames of a spectrogram, where the config sets none."""
 
 
 class NoInputsError(Exception):
-    """Why no inputs can be made for a model."""
+    """The reason that no inputs can be made for a model."""
 
 
 def sample_inputs(model: Any) -> dict[str, Any]:
     """Keyword arguments of a small forward pass: text, pixels, audio, and what a decoder needs.
 
-    Raises ``NoInputsError`` for what is no model of transformers, and where neither its arguments nor its config say more.
+    Raises ``NoInputsError`` when it is not a model of transformers, and where its arguments and its config are not sufficient.
     """
     import torch
 
@@ -50,9 +50,9 @@ def sample_inputs(model: Any) -> dict[str, Any]:
 
 
 def _needs_both(config: Any, part: str, own_size: str) -> bool:
-    """Whether text alone is not enough: for a model that compares it with a picture or a sound, as CLIP and CLAP do.
+    """Whether text alone is not enough: for a model that compares it with an image or audio, as CLIP and CLAP do.
 
-    One that generates text has a token in whose place a picture or a sound may stand.
+    A model that generates text has a placeholder token for an image or audio.
     """
     stands_in = any(
         name.endswith(("_token_id", "_token_index")) and name.startswith(("image", "audio", "video"))
@@ -86,7 +86,7 @@ def _audio(config: Any, takes: Mapping[str, Any]) -> dict[str, Any]:
     if "input_values" in takes:
         bins, length = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
         if isinstance(bins, int) and isinstance(length, int) and hasattr(config, "patch_size"):
-            return {"input_values": torch.zeros(1, length, bins)}  # a spectrogram, as a picture of patches
+            return {"input_values": torch.zeros(1, length, bins)}  # a spectrogram as image patches
         if isinstance(channels := getattr(config, "audio_channels", None), int):
             return {"input_values": torch.zeros(1, channels, _SAMPLES)}
         return {"input_values": torch.zeros(1, _SAMPLES)}
@@ -105,6 +105,6 @@ _BINS: Final = ("num_mel_bins", "input_feat_per_channel", "feature_size", "featu
 
 
 def _placed(value: Any, model: Any) -> Any:
-    """On the model's device, in its dtype where it is no index."""
-    device = "cpu" if model.device.type == "meta" else model.device  # what is on disk is used on the processor
+    """Move the value to the model's device, and cast it to its dtype unless it is an index."""
+    device = "cpu" if model.device.type == "meta" else model.device  # weights on disk are used on the CPU
     return value.to(device, model.dtype) if value.is_floating_point() else value.to(device)

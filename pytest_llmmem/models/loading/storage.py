@@ -1,7 +1,7 @@
-"""Where a model's bytes really are: addresses, not what a library says about itself.
+"""The storage of a model's weights, found by address and not from a library's own report.
 
-``get_memory_footprint`` reports the unquantised size for torchao and quanto and counts weights that were offloaded to
-disk; here tied weights and views of them count once, and a quantised tensor counts as the plain tensors that it is made of.
+``get_memory_footprint`` reports the unquantized size for torchao and quanto and counts weights that were offloaded to
+disk. Here tied weights and views of them count once, and a quantized tensor counts as its plain tensors.
 """
 
 import math
@@ -12,15 +12,15 @@ from typing import Any, Literal
 from pytest_llmmem.models.loading.tensor_walk import is_module, is_tensor, walk
 
 _BESIDE = ("absmax", "code", "offset", "CB", "SCB")
-"""What bitsandbytes keeps beside a packed weight: scales, tables, and, for 8 bits, the weight itself once more."""
+"""Attributes of bitsandbytes beside a packed weight: scales, tables, and, for 8 bits, a second copy of the weight."""
 
 
 def plain_tensors(model: Any, *, of: Literal["weights", "everything"] = "everything") -> Iterator[tuple[str, Any]]:
-    """Every plain tensor below the model's weights, its buffers, and what it holds besides, with the device that it is on.
+    """Every plain tensor of the model's weights, its buffers and its other attributes, with its device.
 
-    Quantised tensors are taken apart. ``"disk"`` is where accelerate reads a weight from whenever it is used, ``"meta"``
-    is nowhere: such a weight has no numbers. A tied weight comes once for each of its names. The model may be anything
-    that ``walk`` looks into; a tensor that belongs to no module is a weight.
+    Quantized tensors are split into plain ones. ``"disk"`` is a weight that accelerate reads at each use; a weight on
+    ``"meta"`` has no values. A tied weight comes once for each of its names. The model may be any object
+    that ``walk`` accepts; a tensor that belongs to no module is a weight.
     """
     for value, is_attribute in walk(model):
         if is_module(value):
@@ -41,7 +41,7 @@ def _of_module(module: Any, *, of: Literal["weights", "everything"]) -> Iterator
 
 
 def weights(model: Any) -> list[Any]:
-    """Each parameter of each module, and each tensor that belongs to none, once: quantised ones as they are."""
+    """Each parameter of each module, and each tensor outside of a module, once. Quantized tensors are not split."""
     found: dict[int, Any] = {}
     for value, is_attribute in walk(model):
         if is_module(value):
@@ -52,7 +52,7 @@ def weights(model: Any) -> list[Any]:
 
 
 def nbytes_by_device(model: Any, *, of: Literal["weights", "everything"] = "everything") -> dict[str, int]:
-    """Bytes by ``"cpu"``, ``"cuda:0"``, ``"disk"`` and ``"meta"``; the last two by the size that the weight has when used."""
+    """Bytes by ``"cpu"``, ``"cuda:0"``, ``"disk"`` and ``"meta"``. The last two count the weight's size in use."""
     spans: dict[str, set[tuple[int, int]]] = {}
     absent: dict[int, tuple[str, int]] = {}
     for device, tensor in plain_tensors(model, of=of):
@@ -68,14 +68,14 @@ def nbytes_by_device(model: Any, *, of: Literal["weights", "everything"] = "ever
 
 
 def buffer_nbytes(model: Any) -> int:
-    """Bytes of all buffers of all modules in memory, each place once."""
+    """Bytes of all buffers of all modules in memory, each storage once."""
     buffers = (buffer for value, _ in walk(model) if is_module(value) for buffer in value.buffers(recurse=False))
     plain = (tensor for buffer in buffers for tensor in _flatten(buffer) if tensor.device.type != "meta")
     return sum(end - start for start, end in union((each.data_ptr(), each.data_ptr() + each.nbytes) for each in plain))
 
 
 def main_dtype(model: Any) -> Any:
-    """The ``torch.dtype`` of most bytes of its floating-point weights; of all weights where none is; ``None`` without any."""
+    """The ``torch.dtype`` of most bytes of the floating-point weights, or else of all weights; ``None`` without weights."""
     sizes: Counter[Any] = Counter()
     for _, tensor in plain_tensors(model, of="weights"):
         sizes[tensor.dtype] += tensor.nbytes
@@ -83,19 +83,19 @@ def main_dtype(model: Any) -> Any:
 
 
 def quantized_elements(model: Any, *, bits: int) -> int:
-    """Elements of all weights that are stored in fewer than so many bits each, their scales included."""
+    """Elements of all weights that are stored in fewer than ``bits`` bits each, scales included."""
     return sum(_elements(weight) for weight in weights(model) if _bits_per_element(weight) < bits)
 
 
 def share_here(model: Any) -> float:
-    """The share of the model's elements that this process holds: below 1 where its weights are spread over several ranks."""
+    """The share of the model's elements in this process: below 1 where its weights are spread over several ranks."""
     all_of_them = weights(model)
     whole = sum(map(_elements, all_of_them))
     return sum(_elements(_here(weight)) for weight in all_of_them) / whole if whole else 1.0
 
 
 def union(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The same ground in spans that do not overlap, from the lowest on; a span is its start and its end."""
+    """Merge overlapping spans, in ascending order. A span is its start and its end."""
     reached = 0
     for start, end in sorted(spans):
         if end > reached:
@@ -104,7 +104,7 @@ def union(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _home(module: Any, name: str, tensor: Any) -> tuple[str | None, Any]:
-    """Where a weight on ``meta`` comes from when it is used, told from accelerate's hook; ``None``: where the tensor is."""
+    """The source of a weight on ``meta`` when it is used, from accelerate's hook. ``None``: the tensor's own device."""
     if tensor.device.type != "meta":
         return None, tensor
     hook = getattr(module, "_hf_hook", None)
@@ -123,7 +123,7 @@ def _home(module: Any, name: str, tensor: Any) -> tuple[str | None, Any]:
 
 
 def _flatten(tensor: Any) -> Iterator[Any]:
-    """The plain tensors that a tensor is made of, and those beside it."""
+    """The plain tensors that a tensor consists of, and those beside it."""
     yield from _beside(tensor)
     yield from _beside(getattr(tensor, "quant_state", None))
     yield from _beside(getattr(getattr(tensor, "quant_state", None), "state2", None))
@@ -141,12 +141,12 @@ def _beside(holder: Any) -> Iterator[Any]:
 
 
 def _elements(weight: Any) -> int:
-    """How many numbers a weight stands for, packed or not."""
+    """Number of elements of a weight, packed or not."""
     return math.prod(getattr(getattr(weight, "quant_state", None), "shape", weight.shape))
 
 
 def _here(weight: Any) -> Any:
-    """Of a distributed tensor, this rank's part."""
+    """The part of a distributed tensor on this rank."""
     return weight.to_local() if hasattr(weight, "to_local") else weight
 
 

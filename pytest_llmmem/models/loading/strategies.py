@@ -1,4 +1,4 @@
-"""How a checkpoint becomes a model: the strategies by name, and loading by one of them."""
+"""The strategies to load a checkpoint as a model, by name."""
 
 import contextlib
 import importlib
@@ -29,7 +29,7 @@ __all__ = ["STRATEGIES", "LoadRequest", "Strategy", "find_strategy", "load_model
 
 
 def needs(*libraries: str) -> Callable[[], str | None]:
-    """For ``Strategy.unavailable``: which of these, or transformers, is not installed."""
+    """A function for ``Strategy.unavailable``: names the first of these libraries, or transformers, that is not installed."""
 
     def missing() -> str | None:
         absent = [name for name in ("transformers", *libraries) if not installed(name)]
@@ -46,36 +46,36 @@ class Strategy:
     """One way to load."""
 
     name: str
-    """As ``--llm-load`` and ``@pytest.mark.llm_load`` take it."""
+    """The name for ``--llm-load`` and ``@pytest.mark.llm_load``."""
 
     summary: str
     """One line for tables."""
 
     load: Callable[[LoadRequest], Any]
-    """Returns the model."""
+    """Loads and returns the model."""
 
     call: Callable[[LoadRequest], str] | None = None
-    """What a user would write instead, as text; ``None``: the call of ``from_pretrained`` that was made, or of ``load``."""
+    """The equivalent user code as text. ``None``: the ``from_pretrained`` call that was made, or ``load`` itself."""
 
     libraries: tuple[str, ...] = ()
-    """Imported before the load, so that their import does not count as its memory."""
+    """Libraries imported before the load, so that their import does not count as its memory."""
 
     unavailable: Callable[[], str | None] = lambda: None
-    """Why it cannot be used with what is installed; ``None`` if it can. Imports nothing that touches an accelerator."""
+    """The reason that it is unavailable; ``None`` if it is available. Imports nothing that initializes an accelerator."""
 
     offered: bool = True
     """Whether ``llmmem try`` tries it."""
 
     merges_adapter: bool = False
-    """Whether an adapter's weights become a part of the base model's."""
+    """Whether it merges an adapter's weights into the base model's."""
     needs_ranks: bool = False
-    """Whether it spreads the model over several processes: ``--llm-ranks`` says over how many."""
+    """Whether it spreads the model over several processes: ``--llm-ranks`` sets their number."""
 
 
 def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
-    """The strategy of that name, built in or a team's own.
+    """The strategy with that name, built in or a team's own.
 
-    Raises ``ValueError`` for a name that there is not, or that there is twice.
+    Raises ``ValueError`` for an unknown name, and for a name that occurs twice.
     """
     known = [*STRATEGIES.values(), *own]
     names = [strategy.name for strategy in known]
@@ -89,7 +89,7 @@ def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
 
 
 def loader_strategy(function: own_loader.Loader, options: Mapping[str, Any] | None = None) -> Strategy:
-    """A function of the user's own as a strategy; ``options`` are further arguments of it."""
+    """A strategy that calls a function of the user's own; ``options`` are its further arguments."""
     arguments = options or {}
 
     def load(request: LoadRequest) -> Any:
@@ -107,14 +107,14 @@ def loader_strategy(function: own_loader.Loader, options: Mapping[str, Any] | No
 def load_model(
     request: LoadRequest, strategy: Strategy, measured: Callable[[], AbstractContextManager[Any]]
 ) -> LoadedModel:
-    """Load as the strategy does.
+    """Load with a strategy.
 
     ``measured`` is entered around the load alone: the class's module and the strategy's libraries are imported before.
-    What it gives has a ``peak`` after it has ended, ``None`` where nothing is measured.
-    Raises ``CheckpointError`` for what cannot be loaded at all, and otherwise whatever the libraries raise.
+    Its value has a ``peak`` after it has ended, ``None`` where nothing is measured.
+    Raises ``CheckpointError`` for a checkpoint that cannot be loaded at all, and any error of the libraries.
     """
     __tracebackhide__ = True
-    # a loader or a strategy of the user's own does by itself what it wants with an adapter
+    # a loader or a strategy of the user's own handles an adapter itself
     adapter = request.checkpoint.adapter if strategy.name in STRATEGIES else None
     if strategy.merges_adapter and adapter is None:
         msg = f"--llm-model={request.checkpoint.source}: 'merge' is for an adapter, and this is a model: load it with 'default'"
@@ -123,7 +123,9 @@ def load_model(
         importlib.import_module(module)
     freed_before = residency.freed_nbytes()
     with measured() as spent:
-        call = strategy.call(request) if strategy.call else ""  # planning may start an accelerator: a part of the load
+        call = (
+            strategy.call(request) if strategy.call else ""
+        )  # planning may start an accelerator: it is a part of the load
         started = time.perf_counter()
         model = strategy.load(request)
         if adapter is not None:
@@ -134,7 +136,7 @@ def load_model(
         call = adapter_call(call, adapter, merged=strategy.merges_adapter)
     freed = residency.freed_nbytes()
     kept = None if freed is None or freed_before is None else max(0, freed - freed_before)
-    # what a strategy of the user's own does to the model after from_pretrained, its report does not know
+    # the report of from_pretrained does not include later changes by a strategy of the user's own
     report = request.reports[-1] if request.reports and strategy.name in STRATEGIES else None
     return LoadedModel(
         model,
@@ -149,19 +151,19 @@ def load_model(
 
 
 def _modules(request: LoadRequest, strategy: Strategy) -> Iterator[str]:
-    """What is imported before a load is measured."""
+    """Modules that are imported before a load is measured."""
     yield from strategy.libraries
     if request.checkpoint.adapter is not None and installed("peft"):
         yield "peft"
     config = read_config(request.checkpoint.path)
     if config.class_names or config.model_type or request.checkpoint.kind in PIPELINES:
-        # without the class, the load itself raises; a loader of the user's own may do without it
+        # without the class, the load itself raises; a loader of the user's own may not need it
         with contextlib.suppress(CheckpointError):
             yield request.model_class.__module__
 
 
 def _called(request: LoadRequest, strategy: Strategy) -> str:
-    """What a strategy of the user's own has really called."""
+    """The call that a strategy of the user's own made."""
     if request.calls:
         return request.written(**request.calls[-1])
     return own_loader.written_call(strategy.load, request, {})
@@ -218,7 +220,7 @@ def _cannot_quantize() -> str | None:
 def _has_gpu() -> bool:
     import torch
 
-    # asks the driver, not the runtime: a process that is still to fork must not initialise CUDA
+    # asks the driver, not the runtime: a process that will fork must not initialize CUDA
     return bool(torch.cuda.device_count())
 
 
@@ -297,4 +299,4 @@ _BUILT_IN: Final = (
 )
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {strategy.name: strategy for strategy in _BUILT_IN}
-"""In the order in which ``llmmem try`` tries them: the checkpoint's own numbers first, then fewer bits, then the disk."""
+"""All strategies, in the order of ``llmmem try``: unchanged weights first, then fewer bits, then offloading to disk."""

@@ -1,4 +1,4 @@
-"""Every tensor that an object holds, whatever the object is: a model, a pipeline, a dict, an engine of one's own."""
+"""Every tensor that an object holds: a model, a pipeline, a dict, or an inference engine."""
 
 import sys
 import warnings
@@ -9,13 +9,13 @@ from typing import Any, Final, NamedTuple
 _LEAVES: Final = (
     str, bytes, bytearray, int, float, complex, type(None), type, ModuleType, FunctionType, BuiltinFunctionType, MethodType,
 )  # fmt: skip
-"""Nothing is looked for in these."""
+"""Types that are not searched."""
 
 _OBJECTS_DEEP: Final = 3
-"""Plain objects in each other that are looked into, from the root or a module on: a server's engine, its runner, its cache."""
+"""Nested plain objects that are searched, from the root or a module on: an engine, its runner, its cache."""
 
 _HOOKS: Final = frozenset({"_hf_hook", "_old_forward"})
-"""What accelerate adds to a module: it may read a weight from disk when it is asked for one."""
+"""Attributes that accelerate adds to a module: reading them may load a weight from disk."""
 
 
 class Found(NamedTuple):
@@ -25,14 +25,14 @@ class Found(NamedTuple):
     """An ``nn.Module``, without its submodules, or a tensor."""
 
     is_attribute: bool
-    """A tensor that a module holds beside its parameters and buffers: in an attribute, a list, a cache."""
+    """Whether a module holds the tensor outside its parameters and buffers: in an attribute, a list, a cache."""
 
 
 def walk(root: Any) -> Iterator[Found]:
     """Every ``nn.Module`` and every tensor outside of one, each once.
 
-    Looks into dicts, lists, tuples, sets and attributes. Calls no property and asks no lazy mapping: a weight that is read
-    when it is asked for stays where it is. Numpy arrays come as the torch tensors that share their memory.
+    Searches dicts, lists, tuples, sets and attributes. Calls no property and reads no lazy mapping, so that no weight
+    is loaded. Numpy arrays come as the torch tensors that share their memory.
     """
     seen: set[int] = set()
     waiting: list[tuple[Any, int, bool]] = [(root, 0, False)]
@@ -57,17 +57,17 @@ def walk(root: Any) -> Iterator[Found]:
 
 
 def is_module(value: Any) -> bool:
-    """Whether it is an ``nn.Module``; torch is not imported to find out."""
+    """Whether it is an ``nn.Module``. Does not import torch."""
     return hasattr(type(value), "named_parameters") and hasattr(type(value), "named_buffers")
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether it is a tensor of torch, a subclass included."""
+    """Whether it is a tensor of torch, or of a subclass."""
     return hasattr(type(value), "untyped_storage")
 
 
 def _attributes(module: Any) -> Iterator[Any]:
-    """What a module holds besides what it has registered."""
+    """Values that a module holds without registration."""
     import torch
 
     registered = vars(torch.nn.Module()).keys() | _HOOKS
@@ -75,7 +75,7 @@ def _attributes(module: Any) -> Iterator[Any]:
 
 
 def _fields(value: Any) -> Iterable[Any]:
-    """The attributes of an object, without calling anything of it."""
+    """The attributes of an object. Runs no code of the object."""
     yield from list(getattr(value, "__dict__", {}).values())
     for cls in type(value).__mro__:
         for name in getattr(cls, "__slots__", ()):
@@ -89,13 +89,13 @@ def _is_array(value: Any) -> bool:
 
 
 def _as_tensor(array: Any) -> Any:
-    """A tensor over the same memory; of bytes where torch does not have the array's dtype."""
+    """A tensor over the same memory; a tensor of bytes where torch does not have the array's dtype."""
     import torch
 
     if not array.flags.c_contiguous and _is_array(array.base):
-        return _as_tensor(array.base)  # a view keeps all of its base alive
+        return _as_tensor(array.base)  # a view keeps its whole base alive
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch warns of arrays that cannot be written to: mapped files
+        warnings.simplefilter("ignore", UserWarning)  # torch warns about read-only arrays, such as mapped files
         try:
             return torch.from_numpy(array)
         except (TypeError, ValueError):

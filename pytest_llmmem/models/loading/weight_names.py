@@ -1,7 +1,7 @@
-"""Which of a model's tensors each tensor of its checkpoint becomes.
+"""The model's weight for each tensor of its checkpoint.
 
-transformers 5 gave some weights new names, ``embed_out`` became ``lm_head``, and translates the names on disk inside
-``from_pretrained`` alone: ``load_state_dict`` and accelerate take them as they are. Recipes that use those ask here.
+transformers 5 renamed some weights, such as ``embed_out`` to ``lm_head``, and translates the names on disk only
+inside of ``from_pretrained``. ``load_state_dict`` and accelerate do not, so recipes that use those translate here.
 """
 
 import re
@@ -14,10 +14,10 @@ from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 
 
 def places(checkpoint: Checkpoint, model: Any) -> dict[str, str]:
-    """The model's name for each tensor of the checkpoint that it has a place for; ``from_pretrained`` drops the others too.
+    """The model's name for each tensor of the checkpoint that it uses. ``from_pretrained`` drops the others too.
 
-    Raises ``CheckpointError`` when a tensor of the model would be left without its numbers. What a broken shard holds is
-    not known, and left to whoever reads it.
+    Raises ``CheckpointError`` when a tensor of the model would get no values. The tensors of a damaged shard are
+    unknown; reading the shard raises.
     """
     rename = renaming(model)
     tensors = model.state_dict(keep_vars=True)
@@ -43,13 +43,16 @@ def places(checkpoint: Checkpoint, model: Any) -> dict[str, str]:
 
 
 def _candidates(rename: Callable[[str], str], name: str, prefix: str) -> Iterator[str]:
-    """A task's model holds its base model under a prefix, and either may be loaded from a checkpoint of the other."""
+    """Possible names in the model.
+
+    A task's model has its base model under a prefix, and either may load a checkpoint of the other.
+    """
     for renamed in (rename(name), name):
         yield from (renamed, f"{prefix}.{renamed}", renamed.removeprefix(f"{prefix}."))
 
 
 def renaming(model: Any) -> Callable[[str], str]:
-    """The installed version's own translation of names; versions before 5 have none to apply."""
+    """The installed version's translation of names; none before version 5."""
     try:
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightRenaming

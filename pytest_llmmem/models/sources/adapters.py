@@ -1,4 +1,4 @@
-"""PEFT adapters: a folder that adds a few weights to a base model, which it names or the user does."""
+"""PEFT adapters: a folder that adds a few weights to a base model. The adapter or the user names the base model."""
 
 from pathlib import Path
 from typing import Final
@@ -21,12 +21,12 @@ def split_base(text: str) -> tuple[str, str | None]:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether it has an adapter, and no model of its own."""
+    """Whether the folder has an adapter, and no model of its own."""
     return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
 
 
 def base_of(folder: Path, *, text: str) -> str:
-    """The model that the adapter says it was trained on: a folder, or a Hub id. Raises ``SourceError`` where it says none."""
+    """The adapter's base model: a folder, or a Hub id. Raises ``SourceError`` where the adapter names none."""
     try:
         base = read_object(folder / CONFIG).value.get("base_model_name_or_path")
     except CheckpointError as error:

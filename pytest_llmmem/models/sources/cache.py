@@ -1,10 +1,10 @@
-"""Where synthetic checkpoints are kept."""
+"""The cache of synthetic checkpoints."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The folder that keeps them between sessions; it may not be there yet."""
+    """The folder that keeps them between sessions; it may not exist yet."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "pytest-llmmem"

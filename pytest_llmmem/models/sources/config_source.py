@@ -12,9 +12,9 @@ from pytest_llmmem.models.sources.synthetic import SyntheticSpec
 
 
 def source_config(source: Source) -> ModelConfig:
-    """The config; of a model on the Hub that file alone is fetched. Raises ``SourceError`` where there is none.
+    """Read the config. From the Hub only that file is downloaded. Raises ``SourceError`` where there is none.
 
-    A synthetic model's has the dtype that was asked for.
+    The config of a synthetic model has the requested dtype.
     """
     match source.target:
         case Path() as folder:
@@ -32,5 +32,5 @@ def source_config(source: Source) -> ModelConfig:
 
 
 def plain_config(config: ModelConfig) -> dict[str, Any]:
-    """The same without its quantization: how the weights are loaded is said elsewhere."""
+    """The config without its quantization: a strategy sets that."""
     return {key: value for key, value in config.raw.items() if key != "quantization_config"}

@@ -1,4 +1,4 @@
-"""Models on the Hugging Face Hub: which files a load needs, and fetching just those."""
+"""Models on the Hugging Face Hub: the files that a load needs, and their download."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _WEIGHTS: Final = (
     ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json"),
     ("pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"),
 )
-"""By format, the one that transformers prefers first."""
+"""Weight file patterns by format, in transformers' order of preference."""
 
 _BESIDES: Final = ("*.json", "*.model", "*.txt", "*.jinja", "*.tiktoken", "*.py")
 """Config, tokenizer, and the code of models that bring their own."""
@@ -32,12 +32,12 @@ class HubModel:
     """A branch, a tag or a commit; ``None`` for the newest."""
 
     def __str__(self) -> str:
-        """As the user writes it."""
+        """The repository and revision, as the user writes them."""
         return f"{self.repo}@{self.revision}" if self.revision else self.repo
 
 
 def files_to_fetch(names: Sequence[str]) -> tuple[str, ...]:
-    """Of a repository's files, those that one load reads: weights in a single format, config, tokenizer, code.
+    """Files of a repository that one load reads: weights in a single format, config, tokenizer, code.
 
     Empty when the repository has no weights that transformers loads.
     """
@@ -50,7 +50,7 @@ def files_to_fetch(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def fetch(model: HubModel) -> Path:
-    """The model's folder in the Hub's cache, fetched if needed; offline mode and credentials are the Hub client's own.
+    """The model's folder in the Hub's cache, downloaded if needed. The Hub client handles offline mode and credentials.
 
     Raises ``SourceError`` when it is neither reachable nor in the cache.
     """
@@ -59,7 +59,7 @@ def fetch(model: HubModel) -> Path:
 
     try:
         names = HfApi().list_repo_files(model.repo, revision=model.revision)
-    except Exception as error:  # noqa: BLE001 -- what the client lets through is its HTTP library's, and that has changed
+    except Exception as error:  # noqa: BLE001 -- the client passes on errors of its HTTP library, which differs between versions
         try:
             return Path(snapshot_download(model.repo, revision=model.revision, local_files_only=True))
         except LocalEntryNotFoundError:
@@ -75,7 +75,7 @@ def fetch(model: HubModel) -> Path:
 
 
 def fetch_config(model: HubModel) -> Path:
-    """The folder with the model's ``config.json`` in the Hub's cache; nothing else is fetched. Raises as ``fetch``."""
+    """The folder with the model's ``config.json`` in the Hub's cache. Downloads nothing else. Raises the errors of ``fetch``."""
     from huggingface_hub import hf_hub_download
 
     try:

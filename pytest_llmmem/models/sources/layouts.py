@@ -1,4 +1,4 @@
-"""The tensors of well-known architectures, worked out from ``config.json`` alone, named as their checkpoints name them."""
+"""The tensors of well-known architectures, computed from ``config.json`` alone, with the names of their checkpoints."""
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -14,8 +14,8 @@ Named = Iterator[tuple[str, tuple[int, ...]]]
 def layout(config: Config) -> dict[str, tuple[int, ...]] | None:
     """Shapes by tensor name, in the model's order.
 
-    ``None`` when the architecture is not one of these, or when the config leaves a size to its class's defaults:
-    then only transformers knows. Raises ``ValueError`` for sizes that no model can have.
+    ``None`` when the architecture is not one of these, or when the config omits a size with a default:
+    only transformers knows it. Raises ``ValueError`` for sizes that no model can have.
     """
     architecture = next(iter(config.get("architectures") or ()), None)
     if architecture not in _LAYOUTS:
@@ -83,7 +83,7 @@ def _llama_like(config: Config, *, qkv_bias: bool, output_bias: bool) -> Named:
 
 
 def _bert(config: Config) -> Named:
-    """Pooler and both pre-training heads too, as in the published checkpoints: each class that loads them takes its own."""
+    """BERT with pooler and both pre-training heads, as in the published checkpoints: each class loads the part it needs."""
     hidden, wide, vocab = _sizes(config, "hidden_size", "intermediate_size", "vocab_size")
     yield "bert.embeddings.word_embeddings.weight", (vocab, hidden)
     positions, types = _sizes(config, "max_position_embeddings", "type_vocab_size")
@@ -107,7 +107,7 @@ def _bert(config: Config) -> Named:
 
 
 def _sizes(config: Config, *keys: str) -> tuple[int, ...]:
-    """Raises ``KeyError`` for one that is left open, and ``ValueError`` for one that is no size."""
+    """Sizes from the config. Raises ``KeyError`` for a missing one, and ``ValueError`` for an invalid one."""
     for key in keys:
         if type(config[key]) is not int or not 0 <= config[key] <= MAX_SIZE:
             msg = f"'{key}' is {excerpt(repr(config[key]))}, and not a whole number from 0 on"

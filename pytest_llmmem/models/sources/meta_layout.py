@@ -1,6 +1,6 @@
-"""What a checkpoint of any transformers model holds: a program that reads a ``config.json`` and prints names, dtypes and shapes.
+"""A program that reads a ``config.json`` of any transformers model and prints its tensors: names, dtypes and shapes.
 
-It is a program of its own because it imports torch, which must never happen in the process that forks the workers.
+It is a separate program because it imports torch, which must never happen in the process that forks the workers.
 It is run by its path, and so imports nothing of this project.
 """
 
@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 _DATA_BYTES = 8 * 2**30
-"""What the program may allocate: a model of 40,000 modules takes 0.5 GB, and one of endless layers all that there is."""
+"""Memory limit of the program. A model of 40,000 modules takes 0.5 GB; one with endless layers would take everything."""
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
 
 
 def limit_memory() -> None:
-    """Refuse this process more than a model without weights can need."""
+    """Limit the memory of this process to more than any model without weights needs."""
     if sys.platform == "win32":
         return
     import resource
@@ -38,7 +38,7 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
     import transformers
 
     config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(raw)
-    # another one may be code that is fetched from the Hub; it changes no tensor
+    # other implementations may be code from the Hub; none changes a tensor
     config._attn_implementation = "eager"  # noqa: SLF001 -- there is no public name
     model_class = find_model_class(transformers, config)
     with torch.device("meta"):
@@ -51,7 +51,7 @@ def describe(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_model_class(transformers: Any, config: Any) -> Any:
-    """The class that ``architectures`` names, or else the most specific one that is known for this kind of config."""
+    """The class that ``architectures`` names, or else the most specific known class for this kind of config."""
     for name in config.architectures or ():
         found = getattr(transformers, name, None)
         if not isinstance(found, type) or not issubclass(found, transformers.PreTrainedModel):
@@ -68,7 +68,7 @@ def find_model_class(transformers: Any, config: Any) -> Any:
 
 
 def _on_disk(model: Any) -> dict[str, Any]:
-    """The state dict as it is saved: tied weights once, and under the names that the architecture's checkpoints have."""
+    """The state dict as it is saved: tied weights once, with the names of the architecture's checkpoints."""
     once: dict[int, tuple[str, Any]] = {}
     ignored = set(model._keys_to_ignore_on_save or ())  # noqa: SLF001 -- as save_pretrained does; there is no public name
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -77,7 +77,7 @@ def _on_disk(model: Any) -> dict[str, Any]:
     state = dict(once.values())
     try:
         from transformers.core_model_loading import revert_weight_conversion
-    except ImportError:  # transformers 4, where a model's names are those on disk
+    except ImportError:  # in transformers 4 the model's names are those on disk
         return state
     return dict(revert_weight_conversion(model, state))
 

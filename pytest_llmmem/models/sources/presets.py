@@ -1,4 +1,4 @@
-"""Models that ``synthetic:NAME`` knows by name: the ``config.json`` of each, and how large its shards are published."""
+"""Models that ``synthetic:NAME`` knows by name: the ``config.json`` and the published shard size of each."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -6,13 +6,13 @@ from typing import Any, Final
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A model to stand in for."""
+    """The config of a well-known model."""
 
     config: dict[str, Any]
     """Its ``config.json``, dtype included."""
 
     shard: str
-    """The largest shard, as ``save_pretrained(max_shard_size=...)`` takes it."""
+    """The largest shard, in the form of ``save_pretrained(max_shard_size=...)``."""
 
 
 def _gpt_neox(*, hidden: int, layers: int, heads: int, vocab: int) -> dict[str, Any]:
@@ -73,8 +73,8 @@ _LLAMA_3_1: Final = {
 PRESETS: Final = {
     "polyglot-ko-1.3b": Preset(config=_gpt_neox(hidden=2048, layers=24, heads=16, vocab=30080), shard="1GB"),
     "polyglot-ko-12.8b": Preset(config=_gpt_neox(hidden=5120, layers=40, heads=40, vocab=30080), shard="1GB"),
-    # Like the Korean-English 7B of that name in size, vocabulary and number of shards. The original is code of its own, which a
-    # stand-in cannot bring along, so this one has the shape of Llama.
+    # Size, vocabulary and number of shards of the Korean-English 7B of that name. The original needs code of its own, which a
+    # synthetic checkpoint cannot include, so this one has the architecture of Llama.
     "midm-7b": Preset(
         config=_llama(
             hidden=4096,

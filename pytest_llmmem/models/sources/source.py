@@ -1,4 +1,4 @@
-"""What ``--llm-model`` accepts: a folder, a file of tensors, a model on the Hub, or a synthetic checkpoint."""
+"""Values of ``--llm-model``: a folder, a file of tensors, a model on the Hub, or a synthetic checkpoint."""
 
 import json
 import os
@@ -38,13 +38,13 @@ _OPTIONS: Final = (*_CHOICES, "shard")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A value of ``--llm-model``, understood but not yet fetched."""
+    """A value of ``--llm-model``, parsed but not yet downloaded."""
 
     text: str
-    """As the user wrote it."""
+    """The source as the user wrote it."""
 
     label: str
-    """Short and readable: the part of a test's id that names the model."""
+    """A short name: the part of a test's id that names the model."""
 
     target: Path | hub.HubModel | SyntheticSpec
 
@@ -53,7 +53,7 @@ class Source:
 
     @property
     def kind(self) -> Literal["folder", "hub", "synthetic"]:
-        """Where the model comes from."""
+        """The kind of source."""
         match self.target:
             case Path():
                 return "folder"
@@ -66,9 +66,9 @@ class Source:
 
 
 def parse_source(text: str, *, base: Path) -> Source:
-    """Understand a model source; relative paths start at ``base``. Reads at most a ``config.json``, fetches nothing.
+    """Parse a model source; relative paths start at ``base``. Reads at most a ``config.json``, downloads nothing.
 
-    Raises ``SourceError`` for a folder that is not there and for anything else that names no model.
+    Raises ``SourceError`` for a folder that does not exist and for any text that names no model.
     """
     if text.startswith(_SYNTHETIC):
         try:
@@ -101,14 +101,14 @@ def parse_source(text: str, *, base: Path) -> Source:
 
 
 def _adapter(text: str, folder: Path, base_text: str | None, *, base: Path) -> Source:
-    """An adapter with its base model, which may be anything that is a source by itself."""
+    """An adapter with its base model, which may be any other source."""
     label = Path(os.path.abspath(folder)).name
     of = parse_source(base_text or adapters.base_of(folder, text=text), base=base)
     return Source(text=text, label=label, target=of.target, adapter=folder.resolve())
 
 
 def open_checkpoint(source: Source, *, cache: Path) -> Checkpoint:
-    """What the headers of a source say, fetched or made first. Raises ``SourceError`` and ``CheckpointError``."""
+    """Read the headers of a source, downloaded or made first. Raises ``SourceError`` and ``CheckpointError``."""
     checkpoint = read_checkpoint(resolve(source, cache=cache), source=source.text)
     if source.adapter is None:
         return checkpoint
@@ -116,11 +116,11 @@ def open_checkpoint(source: Source, *, cache: Path) -> Checkpoint:
 
 
 def resolve(source: Source, *, cache: Path) -> Path:
-    """The checkpoint's folder on this machine, made below ``cache`` or fetched to the Hub's own cache the first time.
+    """The checkpoint's folder on this machine. The first call makes it below ``cache``, or downloads it to the Hub's cache.
 
-    Of an adapter it is the base model's.
+    For an adapter it is the base model's folder.
 
-    Safe from several processes at once: one does the work, the others wait for it. Raises ``SourceError``.
+    Several processes may call this at once: one does the work, the others wait for it. Raises ``SourceError``.
     """
     match source.target:
         case Path() as folder:
@@ -152,7 +152,7 @@ def _one_at_a_time(cache: Path, name: str) -> Iterator[None]:
 
 
 def _synthetic(text: str, *, base: Path) -> Source:
-    """The source in ``synthetic:NAME?dtype=…&shard=…&format=…&fill=…``. Raises ``ValueError`` with what is wrong."""
+    """Parse ``synthetic:NAME?dtype=…&shard=…&format=…&fill=…``. Raises ``ValueError`` with the reason."""
     name, _, query = text.removeprefix(_SYNTHETIC).partition("?")
     options = _options(query)
     if preset := PRESETS.get(name):
@@ -203,7 +203,7 @@ def _config_path(name: str, *, base: Path) -> Path:
 
 
 def _path(text: str, base: Path) -> Path:
-    # Path.expanduser raises where there is no such user; here that is one more folder that is not there.
+    # Path.expanduser raises for an unknown user; here the result is a folder that does not exist.
     return base / os.path.expanduser(text)
 
 

@@ -1,7 +1,7 @@
-"""Checkpoints with everything of a real one but the numbers: names, shapes, dtypes and shards, around holes.
+"""Checkpoints with the names, shapes, dtypes and shards of a real one, and holes in place of weights.
 
-A hole is a part of a file that was never written: it reads as zeros and takes no disk, yet mapping, copying and casting
-it costs the memory that the real weights would.
+A hole is a part of a file that was never written: it reads as zeros and takes no disk space. Mapping, copying and
+casting it costs the same memory as real weights.
 """
 
 import hashlib
@@ -28,12 +28,12 @@ from pytest_llmmem.models.sources.layouts import layout
 Fill = Literal["holes", "random"]
 
 _RECIPE: Final = 1
-"""Part of the key of a spec: raise it whenever the same spec is written differently."""
+"""Part of a spec's key: increase it when the same spec is written differently."""
 
 _BLOCK_BYTES: Final = 2**20
 
 _PATIENCE_S: Final = 300
-"""For a model that is built without memory: one of 40,000 modules takes 8 s of a processor, half of them to import torch."""
+"""Timeout for building a model without memory: 40,000 modules take 8 s of CPU time, half of them to import torch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,21 +41,21 @@ class SyntheticSpec:
     """A checkpoint to be made. Equal specs make equal checkpoints."""
 
     name: str
-    """Of the preset, or of the file or folder that the config came from."""
+    """Name of the preset, or of the file or folder with the config."""
 
     config_json: str
-    """The ``config.json`` to stand in for, as text: a spec can be hashed and sent to a worker."""
+    """The ``config.json`` as text: a spec can be hashed and sent to a worker."""
 
     dtype: str
-    """Of all floating point tensors."""
+    """The dtype of all floating-point tensors."""
 
     shard_bytes: int
-    """No shard is larger, unless a single tensor is."""
+    """Largest shard, unless a single tensor is larger."""
 
     format: Format = "safetensors"
 
     fill: Fill = "holes"
-    """``"holes"``: zeros that take no disk. ``"random"``: small numbers of both signs, which take all of it."""
+    """``"holes"``: zeros that take no disk space. ``"random"``: small numbers of both signs, at full size on disk."""
 
     @property
     def key(self) -> str:
@@ -64,7 +64,7 @@ class SyntheticSpec:
 
 
 def write_synthetic(spec: SyntheticSpec, folder: Path) -> None:
-    """Make the checkpoint, all of it or nothing: the folder appears when it is complete, and must not be there before.
+    """Make the complete checkpoint or nothing: the folder appears when it is complete, and must not exist before.
 
     Imports neither torch nor transformers; a child interpreter does where the architecture is not in ``layouts``.
     Raises ``SourceError`` when no model can be built from the config.
@@ -82,7 +82,7 @@ def write_synthetic(spec: SyntheticSpec, folder: Path) -> None:
 
 
 def split_into_shards(tensors: Sequence[Tensor], shard_bytes: int) -> tuple[tuple[Tensor, ...], ...]:
-    """Fill one shard after the other, in order, as ``save_pretrained`` does; a tensor that is too large gets its own."""
+    """Fill one shard after the other, in order, as ``save_pretrained`` does; a tensor that is too large gets its own shard."""
     shards: list[list[Tensor]] = []
     open_shard: list[Tensor] = []
     open_bytes = 0
@@ -99,9 +99,9 @@ def split_into_shards(tensors: Sequence[Tensor], shard_bytes: int) -> tuple[tupl
 
 
 def _described(spec: SyntheticSpec) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
-    """The config as it will stand in the folder, and the tensors that go with it."""
+    """The config as it is written to the folder, and its tensors."""
     config = json.loads(spec.config_json)
-    # The name that both transformers 4 and 5 read; "dtype" is known to 5 alone.
+    # Both transformers 4 and 5 read this name; only 5 reads "dtype".
     config.pop("dtype", None)
     config["torch_dtype"] = spec.dtype
     try:
@@ -118,9 +118,9 @@ def _described(spec: SyntheticSpec) -> tuple[dict[str, Any], tuple[Tensor, ...]]
 
 
 def _ask_transformers(spec: SyntheticSpec) -> dict[str, Any]:
-    """Have a model built without memory by an interpreter that imports torch in our place: see ``meta_layout``."""
+    """Build the model without memory in another interpreter, which imports torch: see ``meta_layout``."""
     program = Path(__file__).with_name("meta_layout.py")
-    # -P: the folder of the program must not be searched for modules, or its neighbours would hide the standard library's.
+    # -P: the program's folder must not be searched for modules, or its files would shadow the standard library's.
     command = [sys.executable, "-P", str(program)]
     try:
         asked = subprocess.run(
@@ -162,7 +162,7 @@ def _write_weights(spec: SyntheticSpec, tensors: Sequence[Tensor], folder: Path)
 
 
 def _fill(path: Path, placed: Iterable[tuple[int, Tensor]]) -> None:
-    """Write small numbers over the holes of the floating point tensors; they repeat every ``_BLOCK_BYTES``."""
+    """Write small numbers over the holes of the floating-point tensors; they repeat every ``_BLOCK_BYTES``."""
     with path.open("r+b") as file:
         for start, each in placed:
             if not DTYPES[each.dtype].exponent_bits:
@@ -175,7 +175,7 @@ def _fill(path: Path, placed: Iterable[tuple[int, Tensor]]) -> None:
 
 @cache
 def _small_numbers(dtype: str) -> bytes:
-    """A block of numbers between 2**-6 and 2**-5 of either sign: about what an initialisation with 0.02 gives.
+    """A block of numbers between 2**-6 and 2**-5 of either sign, similar to an initialization with 0.02.
 
     Sign and mantissa are random, the exponent is not, so that none is infinite, NaN or subnormal in any dtype.
     """

@@ -1,4 +1,4 @@
-"""How a model is trained: its dtype, an adapter, checkpointing. The same for a real model and for one without memory."""
+"""Preparation of a model for training: its dtype, an adapter, checkpointing. It works with real and with fake tensors."""
 
 import contextlib
 import warnings
@@ -12,7 +12,7 @@ from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 
 
 def prepare(model: Any, step: TrainSpec) -> Any:
-    """The model as the step trains it; an adapter wraps it. Raises ``StepError`` for what it cannot be trained with."""
+    """Prepare the model for the step; an adapter wraps it. Raises ``StepError`` for unsupported settings."""
     if step.precision is not None:
         model = model.to(getattr(torch, step.precision))
     if step.lora is not None:
@@ -24,7 +24,7 @@ def prepare(model: Any, step: TrainSpec) -> Any:
 
 
 def check_length(config: Any, step: TrainSpec | GenerateSpec) -> None:
-    """Raises ``StepError`` for a sequence longer than the model's positions."""
+    """Check the sequence length. Raises ``StepError`` for a sequence longer than the model's positions."""
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and step.seq_len > positions:
@@ -37,7 +37,7 @@ def check_length(config: Any, step: TrainSpec | GenerateSpec) -> None:
 
 
 def checkpoint_activations(model: Any, **arguments: Any) -> None:
-    """Switch checkpointing on under the name that the installed transformers has for it. Raises ``StepError`` where it cannot."""
+    """Enable checkpointing under the installed transformers' name for it. Raises ``StepError`` where it is not supported."""
     new, old = "activation_checkpointing_enable", "gradient_checkpointing_enable"
     try:
         getattr(model, new if hasattr(model, new) else old)(arguments)
@@ -51,7 +51,7 @@ def _checkpoint(model: Any, step: TrainSpec) -> None:
     base = model.get_base_model() if step.lora is not None else model
     checkpoint_activations(base, use_reentrant=reentrant)
     if step.lora is not None and reentrant:
-        base.enable_input_require_grads()  # else nothing that enters a block needs a gradient, and none is made
+        base.enable_input_require_grads()  # otherwise no input of a block needs a gradient, and none is computed
 
 
 def _with_adapter(model: Any, step: TrainSpec) -> Any:
@@ -61,7 +61,7 @@ def _with_adapter(model: Any, step: TrainSpec) -> Any:
         raise StepError("lora: it needs peft: pip install peft, or leave it out") from None
     targets = list(step.lora_targets) or "all-linear"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what peft advises about a model's own settings
+        warnings.simplefilter("ignore")  # advice of peft about a model's own settings
         config = peft.LoraConfig(r=step.lora, target_modules=targets)
         try:
             return peft.get_peft_model(model, config)
@@ -78,7 +78,7 @@ def _with_adapter(model: Any, step: TrainSpec) -> Any:
 
 @contextlib.contextmanager
 def quietly() -> Any:
-    """Without the advice that libraries log about settings that are ours."""
+    """Suppress the advice that libraries log about settings made here."""
     import transformers
 
     before = transformers.logging.get_verbosity()

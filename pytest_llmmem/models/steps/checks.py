@@ -1,7 +1,7 @@
-"""Checks of how a model trains and generates, on fake tensors: no weights and no GPU are needed.
+"""Checks of a model's training and generation, on fake tensors: no weights and no GPU are needed.
 
-Each takes a laboratory and returns what is wrong, in one sentence, or ``None``. ``docs/checks.md`` says where each number
-comes from.
+Each check takes a laboratory and returns the problem in one sentence, or ``None``. ``docs/checks.md`` gives the source of
+each number.
 """
 
 import contextlib
@@ -22,24 +22,24 @@ Check = Callable[[Laboratory], str | None]
 _LENGTH: Final = 128
 _LORA_RANK: Final = 8
 _CHECKPOINTED: Final = 0.5
-"""Of the activations without checkpointing: one input for each layer remains of a dozen tensors."""
+"""Largest share of the activations that checkpointing may keep: one input remains per layer, of a dozen tensors."""
 
 _STATE: Final = 0.02
-"""How far the optimizer's state may be from what its name promises: counts of steps, and rounding to blocks."""
+"""Largest relative deviation of the optimizer's state from its expected size: step counts, and rounding to blocks."""
 
 _BLOCK_BYTES: Final = 512
-"""To which a card rounds each tensor."""
+"""Block size to which a GPU's allocator rounds each tensor."""
 
 _LOGITS: Final = 1.05
-"""How many times logits may be kept in float32."""
+"""Largest size of the kept logits, relative to their size in float32."""
 
 
 class NotApplicableError(Exception):
-    """The check says nothing of this model; its text says why."""
+    """The check does not apply to this model; the text gives the reason."""
 
 
 def checkpointing_takes_effect(laboratory: Laboratory) -> str | None:
-    """Checkpointing halves what is kept for the backward pass, or better; with an adapter too."""
+    """Checkpointing at least halves the tensors kept for the backward pass, with an adapter too."""
     for lora in _adapters():
         step = _step(laboratory, lora=lora)
         with _applying():
@@ -56,7 +56,7 @@ def checkpointing_takes_effect(laboratory: Laboratory) -> str | None:
 
 
 def accumulation_costs_one_batch(laboratory: Laboratory) -> str | None:
-    """Four batches of one sequence need no more than one of them, beside the gradients."""
+    """Beside the gradients, four accumulated batches of one sequence need no more memory than one of them."""
     one = laboratory.trained(_step(laboratory))
     four = laboratory.trained(_step(laboratory, accumulation=4))
     if four.activations_bytes > one.activations_bytes:
@@ -72,7 +72,7 @@ def accumulation_costs_one_batch(laboratory: Laboratory) -> str | None:
 
 
 def optimizer_state(laboratory: Laboratory) -> str | None:
-    """The optimizer keeps what its name promises."""
+    """The optimizer keeps the state that its name promises."""
     step = _step(laboratory)
     memory = laboratory.trained(step)
     promised = promised_bytes_per_element(step.optimizer, memory.trainable_bytes // max(1, memory.trainable_parameters))
@@ -80,7 +80,7 @@ def optimizer_state(laboratory: Laboratory) -> str | None:
         msg = f"what {step.optimizer} keeps depends on each weight's shape"
         raise NotApplicableError(msg)
     expected = round(promised * memory.trainable_parameters)
-    rounding = 3 * _BLOCK_BYTES * len(laboratory.trained_names(step))  # two moments, and a count of steps
+    rounding = 3 * _BLOCK_BYTES * len(laboratory.trained_names(step))  # two moments, and a step count
     if abs(memory.optimizer_bytes - expected) > _STATE * expected + rounding:
         wanted, kept, _ = format_beside(expected, memory.optimizer_bytes)
         each = memory.optimizer_bytes / max(1, memory.trainable_parameters)
@@ -92,7 +92,7 @@ def optimizer_state(laboratory: Laboratory) -> str | None:
 
 
 def only_adapter_trains(laboratory: Laboratory) -> str | None:
-    """With an adapter, no other weight has a gradient or optimizer state."""
+    """Only the adapter's weights have gradients and optimizer state."""
     if len(_adapters()) == 1:
         raise NotApplicableError("peft is not installed")
     step = _step(laboratory, lora=_LORA_RANK)
@@ -109,7 +109,7 @@ def only_adapter_trains(laboratory: Laboratory) -> str | None:
 
 
 def no_growth_after_step_2(laboratory: Laboratory) -> str | None:
-    """From the second step on, each step peaks as high as the one before."""
+    """Step 4 peaks no higher than step 2."""
     memory = laboratory.trained(_step(laboratory, steps=4))
     second, fourth = memory.peak_of_step(2), memory.peak_of_step(4)
     if fourth > second:
@@ -119,7 +119,7 @@ def no_growth_after_step_2(laboratory: Laboratory) -> str | None:
 
 
 def eval_frees(laboratory: Laboratory) -> str | None:
-    """An evaluation of six batches takes no more than one of two."""
+    """An evaluation of six batches needs no more memory than one of two."""
     two = laboratory.evaluated(_step(laboratory, steps=2)).peak_bytes
     six = laboratory.evaluated(_step(laboratory, steps=6)).peak_bytes
     if six > two:
@@ -132,7 +132,7 @@ def eval_frees(laboratory: Laboratory) -> str | None:
 
 
 def logits(laboratory: Laboratory) -> str | None:
-    """Vocabulary by length is kept for the backward pass once, in float32."""
+    """Logits (vocabulary by length) are kept for the backward pass once, in float32."""
     step, small, large = _step(laboratory), 1024, 2048
     apart = (
         laboratory.trained(step, vocabulary=large).activations_bytes
@@ -148,7 +148,7 @@ def logits(laboratory: Laboratory) -> str | None:
 
 
 def kv_cache(laboratory: Laboratory) -> str | None:
-    """Keys and values take what their arithmetic says."""
+    """The cache of keys and values has its calculated size."""
     step = GenerateSpec(batch_size=2, prompt=24, new_tokens=8)
     request = laboratory.small()
     expected = expected_cache_bytes(request.config, step, dtype=request.dtype)
@@ -173,13 +173,13 @@ CHECKS: Final[Mapping[str, Check]] = {
     "logits": logits,
     "kv_cache": kv_cache,
 }
-"""By id."""
+"""Checks by id."""
 
 
 def expected_cache_bytes(raw: Mapping[str, Any], step: GenerateSpec, *, dtype: str) -> int:
-    """2 * layers * batch * kv_heads * head_dim * length * bytes; the last token that is generated has no keys yet.
+    """2 * layers * batch * kv_heads * head_dim * length * bytes. The last generated token has no keys yet.
 
-    A layer with a sliding window keeps no more than the window. Raises ``NotApplicableError`` for other kinds of caches.
+    A layer with a sliding window keeps at most the window. Raises ``NotApplicableError`` for other kinds of caches.
     """
     import transformers
 
@@ -214,7 +214,7 @@ def _adapters() -> tuple[int | None, ...]:
 
 
 def _left(memory: Any) -> int:
-    """What is neither weight nor gradient after the last backward pass."""
+    """Bytes of neither weights nor gradients after the last backward pass."""
     backward = max((each for each in memory.phases if each.phase == "backward"), key=lambda each: each.step)
     return sum(
         size for kind, size in backward.end_by_kind.items() if kind not in {"parameters", "gradients", "optimizer"}
@@ -223,7 +223,7 @@ def _left(memory: Any) -> int:
 
 @contextlib.contextmanager
 def _applying() -> Iterator[None]:
-    """A model that refuses says so itself: nothing is wrong with it."""
+    """Convert a model's refusal: the check does not apply, and has found no error."""
     try:
         yield
     except StepError as error:

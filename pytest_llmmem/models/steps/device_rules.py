@@ -1,8 +1,8 @@
-"""What torch does on a card, for fake tensors that say they are on the processor.
+"""Choices that torch makes on a GPU, for fake tensors on the CPU.
 
-A build of torch without CUDA aborts the process at the first operation on a fake CUDA tensor that needs a gradient. What
-differs there, as far as memory is concerned, is the attention that is chosen and what dropout keeps. Which operations
-``torch.autocast`` runs in which dtype is taken from the processor's lists.
+A build of torch without CUDA aborts the process at the first operation on a fake CUDA tensor that needs a gradient.
+Two differences to the CPU matter for memory: the attention kernel, and the tensors that dropout keeps. The dtype of each
+operation under ``torch.autocast`` follows the CPU's lists.
 """
 
 import contextlib
@@ -13,15 +13,15 @@ import torch
 from torch.nn import functional
 
 BLOCK_BYTES = {"cpu": 1, "cuda": 512}
-"""To which each storage is rounded up: CUDACachingAllocator's ``kMinBlockSize``."""
+"""Block size to which each storage is rounded up: CUDACachingAllocator's ``kMinBlockSize``."""
 
 _FLASH_HEAD = 256
-"""The largest head that flash attention takes."""
+"""The largest head dimension of flash attention."""
 
 
 @contextlib.contextmanager
 def rules_of(device: Literal["cpu", "cuda"]) -> Iterator[None]:
-    """Have torch choose as on that device."""
+    """Make torch choose operations as on that device."""
     if device == "cpu":
         yield
         return
@@ -43,7 +43,7 @@ def _attention(  # noqa: PLR0917 -- torch's own signature
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """Flash attention where it can be, else the memory-efficient one: neither keeps a matrix of length by length."""
+    """Flash attention where possible, else memory-efficient attention: neither keeps a matrix of length by length."""
     if enable_gqa:
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)

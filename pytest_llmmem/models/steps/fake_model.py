@@ -1,4 +1,4 @@
-"""A model from its config alone, on fake tensors: real shapes, dtypes and modules, and no memory."""
+"""A model from its config alone, on fake tensors: real shapes, dtypes and modules, without memory."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from pytest_llmmem.models.sources.meta_layout import find_model_class
 
 
 def build_on_meta(raw: Mapping[str, Any], *, dtype: str) -> Any:
-    """The model that a config describes, on ``meta``. Raises ``StepError`` when the installed transformers has none."""
+    """The model that a config describes, on ``meta``. Raises ``StepError`` when the installed transformers does not have it."""
     import transformers
 
     try:
@@ -30,13 +30,13 @@ def build_on_meta(raw: Mapping[str, Any], *, dtype: str) -> Any:
 
 
 def make_fake(model: nn.Module) -> None:
-    """Put fake tensors on the processor in place of those on ``meta``; tied weights stay tied.
+    """Replace tensors on ``meta`` with fake tensors on the CPU; tied weights stay tied.
 
     Must run inside of a ``FakeTensorMode``, in which ``Module.to_empty`` cannot swap parameters.
     """
     made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):  # noqa: SLF001 -- setattr would register them anew, out of order
+        for tensors in (module._parameters, module._buffers):  # noqa: SLF001 -- setattr would change their order
             for name, old in tensors.items():
                 if old is None or old.device.type != "meta":
                     continue

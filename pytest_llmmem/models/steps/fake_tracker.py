@@ -1,4 +1,4 @@
-"""The storage tracker for fake tensors, which have no values that could be asked for."""
+"""The storage tracker for fake tensors, which have no values to read."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ _VALUE_OF = torch.ops.aten._local_scalar_dense.default  # noqa: SLF001 -- an ope
 
 
 class FakeStorageTracker(StorageTracker):
-    """Answers where a value is asked for, ``loss.item()``, ``mask.all()``: a mask is full, no sequence has ended, a number is 1.
+    """Supplies values for ``loss.item()`` or ``mask.all()``: a mask is full, no sequence has ended, a number is 1.
 
-    Raises ``StepError`` for an operation that fake tensors cannot follow, with its module.
+    Raises ``StepError``, with the module, for an operation that fake tensors do not support.
     """
 
     def __init__(self, *watched: Any, **options: Any) -> None:

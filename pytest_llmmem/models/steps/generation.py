@@ -1,4 +1,4 @@
-"""Generating text, for real tensors and for fake ones."""
+"""Text generation, on real tensors and on fake ones."""
 
 import contextlib
 from typing import Any
@@ -11,13 +11,13 @@ from pytest_llmmem.models.steps.training import random_tokens
 
 
 class _LongEnough(Exception):  # noqa: N818 -- it ends a loop
-    """Every token is there."""
+    """Raised when all tokens are generated."""
 
 
 def run_generation(model: Any, step: GenerateSpec, *, device: str) -> None:
-    """Generate greedily until all tokens are there; what ends a sequence is not looked at, so that every run is as long.
+    """Generate greedily until all tokens exist. End tokens are ignored, so that every run has the same length.
 
-    Raises ``StepError`` for a model that generates none.
+    Raises ``StepError`` for a model that cannot generate.
     """
     from transformers import StoppingCriteriaList
 
@@ -26,7 +26,7 @@ def run_generation(model: Any, step: GenerateSpec, *, device: str) -> None:
         raise StepError(msg)
     tokens = random_tokens(model, step.batch_size, step.prompt, device=device)
 
-    # on fake tensors no sequence ever ends, so an exception ends the loop in both
+    # on fake tensors no sequence ever ends, so an exception ends the loop in both cases
     def stop(ids: torch.Tensor, _scores: Any, **_arguments: Any) -> Any:
         if ids.shape[1] >= step.seq_len:
             raise _LongEnough

@@ -1,4 +1,4 @@
-"""A small model of the same architecture on fake tensors, and the ways of a team to prepare, train and evaluate it."""
+"""A small model of the same architecture on fake tensors, with a team's functions to prepare, train and evaluate it."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,10 +19,10 @@ from pytest_llmmem.models.steps.training import extra_arguments, random_tokens, 
 
 _LAYERS: Final = 4
 VOCABULARY: Final = 256
-"""Of the small model: few layers beside a large head would hide what the layers keep."""
+"""Vocabulary size of the small model: a large head would hide the memory of its few layers."""
 
 _PER_LAYER: Final = ("layer_types", "mlp_layer_types")
-"""Keys of a config that name something for each layer."""
+"""Keys of a config with an entry for each layer."""
 
 Prepare = Callable[[Any, TrainSpec], Any]
 MakeOptimizer = Callable[[Any, TrainSpec], Any]
@@ -31,12 +31,12 @@ Evaluate = Callable[[Any, TrainSpec], None]
 
 
 def train(model: Any, optimizer: Any, step: TrainSpec) -> None:
-    """The loop that is checked where a team gives none of its own."""
+    """The training loop to check when a team provides none."""
     run_training(model, optimizer, step, device="cpu")
 
 
 def evaluate(model: Any, step: TrainSpec) -> None:
-    """The evaluation that is checked where a team gives none of its own: ``step.steps`` batches, a sum of losses."""
+    """The evaluation to check when a team provides none: ``step.steps`` batches, a sum of losses."""
     model.eval()
     arguments, total = extra_arguments(model), 0.0
     with torch.no_grad():
@@ -46,16 +46,16 @@ def evaluate(model: Any, step: TrainSpec) -> None:
 
 
 def default_optimizer(model: Any, step: TrainSpec) -> Any:
-    """The optimizer that the step names, as it goes over its parameters on a card."""
+    """The optimizer that the step names, in its default mode on a GPU."""
     return make_optimizer(step.optimizer, model.parameters(), device="cuda", are_fake=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laboratory:
-    """An architecture, and how it is trained."""
+    """An architecture, with the functions that train it."""
 
     request: PredictRequest
-    """Its config, dtype and device; the step is the one of each experiment."""
+    """Its config, dtype and device; each experiment has its own step."""
 
     prepare: Prepare = prepare
     make_optimizer: MakeOptimizer = default_optimizer
@@ -63,7 +63,7 @@ class Laboratory:
     evaluate: Evaluate = evaluate
 
     def trained(self, step: TrainSpec, *, vocabulary: int = VOCABULARY) -> StepMemory:
-        """What the steps take."""
+        """Memory of the training steps."""
         with self._model(step, vocabulary) as model:
             optimizer = self.make_optimizer(model, step)
             with self._tracked(model) as tracker:
@@ -71,13 +71,13 @@ class Laboratory:
         return tracker.memory()
 
     def evaluated(self, step: TrainSpec) -> StepMemory:
-        """What evaluating takes."""
+        """Memory of the evaluation."""
         with self._model(step, VOCABULARY) as model, self._tracked(model) as tracker:
             self.evaluate(model, step)
         return tracker.memory()
 
     def trained_names(self, step: TrainSpec) -> tuple[str, ...]:
-        """The parameters that would be trained."""
+        """Names of the trainable parameters."""
         with self._model(step, VOCABULARY) as model:
             return tuple(name for name, parameter in model.named_parameters() if parameter.requires_grad)
 
@@ -102,7 +102,7 @@ class Laboratory:
 
 
 def small_config(raw: Mapping[str, Any], vocabulary: int) -> dict[str, Any]:
-    """The config with few layers, and a vocabulary of that size; one of a model with several parts as well."""
+    """The config with few layers and that vocabulary size. Configs of models with several parts are supported."""
     import transformers
 
     config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))

@@ -11,15 +11,15 @@ _BLOCK = 256
 """Elements that share a scale in bitsandbytes' 8-bit optimizers: ``blocksize`` of its ``Optimizer2State.init_state``."""
 
 _SMALL = 4096
-"""Parameters with fewer elements keep float32 state: its ``min_8bit_size``."""
+"""Parameters with fewer elements keep float32 state: ``min_8bit_size`` of bitsandbytes."""
 
 
 def make_optimizer(
     name: str, parameters: Iterable[torch.nn.Parameter], *, device: Literal["cpu", "cuda"], are_fake: bool
 ) -> torch.optim.Optimizer:
-    """An optimizer as a user makes it with its defaults; which loop torch takes by default depends on the device.
+    """An optimizer with a user's defaults. The default loop of torch depends on the device.
 
-    Raises ``StepError`` where nothing is to be trained, or a package is missing.
+    Raises ``StepError`` when no parameter is trainable, or a package is missing.
     """
     trained = [each for each in parameters if each.requires_grad]
     if not trained:
@@ -44,7 +44,7 @@ def make_optimizer(
 
 
 def promised_bytes_per_element(name: str, dtype_bytes: int) -> float | None:
-    """State for each element of a trained weight, by the optimizer's own paper; ``None`` where the shape decides."""
+    """State bytes per element of a trained weight, from the optimizer's paper; ``None`` where they depend on the shape."""
     match name:
         case "adamw" | "adamw-foreach" | "adamw-fused":
             return 2 * dtype_bytes
@@ -66,7 +66,7 @@ def _adamw8bit(trained: list[torch.nn.Parameter]) -> Any:
 
 
 class _Fake8bit(torch.optim.Optimizer):  # type: ignore[misc]  # torch has no types here
-    """What bitsandbytes' AdamW8bit keeps: its kernels know no fake tensors."""
+    """The state of bitsandbytes' AdamW8bit, whose kernels do not support fake tensors."""
 
     def __init__(self, trained: list[torch.nn.Parameter]) -> None:
         super().__init__(trained, {})

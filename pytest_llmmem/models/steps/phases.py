@@ -1,4 +1,4 @@
-"""Which phase of which step runs now. A phase lasts until the next one begins."""
+"""The current phase and step. A phase lasts until the next one begins."""
 
 from typing import NamedTuple, Protocol
 
@@ -6,31 +6,31 @@ from pytest_llmmem.models.steps.torch_internals import is_backward_running
 
 
 class Stage(NamedTuple):
-    """One stretch of one phase: with accumulation a step has several of each."""
+    """One interval of a phase. With gradient accumulation a step has several intervals of each phase."""
 
     step: int
-    """From 1 on."""
+    """Number of the step, from 1 on."""
 
     phase: str
 
     number: int
-    """Of all stretches, in order."""
+    """Number of the interval, in the order of all intervals."""
 
 
 class Phases(Protocol):
-    """How a loop goes through its phases."""
+    """The order of phases in a loop."""
 
     def now(self) -> Stage:
-        """The stage in which an operation runs that is dispatched now."""
+        """The stage of an operation that is dispatched now."""
 
     def forward_begins(self) -> bool:
-        """A model is called; whether a new step begins with it."""
+        """Record the call of a model. Returns whether a new step begins with it."""
 
     def optimizer_begins(self) -> None:
-        """An optimizer's step begins."""
+        """Record the start of an optimizer's step."""
 
     def optimizer_ends(self) -> None:
-        """It is over."""
+        """Record the end of an optimizer's step."""
 
 
 class TrainingPhases:
@@ -66,7 +66,7 @@ class TrainingPhases:
 
 
 class GenerationPhases:
-    """``prefill`` is the first forward pass and what comes before it, ``decode`` all that follow."""
+    """``prefill`` is the first forward pass with everything before it, ``decode`` is all later forward passes."""
 
     def __init__(self) -> None:
         self._now = Stage(1, "prefill", 0)

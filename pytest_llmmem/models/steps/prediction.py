@@ -24,14 +24,14 @@ from pytest_llmmem.models.steps.training import run_training
 
 
 def predict(request: PredictRequest) -> StepMemory:
-    """What the step takes. Raises ``StepError`` for what cannot be predicted, with the reason."""
+    """Predict the memory of the step. Raises ``StepError``, with the reason, where that is impossible."""
     with predicting(request) as measure:
         return measure(request.step)
 
 
 @contextlib.contextmanager
 def predicting(request: PredictRequest) -> Iterator[Callable[[TrainSpec | GenerateSpec], StepMemory]]:
-    """A function that measures a step of the request's model, which is built once: of another batch or length than its own."""
+    """A function that predicts steps of the request's model, also with another batch or length. The model is built once."""
     with quietly():
         model = _built(request)
     with quietly(), on_fake_tensors(request):
@@ -53,13 +53,13 @@ def predicting(request: PredictRequest) -> Iterator[Callable[[TrainSpec | Genera
 
 @contextlib.contextmanager
 def on_fake_tensors(request: PredictRequest) -> Iterator[None]:
-    """All tensors that are made here are fake, and the rules are those of the request's device."""
+    """Make all new tensors fake, under the rules of the request's device."""
     with FakeTensorMode(allow_non_fake_inputs=True), rules_of(request.device), transformers_as_in_a_run():
         yield
 
 
 def _built(request: PredictRequest) -> Any:
-    """The model as the step uses it, on ``meta``: no parameter can be replaced by a module's own methods once it is fake."""
+    """The prepared model, on ``meta``: a module's own methods cannot replace fake parameters."""
     model = build_on_meta(request.config, dtype=request.dtype)
     if request.quantization is not None:
         model.requires_grad_(False)

@@ -1,6 +1,6 @@
-"""Predictions in a process of their own, kept for the next time.
+"""Predictions in a separate process, with a cache.
 
-torch is never imported in the process that forks workers, and a model that cannot be followed may end the process that tries.
+torch is never imported in the process that forks workers, and an unsupported model may crash the process that tries it.
 """
 
 import contextlib
@@ -25,27 +25,27 @@ from pytest_llmmem.models.steps.spec import PredictRequest
 
 _PATIENCE_S: Final = 600
 _RECIPE: Final = 1
-"""To be raised when the same request has another answer."""
+"""Part of the cache key: increase it when the same request gets another answer."""
 
 _DECIDING: Final = ("pytest-llmmem", "torch", "transformers", "peft", "bitsandbytes")
-"""Packages whose version decides the answer."""
+"""Packages whose version affects the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitting:
-    """What fits below a limit."""
+    """The largest batch and length below a limit."""
 
     limit_bytes: int
     batch_size: int
-    """The largest, at the length that was asked for; 0 when not even one sequence fits."""
+    """The largest batch size at the requested length; 0 when not even one sequence fits."""
 
     seq_len: int
-    """The largest, at the batch that was asked for, in steps of 64; 0 when not even 64 tokens fit."""
+    """The largest length at the requested batch size, in steps of 64; 0 when not even 64 tokens fit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridCell:
-    """One batch size and length of a table; ``None`` where the length is beyond the model's positions."""
+    """One batch size and length of a table; ``None`` where the length exceeds the model's positions."""
 
     batch_size: int
     seq_len: int
@@ -71,7 +71,7 @@ class Prediction:
 
 
 def predict_apart(request: PredictRequest) -> Prediction:
-    """The prediction, from an earlier time with the same versions or made now. Raises ``StepError`` where there can be none."""
+    """The prediction, from the cache for the same versions or made now. Raises ``StepError`` where it is impossible."""
     if kept := _read_kept(request):
         return kept
     answer = _ask(request)
@@ -83,7 +83,7 @@ def predict_apart(request: PredictRequest) -> Prediction:
 
 
 def predict_here(request: PredictRequest) -> Prediction:
-    """The same in this process, which has torch already and may end of it: a worker's."""
+    """The prediction, made in this process: a worker, which has imported torch and may crash."""
     if kept := _read_kept(request):
         return kept
     from pytest_llmmem.models.steps.prediction import predict
@@ -119,7 +119,7 @@ def _version(package: str) -> str | None:
 def _ask(request: PredictRequest) -> dict[str, Any]:
     # -P: the current folder must not be searched for modules
     command = [sys.executable, "-P", "-m", "pytest_llmmem.models.steps.program"]
-    # it computes nothing: threads would only cost memory
+    # the program computes nothing: threads would only take memory
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
         asked = subprocess.run(
@@ -144,7 +144,7 @@ def _ask(request: PredictRequest) -> dict[str, Any]:
 
 def _keep(request: PredictRequest, prediction: Prediction) -> None:
     path = _path(request)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs time only
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}")
         unfinished.write_text(json.dumps(prediction.to_json()), encoding="utf-8")

@@ -16,7 +16,7 @@ _MOST_SEQUENCES = 2**16
 
 
 def main() -> None:
-    """Answer, or say in one sentence why there is no answer."""
+    """Print the answer, or one sentence with the reason that there is none."""
     limit_memory()
     request = PredictRequest.from_json(json.load(sys.stdin))
     try:

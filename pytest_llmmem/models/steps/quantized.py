@@ -1,6 +1,6 @@
-"""Stand-ins for layers that bitsandbytes quantizes: their bytes, and what their passes make, on fake tensors.
+"""Substitutes for layers that bitsandbytes quantizes, on fake tensors: their bytes, and the tensors of their passes.
 
-``Params4bit`` and ``Int8Params`` cannot be made of fake tensors, and their kernels know none.
+``Params4bit`` and ``Int8Params`` cannot be made of fake tensors, and their kernels do not support them.
 """
 
 import math
@@ -14,19 +14,19 @@ _BLOCK = 64
 """Weights that share a scale: ``blocksize`` of ``bitsandbytes.functional.quantize_4bit``."""
 
 _NESTED = 256
-"""Scales that share a scale of their own where they are quantized once more: ``compress_statistics``."""
+"""Scales that share a second-level scale in double quantization: ``compress_statistics``."""
 
 _CODES = 64
-"""Bytes of the 16 values that 4 bits stand for."""
+"""Bytes of the table of 16 values for 4-bit codes."""
 
 _NESTED_CODES = 1024 + 4
-"""Bytes of the 256 values that a quantized scale stands for, and of their offset."""
+"""Bytes of the table of 256 values for quantized scales, and of their offset."""
 
 
 def quantize_fake(
     model: nn.Module, quantization: Literal["int8", "nf4"], *, compute_dtype: torch.dtype, nested: bool
 ) -> None:
-    """Put stand-ins in place of the layers that transformers would have quantized: every linear one but the head."""
+    """Replace the layers that transformers would have quantized: every linear layer but the head."""
     for parent, name, linear in list(_linears(model)):
         stand_in = _Int8(linear) if quantization == "int8" else _Nf4(linear, compute_dtype, nested=nested)
         setattr(parent, name, stand_in)
@@ -48,7 +48,7 @@ def _left_alone(model: Any) -> set[str]:
 
 
 class _Nf4(nn.Module):  # type: ignore[misc]  # torch has no types here
-    """Half a byte for each weight, and a scale for each block of them: float32, or quantized once more."""
+    """Half a byte for each weight, and a scale for each block: float32, or quantized again."""
 
     def __init__(self, linear: nn.Linear, compute_dtype: torch.dtype, *, nested: bool) -> None:
         super().__init__()
@@ -64,12 +64,12 @@ class _Nf4(nn.Module):  # type: ignore[misc]  # torch has no types here
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         result = _Dequantized.apply(inputs, self.weight, self._shape, self._dtype)
         result = result if self.bias is None else result + self.bias
-        # peft does so behind each 4-bit layer that it adapts
+        # peft does the same after each 4-bit layer with an adapter
         return result.clone()
 
 
 class _Int8(nn.Module):  # type: ignore[misc]  # torch has no types here
-    """A byte for each weight, and a float32 for each row."""
+    """One byte for each weight, and a float32 for each row."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class _Int8(nn.Module):  # type: ignore[misc]  # torch has no types here
 
 
 class _Dequantized(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here
-    """The weight is made anew for the forward and for the backward pass, and no activation is kept."""
+    """A product that dequantizes the weight in the forward and in the backward pass, and keeps no activation."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, packed: torch.Tensor, shape: Any, dtype: torch.dtype) -> Any:
@@ -101,7 +101,7 @@ class _Dequantized(torch.autograd.Function):  # type: ignore[misc]  # torch has 
 
 
 class _Int8Product(torch.autograd.Function):  # type: ignore[misc]  # torch has no types here
-    """The inputs are quantized row by row and kept so; the product is int32."""
+    """A product that quantizes the inputs row by row and keeps them quantized; the product is int32."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, packed: torch.Tensor, shape: Any) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 def largest_within(limit_bytes: int, peak_of: Callable[[int], int], *, most: int) -> int:
     """The largest number from 1 to ``most`` whose peak is within the limit; 0 when 1 is not.
 
-    A peak grows with the number, in pieces that are straight: a guess by the slope is right where one piece reaches from
-    what fits to the limit. Elsewhere guesses by the slope alone would creep, so every second one halves what is left.
+    The peak is a piecewise linear function of the number. A guess by the slope is exact where one piece reaches from a number
+    that fits to the limit. Elsewhere such guesses converge slowly, so every second guess halves the remaining range.
     """
     fits, fitting_bytes = 1, peak_of(1)
     if fitting_bytes > limit_bytes:

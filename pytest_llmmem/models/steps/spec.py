@@ -1,4 +1,4 @@
-"""What a step is, as a marker or the command line says it."""
+"""The settings of a step, as a marker or the command line gives them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,50 +13,50 @@ OPTIMIZERS: Final[tuple[str, ...]] = get_args(OptimizerName)
 FLOATS: Final[tuple[str, ...]] = get_args(FloatName)
 
 _MOST: Final = 10**7
-"""Sequences, tokens, steps or ranks: more of any is a slip of the pen."""
+"""Largest number of sequences, tokens, steps or ranks: a larger one is a typing error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSpec:
-    """Steps of training."""
+    """Settings of training steps."""
 
     batch_size: int = 1
-    """Sequences that go through the model at once."""
+    """Sequences in one batch."""
 
     seq_len: int = 512
-    """Tokens of each."""
+    """Tokens of each sequence."""
 
     optimizer: str = "adamw"
-    """``adamw`` goes over its parameters as torch does by default on the device; the others name the way."""
+    """``adamw`` uses torch's default loop on the device; the other names set the loop."""
 
     checkpointing: bool | str = False
-    """``True`` is the non-reentrant kind that transformers takes by default; or ``"reentrant"``."""
+    """``True`` is the non-reentrant kind, the default of transformers; or ``"reentrant"``."""
 
     accumulation: int = 1
     """Batches whose gradients are summed before the optimizer's step."""
 
     lora: int | None = None
-    """The rank of a LoRA adapter, which alone is trained; ``None`` trains every weight."""
+    """The rank of a LoRA adapter, whose weights alone are trained; ``None`` trains every weight."""
 
     lora_targets: tuple[str, ...] = ()
-    """The modules that get one; empty: every linear layer but the head."""
+    """The modules that get an adapter; empty: every linear layer but the head."""
 
     precision: str | None = None
     """Cast the weights to this dtype first; ``None`` leaves them as they were loaded."""
 
     autocast: str | None = None
-    """The dtype of ``torch.autocast`` around the forward pass; ``None`` without."""
+    """The dtype of ``torch.autocast`` around the forward pass; ``None`` without autocast."""
 
     steps: int = 2
-    """Two: the optimizer's state is there from the end of the first on."""
+    """Number of steps. Two are enough: the optimizer's state exists from the end of the first."""
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Self:
-        """The checked spec of plain values."""
+        """Make a checked spec from plain values."""
         return cls(**given).checked()
 
     def checked(self) -> Self:
-        """The same spec. Raises ``ValueError`` for a value that cannot be, with those that can."""
+        """Check and return the spec. Raises ``ValueError`` for an invalid value, with the valid ones."""
         _check_counts(self, "batch_size", "seq_len", "accumulation", "steps")
         if self.optimizer not in OPTIMIZERS:
             msg = f"optimizer={self.optimizer!r} is not known: write one of {', '.join(OPTIMIZERS)}"
@@ -78,7 +78,7 @@ class TrainSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateSpec:
-    """Text that is generated."""
+    """Settings of text generation."""
 
     batch_size: int = 1
     """Sequences that are generated at once."""
@@ -87,27 +87,27 @@ class GenerateSpec:
     """Tokens of each prompt."""
 
     new_tokens: int = 16
-    """Tokens that are added to each."""
+    """Tokens that are added to each prompt."""
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Self:
-        """The checked spec of plain values."""
+        """Make a checked spec from plain values."""
         return cls(**given).checked()
 
     def checked(self) -> Self:
-        """As that of ``TrainSpec``."""
+        """Check and return the spec, as in ``TrainSpec``."""
         _check_counts(self, "batch_size", "prompt", "new_tokens")
         return self
 
     @property
     def seq_len(self) -> int:
-        """Tokens of a sequence when it is finished."""
+        """Tokens of a complete sequence."""
         return self.prompt + self.new_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictRequest:
-    """A step that is to be predicted: nothing else decides the answer but the versions of the libraries."""
+    """A step to predict. Besides the request, only the versions of the libraries affect the answer."""
 
     config: Mapping[str, Any]
     """The model's ``config.json``."""
@@ -115,27 +115,27 @@ class PredictRequest:
     step: TrainSpec | GenerateSpec
 
     dtype: str
-    """Of the weights as they are loaded."""
+    """The dtype of the loaded weights."""
 
     quantization: Literal["int8", "nf4"] | None = None
 
     compute_dtype: str | None = None
-    """In which 4-bit weights are used; ``None``: ``dtype``."""
+    """The dtype in which 4-bit weights are used; ``None``: ``dtype``."""
 
     quantizes_scales: bool = False
     """Double quantization: the scales of 4-bit weights are quantized too."""
 
     device: Literal["cpu", "cuda"] = "cuda"
-    """Whose rules are followed: which attention, how sizes are rounded, which way the optimizer goes."""
+    """The device whose rules apply: the attention kernel, the rounding of sizes, the optimizer's loop."""
 
     limits: tuple[int, ...] = ()
-    """For each, find the largest batch and the largest length that stay below so many bytes."""
+    """Memory limits in bytes. For each one, the largest batch and the largest length below it are searched."""
 
     grid: tuple[tuple[int, int], ...] = ()
-    """Batch sizes and lengths to predict besides."""
+    """Additional batch sizes and lengths to predict."""
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, the kind of step included."""
+        """Plain data, with the kind of step."""
         return dataclasses.asdict(self) | {"kind": "train" if isinstance(self.step, TrainSpec) else "generate"}
 
     @classmethod

@@ -1,6 +1,6 @@
-"""Peaks out of a log of storages that appear and disappear.
+"""Peaks from a log of storages that appear and disappear.
 
-What a storage is there for is often known only later: a gradient is the result of an operation until it is accumulated. So
+The purpose of a storage is often known only later: a gradient is the result of an operation until it is accumulated. So
 each event refers to its storage, whose kind may still change, and a step is added up when it is over.
 """
 
@@ -12,7 +12,7 @@ from pytest_llmmem.core.steps import KeptActivations, Kind, StepMemory, StepPhas
 from pytest_llmmem.models.steps.phases import Stage
 
 _KEPT: Final = 10
-"""Modules that are named with what they keep for the backward pass."""
+"""Number of modules that are reported with the tensors they keep for the backward pass."""
 
 
 @dataclass(eq=False, slots=True)
@@ -21,15 +21,15 @@ class Storage:
 
     nbytes: int
     stage: Stage
-    """When it appeared."""
+    """The stage in which it appeared."""
 
     op: Any
-    """The operation that made it; ``None`` for what was there before."""
+    """The operation that made it; ``None`` for an earlier storage."""
 
     module: str
     kind: Kind = "temporary"
     counted_as: Kind | None = None
-    """The kind under which it is in the balance; ``None`` while it is not."""
+    """The kind under which the balance counts it; ``None`` while it is not counted."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Phase:
 
 
 class StorageLog:
-    """What happened to the storages of one device."""
+    """The events of the storages of one device."""
 
     def __init__(self) -> None:
         self._events: list[tuple[Stage, Storage, bool]] = []
@@ -54,23 +54,23 @@ class StorageLog:
         self._last: _Phase | None = None
 
     def appeared(self, storage: Storage) -> None:
-        """Its memory was taken."""
+        """Record the allocation of a storage."""
         self._events.append((storage.stage, storage, True))
 
     def disappeared(self, storage: Storage, stage: Stage) -> None:
-        """Its memory was given back."""
+        """Record the release of a storage."""
         self._events.append((stage, storage, False))
 
     def cache_holds(self, nbytes: int) -> None:
-        """Keys and values of a model that has returned; in between, each layer's is there twice while it grows."""
+        """Record the cache's size after a model call. During the call, each layer's part is in memory twice while it grows."""
         self._largest["kv_cache"] = max(self._largest["kv_cache"], nbytes)
 
     def held_bytes(self, kind: Kind) -> int:
-        """What a kind holds at the end of what was added up."""
+        """Bytes of a kind after the last event that was added up."""
         return self._balance[kind]
 
     def add_up(self) -> None:
-        """Take all events into the balance; kinds that change afterwards are moved the next time."""
+        """Add all events to the balance. A later change of a storage's kind is corrected in the next call."""
         self._find_activations()
         for storage in self._counted:
             if storage.kind != storage.counted_as:
@@ -96,7 +96,7 @@ class StorageLog:
             self._last.end_by_kind = {kind: size for kind, size in self._balance.items() if size}
 
     def memory(self, *, name: str, device: str, trainable: tuple[int, int]) -> StepMemory:
-        """All that was added up; ``trainable`` are elements and bytes."""
+        """The memory of all events so far; ``trainable`` is a number of elements and of bytes."""
         phases = tuple(
             StepPhase(
                 step=step,
@@ -131,7 +131,7 @@ class StorageLog:
             if self._last is not None:
                 self._last.end_by_kind = {kind: size for kind, size in self._balance.items() if size}
             self._last = found
-            if self._total > found.peak_bytes:  # what the phase before has left
+            if self._total > found.peak_bytes:  # memory that the phase before has left
                 found.peak_bytes, found.storage = self._total, None
                 found.by_kind = {kind: size for kind, size in self._balance.items() if size}
         return found
@@ -144,7 +144,7 @@ class StorageLog:
         self._total += sign * storage.nbytes
 
     def _find_activations(self) -> None:
-        """Whatever a forward pass made and is there when its backward pass begins was kept for it."""
+        """Mark the activations: storages of a forward pass that still exist when its backward pass begins."""
         made: dict[Storage, None] = {}
         before: Stage | None = None
         for stage, storage, is_new in self._events:

@@ -1,6 +1,6 @@
 """Every private name of torch and of transformers that steps need; tried with torch 2.13 and transformers 5.23.
 
-Nothing public tells an operation that is dispatched, a backward pass that runs, or makes a tensor without memory that keeps
+No public name reports a dispatched operation or a running backward pass, or makes a tensor without memory that keeps
 its device.
 """
 
@@ -41,11 +41,11 @@ NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, Unsup
 
 
 ASK_DEVICE = torch.ops.prim.device.default
-"""What ``tensor.device`` dispatches for a fake tensor: it makes no storage."""
+"""The operation that ``tensor.device`` dispatches for a fake tensor: it makes no storage."""
 
 
 def device_of(tensor: Any) -> torch.device:
-    """Its device; of a fake tensor without a dispatch, which takes as long as an operation."""
+    """The tensor's device. For a fake tensor it avoids a dispatch, which takes as long as an operation."""
     return tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device
 
 
@@ -55,27 +55,27 @@ def is_backward_running() -> bool:
 
 
 def forward_node_number() -> int:
-    """The number of the autograd node that was made last: that of the operation now dispatched."""
+    """The number of the last autograd node, which belongs to the operation now dispatched."""
     return int(torch.autograd._get_sequence_nr()) - 1  # noqa: SLF001
 
 
 def backward_node_number() -> int | None:
-    """The number of the node whose backward runs, the same as in the forward pass; ``None`` outside of any."""
+    """The number of the node whose backward runs, the same as in the forward pass; ``None`` outside of a backward pass."""
     node = torch._C._current_autograd_node()  # noqa: SLF001
     return None if node is None else int(node._sequence_nr())  # noqa: SLF001
 
 
 def storage_key(storage: Any) -> int:
-    """The address of the storage itself: the same for each tensor that shares it, and unique while it lives."""
+    """The address of the storage: equal for all tensors that share it, and unique while it exists."""
     return int(storage._cdata)  # noqa: SLF001
 
 
 @contextlib.contextmanager
 def transformers_as_in_a_run() -> Iterator[None]:
-    """Have transformers do with fake tensors what it does with real ones.
+    """Make transformers treat fake tensors like real ones.
 
-    It takes them for tracing, and would keep masks that a run drops; and torch's grouped product, which a run uses in every
-    dtype, knows fake tensors in bfloat16 alone, so that the others go the way of transformers' own.
+    It takes fake tensors for tracing, and would keep masks that a real run drops. A real run uses torch's grouped product in
+    every dtype; it supports fake tensors in bfloat16 alone, so that the other dtypes use transformers' own product.
     """
     with contextlib.ExitStack() as undo:
         for module, name, make in (

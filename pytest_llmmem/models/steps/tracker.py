@@ -1,10 +1,11 @@
-"""The storage tracker: every tensor that an operation makes, real or fake, until its memory is given back.
+"""The storage tracker: records every tensor that an operation makes, real or fake, until its memory is released.
 
     with StorageTracker(model, optimizer) as tracker:
         ...                       # any training loop
     tracker.memory()
 
-It sees what torch dispatches in this thread and in autograd's. Memory that a library takes for itself is in no tensor.
+It records operations that torch dispatches in this thread and in autograd's. Memory that a library allocates for itself is in
+no tensor, and is not recorded.
 """
 
 import math
@@ -34,14 +35,14 @@ from pytest_llmmem.models.steps.torch_internals import (
 )
 
 _CARD_BLOCK = 512
-"""Bytes to which the allocator of a card rounds each request: CUDACachingAllocator's ``kMinBlockSize``."""
+"""Block size to which the allocator of a GPU rounds each request: CUDACachingAllocator's ``kMinBlockSize``."""
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no types here
-    """Notes the storages of all tensors while it is entered.
+    """Records the storages of all tensors while it is entered.
 
-    Modules that are called and optimizers that step are found by themselves; those that are given are known from the beginning,
-    with what they hold already.
+    Modules and optimizers are detected when they are called. Those passed as arguments are known from the beginning, with the
+    tensors that they already have.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         self._block_bytes = block_bytes
         self._on_stage = on_stage
         self.stage = self._phases.now()
-        """The one that operations belong to."""
+        """The stage of the current operations."""
         self._logs: dict[str, StorageLog] = {}
         self._alive: dict[int, tuple[weakref.ref[Any], Storage]] = {}
         self._names: dict[int, str] = {}
@@ -67,7 +68,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         self._handles: list[Any] = []
         self._trainable: dict[int, tuple[int, int]] = {}
         self.last_op: Any = None
-        """The operation that was dispatched last, and the module in which: those of an error, when one is raised."""
+        """The last dispatched operation and its module, for the message of an error."""
         self.last_module = ""
 
     def __enter__(self) -> Self:
@@ -104,15 +105,15 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
 
     @property
     def held_bytes(self) -> int:
-        """What all storages hold now."""
+        """Bytes of all existing storages."""
         return sum(storage.nbytes for _, storage in self._alive.values())
 
     def run_operation(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """The result of an operation."""
+        """Run an operation and return its result."""
         return func(*args, **kwargs)
 
     def memory(self, name: str = "train_step", *, device: str | None = None) -> StepMemory:
-        """What was seen until now, on the device that holds most; ``device`` is another name for it."""
+        """The memory up to now, on the device with the most bytes; ``device`` replaces its name."""
         for log in self._logs.values():
             log.add_up()
         if not self._logs:
@@ -157,7 +158,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         self._phases.optimizer_ends()
 
     def _module(self) -> str:
-        """The path of the module that the operation belongs to; in a backward pass, that of its forward operation."""
+        """The path of the operation's module; in a backward pass, the module of the forward operation."""
         if self._path:
             path = self._path[-1]
             self._module_of_node[forward_node_number()] = path
@@ -165,7 +166,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         number = backward_node_number()
         return "" if number is None else self._module_of_node.get(number, "")
 
-    # what a storage is there for --------------------------------------------------------------------------------------
+    # kinds of storages -------------------------------------------------------------------------------------------------
 
     def _watch(self, model: nn.Module) -> None:
         for _, tensor in plain_tensors(model):
@@ -214,14 +215,14 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             self._logs[device].cache_holds(nbytes)
 
     def _note(self, tensor: Any, op: Any = None, args: Any = (), *, kind: Kind | None = None) -> Storage | None:
-        """The storage of a tensor, noted if it is new; ``None`` for a tensor without memory."""
+        """Record the storage of a tensor if it is new; ``None`` for a tensor without memory."""
         if is_traceable_wrapper_subclass(tensor):
             for name in tensor.__tensor_flatten__()[0]:
                 self._note(getattr(tensor, name), op, args, kind=kind)
             return None
         try:
             memory = tensor.untyped_storage()
-        except (NotImplementedError, RuntimeError):  # a sparse one
+        except (NotImplementedError, RuntimeError):  # a sparse tensor
             return None
         key = storage_key(memory)
         known = self._alive.get(key)
@@ -253,7 +254,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
 
 
 def _shares(key: int, args: Any) -> bool:
-    """Whether an operation was given that storage: it was there before, and nobody had seen it."""
+    """Whether an operation has that storage as an input: then it existed before, unrecorded."""
     for each in tree_iter(args):
         if isinstance(each, torch.Tensor):
             try:
@@ -265,7 +266,7 @@ def _shares(key: int, args: Any) -> bool:
 
 
 def _tensors_of(value: Any) -> Iterator[torch.Tensor]:
-    """All tensors in a cache of keys and values, of whatever class."""
+    """All tensors in a cache of keys and values of any class."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The loop of a training step, for real tensors and for fake ones."""
+"""The loop of a training step, on real tensors and on fake ones."""
 
 import contextlib
 import inspect
@@ -11,7 +11,7 @@ from pytest_llmmem.models.steps.spec import TrainSpec
 
 
 def run_training(model: Any, optimizer: torch.optim.Optimizer, step: TrainSpec, *, device: str) -> None:
-    """Forward, backward and optimizer, so many times as the step says. Raises ``StepError`` for a model without a loss."""
+    """Run forward, backward and optimizer ``step.steps`` times. Raises ``StepError`` for a model without a loss."""
     arguments = extra_arguments(model)
     for _ in range(step.steps):
         for _ in range(step.accumulation):
@@ -23,14 +23,14 @@ def run_training(model: Any, optimizer: torch.optim.Optimizer, step: TrainSpec, 
 
 
 def extra_arguments(model: Any) -> dict[str, Any]:
-    """What a trainer passes besides: no cache of keys and values, where the model could make one."""
+    """Further arguments of a trainer: no cache of keys and values, where the model could make one."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     takes_cache = "use_cache" in inspect.signature(base.forward).parameters
     return {"use_cache": False} if takes_cache else {}
 
 
 def random_tokens(model: Any, batch_size: int, seq_len: int, *, device: str) -> torch.Tensor:
-    """Tokens of the model's vocabulary."""
+    """Random tokens of the model's vocabulary."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     vocabulary = base.config.get_text_config().vocab_size
     return torch.randint(0, vocabulary, (batch_size, seq_len), device=device)
