@@ -35,7 +35,7 @@ class Comparison:
     """``None`` of a test that is gone, or did not run to its end."""
     only: tuple[str, ...] = DECIDING
     machine: Match | None = None
-    """Whose baseline it is; ``None`` where two reports are compared."""
+    """The machine of the baseline; ``None`` where two reports are compared."""
     why: str = ""
     """Why it is incomparable."""
 

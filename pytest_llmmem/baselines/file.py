@@ -83,7 +83,7 @@ def _locked(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """Where the new text is written before it takes the old one's place; the lock keeps it ours alone."""
+    """Path of the temporary file that replaces the old one. The lock ensures that only one process writes it."""
     return path.with_name(f".{path.name}.new")
 
 

@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Where a test left the level that it had kept until then."""
+    """The point at which a test left its level."""
 
     report: str
     change: Change

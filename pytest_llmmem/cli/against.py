@@ -25,7 +25,7 @@ class Beside:
     nodeid: str
     load: str
     dtype: str
-    """That the prediction is for."""
+    """The dtype of the prediction."""
     count: Count
     predicted_bytes: int
     measured_bytes: int

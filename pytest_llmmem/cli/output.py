@@ -1,6 +1,6 @@
-"""What the commands print: tables for people, or one JSON document.
+"""Output of the commands: tables for people, or one JSON document.
 
-Names of files and tensors are what others have called them, so nothing is printed that a terminal would obey.
+Names of files and tensors come from others, so control sequences in them are never printed.
 """
 
 import json
@@ -46,6 +46,6 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_findings(texts: Iterable[str]) -> None:
-    """What is wrong, one to a line, below an empty line."""
+    """Print defects, one per line, below an empty line."""
     for number, text in enumerate(texts):
         sys.stdout.write(f"{'' if number else chr(10)}found: {printable(text)}\n")

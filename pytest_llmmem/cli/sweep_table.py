@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a table that is redrawn on a terminal, a line for each cell elsewhere."""
+"""Progress of a sweep: a table that is redrawn on a terminal, a line for each cell elsewhere."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FAILURES: Final = 10
 """The latest are shown."""
 _NAMES: Final = 4
-"""Of the jobs on a node."""
+"""Maximum number of job names that are shown for a node."""
 
 
 def quiet(state: "State") -> None:

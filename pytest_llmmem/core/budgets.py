@@ -32,7 +32,7 @@ class Budget:
     device: str | None = None
     """The device of ``max_vram``: ``"cuda:0"``."""
     rank: int | None = None
-    """Of a test in ranks: the rank that it is the budget of; ``None``: of the whole test."""
+    """The rank that the budget applies to, for a test in ranks; ``None``: the whole test."""
 
     def judge(self, actual_bytes: int, error_bytes: int = 0) -> "Verdict":
         """The budget beside what was used, of which ``error_bytes`` may be the error of measuring."""

@@ -1,4 +1,4 @@
-"""What each further call of a function leaves behind: a mean, and how far it can be off."""
+"""Memory that each further call of a function leaves behind: the mean and its error."""
 
 import itertools
 import math
@@ -11,15 +11,15 @@ from pytest_llmmem.core.sizes import format_size
 
 _STANDARD_ERRORS: Final = 2
 _UNSEEN_BYTES: Final = 64 * 1024
-"""What all calls together may leave in pages that are there already, where nothing shows it."""
+"""Memory that all calls together may leave in pages that exist already. It cannot be measured."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class MemoryGrowth:
-    """What each call of a function left, in bytes of unreclaimable memory."""
+    """Memory that each call of a function left, in bytes of unreclaimable memory."""
 
     held_bytes: tuple[int, ...]
-    """What was held after the warm-up, and after each call since, above the first of them."""
+    """Memory held after the warm-up and after each later call, above the first value."""
     vram_held_bytes: tuple[int, ...] = ()
     """The same of all tensors on GPUs; empty where no GPU is used."""
 

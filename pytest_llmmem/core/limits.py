@@ -139,9 +139,9 @@ class Terms:
     why_no_model: str = NO_CHECKPOINT
     """End of the error for a limit in terms of a checkpoint when there is none."""
     steps: Mapping[str, int] | None = None
-    """Of the test's steps, as they are predicted; ``None`` where there is no time for a prediction."""
+    """Predicted memory of the test's steps; ``None`` where there is no time for a prediction."""
     why_no_steps: str = ": write it in max_ram or max_vram, or write a size here"
-    """What to say of a limit in terms of a step when there are none."""
+    """End of the error for a limit in terms of a step when there are none."""
 
     def bytes(self, limit: Limit) -> int:
         """Evaluate a limit. Raises ``ValueError`` with the fix when one of its words is not known here."""

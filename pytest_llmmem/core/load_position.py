@@ -1,4 +1,4 @@
-"""Where a load is: which tensor of which shard is being read."""
+"""Position in a load: the tensor and the shard that are being read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

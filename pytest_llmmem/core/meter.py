@@ -1,4 +1,4 @@
-"""From looks and boundaries to the peaks of nested windows: a test, its phases, its blocks."""
+"""Peaks of nested windows (a test, its phases, its blocks), computed from samples and boundaries."""
 
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -74,7 +74,7 @@ class Window:
     tree_base: Tree
     mark_error_bytes: int
     segment: Segment
-    """That is going on."""
+    """The current segment."""
     copied: Copied
     """As of the last boundary."""
     ended: Highest = Highest()
@@ -153,21 +153,21 @@ class Meter:
     mark_error_bytes: int = 0
     windows: list[Window] = field(default_factory=list)
     segment: Segment = field(default_factory=lambda: Segment(Reading(anonymous_bytes=0)))
-    """That is going on."""
+    """The current segment."""
     copied: Copied = NONE_COPIED
     tree: Tree = NOTHING
-    """As of the last look; nothing while the process is alone."""
+    """As of the last sample; nothing while the process has no children."""
 
     def sample(self, reading: Reading) -> None:
         """Take in what the process holds now."""
         self.segment.add(reading)
 
     def sample_mark(self, mark_bytes: int) -> None:
-        """Take in a mark that was read without a reading: the kernel's last word on a process that died."""
+        """Add a high-water mark that was read without a sample, after the process died."""
         self.segment.add_mark(mark_bytes)
 
     def sample_lifetime(self, marks: LifetimeMarks) -> None:
-        """Take in marks that are never reset, of a process that died."""
+        """Add high-water marks that are never reset, of a process that died."""
         self.segment.add_lifetime(marks)
 
     def sample_tree(self, tree: Tree | None) -> None:
@@ -177,7 +177,7 @@ class Meter:
             window.include_tree(self.tree)
 
     def boundary(self, reading: Reading, copied: Copied) -> Segment:
-        """End the segment with the reading that the worker took just before it reset its mark; returns it."""
+        """End the segment with the reading that the worker took just before it reset its high-water mark; returns it."""
         ended = self.segment
         ended.add(reading)
         self.segment, self.copied = Segment(without_mark(reading)), copied

@@ -50,7 +50,7 @@ class Exit:
     peak_resident_bytes: int | None = None
     """The kernel's high-water mark at death, since its last reset; ``None`` where the platform does not keep it."""
     lifetime: LifetimeMarks | None = None
-    """The marks at death that are never reset; ``None`` on Linux."""
+    """The high-water marks at death that are never reset; ``None`` on Linux."""
     may_be_killed: bool = False
     """Whether another process may have set the code by ending this one: Windows knows no signal that would tell."""
 
@@ -129,7 +129,7 @@ class Ending:
     error: str | None = None
     """The exception that ended the test, ``"ValueError: ..."``, its first line."""
     place: str | None = None
-    """Where in a load it was: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
+    """Position in a load: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
     rank: int | None = None
     """The rank that ended so; ``None`` where the test ran in one worker."""
 

@@ -16,7 +16,7 @@ _READERS: Final = (
     "transformers/core_model_loading.py",
     "accelerate/utils/modeling.py",
 )
-"""Where the stack is while weights are read."""
+"""Frames on the stack while weights are read."""
 
 
 def _reading(facts: Facts) -> Words | None:

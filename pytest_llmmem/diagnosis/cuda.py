@@ -23,9 +23,9 @@ _SAYS: Final = {
     "reserved_bytes": rf"{_SIZE} reserved in total by PyTorch",
     "allowed_bytes": rf"{_SIZE} allowed;",
 }
-"""What the message says from torch 1.4 on; "capacty" was torch 2.1's, and a list with colons is ``backend:cudaMallocAsync``'s.
+"""Parts of the message since torch 1.4. Torch 2.1 writes "capacty"; ``backend:cudaMallocAsync`` writes a list with colons.
 
-Of the allocator that torch's newer backends share it begins with "Out of memory"; some versions do not print what is allowed.
+The shared allocator of torch's newer backends begins it with "Out of memory"; some versions do not print the allowed size.
 """
 _OUT_OF_MEMORY: Final = re.compile(
     r"out of memory\. Tried to allocate|\(out of memory\)|CUDA error: out of memory|would exceed allowed memory",

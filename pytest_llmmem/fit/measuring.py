@@ -29,7 +29,7 @@ class Measured:
     """One run without a limit; bytes."""
 
     base_unreclaimable_bytes: int
-    """Of the interpreter with all of its imports, absolute."""
+    """Memory of the interpreter with all of its imports, absolute."""
     base_resident_bytes: int
     peak_bytes: int
     """Unreclaimable growth above the base, of the load and of the forwards."""

@@ -1,4 +1,4 @@
-"""What runs in the worker of ``measure``: the function, and what it returns or raises on its way back."""
+"""The code that runs in the worker of ``measure``: it calls the function and sends back its result or exception."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""What each further call of a function leaves behind."""
+"""Measure the memory that each further call of a function leaves behind."""
 
 import sys
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""What a test measures in workers of their own: phases of the test."""
+"""Measurements that a test makes in separate workers: phases of the test."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Where the worker of ``measure`` comes from: forked from the caller, or a fresh interpreter."""
+"""Source of the worker of ``measure``: forked from the caller, or a fresh interpreter."""
 
 import contextlib
 import os

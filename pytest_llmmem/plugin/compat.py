@@ -1,4 +1,4 @@
-"""What we need of pytest that has no public name, in one place; tried on pytest 8.2, 8.4, 9.0 and 9.2.
+"""The parts of pytest that we need and that have no public name; tested on pytest 8.2, 8.4, 9.0 and 9.2.
 
 Built-in plugins are addressed through the plugin manager and called by their hooks' public signatures.
 """

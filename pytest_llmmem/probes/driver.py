@@ -38,7 +38,7 @@ class Driver(Protocol):
 
 
 class NoDriver:
-    """Where nothing is there to be asked."""
+    """Null object for a machine without a GPU driver."""
 
     def __init__(self, why_none: str) -> None:
         self.why_none = why_none
@@ -125,7 +125,7 @@ def _readable(descriptor: int, timeout_s: float) -> bool:
     import _winapi
     import msvcrt
 
-    # Windows cannot wait for a pipe of this kind, only look
+    # Windows cannot wait for a pipe of this kind, only poll it
     handle, deadline = msvcrt.get_osfhandle(descriptor), time.monotonic() + timeout_s
     while True:
         try:

@@ -23,7 +23,7 @@ Spans = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mappings:
-    """Where a process has mapped memory for itself."""
+    """Address ranges that a process has mapped for itself."""
 
     pid: int
     files: Spans = ()
@@ -36,13 +36,13 @@ class Gone:
     """Takes the place of a process's readings once there is no such process."""
 
     def read(self) -> None:
-        """Nothing can be read."""
+        """Do nothing: this cannot be read."""
 
     def read_growth(self) -> None:
-        """Nothing can be read."""
+        """Do nothing: this cannot be read."""
 
     def read_pages(self) -> None:
-        """Nothing can be read."""
+        """Do nothing: this cannot be read."""
 
     def learn(self, reading: Reading) -> None:
         """Nothing is there to learn about."""

@@ -91,7 +91,7 @@ def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:  # n
 
 
 def marks_of_ended(handle: int) -> LifetimeMarks | None:
-    """The marks of a process that has ended, through a handle that was kept: the kernel keeps its counters as long."""
+    """The high-water marks of a process that has ended: the kernel keeps them as long as a handle is open."""
     counters = _counters(handle)
     return None if counters is None else marks_of(counters)
 

@@ -28,7 +28,7 @@ class Point:
     level_bytes: int
     """The level of the first report, or of the last report that left it, which may be this one."""
     allowed_bytes: int
-    """How far from its level it still keeps it: the tolerance, and the errors of measuring."""
+    """Distance from the level that is not a step: the tolerance, and the measurement errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,7 +127,7 @@ def _packed(line: TimelineRecord, ranks: Sequence[RankRecord]) -> dict[str, Any]
 
 
 def _aligned(line: TimelineRecord, seconds: Sequence[float]) -> list[int]:
-    """What a rank held at most up to each of these moments since the one before, or holds on from then."""
+    """The highest memory of a rank between two of these moments, or its last value where it has no sample between them."""
     aligned, last, point = [], 0, 0
     for moment in seconds:
         highest = 0

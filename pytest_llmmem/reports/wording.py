@@ -65,7 +65,7 @@ def reasons(test: TestRecord) -> list[str]:
 
 
 def circumstances(environment: Mapping[str, str | int | float | None]) -> list[tuple[str, str]]:
-    """Where the numbers come from, as pairs of words; what is unknown is left out."""
+    """The environment of the numbers, as pairs of words; unknown facts are left out."""
     return [
         (name.removesuffix("_bytes").replace("_", " "), _shown(name, value))
         for name, value in environment.items()

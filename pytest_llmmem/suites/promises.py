@@ -132,7 +132,7 @@ def _too_large(weights: int) -> str:
 
 
 def _why(loaded: LoadedModel) -> str:
-    """What the bytes beyond the promise are."""
+    """Explain the bytes beyond the promise."""
     beside = loaded.beside_nbytes
     if beside > _SIZE_SLACK:
         return f"{format_size(beside)} are in attributes beside the parameters: a copy that the loader keeps"

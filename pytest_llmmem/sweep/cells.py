@@ -33,7 +33,7 @@ class Cell:
     label: str
     """The model's part of the name."""
     source: str
-    """What ``--llm-model`` gets: independent of the working directory."""
+    """The value of ``--llm-model``: independent of the working directory."""
     load: str
     environment: Environment
 

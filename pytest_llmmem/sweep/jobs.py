@@ -48,7 +48,7 @@ class Job:
     """Unique; its result's file is named after it."""
     python: str
     arguments: tuple[str, ...]
-    """Of the interpreter."""
+    """Arguments of the interpreter."""
     folder: str = HERE
     """Working directory."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -128,7 +128,7 @@ def _supervise(process: "subprocess.Popen[bytes]", job: Job, is_stopped: Callabl
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """As Ctrl-C does, so that pytest writes its report; then with everything that has stayed in its process group."""
+    """End the job as Ctrl-C does, so that pytest writes its report; then kill the rest of its process group."""
     if not _has_ended(process, 0):
         process.send_signal(signal.SIGINT)
         _has_ended(process, _GRACE_S)

@@ -25,7 +25,7 @@ Stored = Mapping[str, Any]
 
 
 class Results:
-    """What a sweep has found so far."""
+    """Results of a sweep so far."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Results:
         return merging.merge(sessions)
 
     def summary(self, cell: Cell, job: Job | None) -> CellRecord:
-        """What became of a cell."""
+        """Outcome of a cell."""
         return self._session(cell, job)[0]
 
     def _session(self, cell: Cell, job: Job | None) -> tuple[CellRecord, SessionRecord]:
@@ -117,7 +117,7 @@ def has_begun(stored: Stored) -> bool:
 
 
 def _problem(stored: Stored, session: SessionRecord, job: Job | None) -> str:
-    """What is wrong with a cell; empty when it passed."""
+    """Reason why a cell failed; empty when it passed."""
     if stored["timed_out"] and job:
         return f"it was ended after {job.timeout_s:g} s (cell_timeout)"
     if stored["report"] is None:

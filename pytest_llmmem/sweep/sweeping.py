@@ -69,7 +69,7 @@ class Sweep:
         return self.results.record(self.cells, self.jobs)
 
     def _base_bytes(self, engine: Engine, watch: Watch) -> Mapping[str, int | str]:
-        """Of each environment, what a session takes; or why none can run there."""
+        """Base memory of a session in each environment, or the reason why none can run there."""
         environments = {environment.name: environment for environment in self.file.environments}
         jobs = {name: base_job(environment) for name, environment in environments.items()}
         stored = self._stored(jobs.values(), engine, watch)

@@ -1,4 +1,4 @@
-"""Where a key stands in a TOML file: ``tomllib`` gives values without their lines."""
+"""Line numbers of keys in a TOML file: ``tomllib`` gives values without their lines."""
 
 import re
 from collections.abc import Sequence

@@ -83,7 +83,7 @@ class ParentConnection:
 
     channel: Endpoint
     mappings: Mappings
-    """That are not the tests'."""
+    """Mappings that do not belong to the tests."""
     waits: bool = False
     """Whether the parent is waited for at each boundary."""
     counts_copies: bool = False
@@ -100,7 +100,7 @@ class ParentConnection:
         self._tell(Ready(reading, self._inherited.private_bytes, self.mappings.files))
 
     def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:
-        """End the innermost windows and begin others. The mark starts anew: no window sees another one's spike."""
+        """End the innermost windows and begin others. The high-water mark is reset: no window includes another's peak."""
         self._send_boundary(closes, opens, wants_peak=False)
 
     def open(self, name: str, limit: Limit | None = None, *, keeps: Limit | None = None) -> None:

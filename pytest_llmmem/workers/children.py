@@ -96,7 +96,7 @@ class ChildEvents:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                # a forked process never exec'ed, so this is its own mark and not an inherited one
+                # a forked process never exec'ed, so this is its own high-water mark, not an inherited one
                 yield pid, exit_from_wait_status(status, usage.ru_maxrss * 1024)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ _MARGIN_BYTES: Final = 4 * 2**20
 """Memory that malloc mapped ahead, and that the worker may still touch after the limit is set."""
 _SLACK_BYTES: Final = 16 * 2**20
 _MOVES: Final = 20
-"""A process may be started between the look and the move."""
+"""A process may be started between the listing and the move."""
 """Between a group's budget and its hard limit: room for the stacks to be written in before the kernel kills."""
 
 

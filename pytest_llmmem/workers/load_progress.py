@@ -1,4 +1,4 @@
-"""Where a worker's load is, on a page of memory that outlives the worker, whatever ends it.
+"""Position of a worker's load, on a page of memory that outlives the worker, however it ends.
 
 A message would be lost with a worker that is killed, and would cost a system call for each tensor. A page of a file that
 both have mapped costs a copy of the two names, and stays as the worker's last write left it.

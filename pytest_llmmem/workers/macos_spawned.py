@@ -46,7 +46,7 @@ class SessionLeader(Worker):
         if not pid:
             return None
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        # bytes on macOS, and of this process alone; Linux inherits the mark of the process that started it
+        # bytes on macOS, and of this process alone; Linux inherits the high-water mark of the parent
         marks = LifetimeMarks(resident_bytes=usage.ru_maxrss) if sys.platform == "darwin" else None
         return dataclasses.replace(exit_from_wait_status(status), lifetime=marks)
 

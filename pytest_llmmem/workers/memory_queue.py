@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _LOOK_S: Final = 0.05
-"""Between two looks of one who waits."""
+"""Time between two checks of a waiting process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class QueueTicket:
             self.admitted = self._admit(tickets)
 
     def wait(self, timeout_s: float = math.inf) -> bool:
-        """Until there is room, first come, first served; returns whether there was within so many seconds."""
+        """Wait for room, first come, first served; returns whether there was room before the timeout."""
         deadline = time.monotonic() + timeout_s
         while not self.admitted and time.monotonic() < deadline:
             time.sleep(_LOOK_S)

@@ -49,7 +49,7 @@ class SessionFiles:
 
     @property
     def scratch(self) -> Path:
-        """Where loads put what they write to disk."""
+        """Folder for the files that loads write."""
         folder = self.folder / "scratch"
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -42,7 +42,7 @@ class Source(Protocol):
     """Makes workers."""
 
     notes: list[str]
-    """What happened to it since somebody last emptied the list."""
+    """Events of the worker since the list was last emptied."""
 
     def take(self) -> "Worker": ...
     def prepare(self) -> None: ...

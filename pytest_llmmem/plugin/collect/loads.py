@@ -42,12 +42,12 @@ class Load:
 
     @property
     def asked_bits(self) -> int | None:
-        """Of the quantisation; ``None`` without one, or when a config of the team's own says it."""
+        """Bits of the quantization; ``None`` without one, or when the team's own config sets it."""
         return {"int8": 8, "nf4": 4}.get(self.strategy)
 
 
 def loads_of(definition: pytest.Item) -> list[Load]:
-    """What a test is parametrised with: its marker's load, or those of ``--llm-load``; none for just ``default``."""
+    """The loads that parametrize a test: its marker's load, or those of ``--llm-load``; none for just ``default``."""
     try:
         marker = LlmLoad.of(definition)
     except MarkerError:

@@ -66,7 +66,7 @@ class Judge:
         )
 
     def clear(self, item: pytest.Item, runs: Sequence[TestRecord]) -> Sequence[TestRecord]:
-        """Of the runs of one test those that can be compared, or become its baseline: the best, where none is good enough."""
+        """The runs of one test that are exact enough for a comparison or a baseline; the best run where none is."""
         tolerance = self._tolerance(item)
         clear = [run for run in runs if run.ram and tolerance.covers_error(run.ram)]
         return clear or [min(runs, key=lambda run: run.ram.error_bytes if run.ram else 0)]
@@ -92,7 +92,7 @@ class Judge:
 
 
 def record_of(comparison: Comparison) -> BaselineRecord:
-    """What is kept of a comparison."""
+    """The record of a comparison."""
     verdict = comparison.verdict
     assert verdict != "gone", "a test that has run is there"
     return BaselineRecord(
@@ -116,7 +116,7 @@ class Collected:
 
     @classmethod
     def by(cls, config: pytest.Config, nodeids: Iterable[str]) -> Self:
-        """What this session was asked to collect."""
+        """The collection of this session."""
         last_failed = config.getoption("lf", default=False)
         named = any("::" in argument for argument in config.args)
         return cls(frozenset(nodeids), whole_files=not (last_failed or named), root=config.rootpath)
@@ -167,7 +167,7 @@ def _tolerance(own: str | None, settings: Settings) -> Tolerance:
 
 
 def messages(path: Path, session: SessionRecord, settings: Settings, collected: Collected) -> list[str]:
-    """What there is to say of tests beside their baselines, the failed ones aside: those have said it themselves."""
+    """Messages about tests and their baselines, except failed tests: their reports contain the message."""
     compared = [test for test in session.tests if test.baseline]
     told = [
         f"{test.nodeid}: {test.baseline.sentence}"

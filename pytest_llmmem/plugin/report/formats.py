@@ -1,4 +1,4 @@
-"""What ``--llm-report`` can write: the built-in kinds, and the team's own, by the ending of the file."""
+"""Formats of ``--llm-report``: the built-in ones and the team's own, selected by the ending of the file."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -24,7 +24,7 @@ class Reporting:
         self._collected: set[str] = set()
         self._interrupted: str | None = None
         self._hook_error = ""
-        """What the first of the team's own hooks that failed has raised."""
+        """The exception of the first hook of the team that failed."""
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         self._collected.add(item.nodeid)

@@ -51,7 +51,7 @@ LOG_HOOKS: Final = (
     "pytest_runtest_logfinish",
     "pytest_warning_recorded",
 )
-"""What pytest tells the world about a test; a worker tells its parent instead, and the parent tells the world."""
+"""Hooks with which pytest reports a test. A worker sends these calls to its parent, and the parent calls the hooks."""
 
 
 @dataclass(slots=True)

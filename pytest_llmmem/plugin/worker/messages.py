@@ -1,4 +1,4 @@
-"""What pytest in a worker says to pytest in the parent."""
+"""Messages from pytest in a worker to pytest in the parent."""
 
 import contextlib
 import warnings
@@ -39,7 +39,7 @@ class Job:
     number: int
     """No other job of the session has it; on each rank of a distributed launch it is the same."""
     trials: tuple[TrialRecord, ...] = ()
-    """What ``first_load_that_fits`` has tried before."""
+    """Earlier trials of ``first_load_that_fits``."""
     caps: tuple[tuple[str, int], ...] = ()
     """Devices whose allocator is to refuse what goes beyond so many bytes."""
     vram_history: str | None = None
@@ -62,7 +62,7 @@ class Reported:
 
     data: dict[str, Any]
     failed_subtests: int = 0
-    """Of its test so far."""
+    """Number of failed subtests of its test so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class StillMapped:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What training or inference steps took; a later one of the same name takes its place."""
+    """Memory of training or inference steps; a later message of the same name replaces it."""
 
     memory: StepMemory
 
