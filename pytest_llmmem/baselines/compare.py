@@ -163,7 +163,7 @@ def compare(
     only: Sequence[str] = DECIDING,
     machine: Match | None = None,
 ) -> Comparison:
-    """Judge a test by its baseline. Of a test that was run several times, the run whose peak is in the middle counts."""
+    """Judge a test by its baseline. If the test ran several times, the run with the median peak counts."""
     runs = (runs,) if isinstance(runs, TestRecord) else runs
     record = median_run(runs)
     after = Baseline.of(runs) if all(finished(run) for run in runs) else None

@@ -13,7 +13,7 @@ from pytest_llmmem.baselines.values import Baseline, Baselines
 from pytest_llmmem.core.errors import BaselineError
 
 NAME: Final = "llm-baselines.json"
-"""At the root of the run, unless ``--llm-baseline`` names another."""
+"""File at the root of the run, unless ``--llm-baseline`` names another one."""
 
 _WAIT_S: Final = 60
 """Another session holds the lock for milliseconds; a minute is for a network's file system."""

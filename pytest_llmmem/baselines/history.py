@@ -48,7 +48,7 @@ class Trend:
     measure: str
     """``"unreclaimable"``, or VRAM with the device."""
     points: tuple[Point, ...]
-    """In the order of the reports; only those in which the test ran to its end."""
+    """Points in the order of the reports; only from reports in which the test completed."""
     tolerance: Tolerance
 
     @property

@@ -168,7 +168,7 @@ def _document(found: _Found) -> dict[str, Any]:
 
 
 def _mebibytes(size_bytes: int) -> str:
-    """As Kubernetes writes it, rounded up."""
+    """Format a size as Kubernetes writes it, rounded up."""
     return f"{-(-size_bytes // _MIB)}Mi"
 
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 from pytest_llmmem.core.printable import printable
 
 _WIDE: Final = 200
-"""Columns where no terminal says how many there are: a file name in a log is not to be cut."""
+"""Columns where no terminal gives the width: file names in a log must not be cut."""
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """All that a command says, on the standard output."""
+    """Print the whole output of a command, on the standard output."""
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     if not text.replace("\n", "").isprintable():
         text = json.dumps(document, indent=1, allow_nan=False)

@@ -30,9 +30,9 @@ class MemoryGrowth:
 
     @property
     def error_bytes(self) -> int:
-        """How far that can be off: two standard errors of the mean, and what may lie in pages that were there before.
+        """Error of the mean: two standard errors, and memory that may lie in pages that existed before.
 
-        Nothing was found to grow when it is the larger one.
+        Growth is not significant if the error is larger than the mean.
         """
         return _error(self.held_bytes)
 
@@ -54,7 +54,7 @@ class MemoryGrowth:
 
 
 def check_calls(repeat: object, warmup: object) -> None:
-    """Raises ``ValueError`` for numbers of calls that say nothing."""
+    """Check the numbers of calls. Raises ``ValueError`` if they are too small for a result."""
     if not isinstance(repeat, int) or repeat < 2:
         msg = f"repeat is {repeat!r}: write a number of calls, 2 or more"
         raise ValueError(msg)

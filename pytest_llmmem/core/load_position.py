@@ -13,7 +13,7 @@ class LoadPosition:
     shard: str
     """File name of the shard."""
     tensor: str
-    """As the checkpoint names it; empty while a whole shard is read, or used after its file was closed."""
+    """Name in the checkpoint; empty while a whole shard is read, or used after its file was closed."""
     serial: int
     """Grows with every note of one worker."""
 

@@ -1,4 +1,4 @@
-"""How a worker can end, and what may be claimed about why."""
+"""Endings of a worker, and the causes that the evidence supports."""
 
 import dataclasses
 import signal
@@ -41,7 +41,7 @@ _ABORT_DUMP: Final = "Fatal Python error: Aborted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How the operating system says that a process ended: exactly one of code and signal."""
+    """Exit status of a process from the operating system: exactly one of code and signal."""
 
     code: int | None = None
     signal: str | None = None
@@ -61,7 +61,7 @@ class Exit:
 
     @property
     def how(self) -> str:
-        """In words: ``"SIGSEGV"``, ``"exit code 1"``."""
+        """The exit status in words: ``"SIGSEGV"``, ``"exit code 1"``."""
         return self.signal or f"exit code {self.code}"
 
 
@@ -117,7 +117,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a test's worker ended, and the sentence that may be said about it."""
+    """The ending of a test's worker, and the sentence that reports it."""
 
     kind: EndingKind
     signal: str | None = None

@@ -99,7 +99,7 @@ class Peak:
     method: Literal["kernel", "sampled"] = "kernel"
     """``sampled`` where the kernel keeps no high-water mark, or children were measured, too."""
     interval_ms: float = 0.0
-    """Between two samples."""
+    """Time between two samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Segment:
     """Samples between two resets of the high-water mark; absolute, and the maximum of all samples unless noted."""
 
     first: Reading
-    """At its beginning."""
+    """Sample at the beginning of the segment."""
     mark_bytes: int = 0
     resident_bytes: int = 0
     unreclaimable_bytes: int = 0

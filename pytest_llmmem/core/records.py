@@ -17,7 +17,7 @@ from pytest_llmmem.core.steps import StepMemory
 SCHEMA: Final = 1
 
 DeviceMethod = Literal["process", "device"]
-"""By the driver: what the worker's processes hold, or, where it does not list them, how the whole device's use grew."""
+"""Method of the driver's number: memory of the worker's processes, or growth of the whole device's use if it lists none."""
 
 Outcome = Literal["passed", "failed", "skipped", "error", "xfailed", "xpassed"]
 
@@ -32,7 +32,7 @@ class VramRecord:
     peak_fragmented_bytes: int = 0
     """Unused, in pieces beside tensors, in segments of torch's allocator: its ``inactive_split_bytes``."""
     peak_device_bytes: int | None = None
-    """By the driver, sampled, the context included; ``None`` where it was not asked."""
+    """Peak from the driver, sampled, the context included; ``None`` where the driver was not asked."""
     baseline_bytes: int = 0
     """Reserved when the stretch began: what earlier tests have left in a shared worker."""
     method: Literal["allocator"] = "allocator"
@@ -118,11 +118,11 @@ class RankRecord:
     peak_bytes: int
     """Unreclaimable."""
     peak_resident_bytes: int
-    """By its high-water mark."""
+    """Peak from the process's high-water mark."""
     baseline_bytes: int = 0
     """Resident before the test; 0 for a process that the test itself has launched."""
     error_bytes: int | None = None
-    """How far ``peak_bytes`` can be off; ``None`` where it was only sampled, as that of a process the test has launched."""
+    """Error of ``peak_bytes``; ``None`` where it was only sampled, as for a process that the test has launched."""
     held_bytes: int | None = None
     """This rank's part of the loaded model; ``None`` without a model."""
     ending: Ending | None = None
@@ -228,7 +228,7 @@ class TestRecord:
     ranks: tuple[RankRecord, ...] = ()
     """The ranks of a launch with ``torchrun``, in order; pages shared with others are counted in each."""
     run_peaks_bytes: tuple[int, ...] = ()
-    """With ``--llm-repeat``: the unreclaimable peak of every run; the record is that of the median."""
+    """The unreclaimable peak of every run of ``--llm-repeat``; the record is that of the median run."""
     baseline: BaselineRecord | None = None
     tolerance: str | None = None
     """The tolerance of its marker ``llm_baseline``; ``None``: the session's."""
@@ -240,9 +240,9 @@ class TestRecord:
     location: str | None = None
     """``tests/test_x.py:12``: the file below the root, and the test's first line."""
     cell: str | None = None
-    """In a merged record: the name of the cell that ran the test; else ``None``."""
+    """Name of the cell that ran the test in a merged record; else ``None``."""
     environment: int | None = None
-    """In a merged record: the index of its environment in ``environments``; else ``None``."""
+    """Index of its environment in ``environments`` in a merged record; else ``None``."""
 
     @property
     def full_name(self) -> str:
@@ -270,7 +270,7 @@ class CellRecord:
     model: str | None = None
     load: str | None = None
     environment: str | None = None
-    """By its name in the sweep's file."""
+    """Name of the environment in the sweep's file."""
     sentence: str = ""
     """Why it has no tests, or what failed first; empty when it passed."""
     tests: int = 0

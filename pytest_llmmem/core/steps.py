@@ -26,7 +26,7 @@ class StepPhase:
     """One phase of one step: its highest moment, and what was left at its end."""
 
     step: int
-    """From 1 on."""
+    """Number of the step, from 1."""
 
     phase: str
     """``forward``, ``backward`` or ``optimizer``; ``prefill`` or ``decode`` when text is generated."""
@@ -69,7 +69,7 @@ class StepMemory:
     """``cpu`` or ``cuda:0``: where the tensors were, or whose rules the prediction follows."""
 
     phases: tuple[StepPhase, ...]
-    """In the order in which they began."""
+    """Phases in the order of their beginning."""
 
     largest_by_kind: dict[str, int]
     """The most that each kind held at any moment; these moments differ, so the sum is above the peak."""

@@ -1,4 +1,4 @@
-"""Workers that died while they loaded: told from the signal, the stack and the kernel's evidence."""
+"""Workers that died during a load, recognized by the signal, the stack and the kernel's evidence."""
 
 from typing import Final
 

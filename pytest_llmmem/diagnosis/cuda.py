@@ -31,7 +31,7 @@ _OUT_OF_MEMORY: Final = re.compile(
     r"out of memory\. Tried to allocate|\(out of memory\)|CUDA error: out of memory|would exceed allowed memory",
     re.IGNORECASE,
 )
-"""By an allocator of torch's, and by CUDA itself, which says no more: of a context on a card that is full, for one."""
+"""Messages of torch's allocators, and of CUDA itself, which gives no numbers: for example, a context on a full GPU."""
 _TYPES: Final = frozenset({"OutOfMemoryError", "AcceleratorError", "RuntimeError"})
 
 
@@ -162,7 +162,7 @@ def _words(found: CudaOutOfMemory) -> Words:
 
 
 def _in_words(size_bytes: int | None) -> str:
-    """In the units of the message that is being explained."""
+    """Format a size in the units of the message that is being explained."""
     if size_bytes is None:
         return "an unknown part"
     return format_size(size_bytes, "GiB" if size_bytes >= UNITS["GiB"] else "MiB")

@@ -20,7 +20,7 @@ from pytest_llmmem.core.readings import NOTHING, Reading
 from pytest_llmmem.fit.groups import LimitedGroup
 
 STEADY: Final = {"MALLOC_MMAP_THRESHOLD_": "131072"}
-"""As ``--llm-malloc=steady``: what glibc keeps of freed memory does not change from run to run."""
+"""Environment of ``--llm-malloc=steady``: the freed memory that glibc keeps is the same in every run."""
 _TIMEOUT_S: Final = 3600.0
 
 

@@ -38,7 +38,7 @@ class Verdict:
     growth_slow_bytes: int
 
     def of_machine(self, size_bytes: int) -> Literal["dies", "slow", "fits"]:
-        """On a machine of that size, with the reserve left free."""
+        """Result on a machine of that size, with the reserve left free."""
         left_bytes = size_bytes - max(_RESERVE_BYTES, round(_RESERVE * size_bytes))
         return (
             "dies" if left_bytes < self.dies_below_bytes else "slow" if left_bytes < self.slow_below_bytes else "fits"

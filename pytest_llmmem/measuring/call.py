@@ -39,7 +39,7 @@ class Raised:
     text: str
     """``"ValueError: bad shape"``."""
     traceback: str
-    """As Python prints it."""
+    """Traceback as Python prints it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Calls:
 
 
 def run_calls(calls: Calls, connection: ParentConnection) -> None:
-    """Run the function between two boundaries, and send what came of it.
+    """Run the function between two boundaries, and send its outcome.
 
     With warm-up calls the job has the phases of a test: the plan says that its setup counts for nothing.
     """

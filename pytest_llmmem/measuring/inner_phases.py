@@ -12,7 +12,7 @@ class InnerPhase:
 
     phase: Phase
     began: float
-    """By the machine's monotonic clock."""
+    """Time of the machine's monotonic clock."""
 
 
 def with_inner(phases: Iterable[Phase], inner: Iterable[InnerPhase], began: float) -> tuple[Phase, ...]:

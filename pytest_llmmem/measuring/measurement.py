@@ -58,7 +58,7 @@ class Measurement(Generic[T]):
 
     @property
     def ending(self) -> Ending:
-        """How it ended: ``ending.kind`` is ``"completed"``, ``"over_budget"``, ``"crashed"`` and so on."""
+        """The ending: ``ending.kind`` is ``"completed"``, ``"over_budget"``, ``"crashed"`` and so on."""
         return self._measured.ending
 
     @property
@@ -68,7 +68,7 @@ class Measurement(Generic[T]):
 
     @property
     def error_bytes(self) -> int:
-        """How far ``peak_bytes`` can be off."""
+        """Error of ``peak_bytes``."""
         return self.peak.error_bytes
 
     @property
@@ -101,7 +101,7 @@ class Measurement(Generic[T]):
 
     @property
     def seconds(self) -> float:
-        """From the first boundary to the worker's end."""
+        """Time from the first boundary to the worker's end."""
         return self._measured.seconds
 
     @property

@@ -68,7 +68,7 @@ def is_of_subtest(report: pytest.TestReport) -> bool:
 
 
 def failed_subtests(config: pytest.Config, report: pytest.TestReport) -> int:
-    """How many subtests of a test pytest has counted as failed: it fails a test that passed so (pytest 9)."""
+    """Number of failed subtests that pytest has counted for a test: pytest 9 fails a passed test because of them."""
     return int(counts.get(_id_of(report), 0)) if (counts := _failed_subtests(config)) else 0
 
 

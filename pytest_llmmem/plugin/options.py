@@ -142,5 +142,5 @@ def value_of(config: pytest.Config, name: str) -> Any:
 
 
 def is_any_given(config: pytest.Config) -> bool:
-    """Whether the command line or the ini file says anything to us."""
+    """Whether the command line or the ini file sets one of our options."""
     return any(option.value(config)[1] != "default" for option in OPTIONS)

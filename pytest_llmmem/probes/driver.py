@@ -49,7 +49,7 @@ class NoDriver:
         return ()
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: no process was started."""
 
 
 class Nvml:
@@ -119,7 +119,7 @@ class Nvml:
 
 
 def _readable(descriptor: int, timeout_s: float) -> bool:
-    """Whether a pipe has something to be read, or its end, within so many seconds."""
+    """Whether a pipe has data or is closed, within ``timeout_s`` seconds."""
     if sys.platform != "win32":
         return bool(wait([descriptor], timeout_s))
     import _winapi

@@ -27,7 +27,7 @@ class Mappings:
 
     pid: int
     files: Spans = ()
-    """Such as the libraries."""
+    """Mapped files, such as the libraries."""
     private: Spans = ()
     """All of it: a process that is forked inherits it, and copies each page that it writes to."""
 
@@ -45,7 +45,7 @@ class Gone:
         """Do nothing: this cannot be read."""
 
     def learn(self, reading: Reading) -> None:
-        """Nothing is there to learn about."""
+        """Do nothing: there are no pages to classify."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no descriptor is open."""

@@ -85,14 +85,14 @@ class Memory:
         return self.read()
 
     def read_pages(self) -> Reading | None:
-        """Pages of files are not told apart."""
+        """Read as usual: pages of files cannot be distinguished."""
         return self.read()
 
     def learn(self, reading: Reading) -> None:
-        """Nothing is kept from one reading to the next."""
+        """Do nothing: no state is kept between readings."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no descriptor is open."""
 
 
 def open_memory(pid: int, libraries: Spans = ()) -> Memory | Gone:  # noqa: ARG001 -- the probe's signature

@@ -54,11 +54,11 @@ class Memory:
         return self.read()
 
     def read_pages(self) -> Reading | None:
-        """Pages of files are not told apart."""
+        """Read as usual: pages of files cannot be distinguished."""
         return self.read()
 
     def learn(self, reading: Reading) -> None:
-        """Nothing is kept from one reading to the next."""
+        """Do nothing: no state is kept between readings."""
 
     def close(self) -> None:
         if self._handle:

@@ -39,7 +39,7 @@ class Line:
     machine: str
     measure: str
     points: tuple[Point, ...]
-    """At least one, in the order of the reports; only those in which the test ran to its end."""
+    """At least one point, in the order of the reports; only from reports in which the test completed."""
 
     @property
     def state(self) -> Literal["grew", "shrank", "came back", "held"]:

@@ -72,7 +72,7 @@ def _asset(name: str) -> str:
 
 
 def _test(test: TestRecord) -> dict[str, Any]:
-    """The record as its JSON has it, the timeline packed, and what every summary says of it."""
+    """The record as in its JSON, with a packed timeline and the text of every summary."""
     worst = tightest(test.budgets)
     plain = replace(test, timeline=None, ranks=tuple(replace(rank, timeline=None) for rank in test.ranks)).to_json()
     return {

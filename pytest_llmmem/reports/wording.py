@@ -17,7 +17,7 @@ _WORST: Final = {"failed": 0, "error": 0, "xfailed": 1, "xpassed": 1, "passed": 
 _ELSEWHERE: Final = {"max_vram": " VRAM", "max_disk": " disk", "keeps": " kept", "max_growth": " a call"}
 """Budgets of something else than the peak of the host's memory."""
 _ORDINARY: Final = frozenset({"completed", "raised"})
-"""Endings that the outcome already tells."""
+"""Endings that the outcome already shows."""
 
 
 def worst_first(tests: Iterable[TestRecord]) -> list[TestRecord]:

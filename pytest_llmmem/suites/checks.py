@@ -29,7 +29,7 @@ pytestmark = pytest.mark.in_worker
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Refuses to pass over every check because nobody has said of what."""
+    """Raise an error if no model is given, instead of skipping every check."""
     if not settings_of(metafunc.config).model:
         msg = "the ready-made checks are of a model: pass --llm-model=SOURCE, or set llm_model in the ini file"
         raise pytest.Collector.CollectError(msg)

@@ -30,7 +30,7 @@ class Accounting:
     budgets: tuple[Budget, ...]
     """For the whole job."""
     terms: Terms
-    """For the limits of blocks."""
+    """Terms of the limits of blocks."""
     clock: Callable[[], float] = time.monotonic
     meter: Meter = field(default_factory=lambda: Meter(probes.mark_error_bytes()))
     whole: Window | None = None
@@ -44,13 +44,13 @@ class Accounting:
     is_sampled: bool = True
     """Whether samples are taken. Without them, only the high-water mark shows a peak, and all of it would be uncertain."""
     judges_setup: bool = True
-    """``False``: the whole, and all that is judged, begins anew with the call."""
+    """``False``: the whole window, and all judged windows, restart with the call."""
     rank: int | None = None
     """Rank of the worker, if several workers run the job."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
     vram_held_bytes: int = 0
-    """On all devices together, as the driver said last."""
+    """Memory on all devices together, from the driver's last sample."""
     _driver: tuple[DriverReading, ...] = ()
     """The driver's last answer."""
     _written_before_bytes: int | None = None

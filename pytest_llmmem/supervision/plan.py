@@ -15,7 +15,7 @@ class JobPlan:
     timeout_s: float | None = None
     reserve_bytes: int = 0
     terms: Terms
-    """For limits that only the running test names (``memory_budget``)."""
+    """Terms of limits that only the running test sets (``memory_budget``)."""
     shards: tuple[str, ...] = ()
     """Files of the checkpoint that may be loaded, in order."""
     draws_timeline: bool = False

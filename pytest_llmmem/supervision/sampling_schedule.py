@@ -75,6 +75,6 @@ class SamplingSchedule:
         return room_bytes < self._growth_per_s_since(used_bytes, now_s) * _AHEAD_S
 
     def _growth_per_s_since(self, used_bytes: int, now_s: float) -> float:
-        """Bytes a second since the room was told."""
+        """Growth in bytes per second since the room was last updated."""
         passed_s = max(now_s - self._used_s, 1e-6)
         return max((used_bytes - self._used_bytes) / passed_s, self._growth_per_s * _FADING)

@@ -111,7 +111,7 @@ class Supervision:
         return max(0.0, self._due_s - time.monotonic())
 
     def step(self, timeout_s: float) -> None:
-        """Take a message, if one comes within so many seconds, and a sample when it is due, however many messages there are."""
+        """Handle a message that arrives before the timeout, and take a sample when it is due, even if more messages wait."""
         try:
             message = self.worker.poll(timeout_s)
             if message is not None:

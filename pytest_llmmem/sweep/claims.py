@@ -11,7 +11,7 @@ from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.sweep.sweep_file import SweepFile
 
 ASSUMED_BASE_BYTES: Final = 1_000_000_000
-"""Until an environment has been measured."""
+"""Base memory of an environment that has not been measured."""
 
 _MARGIN: Final = 1.1
 _SLACK_BYTES: Final = 200_000_000

@@ -30,7 +30,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A job that ended through no fault of its own, as far as one can tell."""
+    """A job that was lost, probably not because of its own error."""
 
     job: Job
     why: str

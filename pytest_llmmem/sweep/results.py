@@ -18,7 +18,7 @@ _SUCCEEDED: Final = 0
 _TESTS_FAILED: Final = 1
 _WRONG_USAGE: Final = 4
 _MANY_TESTS: Final = 500
-"""With more of them, the merged record has the timelines of those that failed; the cell's own file has all."""
+"""Above this number, the merged record has only the timelines of failed tests; the cell's own file has all."""
 
 Stored = Mapping[str, Any]
 """A result, with the job that it is of (``job``), and where that ran (``node``, ``tries``)."""

@@ -79,7 +79,7 @@ def serve(
 
 @dataclass(slots=True)
 class ParentConnection:
-    """The worker's side of the channel: windows of the measurement, and what the body wants to say."""
+    """The worker's side of the channel: windows of the measurement, and messages of the body."""
 
     channel: Endpoint
     mappings: Mappings
@@ -182,7 +182,7 @@ def arm_dumps(fault_file: int) -> None:
 def _at_crossing(fault_file: int, _number: int, frame: FrameType | None) -> None:
     """Write the outer end of the stack, and what is alive."""
     os.write(fault_file, rest_of_stack(frame).encode(errors="backslashreplace"))
-    # objects of all kinds are looked at: whatever one of them does, the test must not notice
+    # objects of all kinds are inspected: side effects and errors of one of them must not reach the test
     with contextlib.suppress(Exception):
         os.write(fault_file, alive_line(objects_alive()).encode())
 

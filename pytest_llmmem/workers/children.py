@@ -100,7 +100,7 @@ class ChildEvents:
                 yield pid, exit_from_wait_status(status, usage.ru_maxrss * 1024)
 
     def close(self) -> None:
-        """In a forked child: signals are its own again."""
+        """Restore the signal handlers in a forked child."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -123,7 +123,7 @@ class QueueTicket:
 
     @contextlib.contextmanager
     def _tickets(self) -> Iterator[list[Ticket]]:
-        """The list, for as long as nobody else can change it; written back whole, or not at all."""
+        """The list, under the lock; it is written back as a whole or not at all."""
         from filelock import FileLock
 
         path = self._folder / "tickets.json"
@@ -146,5 +146,5 @@ def _lock_of(folder: Path, number: int) -> "FileLock":
 
 def _let_go(lock: "FileLock") -> None:
     lock.release()
-    with contextlib.suppress(OSError):  # Windows keeps a file that another process looks at
+    with contextlib.suppress(OSError):  # Windows cannot remove a file that another process has open
         os.unlink(lock.lock_file)

@@ -62,7 +62,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """Between two stretches of a job: so many innermost windows end, and others begin."""
+    """Boundary between two stretches of a job: some innermost windows end, and others begin."""
 
     reading: Reading
     closes: int = 0
@@ -105,7 +105,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Something that the body says to its owner; opaque here."""
+    """A message from the body to its owner; opaque here."""
 
     what: Any
 

@@ -24,14 +24,14 @@ class SessionFiles:
 
     @classmethod
     def create(cls, folder: Path) -> Self:
-        """For the parent. Raises ``OSError`` where the files cannot be made."""
+        """Create the files in the parent. Raises ``OSError`` if they cannot be made."""
         # append: the parent empties the file between jobs
         stacks = os.open(folder / "stacks", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         return cls(folder, move_high(stacks), LoadProgress.create(folder / "place"))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """For a spawned worker that inherits no descriptors."""
+        """Open the files in a spawned worker that inherits no descriptors."""
         return cls(folder, os.open(folder / "stacks", os.O_RDWR | os.O_APPEND), LoadProgress.open(folder / "place"))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Which strategy loads the model of which test."""
+"""The strategy that loads the model of each test."""
 
 import contextlib
 import importlib
@@ -95,7 +95,7 @@ def _session_loader(config: pytest.Config) -> "Iterator[Strategy]":
 
 
 def strategy_of(config: pytest.Config, chosen: Load) -> "Strategy":
-    """How a test loads. Raises ``ValueError`` as ``find_strategy``."""
+    """The strategy of a test's load. Raises ``ValueError`` as ``find_strategy``."""
     from pytest_llmmem.models.loading.strategies import loader_strategy
 
     if chosen.loader is not None:

@@ -25,7 +25,7 @@ class Models:
         self.sources = sources
         self._folders: dict[Source, Path] = {}
         self._checkpoints: dict[Source, Checkpoint | LlmmemError] = {}
-        """One that cannot be read is asked for by each test, and read once."""
+        """A checkpoint that cannot be read is requested by each test, and read once."""
 
     @classmethod
     def of(cls, settings: Settings, base: Path) -> "Models":

@@ -72,12 +72,12 @@ class Judge:
         return clear or [min(runs, key=lambda run: run.ram.error_bytes if run.ram else 0)]
 
     def asks_for_another(self, item: pytest.Item, runs: Sequence[TestRecord]) -> bool:
-        """Whether one more run may tell what these cannot: the error of measuring was larger than the tolerance."""
+        """Whether one more run may decide: the measurement error of these runs was larger than the tolerance."""
         tolerance, clear = self._tolerance(item), self.clear(item, runs)
         comparison = self.judge(item, clear)
         if comparison is None:
             return not any(run.ram and tolerance.covers_error(run.ram) for run in clear)
-        # beside a baseline that is uncertain itself no run tells more
+        # if the baseline itself is uncertain, another run cannot decide
         is_uncertain = comparison.verdict == "uncertain"
         return is_uncertain and comparison.before is not None and tolerance.covers_error(comparison.before)
 
@@ -122,14 +122,14 @@ class Collected:
         return cls(frozenset(nodeids), whole_files=not (last_failed or named), root=config.rootpath)
 
     def without_test(self, known: Iterable[str]) -> tuple[str, ...]:
-        """The baselines whose test is no more."""
+        """The baselines of removed tests."""
         return without_test(
             known, self.nodeids, lambda file: (self.root / file).is_file(), whole_files=self.whole_files
         )
 
 
 def write(path: Path, session: SessionRecord, settings: Settings, collected: Collected) -> list[str]:
-    """Write what the tests of this session use as their baselines; returns what to tell. Raises ``BaselineError``."""
+    """Write what the tests of this session use as their baselines; returns the messages. Raises ``BaselineError``."""
     origin = {"commit": _commit(collected.root), "date": datetime.now(UTC).isoformat(timespec="seconds")}
     now: dict[str, dict[str, Baseline]] = {}
     for test in filter(finished, session.tests):

@@ -31,7 +31,7 @@ def own_formats(config: pytest.Config) -> dict[str, Render]:
 
 
 def check_ending(config: pytest.Config, text: str, where: str) -> None:
-    """Raises ``SettingError`` for a file whose ending says nothing."""
+    """Check the ending of a file. Raises ``SettingError`` for an unknown one."""
     endings = (*REPORT_ENDINGS, *own_formats(config))
     if not text.endswith(endings):
         msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(endings)}"

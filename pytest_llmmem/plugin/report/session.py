@@ -40,7 +40,7 @@ class Reporting:
             self._tell_hooks(record)
 
     def _tell_hooks(self, record: dict[str, Any]) -> None:
-        """The team's own; what one of them raises is told at the end."""
+        """Call the team's own hooks; their exceptions are reported at the end."""
         hook = self._config.hook.pytest_llmmem_record
         if not hook.get_hookimpls():
             return

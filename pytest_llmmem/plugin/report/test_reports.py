@@ -79,7 +79,7 @@ def complete_reports(
 
 
 def ending_of(reports: Sequence[pytest.TestReport], ending: Ending) -> Ending:
-    """How a test ended whose process did not: by what its reports say."""
+    """The ending of a test whose process lives on, according to its reports."""
     if any(getattr(report, _BREACH, None) for report in reports):
         return dataclasses.replace(ending, kind="over_budget")
     failed = next((report.when for report in reports if report.failed), None)

@@ -1,4 +1,4 @@
-"""When an isolated test may begin: a GPU, and under pytest-xdist the host's memory, is shared with other processes."""
+"""Queue of isolated tests: a GPU, and under pytest-xdist the host's memory, is shared with other processes."""
 
 import contextlib
 import dataclasses

@@ -79,7 +79,7 @@ class WorkerMain:
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(relay), "llmmem-output")
         silence_log_hooks(self.config, relay, LOG_HOOKS)
-        find_readers()  # here, once: each worker would copy the pages that it looks at
+        find_readers()  # here, once: each worker would copy the pages that it reads
         self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:

@@ -32,7 +32,7 @@ def text_of(value: object, make: Callable[[object], str] = str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Which item to run, and which one follows in the same worker."""
+    """The item to run, and the next item of the same worker."""
 
     item: ItemKey
     following: ItemKey | None
@@ -41,11 +41,11 @@ class Job:
     trials: tuple[TrialRecord, ...] = ()
     """Earlier trials of ``first_load_that_fits``."""
     caps: tuple[tuple[str, int], ...] = ()
-    """Devices whose allocator is to refuse what goes beyond so many bytes."""
+    """Devices, each with the bytes beyond which torch's allocator refuses."""
     vram_history: str | None = None
     """The file that torch's history of GPU memory is to be written to."""
     rank: Rank | None = None
-    """Which of the workers that run the item at once this one is; ``None`` where it is the only one."""
+    """Rank of this worker, if several run the item at once; ``None`` for a single worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Raised:
     """An exception that ended a phase of the test."""
 
     type: str
-    """With its module, unless it is built in: ``"torch.OutOfMemoryError"``."""
+    """Class name with its module, unless it is built in: ``"torch.OutOfMemoryError"``."""
     text: str
     stack: tuple[Frame, ...] = ()
     """Innermost first."""

@@ -127,7 +127,7 @@ def _measured(*watched: Any, phases: "Phases | None" = None) -> "Iterator[_Meter
 
 
 class _Meter:
-    """The storages of steps beside what the kernel says of the process."""
+    """The storages of steps, and the kernel's counters of the process."""
 
     tracker: Any
 
@@ -139,7 +139,7 @@ class _Meter:
         self._peaks: dict[tuple[int, str], int] = {}
 
     def begin(self, held_bytes: int) -> None:
-        """The first phase begins, with so many bytes of tensors."""
+        """Begin the first phase, with ``held_bytes`` of tensors."""
         self._held_bytes = held_bytes
         self._enter(self.tracker.stage)
 
