@@ -35,7 +35,7 @@ class Comparison:
     """``None`` of a test that is gone, or did not run to its end."""
     only: tuple[str, ...] = DECIDING
     machine: Match | None = None
-    """Whose baseline it is; ``None`` where two reports are compared."""
+    """The machine of the baseline; ``None`` where two reports are compared."""
     why: str = ""
     """Why it is incomparable."""
 
@@ -163,7 +163,7 @@ def compare(
     only: Sequence[str] = DECIDING,
     machine: Match | None = None,
 ) -> Comparison:
-    """Judge a test by its baseline. Of a test that was run several times, the run whose peak is in the middle counts."""
+    """Judge a test by its baseline. If the test ran several times, the run with the median peak counts."""
     runs = (runs,) if isinstance(runs, TestRecord) else runs
     record = median_run(runs)
     after = Baseline.of(runs) if all(finished(run) for run in runs) else None

@@ -139,5 +139,5 @@ class _Reader:
 
 
 def _shown(value: Any) -> str:
-    """As it stands in the file."""
+    """Format a value as it is written in the file."""
     return json.dumps(plain(value), ensure_ascii=False)

@@ -13,7 +13,7 @@ from pytest_llmmem.baselines.values import Baseline, Baselines
 from pytest_llmmem.core.errors import BaselineError
 
 NAME: Final = "llm-baselines.json"
-"""At the root of the run, unless ``--llm-baseline`` names another."""
+"""File at the root of the run, unless ``--llm-baseline`` names another one."""
 
 _WAIT_S: Final = 60
 """Another session holds the lock for milliseconds; a minute is for a network's file system."""
@@ -83,7 +83,7 @@ def _locked(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """Where the new text is written before it takes the old one's place; the lock keeps it ours alone."""
+    """Path of the temporary file that replaces the old one. The lock ensures that only one process writes it."""
     return path.with_name(f".{path.name}.new")
 
 

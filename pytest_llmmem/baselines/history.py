@@ -30,7 +30,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Where a test left the level that it had kept until then."""
+    """The point at which a test left its level."""
 
     report: str
     change: Change
@@ -48,7 +48,7 @@ class Trend:
     measure: str
     """``"unreclaimable"``, or VRAM with the device."""
     points: tuple[Point, ...]
-    """In the order of the reports; only those in which the test ran to its end."""
+    """Points in the order of the reports; only from reports in which the test completed."""
     tolerance: Tolerance
 
     @property

@@ -1,4 +1,4 @@
-"""Which machines share their baselines: those alike in what moves a peak. The processor's model is not among that."""
+"""Machines that share baselines: they are equal in all facts that change a peak. The processor's model does not."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -17,9 +17,9 @@ class Match:
     """The machine whose baselines are used."""
 
     key: str
-    """As it stands in the file."""
+    """The machine's key in the file."""
     differences: str = ""
-    """In what it differs from the machine of this run, ``"torch 2.12, here 2.13"``; empty when it is the same."""
+    """Differences from the machine of this run, ``"torch 2.12, here 2.13"``; empty when it is the same."""
 
     @property
     def borrowed(self) -> bool:
@@ -41,7 +41,7 @@ def machine_key(environment: Mapping[str, object], devices: Iterable[str]) -> st
 
 
 def nearest(key: str, keys: Iterable[str]) -> Match | None:
-    """The key itself, else the one whose machine is most alike: processor first, then torch, then transformers.
+    """The key itself, else the key of the most similar machine: processor first, then torch, then transformers.
 
     ``None`` when there is none of the same platform and device kind: such numbers mean something else.
     """

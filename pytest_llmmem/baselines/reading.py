@@ -30,7 +30,7 @@ _Result = TypeVar("_Result")
 
 
 class Pairs(tuple[tuple[str, Any], ...]):
-    """A JSON object whose keys may be there twice."""
+    """A JSON object that may have duplicate keys."""
 
     __slots__ = ()
 
@@ -87,7 +87,7 @@ def plain(value: Any) -> Any:
 
 
 def what_it_seems(value: Any) -> str:
-    """``"a report of coverage"``, to tell the user which file was taken for ours."""
+    """``"a report of coverage"``, for the error about a file of another kind."""
     if not isinstance(value, Pairs):
         return "a bare list or value"
     keys = {key for key, _ in value}

@@ -30,7 +30,7 @@ class Move:
 def without_test(
     known: Iterable[str], collected: Collection[str], is_file: Callable[[str], bool], *, whole_files: bool
 ) -> tuple[str, ...]:
-    """The baselines whose test is no more: its file is gone, or was collected without any test of its function.
+    """The baselines of removed tests: the file is gone, or it was collected without any test of the function.
 
     ``collected`` has every node id that was collected, the deselected too; ``whole_files`` is whether they are all that is
     in their files. ``is_file`` says whether a file is there, by its path below the root. A file that is there and was not
@@ -43,7 +43,7 @@ def without_test(
 
 
 def moves(gone: Mapping[str, Baseline], new: Mapping[str, Baseline]) -> tuple[Move, ...]:
-    """For each new test the one baseline that fits: by the function's name, else by its numbers.
+    """Match each new test with the one baseline that fits: by the function's name, else by its numbers.
 
     Where two fit, or one fits two tests, nothing is offered.
     """

@@ -1,4 +1,4 @@
-"""How far a test's peak moves by itself, and the tolerance and the budgets that follow from it."""
+"""Variation of a test's peak between runs, and the tolerance and the budgets that follow from it."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +42,7 @@ class Spread:
     median_bytes: int
     high_bytes: int
     error_bytes: int = 0
-    """How far one run can be off."""
+    """Error of one run."""
 
     @property
     def bytes(self) -> int:
@@ -71,9 +71,9 @@ class Noise:
     nodeid: str
     runs: int
     spreads: Mapping[str, Spread]
-    """By measure: ``"unreclaimable"``, and VRAM with the device."""
+    """Spreads by measure: ``"unreclaimable"``, and VRAM with the device."""
     error_bytes: int
-    """How far the unreclaimable peak can be off, in the run whose error is largest."""
+    """Error of the unreclaimable peak, in the run with the largest error."""
     model: ModelRecord | None = None
 
 
@@ -120,7 +120,7 @@ class Suggestion:
 
 
 def noise_of(runs: Sequence[TestRecord]) -> Noise | None:
-    """The noise of one test; runs that did not end well tell nothing. ``None`` when there is none that did."""
+    """The noise of one test; failed runs are ignored. ``None`` when every run failed."""
     runs = [run for run in runs if finished(run)]
     if not runs:
         return None

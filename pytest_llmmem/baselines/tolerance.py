@@ -1,4 +1,4 @@
-"""How much a peak may change before it counts: a share of it, so many bytes, or both.
+"""Tolerated change of a peak: a share of it, a number of bytes, or both.
 
 tolerance = part {"+" part}
 part      = NUMBER "%" | SIZE        each at most once
@@ -32,7 +32,7 @@ class Tolerance:
         return unit_of(self.text)
 
     def bytes(self, before_bytes: int) -> int:
-        """How far a number that was ``before_bytes`` may move, either way."""
+        """Tolerated change of a number that was ``before_bytes``, in either direction."""
         return int(before_bytes * self.percent / 100) + self.extra_bytes
 
     def covers_error(self, measured: "Measured") -> bool:
@@ -50,9 +50,9 @@ class Measured(Protocol):
 
 
 def parse_tolerance(value: object) -> Tolerance:
-    """Parse what a user gave as a tolerance.
+    """Parse a user's tolerance.
 
-    Raises ``ValueError`` that says what was given and what is accepted.
+    Raises ``ValueError`` with the given value and the accepted ones.
     """
     if not isinstance(value, str):
         msg = f"{value!r} is not a tolerance: {_ACCEPTED}"

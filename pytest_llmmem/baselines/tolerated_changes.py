@@ -18,7 +18,7 @@ class Change:
     before_bytes: int
     after_bytes: int
     error_bytes: int
-    """How far the two together can be off."""
+    """Sum of both errors."""
     tolerance: Tolerance
 
     @property

@@ -16,7 +16,7 @@ class Baseline:
     peak_resident_bytes: int
     peak_file_bytes: int
     error_bytes: int
-    """How far ``peak_bytes`` can be off."""
+    """Error of ``peak_bytes``."""
     resident_error_bytes: int
     """The same of ``peak_resident_bytes``."""
     peak_reserved_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -24,12 +24,12 @@ class Baseline:
     phases: Mapping[str, int] = field(default_factory=dict)
     """The peak of each phase above its own beginning, in the order in which they began."""
     runs: int = 1
-    """How often it was measured; the numbers are those of the run whose peak is the median."""
+    """Number of measured runs; the numbers are those of the run with the median peak."""
     spread_bytes: int | None = None
-    """Between the smallest and the largest peak of the runs; ``None`` of one run."""
+    """Difference between the smallest and the largest peak of the runs; ``None`` for one run."""
     commit: str | None = None
     date: str | None = None
-    """When it was measured, in ISO 8601."""
+    """Date of the measurement, in ISO 8601."""
 
     @classmethod
     def of(cls, runs: Sequence[TestRecord], *, commit: str | None = None, date: str | None = None) -> Self:
@@ -71,7 +71,7 @@ class Baselines:
         return self.machines.get(key, {})
 
     def updated(self, key: str, tests: Mapping[str, Baseline], *, gone: Iterable[str] = ()) -> "Baselines":
-        """With these tests as they are now, and without those that are gone."""
+        """Replace the baselines of these tests, and remove those that are gone."""
         kept = {nodeid: each for nodeid, each in self.of(key).items() if nodeid not in set(gone)}
         machines = {**self.machines, key: {**kept, **tests}}
         return Baselines(machines={key: tests for key, tests in machines.items() if tests})

@@ -59,7 +59,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What language models need to load: told from their headers, or measured."""
+    """The memory that language models need to load: read from their headers, or measured."""
 
 
 for name, command in COMMANDS.items():

@@ -25,7 +25,7 @@ class Beside:
     nodeid: str
     load: str
     dtype: str
-    """That the prediction is for."""
+    """The dtype of the prediction."""
     count: Count
     predicted_bytes: int
     measured_bytes: int
@@ -76,7 +76,7 @@ def compare(checkpoint: "Checkpoint", session: "SessionRecord", *, dtype: str | 
 
 
 def explain(beside: Beside, checkpoint: "Checkpoint", session: "SessionRecord") -> str:
-    """One line about a load that needed more than predicted, and where to look first."""
+    """One line about a load that needed more than predicted, with the most likely cause."""
     more = format_size(beside.measured_bytes - beside.predicted_bytes)
     line = f"{beside.nodeid}: {beside.load} needed {more} {beside.count} more than predicted"
     for dtype in ("float32", "float16", "bfloat16"):

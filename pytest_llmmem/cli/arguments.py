@@ -1,4 +1,4 @@
-"""What the commands have in common: the model as first argument, and how it becomes a checkpoint."""
+"""Common parts of the commands: the model as first argument, and its checkpoint."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 
 def checkpoint_of(model: str) -> "Checkpoint":
-    """What the headers of a model say; it is fetched or made first, if need be. Raises ``SourceError``, ``CheckpointError``."""
+    """Read the headers of a model, after fetching or making it if necessary. Raises ``SourceError``, ``CheckpointError``."""
     from pytest_llmmem.models.sources.cache import cache_folder
     from pytest_llmmem.models.sources.source import open_checkpoint, parse_source
 

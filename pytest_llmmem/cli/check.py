@@ -43,7 +43,7 @@ def check(
     from pytest_llmmem.cli.session import load_options, run_pytest
 
     options = [
-        "--llm-scope=module",  # checks that only look share one load
+        "--llm-scope=module",  # checks that only read the model share one load
         "--llm-malloc=steady",  # what a load needs, and gives back, repeats
         f"--llm-model={model}",
         *load_options(load or (), loader, device, trust_remote_code=trust_remote_code),
@@ -79,7 +79,7 @@ def _described(test: "TestRecord") -> dict[str, Any]:
 
 
 def _row(each: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    # a check that only looks at the load that the first one made needs next to nothing itself
+    # a check that only reads the model that the first check loaded needs almost no memory itself
     peak = format_size(each["peak_bytes"]) if (each["peak_bytes"] or 0) >= 10**6 else ""
     return each["id"], each["load"] or "", each["outcome"], f"{each['seconds']:.1f}", peak
 

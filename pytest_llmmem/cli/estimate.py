@@ -78,7 +78,7 @@ def estimate(
     grid: Grid = None,
     json: Json = False,
 ) -> None:
-    """What a model will need in memory: to be loaded, told from its headers, or to be trained, told from its config."""
+    """Memory that a model will need: to be loaded, read from its headers, or to be trained, computed from its config."""
     training = {
         "optimizer": optimizer,
         "lora": lora,
@@ -203,7 +203,7 @@ def describe(
 
 
 def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dict[str, Any]:
-    """What the document says of a report. Raises ``BaselineError`` for what is none, ``SettingError`` for another model's."""
+    """Compare with a report. Raises ``BaselineError`` if it is not a report, ``SettingError`` if it has another model."""
     from pytest_llmmem.baselines.reading import read_report
     from pytest_llmmem.cli.against import compare, explain
 

@@ -30,7 +30,7 @@ def make_request(
     grid: str | None,
     quantizes_scales: bool,
 ) -> "PredictRequest":
-    """What the command line asks for. Raises ``SettingError`` and ``SourceError``."""
+    """The request of the command line. Raises ``SettingError`` and ``SourceError``."""
     from pytest_llmmem.models.sources.config_source import plain_config, source_config
     from pytest_llmmem.models.sources.source import parse_source
     from pytest_llmmem.models.steps.spec import FLOATS, PredictRequest

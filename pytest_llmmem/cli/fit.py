@@ -28,7 +28,7 @@ Verify = Annotated[
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
-    """What is known of one load."""
+    """Results for one load."""
 
     load: str
     measured: "Measured"
@@ -168,12 +168,12 @@ def _document(found: _Found) -> dict[str, Any]:
 
 
 def _mebibytes(size_bytes: int) -> str:
-    """As Kubernetes writes it, rounded up."""
+    """Format a size as Kubernetes writes it, rounded up."""
     return f"{-(-size_bytes // _MIB)}Mi"
 
 
 def _swap_bytes() -> int:
-    """Of the machine, zram included; 0 where that is unknown."""
+    """Swap of the machine, zram included; 0 where it is unknown."""
     try:
         lines = Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]
     except OSError:

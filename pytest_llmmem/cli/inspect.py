@@ -20,7 +20,7 @@ _MANY = 12
 
 
 def inspect(model: Model, *, json: Json = False) -> None:
-    """What a checkpoint holds, and what is wrong with it."""
+    """Contents of a checkpoint, and its defects."""
     document = describe(checkpoint_of(model))
     if json:
         print_json(document)

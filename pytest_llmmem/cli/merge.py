@@ -84,7 +84,7 @@ def _merge_baselines(parts: Sequence[Path], into: Sequence[Path]) -> Mapping[str
 
 
 def _is_report(path: Path) -> bool:
-    """Whether a file is a report and not baselines; what is neither is told by whoever reads it."""
+    """Whether a file is a report and not baselines. The reader of the file reports any other kind."""
     from pytest_llmmem.baselines.reading import parse_json, plain, read_text
 
     raw = plain(parse_json(read_text(path), where=path, fix="name a JSON report or a baselines file"))

@@ -1,6 +1,6 @@
-"""What the commands print: tables for people, or one JSON document.
+"""Output of the commands: tables for people, or one JSON document.
 
-Names of files and tensors are what others have called them, so nothing is printed that a terminal would obey.
+Names of files and tensors come from others, so control sequences in them are never printed.
 """
 
 import json
@@ -11,11 +11,11 @@ from typing import Any, Final
 from pytest_llmmem.core.printable import printable
 
 _WIDE: Final = 200
-"""Columns where no terminal says how many there are: a file name in a log is not to be cut."""
+"""Columns where no terminal gives the width: file names in a log must not be cut."""
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """All that a command says, on the standard output."""
+    """Print the whole output of a command, on the standard output."""
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     if not text.replace("\n", "").isprintable():
         text = json.dumps(document, indent=1, allow_nan=False)
@@ -46,6 +46,6 @@ def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_findings(texts: Iterable[str]) -> None:
-    """What is wrong, one to a line, below an empty line."""
+    """Print defects, one per line, below an empty line."""
     for number, text in enumerate(texts):
         sys.stdout.write(f"{'' if number else chr(10)}found: {printable(text)}\n")

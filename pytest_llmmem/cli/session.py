@@ -80,7 +80,7 @@ def load_options(loads: Sequence[str], loader: str | None, device: str | None, *
 
 
 def _complaint(*outputs: str) -> LlmmemError:
-    """Pytest's own last word about what it could not use; its last lines where it said none."""
+    """Pytest's own error message; its last lines where it printed none."""
     lines = [line.removeprefix("ERROR: ") for output in outputs for line in output.splitlines() if line.strip()]
     told = next((line for line in lines if line.startswith("--llm-")), None)
     if told:

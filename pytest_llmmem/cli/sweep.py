@@ -188,7 +188,7 @@ def _engine(on: str) -> "Iterator[Engine]":
 
 @contextmanager
 def _told_if_interrupted(out: Path) -> Iterator[None]:
-    """By Ctrl-C or SIGTERM: the cells that run are ended, and what is there stays."""
+    """Handle Ctrl-C and SIGTERM: running cells are ended, and finished results are kept."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a table that is redrawn on a terminal, a line for each cell elsewhere."""
+"""Progress of a sweep: a table that is redrawn on a terminal, a line for each cell elsewhere."""
 
 import sys
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _FAILURES: Final = 10
 """The latest are shown."""
 _NAMES: Final = 4
-"""Of the jobs on a node."""
+"""Maximum number of job names that are shown for a node."""
 
 
 def quiet(state: "State") -> None:
@@ -23,7 +23,7 @@ def quiet(state: "State") -> None:
 
 
 class Table:
-    """The state of a sweep, drawn anew whenever it changes; ``None`` of a screen prints lines instead."""
+    """The state of a sweep, redrawn at each change. If the screen is ``None``, lines are printed instead."""
 
     def __init__(self, cells: int, screen: Any) -> None:
         self._cells, self._screen = cells, screen
@@ -32,7 +32,7 @@ class Table:
         self._measuring = True
 
     def begin(self, *, done: int) -> None:
-        """Every claim is known, and so many cells have a result already."""
+        """Begin the table: every claim is known, and ``done`` cells already have a result."""
         self._done, self._measuring = done, False
         if not self._screen:
             sys.stdout.write(f"{self._cells} cells, {done} with a result\n")

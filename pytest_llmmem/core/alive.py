@@ -1,4 +1,4 @@
-"""What holds memory, as a worker writes it beside its stack: one line, so that it is there whatever ends the worker."""
+"""Objects that hold memory, written by a worker beside its stack: one line, which survives any end of the worker."""
 
 import json
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ Enforce = Literal["watch", "rlimit", "cgroup", "job", "cap"]
 
 
 def counted(count: str) -> str:
-    """The word after a size that says how it was counted."""
+    """The word after a size that names its counting method."""
     return "by the driver" if count == "device" else count
 
 
@@ -32,7 +32,7 @@ class Budget:
     device: str | None = None
     """The device of ``max_vram``: ``"cuda:0"``."""
     rank: int | None = None
-    """Of a test in ranks: the rank that it is the budget of; ``None``: of the whole test."""
+    """The rank that the budget applies to, for a test in ranks; ``None``: the whole test."""
 
     def judge(self, actual_bytes: int, error_bytes: int = 0) -> "Verdict":
         """The budget beside what was used, of which ``error_bytes`` may be the error of measuring."""
@@ -76,13 +76,13 @@ class Verdict:
 
     kind: str
     limit: str
-    """As the user wrote it."""
+    """The limit as the user wrote it."""
     limit_bytes: int
     actual_bytes: int
     held: bool
     """Whether the use is within the limit, or above it by no more than the error of measuring."""
     error_bytes: int = 0
-    """How far ``actual_bytes`` can be too much: a budget is held when that may be why it is above the limit."""
+    """Highest possible excess of ``actual_bytes``. A budget counts as held if this error may explain the breach."""
     name: str | None = None
     """The block's; ``None`` for the whole test."""
     count: str = "unreclaimable"

@@ -6,7 +6,7 @@ CHECKS: Final = (
     "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
     "keys", "size", "save", "stays", "group", "rank_load", "rank_share", "release", "second_load", "disk",
 )  # fmt: skip
-"""In the order of their tests."""
+"""Ids of the checks, in the order of their tests."""
 
 STEP_CHECKS: Final = (
     "checkpointing_takes_effect", "accumulation_costs_one_batch", "optimizer_state", "only_adapter_trains",

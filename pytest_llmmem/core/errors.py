@@ -1,6 +1,6 @@
-"""Everything that this project raises on purpose.
+"""The exceptions of this project.
 
-Each message says where, what was given, what is accepted and how to fix it; none needs a traceback to be understood.
+Each message has the place, the given value, the accepted values and the fix, so it is clear without a traceback.
 
     LlmmemError
     ├── SettingError      an option or an ini value

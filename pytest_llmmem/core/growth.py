@@ -1,4 +1,4 @@
-"""What each further call of a function leaves behind: a mean, and how far it can be off."""
+"""Memory that each further call of a function leaves behind: the mean and its error."""
 
 import itertools
 import math
@@ -11,15 +11,15 @@ from pytest_llmmem.core.sizes import format_size
 
 _STANDARD_ERRORS: Final = 2
 _UNSEEN_BYTES: Final = 64 * 1024
-"""What all calls together may leave in pages that are there already, where nothing shows it."""
+"""Memory that all calls together may leave in pages that exist already. It cannot be measured."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class MemoryGrowth:
-    """What each call of a function left, in bytes of unreclaimable memory."""
+    """Memory that each call of a function left, in bytes of unreclaimable memory."""
 
     held_bytes: tuple[int, ...]
-    """What was held after the warm-up, and after each call since, above the first of them."""
+    """Memory held after the warm-up and after each later call, above the first value."""
     vram_held_bytes: tuple[int, ...] = ()
     """The same of all tensors on GPUs; empty where no GPU is used."""
 
@@ -30,9 +30,9 @@ class MemoryGrowth:
 
     @property
     def error_bytes(self) -> int:
-        """How far that can be off: two standard errors of the mean, and what may lie in pages that were there before.
+        """Error of the mean: two standard errors, and memory that may lie in pages that existed before.
 
-        Nothing was found to grow when it is the larger one.
+        Growth is not significant if the error is larger than the mean.
         """
         return _error(self.held_bytes)
 
@@ -54,7 +54,7 @@ class MemoryGrowth:
 
 
 def check_calls(repeat: object, warmup: object) -> None:
-    """Raises ``ValueError`` for numbers of calls that say nothing."""
+    """Check the numbers of calls. Raises ``ValueError`` if they are too small for a result."""
     if not isinstance(repeat, int) or repeat < 2:
         msg = f"repeat is {repeat!r}: write a number of calls, 2 or more"
         raise ValueError(msg)

@@ -14,7 +14,7 @@ class GuardedBudget:
     """One budget beside what its stretch of the test has used so far, in bytes."""
 
     used_bytes: int
-    """For certain: without what may be the error of measuring."""
+    """Certain use: the measured value minus the possible error."""
     limit_bytes: int
     stops_at_limit: bool
 

@@ -53,7 +53,7 @@ def _held_without_files(verdict: Verdict, peak: Peak) -> str:
 
 
 def slow_below(resident_bytes: int) -> str:
-    """Of a load whose weights are mapped: with less memory than this they are dropped, and read from the disk again."""
+    """Hint for a load with mapped weights: with less memory, the kernel drops them and reads them from the disk again."""
     return f"slow below {format_size(resident_bytes)}"
 
 

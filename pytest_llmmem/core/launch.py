@@ -15,9 +15,9 @@ class Rank:
 
     number: int
     count: int
-    """Of all ranks."""
+    """Number of all ranks."""
     folder: Path
-    """Of this test and its ranks alone."""
+    """Folder that only this test and its ranks use."""
     port: int
     """A free one, for a process group that the test makes by itself."""
 
@@ -33,7 +33,7 @@ class Rank:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What ``torchrun`` would set."""
+        """The environment variables that ``torchrun`` would set."""
         number, count = str(self.number), str(self.count)
         return {
             "RANK": number,

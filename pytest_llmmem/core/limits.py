@@ -56,12 +56,12 @@ _TOKEN: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """``factor`` times one term (a key of the machine's or the checkpoint's terms), or so many bytes."""
+    """``factor`` times one term (a key of the machine's or the checkpoint's terms), or a number of bytes."""
 
     factor: Decimal
     term: str | None
     ranks: int = 0
-    """How often it is multiplied by the number of ranks."""
+    """Exponent of the number of ranks in the product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +107,9 @@ class Limit:
 
 
 def parse_limit(value: object) -> Limit:
-    """Parse what a user gave as a limit.
+    """Parse a user's limit.
 
-    Raises ``ValueError`` that says what was given, what is accepted and how to fix it.
+    Raises ``ValueError`` with the given value, the accepted ones and the fix.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         msg = f"{value!r} is not a limit: write {ACCEPTED}"
@@ -133,15 +133,15 @@ class Terms:
     device_bytes: int | None = None
     """Total memory of the GPU that is limited; ``None`` for a limit of host memory."""
     model: Mapping[str, int] = field(default_factory=dict)
-    """By the name that a limit uses; empty where no checkpoint is known."""
+    """Sizes by their name in a limit; empty where no checkpoint is known."""
     ranks: int = 1
-    """Over which the test spreads the weights."""
+    """Number of ranks over which the test spreads the weights."""
     why_no_model: str = NO_CHECKPOINT
     """End of the error for a limit in terms of a checkpoint when there is none."""
     steps: Mapping[str, int] | None = None
-    """Of the test's steps, as they are predicted; ``None`` where there is no time for a prediction."""
+    """Predicted memory of the test's steps; ``None`` where there is no time for a prediction."""
     why_no_steps: str = ": write it in max_ram or max_vram, or write a size here"
-    """What to say of a limit in terms of a step when there are none."""
+    """End of the error for a limit in terms of a step when there are none."""
 
     def bytes(self, limit: Limit) -> int:
         """Evaluate a limit. Raises ``ValueError`` with the fix when one of its words is not known here."""

@@ -1,4 +1,4 @@
-"""Where a load is: which tensor of which shard is being read."""
+"""Position in a load: the tensor and the shard that are being read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ class LoadPosition:
     shard: str
     """File name of the shard."""
     tensor: str
-    """As the checkpoint names it; empty while a whole shard is read, or used after its file was closed."""
+    """Name in the checkpoint; empty while a whole shard is read, or used after its file was closed."""
     serial: int
     """Grows with every note of one worker."""
 

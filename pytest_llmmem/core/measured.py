@@ -24,7 +24,7 @@ class Measured:
     growth_stack: Stack = NO_STACK
     """The stack at which the job grew beyond what its baseline allows; without frames when it did not."""
     alive: tuple[AliveRecord, ...] = ()
-    """What torch's objects held as a limit was crossed; empty when the worker did not come to say it."""
+    """Memory of torch's objects as a limit was crossed; empty when the worker could not report it."""
     output: tuple[str, str] = ("", "")
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()
@@ -37,4 +37,4 @@ class Measured:
     timeline: TimelineRecord | None = None
     ranks: tuple[RankRecord, ...] = ()
     place: str | None = None
-    """Where in a load it was at the crossing or at death: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
+    """Position in a load at the crossing or at death: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""

@@ -1,4 +1,4 @@
-"""From looks and boundaries to the peaks of nested windows: a test, its phases, its blocks."""
+"""Peaks of nested windows (a test, its phases, its blocks), computed from samples and boundaries."""
 
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -22,7 +22,7 @@ class Copied:
 
     bytes: int
     error_bytes: int
-    """Give or take so many, too few to be counted."""
+    """Error of the count: copies that are too few to be counted."""
     counts: int = 0
     """How often they were counted: since the last time they are estimated."""
 
@@ -74,9 +74,9 @@ class Window:
     tree_base: Tree
     mark_error_bytes: int
     segment: Segment
-    """That is going on."""
+    """The current segment."""
     copied: Copied
-    """As of the last boundary."""
+    """Copies as of the last boundary."""
     ended: Highest = Highest()
     """Peaks of the earlier segments."""
     tree_growth: Tree = NOTHING
@@ -94,22 +94,22 @@ class Window:
         )
 
     def growth_bytes(self, unreclaimable_bytes: int, tree: Tree) -> int:
-        """Above the baseline, of what the process and its tree hold at an instant."""
+        """Growth above the baseline of the process and its tree at one instant."""
         own = self._above_base(unreclaimable_bytes + self.copied.bytes)
         return max(0, own, tree.unreclaimable_bytes - self.tree_base.unreclaimable_bytes)
 
     def kept_bytes(self, reading: Reading) -> int:
-        """Above the baseline, of what the process itself holds at the window's end; below zero when it holds less."""
+        """Growth above the baseline of the process itself at the window's end; negative when it holds less."""
         return self._above_base(reading.unreclaimable_bytes + self.copied.bytes)
 
     @property
     def kept_error_bytes(self) -> int:
-        """How far that can be off: two readings, and pages too few to count."""
+        """Error of ``kept_bytes``: the errors of two readings, and pages too few to count."""
         return self.mark_error_bytes + self.base_copied.growth_error_bytes(self.copied)
 
     @property
     def highest(self) -> Highest:
-        """Until now."""
+        """Highest values until now."""
         return self.ended.joined(Highest.of(self.segment, self.copied))
 
     @property
@@ -128,12 +128,12 @@ class Window:
 
     @property
     def excess_bytes(self) -> int:
-        """How far the unreclaimable peak can be too much."""
+        """Highest possible excess of the unreclaimable peak."""
         return self._error_bytes(self.highest.unreclaimable.excess)
 
     @property
     def resident_excess_bytes(self) -> int:
-        """How far the resident peak can be too much."""
+        """Highest possible excess of the resident peak."""
         return self._error_bytes(self.highest.resident.excess)
 
     def _above_base(self, unreclaimable_bytes: int) -> int:
@@ -153,21 +153,21 @@ class Meter:
     mark_error_bytes: int = 0
     windows: list[Window] = field(default_factory=list)
     segment: Segment = field(default_factory=lambda: Segment(Reading(anonymous_bytes=0)))
-    """That is going on."""
+    """The current segment."""
     copied: Copied = NONE_COPIED
     tree: Tree = NOTHING
-    """As of the last look; nothing while the process is alone."""
+    """Tree as of the last sample; ``NOTHING`` while the process has no children."""
 
     def sample(self, reading: Reading) -> None:
         """Take in what the process holds now."""
         self.segment.add(reading)
 
     def sample_mark(self, mark_bytes: int) -> None:
-        """Take in a mark that was read without a reading: the kernel's last word on a process that died."""
+        """Add a high-water mark that was read without a sample, after the process died."""
         self.segment.add_mark(mark_bytes)
 
     def sample_lifetime(self, marks: LifetimeMarks) -> None:
-        """Take in marks that are never reset, of a process that died."""
+        """Add high-water marks that are never reset, of a process that died."""
         self.segment.add_lifetime(marks)
 
     def sample_tree(self, tree: Tree | None) -> None:
@@ -177,7 +177,7 @@ class Meter:
             window.include_tree(self.tree)
 
     def boundary(self, reading: Reading, copied: Copied) -> Segment:
-        """End the segment with the reading that the worker took just before it reset its mark; returns it."""
+        """End the segment with the reading that the worker took just before it reset its high-water mark; returns it."""
         ended = self.segment
         ended.add(reading)
         self.segment, self.copied = Segment(without_mark(reading)), copied

@@ -1,4 +1,4 @@
-"""How a worker can end, and what may be claimed about why."""
+"""Endings of a worker, and the causes that the evidence supports."""
 
 import dataclasses
 import signal
@@ -41,7 +41,7 @@ _ABORT_DUMP: Final = "Fatal Python error: Aborted"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How the operating system says that a process ended: exactly one of code and signal."""
+    """Exit status of a process from the operating system: exactly one of code and signal."""
 
     code: int | None = None
     signal: str | None = None
@@ -50,7 +50,7 @@ class Exit:
     peak_resident_bytes: int | None = None
     """The kernel's high-water mark at death, since its last reset; ``None`` where the platform does not keep it."""
     lifetime: LifetimeMarks | None = None
-    """The marks at death that are never reset; ``None`` on Linux."""
+    """The high-water marks at death that are never reset; ``None`` on Linux."""
     may_be_killed: bool = False
     """Whether another process may have set the code by ending this one: Windows knows no signal that would tell."""
 
@@ -61,7 +61,7 @@ class Exit:
 
     @property
     def how(self) -> str:
-        """In words: ``"SIGSEGV"``, ``"exit code 1"``."""
+        """The exit status in words: ``"SIGSEGV"``, ``"exit code 1"``."""
         return self.signal or f"exit code {self.code}"
 
 
@@ -117,7 +117,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a test's worker ended, and the sentence that may be said about it."""
+    """The ending of a test's worker, and the sentence that reports it."""
 
     kind: EndingKind
     signal: str | None = None
@@ -129,7 +129,7 @@ class Ending:
     error: str | None = None
     """The exception that ended the test, ``"ValueError: ..."``, its first line."""
     place: str | None = None
-    """Where in a load it was: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
+    """Position in a load: ``"shard 2 of 6, model.layers.11.mlp.down_proj.weight"``."""
     rank: int | None = None
     """The rank that ended so; ``None`` where the test ran in one worker."""
 

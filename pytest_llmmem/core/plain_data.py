@@ -7,7 +7,7 @@ from typing import Any
 
 
 def to_plain(value: Any) -> Any:
-    """As JSON has it: without records, and without tuples."""
+    """Convert a value to JSON's types: without records and tuples."""
     if dataclasses.is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""One look at a process's memory, and what the looks between two resets of the kernel's mark say together."""
+"""One sample of a process's memory, and the peaks of all samples between two resets of the kernel's high-water mark."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import Final, Literal
 class LifetimeMarks:
     """The kernel's high-water marks of a process since it began, in bytes: Windows and macOS never reset them.
 
-    Such a mark is a stretch's peak only where it has risen in it. ``None``: there is no such mark.
+    Such a mark is the peak of a stretch only if it rose during the stretch. ``None``: there is no such mark.
     """
 
     unreclaimable_bytes: int | None = None
@@ -24,8 +24,8 @@ class Reading:
     file_bytes: int = 0
     """Pages of files that were mapped since the process was ready for its first test."""
     library_bytes: int = 0
-    """Pages of files that were mapped before, such as the libraries' code: how many come with one page that is touched
-    hangs on the state of the page cache, so they are in no peak but the absolute one."""
+    """Pages of files that were mapped before, such as the libraries' code. The state of the page cache decides how many
+    become resident with one touched page, so only the absolute peak includes them."""
     shmem_bytes: int = 0
     swap_bytes: int = 0
     huge_bytes: int = 0
@@ -34,7 +34,7 @@ class Reading:
     """All that is unreclaimable, resident or not, where the kernel counts it by itself: the commit charge on Windows, the
     physical footprint on macOS. ``None`` on Linux, where it is the sum of the parts."""
     lifetime: LifetimeMarks | None = None
-    """``None`` on Linux, where the mark is reset."""
+    """``None`` on Linux, where the high-water mark is reset."""
     mark_bytes: int | None = None
     """The kernel's high-water mark of the resident set since it was last reset; ``None`` where it cannot be reset."""
     faulted_bytes: int | None = None
@@ -57,14 +57,14 @@ class Reading:
 
     @property
     def counted_resident_bytes(self) -> int:
-        """What ``count="resident"`` compares: unreclaimable and the test's files, or what the kernel calls resident."""
+        """Value for ``count="resident"``: unreclaimable memory and the test's files, or the kernel's resident set."""
         if self.committed_bytes is not None:
             return self.resident_bytes  # what was committed and not touched is not in it
         return self.unreclaimable_bytes + self.file_bytes
 
     @property
     def used_bytes(self) -> int:
-        """All of it."""
+        """All memory of the process, in RAM or in swap."""
         return max(self.resident_bytes + self.swap_bytes + self.huge_bytes, self.unreclaimable_bytes)
 
 
@@ -91,20 +91,20 @@ class Peak:
     """Unreclaimable and pages of files, without the libraries'."""
     peak_file_bytes: int
     absolute_peak_bytes: int
-    """The mark: resident with the baseline and with the libraries' pages."""
+    """The high-water mark: resident memory with the baseline and with the libraries' pages."""
     error_bytes: int
-    """How far ``peak_bytes`` can be off: the mark's own bound, what no sample explains, and pages too few to count."""
+    """Error of ``peak_bytes``: the error of the high-water mark, bytes that no sample explains, and pages too few to count."""
     resident_error_bytes: int | None = None
     """The same of ``peak_resident_bytes``; ``None`` in reports that do not have it."""
     method: Literal["kernel", "sampled"] = "kernel"
-    """``sampled`` where the kernel keeps no mark, or children were measured, too."""
+    """``sampled`` where the kernel keeps no high-water mark, or children were measured, too."""
     interval_ms: float = 0.0
-    """Between two samples."""
+    """Time between two samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A peak: the number that is reported, what of it is certain, and what it may have been at most, in bytes."""
+    """A peak in bytes: the reported number, its certain part, and the highest possible value."""
 
     reported: int
     certain: int
@@ -112,12 +112,12 @@ class Bounds:
 
     @property
     def excess(self) -> int:
-        """How far the reported number can be too much."""
+        """Highest possible excess of the reported number."""
         return self.reported - self.certain
 
     @property
     def error(self) -> int:
-        """How far it can be off, to either side."""
+        """Highest possible error in either direction."""
         return max(self.excess, self.possible - self.reported)
 
     def joined(self, other: "Bounds") -> "Bounds":
@@ -138,25 +138,25 @@ class Segment:
     """Samples between two resets of the high-water mark; absolute, and the maximum of all samples unless noted."""
 
     first: Reading
-    """At its beginning."""
+    """Sample at the beginning of the segment."""
     mark_bytes: int = 0
     resident_bytes: int = 0
     unreclaimable_bytes: int = 0
     closed_bytes: int = 0
-    """Unreclaimable, at the safe side: with what the mark saw and no look until then."""
+    """Unreclaimable memory, rounded up: it includes bytes that the high-water mark shows and no sample has seen."""
     all_files_bytes: int = 0
     beside_mark_bytes: int = 0
-    """Unreclaimable and not resident, so in no mark."""
+    """Unreclaimable and not resident, so the high-water mark excludes it."""
     library_bytes: int = 0
-    """When last looked at: these pages come, and hardly ever go."""
+    """As of the last sample: these pages are hardly ever dropped."""
     _allowed_bytes: int | None = 0
     """The unreclaimable peak that the page faults until now allow; ``None`` where they are not known."""
     _lifetime: LifetimeMarks | None = None
-    """As of the last look."""
+    """As of the last sample."""
     _full: Reading = field(init=False)
-    """The last look that read the mark and the page faults."""
+    """The last sample that read the high-water mark and the page faults."""
     _faulted_before_bytes: int | None = field(init=False)
-    """At such a look before that."""
+    """Page faults at the previous sample of that kind."""
 
     def __post_init__(self) -> None:
         self._full, self._faulted_before_bytes = self.first, self.first.faulted_bytes
@@ -177,7 +177,7 @@ class Segment:
         self._close()
 
     def add_lifetime(self, marks: LifetimeMarks) -> None:
-        """Take in marks that are never reset: where one has risen since the segment began, it is the segment's peak."""
+        """Add high-water marks that are never reset: one that has risen since the segment began is the segment's peak."""
         self._lifetime, before = marks, self.first.lifetime or LifetimeMarks()
         self.mark_bytes = max(self.mark_bytes, _risen(marks.resident_bytes, before.resident_bytes))
         risen = _risen(marks.unreclaimable_bytes, before.unreclaimable_bytes)
@@ -185,15 +185,15 @@ class Segment:
         self._close()
 
     def add_mark(self, mark_bytes: int) -> None:
-        """Take in a mark without a look: of the page faults before it nothing is known."""
+        """Add a high-water mark without a sample: the page faults before it are unknown."""
         if mark_bytes > self.mark_bytes:
             self.mark_bytes, self._allowed_bytes = mark_bytes, None
             self._close()
 
     def _allow(self, reading: Reading) -> None:
-        """Between two looks unreclaimable memory grew by no more than the page faults between them.
+        """Limit the growth of unreclaimable memory between two samples to the page faults between them.
 
-        A look reads its page faults after its memory, so what was counted at the look before the first is subtracted.
+        A sample reads its page faults after its memory, so the count of the sample before the first is subtracted.
         """
         faulted, before = reading.faulted_bytes, self._faulted_before_bytes
         if faulted is None or before is None or self._allowed_bytes is None:
@@ -203,7 +203,7 @@ class Segment:
         self._full, self._faulted_before_bytes = reading, self._full.faulted_bytes
 
     def _close(self) -> None:
-        """Take what no look explains until now for unreclaimable, as far as page faults allow it."""
+        """Count memory that no sample explains as unreclaimable, up to the limit that the page faults set."""
         highest = self.unreclaimable_bytes
         if self._lifetime is None:
             highest += self.mark_bytes - self.resident_bytes
@@ -218,20 +218,20 @@ class Segment:
 
     @property
     def _lowest_bytes(self) -> int:
-        """The mark, as if all library pages had come before it was raised."""
+        """The high-water mark without library pages, as if all of them had been resident before it rose."""
         return self.mark_bytes - max(self.first.library_bytes, self.library_bytes)
 
     @property
     def file_bytes(self) -> int:
-        """The test's own mapped files, as if all library pages had come before their peak."""
+        """The test's own mapped files, as if all library pages had been resident before their peak."""
         seen = max(self.first.file_bytes, self.all_files_bytes - self.library_bytes)
         return max(seen, self._lowest_bytes - self.closed_bytes)
 
     @property
     def resident(self) -> Bounds:
-        """Unreclaimable and the test's own files: the sum of the two peaks, unless the mark says that they were not at once.
+        """Unreclaimable memory and the test's own files: the sum of both peaks, limited by the high-water mark.
 
-        The mark has the libraries' pages in it: at least as many as there were when the segment began.
+        The high-water mark includes the libraries' pages: at least as many as there were when the segment began.
         """
         lowest = self._lowest_bytes
         highest = self.mark_bytes - min(self.first.library_bytes, self.library_bytes) + self.beside_mark_bytes
@@ -242,10 +242,10 @@ class Segment:
 
 
 def _risen(mark_bytes: int | None, before_bytes: int | None) -> int:
-    """The mark, if it has risen; else 0."""
+    """The high-water mark, if it has risen; else 0."""
     return mark_bytes if mark_bytes is not None and mark_bytes > (before_bytes or 0) else 0
 
 
 def without_mark(reading: Reading) -> Reading:
-    """The same reading just after the mark was reset to what is resident."""
+    """The same reading just after the high-water mark was reset to the resident set."""
     return dataclasses.replace(reading, mark_bytes=None)

@@ -17,7 +17,7 @@ from pytest_llmmem.core.steps import StepMemory
 SCHEMA: Final = 1
 
 DeviceMethod = Literal["process", "device"]
-"""By the driver: what the worker's processes hold, or, where it does not list them, how the whole device's use grew."""
+"""Method of the driver's number: memory of the worker's processes, or growth of the whole device's use if it lists none."""
 
 Outcome = Literal["passed", "failed", "skipped", "error", "xfailed", "xpassed"]
 
@@ -32,11 +32,11 @@ class VramRecord:
     peak_fragmented_bytes: int = 0
     """Unused, in pieces beside tensors, in segments of torch's allocator: its ``inactive_split_bytes``."""
     peak_device_bytes: int | None = None
-    """By the driver, sampled, the context included; ``None`` where it was not asked."""
+    """Peak from the driver, sampled, the context included; ``None`` where the driver was not asked."""
     baseline_bytes: int = 0
     """Reserved when the stretch began: what earlier tests have left in a shared worker."""
     method: Literal["allocator"] = "allocator"
-    """Where the other peaks are from: torch's own counters, exact for what torch allocates."""
+    """Source of the other peaks: torch's own counters, exact for torch's allocations."""
     device_method: DeviceMethod | None = None
     """Scope of ``peak_device_bytes``; ``None`` where the driver was not asked."""
 
@@ -102,7 +102,7 @@ class Diagnosis:
     happened: str
     why: str
     next: tuple[str, ...] = ()
-    """What to try, the best first; three at most."""
+    """Proposed fixes, the best first; three at most."""
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -118,13 +118,13 @@ class RankRecord:
     peak_bytes: int
     """Unreclaimable."""
     peak_resident_bytes: int
-    """By its high-water mark."""
+    """Peak from the process's high-water mark."""
     baseline_bytes: int = 0
     """Resident before the test; 0 for a process that the test itself has launched."""
     error_bytes: int | None = None
-    """How far ``peak_bytes`` can be off; ``None`` where it was only sampled, as that of a process the test has launched."""
+    """Error of ``peak_bytes``; ``None`` where it was only sampled, as for a process that the test has launched."""
     held_bytes: int | None = None
-    """Of the loaded model, this rank's part; ``None`` without one."""
+    """This rank's part of the loaded model; ``None`` without a model."""
     ending: Ending | None = None
     """``None`` for a process that the test itself has launched."""
     stack: tuple[str, ...] = ()
@@ -134,14 +134,14 @@ class RankRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AliveRecord:
-    """What held memory as a limit was crossed: torch's objects of one class, or its gradients, or all other tensors."""
+    """Memory held as a limit was crossed: by torch's objects of one class, by gradients, or by all other tensors."""
 
     name: str
     """``"LlamaForCausalLM"``, ``"AdamW state"``, ``"gradients"``."""
     count: int | None
     """The number of such objects; ``None`` for tensors that belong to none."""
     bytes: int
-    """Of their storages; one that several share counts for the first."""
+    """Size of their storages; a shared storage counts for its first object."""
 
     def words(self) -> str:
         """``"2 LlamaForCausalLM 847 MB"``."""
@@ -217,18 +217,18 @@ class TestRecord:
     stack_cut: int | None = 0
     """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
     alive: tuple[AliveRecord, ...] = ()
-    """Of torch's objects, as a limit was crossed, as soon as Python ran again; the largest first."""
+    """Torch's objects as a limit was crossed, listed as soon as Python ran again; the largest first."""
     notes: tuple[str, ...] = ()
     diagnosis: Diagnosis | None = None
     timeline: TimelineRecord | None = None
     trials: tuple[TrialRecord, ...] = ()
     """The loads that ``first_load_that_fits`` tried, in order."""
     steps: tuple[StepMemory, ...] = ()
-    """What training or inference steps took, by kind and phase."""
+    """Memory of training or inference steps, by kind and phase."""
     ranks: tuple[RankRecord, ...] = ()
     """The ranks of a launch with ``torchrun``, in order; pages shared with others are counted in each."""
     run_peaks_bytes: tuple[int, ...] = ()
-    """With ``--llm-repeat``: the unreclaimable peak of every run; the record is that of the median."""
+    """The unreclaimable peak of every run of ``--llm-repeat``; the record is that of the median run."""
     baseline: BaselineRecord | None = None
     tolerance: str | None = None
     """The tolerance of its marker ``llm_baseline``; ``None``: the session's."""
@@ -240,9 +240,9 @@ class TestRecord:
     location: str | None = None
     """``tests/test_x.py:12``: the file below the root, and the test's first line."""
     cell: str | None = None
-    """In a merged record: the name of the cell that ran the test; else ``None``."""
+    """Name of the cell that ran the test in a merged record; else ``None``."""
     environment: int | None = None
-    """In a merged record: the index of its environment in ``environments``; else ``None``."""
+    """Index of its environment in ``environments`` in a merged record; else ``None``."""
 
     @property
     def full_name(self) -> str:
@@ -270,7 +270,7 @@ class CellRecord:
     model: str | None = None
     load: str | None = None
     environment: str | None = None
-    """By its name in the sweep's file."""
+    """Name of the environment in the sweep's file."""
     sentence: str = ""
     """Why it has no tests, or what failed first; empty when it passed."""
     tests: int = 0
@@ -288,18 +288,18 @@ class SessionRecord:
     """All isolated tests of a session, and where they ran; or those of several sessions, merged."""
 
     environment: Mapping[str, str | int | float | None]
-    """Of a merged record: the facts that all of its environments share."""
+    """The facts that all environments share, in a merged record."""
     tests: tuple[TestRecord, ...]
     interrupted: str | None = None
     """Why the session ended before all of its tests had run: ``"while test_x.py::test_a ran"``; ``None``: it did not."""
     schema: int = SCHEMA
     environments: tuple[Mapping[str, str | int | float | None], ...] = ()
-    """Of a merged record: each once."""
+    """The distinct environments of a merged record."""
     cells: tuple[CellRecord, ...] = ()
-    """Of a merged record: the sessions in it."""
+    """The sessions of a merged record."""
 
     def environment_of(self, test: TestRecord) -> Mapping[str, str | int | float | None]:
-        """Where one of the tests ran."""
+        """The environment of one of the tests."""
         return self.environment if test.environment is None else self.environments[test.environment]
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Python stacks as faulthandler writes them, told apart by whose code they are in."""
+"""Python stacks as faulthandler writes them, with frames classified by the owner of their code."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Final, Literal
 
 At = Literal["the crossing", "the end"]
-"""When a stack was taken: as a limit was crossed, or at death."""
+"""Moment at which a stack was taken: as a limit was crossed, or at death."""
 
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
 _MACHINERY: Final = re.compile(
@@ -24,7 +24,7 @@ _REST: Final = re.compile(r"Outer end behind (\d+) frames ")
 _LIBRARY: Final = re.compile(r"/(site|dist)-packages/|/lib/python3|^[A-Za-z]:/.*/Lib/|/python3\d+\.zip/")
 _EXCEPTION: Final = re.compile(r"^Windows fatal exception: (.*)\n", re.MULTILINE)
 _BREAKPOINT: Final = 0x80000003
-"""By which our own supervisor has the stacks written and the process ended."""
+"""Exception with which our supervisor has the stacks written and the process ended."""
 _EXCEPTION_CODES: Final = {
     "access violation": 0xC0000005,
     "page error": 0xC0000006,
@@ -34,7 +34,7 @@ _EXCEPTION_CODES: Final = {
     "integer overflow": 0xC0000095,
     "stack overflow": 0xC00000FD,
 }
-"""By the names that faulthandler writes (``faulthandler_exc_handler``)."""
+"""Exception codes by the names that faulthandler writes (``faulthandler_exc_handler``)."""
 
 
 @dataclass(frozen=True, slots=True)

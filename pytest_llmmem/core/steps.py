@@ -1,4 +1,4 @@
-"""What the tensors of a training or inference step take: measured on real tensors, or predicted on fake ones.
+"""Memory of the tensors of a training or inference step: measured on real tensors, or predicted on fake ones.
 
 Field names are keys of the report's ``steps``. Sizes are bytes; a storage that several tensors share counts once.
 """
@@ -9,15 +9,15 @@ from typing import Final, Literal, get_args
 Kind = Literal["parameters", "gradients", "optimizer", "activations", "inputs", "kv_cache", "temporary"]
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-"""What a tensor is there for, in the order of every table.
+"""Purpose of a tensor, in the order of every table.
 
 parameters   weights and buffers of the modules, quantized ones with their scales
 gradients    ``.grad`` of a parameter
 optimizer    tensors in the state of an optimizer
-activations  made by a forward pass and still there when its backward pass begins
-inputs       what a model was called with, and what was there before the measurement began
+activations  made by a forward pass and still alive when its backward pass begins
+inputs       arguments of a model's call, and tensors that existed before the measurement began
 kv_cache     keys and values in the ``past_key_values`` that a model returned
-temporary    everything else: results of an operation that the next ones use up
+temporary    everything else: results of one operation that the next operations consume
 """
 
 
@@ -26,7 +26,7 @@ class StepPhase:
     """One phase of one step: its highest moment, and what was left at its end."""
 
     step: int
-    """From 1 on."""
+    """Number of the step, from 1."""
 
     phase: str
     """``forward``, ``backward`` or ``optimizer``; ``prefill`` or ``decode`` when text is generated."""
@@ -47,7 +47,7 @@ class StepPhase:
     """Held when the phase ended."""
 
     process_peak_bytes: int | None = None
-    """Of the process in this phase: its resident growth since the steps began, beside the tensors that were there then.
+    """Peak of the process in this phase: its resident growth since the steps began, without the tensors that existed then.
 
     ``None`` where it was not measured.
     """
@@ -55,7 +55,7 @@ class StepPhase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptActivations:
-    """What one module keeps for the backward pass, at most."""
+    """Peak memory that one module keeps for the backward pass."""
 
     module: str
     bytes: int
@@ -63,13 +63,13 @@ class KeptActivations:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepMemory:
-    """What several steps took on one device."""
+    """Memory of several steps on one device."""
 
     device: str
     """``cpu`` or ``cuda:0``: where the tensors were, or whose rules the prediction follows."""
 
     phases: tuple[StepPhase, ...]
-    """In the order in which they began."""
+    """Phases in the order of their beginning."""
 
     largest_by_kind: dict[str, int]
     """The most that each kind held at any moment; these moments differ, so the sum is above the peak."""
@@ -84,7 +84,7 @@ class StepMemory:
     """The same in bytes."""
 
     name: str = "train_step"
-    """Of the fixture or of the block that measured."""
+    """Name of the fixture or of the block that measured."""
 
     predicted: "StepMemory | None" = field(default=None)
     """The same steps on fake tensors, where the test asked for them."""

@@ -43,7 +43,7 @@ class Timeline:
     _points: list[Point] = field(default_factory=list)
     _stride: int = 1
     _joined: int = 0
-    """How many samples the last point stands for."""
+    """Number of samples that the last point represents."""
 
     def add(self, point: Point) -> None:
         if len(self._points) > 1 and self._points[-2].is_level_with(point) and self._points[-1].is_level_with(point):

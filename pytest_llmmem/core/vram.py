@@ -26,7 +26,7 @@ class VramReading:
     """One device's allocator at a boundary, in bytes; the peaks are those since the boundary before."""
 
     device: str
-    """As torch names it: ``"cuda:0"``."""
+    """Torch's name: ``"cuda:0"``."""
     allocated_bytes: int
     """Held by tensors."""
     reserved_bytes: int
@@ -43,10 +43,10 @@ class DriverReading:
 
     device: str
     used_bytes: int
-    """By all processes."""
+    """Memory that all processes use."""
     peak_used_bytes: int
     own_bytes: int | None
-    """By the worker and its children; ``None`` where the driver does not list them."""
+    """Memory that the worker and its children use; ``None`` where the driver does not list them."""
     peak_own_bytes: int | None
 
 
@@ -80,7 +80,7 @@ class VramWindow:
     def add_driver(self, readings: Iterable[DriverReading]) -> None:
         """Take in what the driver says while the stretch goes on.
 
-        Once it has listed the worker's processes, what others hold counts no more.
+        Once it has listed the worker's processes, memory of other processes is not counted.
         """
         for reading in readings:
             base, before = self._driver_base.get(reading.device), self._peak(reading.device)

@@ -1,4 +1,4 @@
-"""Workers that died while they loaded: told from the signal, the stack and the kernel's evidence."""
+"""Workers that died during a load, recognized by the signal, the stack and the kernel's evidence."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ _READERS: Final = (
     "transformers/core_model_loading.py",
     "accelerate/utils/modeling.py",
 )
-"""Where the stack is while weights are read."""
+"""Frames on the stack while weights are read."""
 
 
 def _reading(facts: Facts) -> Words | None:

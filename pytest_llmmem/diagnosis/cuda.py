@@ -23,15 +23,15 @@ _SAYS: Final = {
     "reserved_bytes": rf"{_SIZE} reserved in total by PyTorch",
     "allowed_bytes": rf"{_SIZE} allowed;",
 }
-"""What the message says from torch 1.4 on; "capacty" was torch 2.1's, and a list with colons is ``backend:cudaMallocAsync``'s.
+"""Parts of the message since torch 1.4. Torch 2.1 writes "capacty"; ``backend:cudaMallocAsync`` writes a list with colons.
 
-Of the allocator that torch's newer backends share it begins with "Out of memory"; some versions do not print what is allowed.
+The shared allocator of torch's newer backends begins it with "Out of memory"; some versions do not print the allowed size.
 """
 _OUT_OF_MEMORY: Final = re.compile(
     r"out of memory\. Tried to allocate|\(out of memory\)|CUDA error: out of memory|would exceed allowed memory",
     re.IGNORECASE,
 )
-"""By an allocator of torch's, and by CUDA itself, which says no more: of a context on a card that is full, for one."""
+"""Messages of torch's allocators, and of CUDA itself, which gives no numbers: for example, a context on a full GPU."""
 _TYPES: Final = frozenset({"OutOfMemoryError", "AcceleratorError", "RuntimeError"})
 
 
@@ -162,7 +162,7 @@ def _words(found: CudaOutOfMemory) -> Words:
 
 
 def _in_words(size_bytes: int | None) -> str:
-    """In the units of the message that is being explained."""
+    """Format a size in the units of the message that is being explained."""
     if size_bytes is None:
         return "an unknown part"
     return format_size(size_bytes, "GiB" if size_bytes >= UNITS["GiB"] else "MiB")

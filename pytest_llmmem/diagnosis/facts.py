@@ -54,7 +54,7 @@ class Facts:
     stack: tuple[Frame, ...] = ()
     """Frames of the exception, or of the death; innermost first."""
     place: str | None = None
-    """Where in a load: ``"shard 2 of 6, `model.layers.11.mlp.down_proj.weight`"``."""
+    """Position in a load: ``"shard 2 of 6, `model.layers.11.mlp.down_proj.weight`"``."""
     checkpoint: CheckpointFacts | None = None
     load: LoadFacts | None = None
     host_available_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""Loads that went through, or needed too much, and did not do what they were meant to: told from numbers alone."""
+"""Loads that completed or needed too much memory, and did not do the requested work: recognized by numbers alone."""
 
 from typing import Final
 
@@ -77,7 +77,7 @@ def _dtype_wider(facts: Facts) -> Words | None:
         return None
     if load.bits_per_parameter is not None and load.bits_per_parameter < (stored + loaded) / 2:
         return (
-            None  # a quantised checkpoint: its floating-point weights, whose dtype is the model's, are the lesser part
+            None  # a quantized checkpoint: its floating-point weights, whose dtype is the model's, are the lesser part
         )
     return {
         "dtype": str(load.dtype),

@@ -1,4 +1,4 @@
-"""A rule: how a failure is recognized by its facts, and what is said about it."""
+"""A rule: the facts that identify a failure, and the text that explains it."""
 
 import re
 from collections.abc import Callable, Mapping

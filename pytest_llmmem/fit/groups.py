@@ -46,7 +46,7 @@ class LimitedGroup:
         _write(self.group.path / "cgroup.procs", pid)
 
     def refaulted_bytes(self) -> int | None:
-        """Pages of files that were dropped and read again: thrashing, told without a clock.
+        """Pages of files that were dropped and read again: this shows thrashing without a clock.
 
         ``workingset_refault_file`` of ``memory.stat``; ``None`` where the kernel does not count it (version 1 before 5.9).
         """

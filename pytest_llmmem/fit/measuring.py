@@ -20,7 +20,7 @@ from pytest_llmmem.core.readings import NOTHING, Reading
 from pytest_llmmem.fit.groups import LimitedGroup
 
 STEADY: Final = {"MALLOC_MMAP_THRESHOLD_": "131072"}
-"""As ``--llm-malloc=steady``: what glibc keeps of freed memory does not change from run to run."""
+"""Environment of ``--llm-malloc=steady``: the freed memory that glibc keeps is the same in every run."""
 _TIMEOUT_S: Final = 3600.0
 
 
@@ -29,7 +29,7 @@ class Measured:
     """One run without a limit; bytes."""
 
     base_unreclaimable_bytes: int
-    """Of the interpreter with all of its imports, absolute."""
+    """Memory of the interpreter with all of its imports, absolute."""
     base_resident_bytes: int
     peak_bytes: int
     """Unreclaimable growth above the base, of the load and of the forwards."""

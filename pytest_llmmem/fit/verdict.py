@@ -1,4 +1,4 @@
-"""From one measured run to the smallest machine: dies below, slow below, and what a container should ask for."""
+"""The smallest machine, computed from one measured run: dies below, slow below, and the request of a container."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -7,14 +7,14 @@ from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.fit.measuring import Limited, Measured
 
 _MARGIN: Final = 1.02
-"""On what the program grows by: page tables and other memory that the kernel charges beside its pages."""
+"""Factor on the program's growth: the kernel also charges page tables and other memory beside its pages."""
 _WORKING_SET_BYTES: Final = 16_000_000
 """Pages of files without which nothing runs at all."""
 _RESERVE: Final = 0.05
 _RESERVE_BYTES: Final = 512 * 2**20
 """Left for everything else on a machine, as a session's guard leaves it: the larger of the two."""
 _FEW_REFAULTED: Final = 0.1
-"""Of a limit, in a run that does not thrash."""
+"""Highest share of a limit that is read from the disk again in a run that does not thrash."""
 _AS_FAST: Final = 1.5
 
 _GIB: Final = 2**30
@@ -34,11 +34,11 @@ class Verdict:
     slow_once_loaded_below_bytes: int
     """The same once the load is over: less than that of a load that casts, whose shards are mapped until it ends."""
     growth_dies_bytes: int
-    """Of ``dies_below_bytes``, without the base."""
+    """``dies_below_bytes`` without the base."""
     growth_slow_bytes: int
 
     def of_machine(self, size_bytes: int) -> Literal["dies", "slow", "fits"]:
-        """On a machine of that size, with the reserve left free."""
+        """Result on a machine of that size, with the reserve left free."""
         left_bytes = size_bytes - max(_RESERVE_BYTES, round(_RESERVE * size_bytes))
         return (
             "dies" if left_bytes < self.dies_below_bytes else "slow" if left_bytes < self.slow_below_bytes else "fits"
@@ -46,17 +46,17 @@ class Verdict:
 
     @property
     def request_bytes(self) -> int:
-        """Of a container: what it runs fast in."""
+        """Memory request of a container: the program runs fast in it."""
         return self.slow_below_bytes
 
     @property
     def limit_bytes(self) -> int:
-        """Of a container: above the request, for what a longer input takes."""
+        """Memory limit of a container: above the request, to leave room for longer inputs."""
         return round((1 + _RESERVE) * self.slow_below_bytes)
 
 
 def verdict_of(measured: Measured) -> Verdict:
-    """What one run says."""
+    """Compute the sizes from one run."""
     dies_bytes = round(_MARGIN * measured.peak_bytes) + _WORKING_SET_BYTES
     slow_bytes = max(dies_bytes, round(_MARGIN * measured.peak_resident_bytes) + _WORKING_SET_BYTES)
     once_bytes = max(measured.peak_bytes, round(_MARGIN * measured.loaded_resident_bytes) + _WORKING_SET_BYTES)
@@ -70,7 +70,7 @@ def verdict_of(measured: Measured) -> Verdict:
 
 
 def complaints(measured: Measured, smallest: Limited, fast: Limited) -> list[str]:
-    """What the two verifying runs contradict; none when both confirm it."""
+    """Contradictions between the verdict and the two verifying runs; none when both confirm it."""
     found = []
     if not smallest.lived:
         found.append("it died in the limit that it was to live in")

@@ -1,4 +1,4 @@
-"""A copy of a checkpoint that nobody else reads, so that a run within a limit reads it from the disk, and pays for its pages."""
+"""A private copy of a checkpoint. A run within a limit reads it from the disk, and its pages count for the run."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ def own_copy(folder: Path) -> Iterator[Path]:
 
 
 def drop_page_cache(folder: Path) -> None:
-    """Have the kernel forget the files' pages: they must be on the disk first, and mapped by nobody."""
+    """Drop the files' pages from the page cache: they must be on the disk, and no process may map them."""
     if sys.platform != "linux":
         return
     for path in folder.iterdir():

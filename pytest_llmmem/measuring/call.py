@@ -1,4 +1,4 @@
-"""What runs in the worker of ``measure``: the function, and what it returns or raises on its way back."""
+"""The code that runs in the worker of ``measure``: it calls the function and sends back its result or exception."""
 
 import io
 import os
@@ -39,7 +39,7 @@ class Raised:
     text: str
     """``"ValueError: bad shape"``."""
     traceback: str
-    """As Python prints it."""
+    """Traceback as Python prints it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Calls:
 
 
 def run_calls(calls: Calls, connection: ParentConnection) -> None:
-    """Run the function between two boundaries, and send what came of it.
+    """Run the function between two boundaries, and send its outcome.
 
     With warm-up calls the job has the phases of a test: the plan says that its setup counts for nothing.
     """

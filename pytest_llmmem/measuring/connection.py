@@ -48,12 +48,12 @@ class Account:
 
 @dataclass(slots=True)
 class _Connections:
-    """Of this process."""
+    """Connections of this process."""
 
     current: tuple[int, ParentConnection] | None = None
-    """Of the test, or of the measured function, that runs now, and its process: a child of it has none."""
+    """The connection of the running test or measured function, and its process: a child process has no connection."""
     own: tuple[int, ParentConnection] | None = None
-    """For what nobody measures from outside, and the process that it was made in."""
+    """The connection for code that is not measured from outside, and the process that made it."""
 
 
 _connections = _Connections()

@@ -1,4 +1,4 @@
-"""What each further call of a function leaves behind."""
+"""Measure the memory that each further call of a function leaves behind."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -48,7 +48,7 @@ def memory_growth(
 
 
 def _held() -> tuple[int, int | None]:
-    """On the host, and by tensors on GPUs; ``None`` where none is used."""
+    """Memory held on the host, and by tensors on GPUs; ``None`` where no GPU is used."""
     trim()
     cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
     if getattr(cuda, "is_initialized", bool)() is not True:

@@ -1,4 +1,4 @@
-"""What a test measures in workers of their own: phases of the test."""
+"""Measurements that a test makes in separate workers: phases of the test."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ class InnerPhase:
 
     phase: Phase
     began: float
-    """By the machine's monotonic clock."""
+    """Time of the machine's monotonic clock."""
 
 
 def with_inner(phases: Iterable[Phase], inner: Iterable[InnerPhase], began: float) -> tuple[Phase, ...]:

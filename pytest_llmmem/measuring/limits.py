@@ -12,7 +12,7 @@ _NO_CHECKPOINT: Final = ", and none is known here: write a size like '8GB'"
 
 
 def terms_of_machine() -> Terms:
-    """For a limit where no checkpoint is known."""
+    """Terms of a limit where no checkpoint is known."""
     return Terms(host_bytes=probes.host_memory().total_bytes, why_no_model=_NO_CHECKPOINT)
 
 

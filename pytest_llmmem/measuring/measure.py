@@ -91,7 +91,7 @@ def measure(
 
 @dataclass(slots=True)
 class _Inbox:
-    """What the worker says."""
+    """Messages from the worker."""
 
     phases: list[InnerPhase] = field(default_factory=list)
     returned: Returned | None = None
@@ -110,7 +110,7 @@ class _Inbox:
                 self.phases.append(what)
 
     def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
-        """Nobody is shown it."""
+        """Ignore it: nothing displays it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class WorkerTraceback(Exception):  # noqa: N818 -- it is where an error came fro
 
 
 def _raise(name: str, raised: Raised, measured: Measured) -> NoReturn:
-    """As the function's own call would."""
+    """Raise the exception that a direct call of the function would raise."""
     __tracebackhide__ = True
     error: BaseException = LlmmemError(f"{name} raised {raised.text}")
     if raised.pickled:

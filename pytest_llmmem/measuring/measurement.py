@@ -19,20 +19,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
 class Measurement(Generic[T]):
-    """What ``measure`` gives. All sizes are bytes."""
+    """The result of ``measure``. All sizes are bytes."""
 
     name: str
     """The function's, or ``name=``."""
     peak: Peak
     """The most that the function needed, in all ways of counting."""
     output: str
-    """What the function, and what it had started, wrote to standard output and error."""
+    """Standard output and error of the function and of the processes that it started."""
     _measured: Measured
     _returned: Returned | None
 
     @property
     def value(self) -> T:
-        """What the function returned. Raises what ``check`` does, and ``LlmmemError`` when it could not be sent."""
+        """The return value of the function. Raises as ``check`` does, and ``LlmmemError`` when the value could not be sent."""
         __tracebackhide__ = True
         if self._returned is None:
             self.check()
@@ -58,7 +58,7 @@ class Measurement(Generic[T]):
 
     @property
     def ending(self) -> Ending:
-        """How it ended: ``ending.kind`` is ``"completed"``, ``"over_budget"``, ``"crashed"`` and so on."""
+        """The ending: ``ending.kind`` is ``"completed"``, ``"over_budget"``, ``"crashed"`` and so on."""
         return self._measured.ending
 
     @property
@@ -68,7 +68,7 @@ class Measurement(Generic[T]):
 
     @property
     def error_bytes(self) -> int:
-        """How far ``peak_bytes`` can be off."""
+        """Error of ``peak_bytes``."""
         return self.peak.error_bytes
 
     @property
@@ -86,7 +86,7 @@ class Measurement(Generic[T]):
 
     @property
     def vram(self) -> tuple[VramRecord, ...]:
-        """Of each GPU that was used."""
+        """Memory of each GPU that was used."""
         return self._measured.vram
 
     @property
@@ -101,22 +101,22 @@ class Measurement(Generic[T]):
 
     @property
     def seconds(self) -> float:
-        """From the first boundary to the worker's end."""
+        """Time from the first boundary to the worker's end."""
         return self._measured.seconds
 
     @property
     def stack(self) -> tuple[str, ...]:
-        """Where a budget was crossed, or where it died: ``"train.py:12 in step"``, the user's own frames first."""
+        """The stack where a budget was crossed or the worker died: ``"train.py:12 in step"``, the user's own frames first."""
         return tuple(frame.shown("") for frame in self._measured.stack.users_first)
 
     @property
     def alive(self) -> tuple[AliveRecord, ...]:
-        """What torch's objects held as a budget was crossed, the largest first."""
+        """Memory of torch's objects as a budget was crossed, the largest first."""
         return self._measured.alive
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader should know although nothing failed."""
+        """Remarks for the reader, although nothing failed."""
         return self._measured.notes
 
     def __repr__(self) -> str:

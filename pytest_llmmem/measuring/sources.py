@@ -1,4 +1,4 @@
-"""Where the worker of ``measure`` comes from: forked from the caller, or a fresh interpreter."""
+"""Source of the worker of ``measure``: forked from the caller, or a fresh interpreter."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ _computed: Final[set[int]] = set()
 
 @dataclass(frozen=True, slots=True)
 class ReadyWorker:
-    """A worker, and what it is to be told."""
+    """A worker, and the job that is sent to it."""
 
     worker: Worker
     job: "SpawnedCall | None"

@@ -14,7 +14,7 @@ from pytest_llmmem.workers import child
 from pytest_llmmem.workers.spawned import spawn_arguments
 
 _MAIN: Final = "__mp_main__"
-"""As ``multiprocessing`` calls a script in its children: what is below ``if __name__ == "__main__"`` does not run."""
+"""Name that ``multiprocessing`` gives a script in its children: code below ``if __name__ == "__main__"`` does not run."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What we need of pytest that has no public name, in one place; tried on pytest 8.2, 8.4, 9.0 and 9.2.
+"""The parts of pytest that we need and that have no public name; tested on pytest 8.2, 8.4, 9.0 and 9.2.
 
 Built-in plugins are addressed through the plugin manager and called by their hooks' public signatures.
 """
@@ -68,7 +68,7 @@ def is_of_subtest(report: pytest.TestReport) -> bool:
 
 
 def failed_subtests(config: pytest.Config, report: pytest.TestReport) -> int:
-    """How many subtests of a test pytest has counted as failed: it fails a test that passed so (pytest 9)."""
+    """Number of failed subtests that pytest has counted for a test: pytest 9 fails a passed test because of them."""
     return int(counts.get(_id_of(report), 0)) if (counts := _failed_subtests(config)) else 0
 
 

@@ -28,7 +28,7 @@ def _model_scope(fixture_name: str, config: pytest.Config) -> "Scope":  # noqa: 
 
 @pytest.fixture(scope="session")
 def llm_model(request: pytest.FixtureRequest) -> "Source":
-    """The model source that this test is parametrised with."""
+    """The model source that this test is parametrized with."""
     if not hasattr(request, "param"):
         pytest.skip("needs a model: pass --llm-model=SOURCE, or set llm_model in the ini file")
     source: Source = request.param
@@ -37,7 +37,7 @@ def llm_model(request: pytest.FixtureRequest) -> "Source":
 
 @pytest.fixture(scope="session")
 def model_checkpoint(llm_model: "Source", pytestconfig: pytest.Config) -> "Checkpoint":
-    """What the checkpoint's headers say, without loading it: parameters, bytes by dtype, shards, what is wrong."""
+    """The checkpoint's headers, without loading it: parameters, bytes by dtype, shards, defects."""
     from pytest_llmmem.plugin.worker.loading import failing_plainly
 
     with failing_plainly():
@@ -136,7 +136,7 @@ def memory_growth() -> "Callable[..., MemoryGrowth]":
 
 @pytest.fixture
 def train_step(loaded_model: "LoadedModel", llm_load: "Load", request: pytest.FixtureRequest) -> "MeasuredStep":
-    """What training steps of the model took, run as the test's ``llm_train`` says: by kind, by phase, and at the peak.
+    """Memory of the training steps that the test's ``llm_train`` describes: by kind, by phase, and at the peak.
 
     ``train_step.predict()`` is the same on fake tensors.
     """
@@ -152,7 +152,7 @@ def train_step(loaded_model: "LoadedModel", llm_load: "Load", request: pytest.Fi
 
 @pytest.fixture
 def generate_step(loaded_model: "LoadedModel", llm_load: "Load", request: pytest.FixtureRequest) -> "MeasuredStep":
-    """What generating text took, run as the test's ``llm_generate`` says, with keys and values as a kind of their own."""
+    """Memory of the generation that the test's ``llm_generate`` describes, with keys and values as a separate kind."""
     __tracebackhide__ = True
     from pytest_llmmem.models.steps.spec import GenerateSpec
     from pytest_llmmem.plugin.step_markers import LlmGenerate
@@ -165,7 +165,7 @@ def generate_step(loaded_model: "LoadedModel", llm_load: "Load", request: pytest
 
 @pytest.fixture
 def predicted_step(model_checkpoint: "Checkpoint", llm_load: "Load", request: pytest.FixtureRequest) -> "StepMemory":
-    """What the steps of the test's ``llm_train`` or ``llm_generate`` are predicted to take on a card: nothing is loaded."""
+    """Predicted memory on a GPU for the steps of the test's ``llm_train`` or ``llm_generate``: nothing is loaded."""
     __tracebackhide__ = True
     from pytest_llmmem.plugin.worker.steps import predict_step
 

@@ -22,7 +22,7 @@ Per = Literal["rank"] | None
 
 
 class Marker:
-    """What a marker's class has in common: it is read from the closest mark of an item, or refused with the place."""
+    """Base class of the markers: it is read from the closest marker of an item. An error names the marker and the item."""
 
     name: ClassVar[str]
 

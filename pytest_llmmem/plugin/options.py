@@ -1,11 +1,11 @@
-"""What the plugin declares when pytest starts: options, ini keys, and the markers' names. It imports nothing that costs."""
+"""Declarations at the start of pytest: options, ini keys, and the markers' names. It imports nothing expensive."""
 
 from typing import Any, Final, Literal, NamedTuple
 
 import pytest
 
 REPORT_ENDINGS: Final = ("trace.json", ".json", ".html", ".md")
-"""What ``--llm-report`` writes, the first that fits."""
+"""File endings that ``--llm-report`` accepts; the first match decides."""
 
 
 class Option(NamedTuple):
@@ -29,7 +29,7 @@ class Option(NamedTuple):
         return f"llm_{self.name}"
 
     def value(self, config: pytest.Config) -> tuple[Any, str]:
-        """What was given, and where: command line over ini over default."""
+        """The given value and its source: command line over ini over default."""
         given = config.getoption(self.ini)
         if given is not None:
             return given, self.flag
@@ -137,10 +137,10 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def value_of(config: pytest.Config, name: str) -> Any:
-    """What a setting says, unchecked."""
+    """The value of a setting, unchecked."""
     return next(option for option in OPTIONS if option.name == name).value(config)[0]
 
 
 def is_any_given(config: pytest.Config) -> bool:
-    """Whether the command line or the ini file says anything to us."""
+    """Whether the command line or the ini file sets one of our options."""
     return any(option.value(config)[1] != "default" for option in OPTIONS)

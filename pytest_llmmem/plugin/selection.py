@@ -1,4 +1,4 @@
-"""Which tests run in a worker."""
+"""Selection of the tests that run in a worker."""
 
 from typing import Final
 

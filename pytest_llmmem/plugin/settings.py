@@ -37,7 +37,7 @@ class Settings:
     loader: str | None
     """``"package.module:function"``, imported when it is first asked for."""
     device: str | None
-    """Of ``loaded_model``: ``"cuda:0"``; ``None``: where the strategy leaves it."""
+    """Device of ``loaded_model``: ``"cuda:0"``; ``None``: the strategy decides."""
     trust_remote_code: bool
     isolate: Isolate
     worker: WorkerKind
@@ -55,7 +55,7 @@ class Settings:
     """``None``: the default of the machine that it runs on."""
     scope: Scope
     ranks: int | None
-    """Of tests whose load needs several processes; ``None``: none was asked for."""
+    """Number of ranks for tests whose load needs several processes; ``None``: not set."""
     malloc: Literal["default", "steady"]
     baseline: Path | None
     """``None``: the one in the root folder, if it is there."""

@@ -1,4 +1,4 @@
-"""What the plugin keeps on pytest's config, under typed keys."""
+"""State that the plugin keeps on pytest's config, under typed keys."""
 
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +20,7 @@ MODELS: "Final[pytest.StashKey[Models]]" = pytest.StashKey()
 SESSION_FILES: "Final[pytest.StashKey[SessionFiles]]" = pytest.StashKey()
 """Only there inside a worker."""
 TIMEOUT: Final = pytest.StashKey[float]()
-"""Of an item: the limit that pytest-timeout has worked out for it."""
+"""The time limit that pytest-timeout has computed for an item."""
 TRIALS: "Final[pytest.StashKey[tuple[TrialRecord, ...]]]" = pytest.StashKey()
 """Only there inside a worker: what ``first_load_that_fits`` has tried."""
 RANK: "Final[pytest.StashKey[Rank]]" = pytest.StashKey()
@@ -28,7 +28,7 @@ RANK: "Final[pytest.StashKey[Rank]]" = pytest.StashKey()
 
 
 def find_checkpoint(item: pytest.Item) -> "Checkpoint | None":
-    """The checkpoint that a test is parametrised with; ``None`` without one, or where it cannot be read."""
+    """The checkpoint that a test is parametrized with; ``None`` without one, or where it cannot be read."""
     models = item.config.stash.get(MODELS, None)
     try:
         return models.checkpoint_of(item) if models else None

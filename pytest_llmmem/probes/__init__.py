@@ -74,7 +74,7 @@ else:
         )
 
 INTERVAL_S: Final = 0.002
-"""Between two samples. A shorter one costs a core more than it finds: see ``docs/numbers.md``."""
+"""Time between two samples. A shorter interval costs too much CPU for its gain: see ``docs/numbers.md``."""
 
 __all__ = [
     "INTERVAL_S",

@@ -1,4 +1,4 @@
-"""Which accelerators torch can use here, asked once in a process of its own.
+"""Accelerators that torch can use here, listed once by a separate process.
 
 The process that workers are forked from must open no driver: a GPU context survives no fork. Run as a program, this module
 imports torch, asks, and prints the answer as JSON.
@@ -30,7 +30,7 @@ class Device:
     """One accelerator."""
 
     name: str
-    """As torch names it in this session: ``"cuda:0"``."""
+    """Torch's name in this session: ``"cuda:0"``."""
     total_bytes: int
     card: str
     """The card's own id, the same for every process whatever ``CUDA_VISIBLE_DEVICES`` says; its name where it has none."""

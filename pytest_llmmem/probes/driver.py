@@ -38,7 +38,7 @@ class Driver(Protocol):
 
 
 class NoDriver:
-    """Where nothing is there to be asked."""
+    """Null object for a machine without a GPU driver."""
 
     def __init__(self, why_none: str) -> None:
         self.why_none = why_none
@@ -49,7 +49,7 @@ class NoDriver:
         return ()
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: no process was started."""
 
 
 class Nvml:
@@ -119,13 +119,13 @@ class Nvml:
 
 
 def _readable(descriptor: int, timeout_s: float) -> bool:
-    """Whether a pipe has something to be read, or its end, within so many seconds."""
+    """Whether a pipe has data or is closed, within ``timeout_s`` seconds."""
     if sys.platform != "win32":
         return bool(wait([descriptor], timeout_s))
     import _winapi
     import msvcrt
 
-    # Windows cannot wait for a pipe of this kind, only look
+    # Windows cannot wait for a pipe of this kind, only poll it
     handle, deadline = msvcrt.get_osfhandle(descriptor), time.monotonic() + timeout_s
     while True:
         try:

@@ -23,11 +23,11 @@ Spans = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mappings:
-    """Where a process has mapped memory for itself."""
+    """Address ranges that a process has mapped for itself."""
 
     pid: int
     files: Spans = ()
-    """Such as the libraries."""
+    """Mapped files, such as the libraries."""
     private: Spans = ()
     """All of it: a process that is forked inherits it, and copies each page that it writes to."""
 
@@ -36,16 +36,16 @@ class Gone:
     """Takes the place of a process's readings once there is no such process."""
 
     def read(self) -> None:
-        """Nothing can be read."""
+        """Do nothing: this cannot be read."""
 
     def read_growth(self) -> None:
-        """Nothing can be read."""
+        """Do nothing: this cannot be read."""
 
     def read_pages(self) -> None:
-        """Nothing can be read."""
+        """Do nothing: this cannot be read."""
 
     def learn(self, reading: Reading) -> None:
-        """Nothing is there to learn about."""
+        """Do nothing: there are no pages to classify."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no descriptor is open."""

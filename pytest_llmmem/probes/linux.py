@@ -23,7 +23,7 @@ METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _FEW_FILE_BYTES: Final = 1_000_000
-"""Up to so many bytes of them are not worth counting whose they are."""
+"""Below this size, it is not worth counting which pages of files belong to libraries."""
 _WRITTEN: Final = re.compile(rb"^write_bytes: (\d+)$", re.MULTILINE)
 _MEMINFO: Final = re.compile(rb"MemTotal: *(\d+) kB\n(?:.*\n)*?MemAvailable: *(\d+) kB")
 _STATUS: Final = re.compile(
@@ -34,7 +34,7 @@ _GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu", "
 
 
 class Memory:
-    """Readings of one process through kept descriptors: ``status`` says all, ``statm`` costs a tenth."""
+    """Readings of one process through kept descriptors: ``status`` has all values, ``statm`` costs a tenth."""
 
     def __init__(self, pid: int, libraries: Spans) -> None:
         """``libraries`` are the stretches whose pages of files are not the test's (``mappings().files``)."""
@@ -88,7 +88,7 @@ class Memory:
         return self._last
 
     def read_pages(self) -> Reading | None:
-        """The same, after counting the libraries' pages anew if many have come or gone since (0.7 ms).
+        """The same, after the libraries' pages are counted again if many of them changed (0.7 ms).
 
         At first all pages of files are the libraries'.
         """
@@ -168,7 +168,7 @@ def written_bytes(pid: int | Literal["self"] = "self") -> int | None:
 
 
 def mark_error_bytes() -> int:
-    """How far ``VmHWM`` can be off: it is raised from a per-CPU counter (``percpu_counter``, lib/percpu_counter.c).
+    """Error of ``VmHWM``: it is updated from a per-CPU counter (``percpu_counter``, lib/percpu_counter.c).
 
     Each of nCPU processors may hold back max(32, 2 * nCPU) pages: 0.5 MB on 4 of them, 32 MB on 64.
     """

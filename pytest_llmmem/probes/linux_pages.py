@@ -1,4 +1,4 @@
-"""Linux: whose the pages of a process are, from its mappings and page tables. Milliseconds: not for a polling loop."""
+"""Linux: owners of a process's pages, from its mappings and page tables. Takes milliseconds: not for a polling loop."""
 
 import sys
 
@@ -66,7 +66,7 @@ def _append(spans: list[tuple[int, int]], first: int, end: int) -> None:
 
 
 def _tmpfs_devices() -> set[str]:
-    """As ``maps`` writes them; ``mountinfo`` has them in decimal."""
+    """Device numbers in the format of ``maps``; ``mountinfo`` has them in decimal."""
     fields = [line.split() for line in _lines("/proc/self/mountinfo")]
     numbers = [each[2].split(":") for each in fields if each[each.index("-") + 1] in {"tmpfs", "devtmpfs", "ramfs"}]
     return {f"{int(major):02x}:{int(minor):02x}" for major, minor in numbers}
@@ -77,7 +77,7 @@ def _lines(path: str) -> list[str]:
 
 
 def count_pages(pid: int, spans: Spans, kind: Kind) -> int | None:
-    """How much of some stretches of a process's address space is resident as pages of one kind, in bytes.
+    """Resident bytes of one kind of page in some ranges of a process's address space.
 
     From ``/proc/PID/pagemap`` (Documentation/admin-guide/mm/pagemap.rst), which anybody may read of a process of theirs.
     ``None`` where the kernel has no such file or refuses it, and once the process is gone.

@@ -46,9 +46,9 @@ def has_memory(pid: int) -> bool:
 
 
 def shares_memory(pid: int, other: int) -> bool:
-    """Whether two processes are one in memory: a child between ``vfork`` and ``exec`` is its parent's (``kcmp(2)``).
+    """Whether two processes share one address space: a child between ``vfork`` and ``exec`` is its parent's (``kcmp(2)``).
 
-    ``False`` where the kernel does not tell: it was built without ``CONFIG_KCMP``, or a container forbids the call.
+    ``False`` where the kernel cannot compare: it was built without ``CONFIG_KCMP``, or a container forbids the call.
     """
     number = _KCMP.get(platform.machine())
     if number is None:

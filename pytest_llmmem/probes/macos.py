@@ -20,7 +20,7 @@ from pytest_llmmem.probes.portable import sum_of, unreclaimable_of
 METHOD: Final[Literal["kernel", "sampled"]] = "kernel"
 
 _VERSION: Final = 4
-"""``RUSAGE_INFO_V4``, since macOS 10.13: the first with the footprint's mark."""
+"""``RUSAGE_INFO_V4``, since macOS 10.13: the first version with the footprint's high-water mark."""
 _NUMBERS: Final = (
     "user_time system_time pkg_idle_wkups interrupt_wkups pageins wired_size resident_size phys_footprint "
     "proc_start_abstime proc_exit_abstime child_user_time child_system_time child_pkg_idle_wkups child_interrupt_wkups "
@@ -48,7 +48,7 @@ AskUsage = Callable[[int], Usage | None]
 
 
 def ask_usage(pid: int) -> Usage | None:
-    """What the kernel says of a process."""
+    """Read the kernel's counters of a process."""
     usage = Usage()
     failed = ctypes.CDLL(None).proc_pid_rusage(pid, _VERSION, ctypes.byref(usage))
     return None if failed else usage
@@ -85,14 +85,14 @@ class Memory:
         return self.read()
 
     def read_pages(self) -> Reading | None:
-        """Pages of files are not told apart."""
+        """Read as usual: pages of files cannot be distinguished."""
         return self.read()
 
     def learn(self, reading: Reading) -> None:
-        """Nothing is kept from one reading to the next."""
+        """Do nothing: no state is kept between readings."""
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no descriptor is open."""
 
 
 def open_memory(pid: int, libraries: Spans = ()) -> Memory | Gone:  # noqa: ARG001 -- the probe's signature

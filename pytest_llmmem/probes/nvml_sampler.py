@@ -36,7 +36,7 @@ class Sampler:
     """Samples the cards of a driver; safe to be used by the thread that samples and the one that answers."""
 
     def __init__(self, nvml: Any, *, knows_our_pids: bool) -> None:
-        """Take the module ``pynvml``, initialised; and whether process ids here are those that a driver knows."""
+        """Take the module ``pynvml``, initialized; and whether process ids here are those that a driver knows."""
         self._nvml = nvml
         self._knows_our_pids = knows_our_pids
         self._handles = {card: handle for card, handle in _cards(nvml) if self._used_bytes(handle) is not None}

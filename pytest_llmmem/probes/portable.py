@@ -1,4 +1,4 @@
-"""What Windows and macOS have in common: what neither tells, and what psutil tells of both."""
+"""Common parts of Windows and macOS: values that both lack, and values that psutil reads on both."""
 
 import os
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from pytest_llmmem.probes.host import Mappings, Spans
 
 
 def reset_mark() -> bool:
-    """The marks are never reset: ``core.readings.LifetimeMarks``."""
+    """The high-water marks are never reset: ``core.readings.LifetimeMarks``."""
     return False
 
 
@@ -74,7 +74,7 @@ def mark_error_bytes() -> int:
 
 
 def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: ARG001 -- the probe's signature
-    """Not known here: what psutil counts includes pipes and terminals."""
+    """Unknown here: psutil's counters include pipes and terminals."""
     return None
 
 
@@ -87,12 +87,12 @@ def environment(pid: int) -> dict[str, str]:
 
 
 def oom_kills_on_host() -> int | None:
-    """Nobody counts them here."""
+    """Unknown here: the system does not count them."""
     return None
 
 
 def gpu_files_there() -> bool:
-    """Not told by files here: torch has to be asked."""
+    """Unknown here: no system file lists them, so torch must be asked."""
     return True
 
 

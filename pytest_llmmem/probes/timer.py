@@ -1,4 +1,4 @@
-"""How finely a wait ends."""
+"""Resolution of waits."""
 
 import contextlib
 import ctypes

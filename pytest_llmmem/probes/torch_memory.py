@@ -46,7 +46,7 @@ class _Peaks:
 
     @classmethod
     def of(cls, backend: Any, kind: str) -> Self:
-        """In its place from now on, unless a test has put a mock there."""
+        """Replace torch's reset function from now on, unless a test has put a mock there."""
         reset = getattr(backend, _RESET, None)
         if isinstance(reset, cls):
             return reset
@@ -64,7 +64,7 @@ class _Peaks:
         return self._reset(*arguments, **named)
 
     def read(self, index: int) -> VramReading | None:
-        """One device, whose peaks begin anew; ``None`` when nothing was allocated there."""
+        """Read one device and reset its peaks; ``None`` when nothing was allocated there."""
         reading = self._read(index)
         self._kept.pop(index, None)
         if reading is not None:

@@ -54,11 +54,11 @@ class Memory:
         return self.read()
 
     def read_pages(self) -> Reading | None:
-        """Pages of files are not told apart."""
+        """Read as usual: pages of files cannot be distinguished."""
         return self.read()
 
     def learn(self, reading: Reading) -> None:
-        """Nothing is kept from one reading to the next."""
+        """Do nothing: no state is kept between readings."""
 
     def close(self) -> None:
         if self._handle:
@@ -91,7 +91,7 @@ def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:  # n
 
 
 def marks_of_ended(handle: int) -> LifetimeMarks | None:
-    """The marks of a process that has ended, through a handle that was kept: the kernel keeps its counters as long."""
+    """The high-water marks of a process that has ended: the kernel keeps them as long as a handle is open."""
     counters = _counters(handle)
     return None if counters is None else marks_of(counters)
 

@@ -25,7 +25,7 @@ def function(library: ctypes.WinDLL, name: str, result: Any, *arguments: Any) ->
 
 
 def checked(result: Any) -> Any:
-    """What a function returned. Raises ``OSError`` with its reason when that is a failure: zero, or no handle."""
+    """Return the result of a function. Raises ``OSError`` with its reason if it is a failure: zero, or no handle."""
     if not result:
         raise ctypes.WinError(ctypes.get_last_error())
     return result

@@ -15,7 +15,7 @@ from pytest_llmmem.reports.wording import pinned_words, rank_words, vram_words
 
 _FRAMES: Final = 8
 _RANK_FRAMES: Final = 3
-"""Of each rank: which call it is in."""
+"""Maximum number of stack frames that are shown for each rank."""
 _ROUND_UP: Final = 1.01
 """A limit at exactly what was used would be broken by the next run."""
 
@@ -35,7 +35,7 @@ def death_sentence(measured: Measured) -> str:
 
 
 def _at(verdict: Verdict) -> str:
-    """Where a budget that may be crossed ends all the same."""
+    """Words for a budget that is not enforced at its limit, but at a multiple of it."""
     factor = verdict.actual_bytes / verdict.limit_bytes
     return "at twice that " if verdict.on_breach == "finish" and factor >= FINISH_FACTOR else ""
 
@@ -90,7 +90,7 @@ def details(measured: Measured, *, root: str) -> str:
 
 
 def rank_lines(ranks: Sequence[RankRecord]) -> list[str]:
-    """What each rank used, how it ended, and where it was then."""
+    """Lines with each rank's memory, ending and stack."""
     lines = []
     for rank in ranks:
         lines.append(f"rank {rank.rank:<4} {rank_words(rank)}")

@@ -52,7 +52,7 @@ def summary(record: SessionRecord) -> str:
 
 
 def _chart(tests: Sequence[TestRecord]) -> str:
-    """How much of their budgets the worst tests have used; their peaks, where none has a budget."""
+    """Used shares of the budgets of the worst tests; their peaks, where none has a budget."""
     budgeted = [(test, budget) for test in tests if (budget := tightest(test.budgets)) and budget.limit_bytes][:_BARS]
     if budgeted:
         shares = [100 * budget.actual_bytes / budget.limit_bytes for _, budget in budgeted]

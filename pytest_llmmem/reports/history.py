@@ -28,7 +28,7 @@ class Point:
     level_bytes: int
     """The level of the first report, or of the last report that left it, which may be this one."""
     allowed_bytes: int
-    """How far from its level it still keeps it: the tolerance, and the errors of measuring."""
+    """Distance from the level that is not a step: the tolerance, and the measurement errors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Line:
     machine: str
     measure: str
     points: tuple[Point, ...]
-    """At least one, in the order of the reports; only those in which the test ran to its end."""
+    """At least one point, in the order of the reports; only from reports in which the test completed."""
 
     @property
     def state(self) -> Literal["grew", "shrank", "came back", "held"]:

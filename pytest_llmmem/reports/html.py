@@ -72,7 +72,7 @@ def _asset(name: str) -> str:
 
 
 def _test(test: TestRecord) -> dict[str, Any]:
-    """The record as its JSON has it, the timeline packed, and what every summary says of it."""
+    """The record as in its JSON, with a packed timeline and the text of every summary."""
     worst = tightest(test.budgets)
     plain = replace(test, timeline=None, ranks=tuple(replace(rank, timeline=None) for rank in test.ranks)).to_json()
     return {
@@ -127,7 +127,7 @@ def _packed(line: TimelineRecord, ranks: Sequence[RankRecord]) -> dict[str, Any]
 
 
 def _aligned(line: TimelineRecord, seconds: Sequence[float]) -> list[int]:
-    """What a rank held at most up to each of these moments since the one before, or holds on from then."""
+    """The highest memory of a rank between two of these moments, or its last value where it has no sample between them."""
     aligned, last, point = [], 0, 0
     for moment in seconds:
         highest = 0

@@ -31,7 +31,7 @@ _LONG: Final = 200
 """Characters of a node id or of a line; what is beyond that is cut."""
 _FRAMES: Final = 12
 _REASONS: Final = 50
-"""Of cells that did not pass."""
+"""Maximum number of failed cells whose reason is shown."""
 _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|#~&!])")
 
 
@@ -49,7 +49,7 @@ def page(*blocks: str) -> str:
 
 
 def cells(record: SessionRecord) -> str:
-    """Of a merged record: which cell passed, with its absolute peak, and why the others did not."""
+    """Cells of a merged record: each absolute peak, and the reason of each failure."""
     if not record.cells:
         return ""
     header, *body = ([prose(text).replace("|", "\\|") for text in row] for row in rows(record.cells))
@@ -99,7 +99,7 @@ def _stack(test: TestRecord) -> str:
 
 
 def surroundings(record: SessionRecord) -> str:
-    """Where it ran, in one small line."""
+    """The environment, in one short line."""
     words = ", ".join(prose(f"{name} {value}") for name, value in circumstances(record.environment))
     return f"<sub>{words}</sub>" if words else ""
 

@@ -97,7 +97,7 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 
 def _alike(rows: Sequence[Sequence[str]], most: int) -> int:
-    """How many first elements are the same in all rows, at most so many."""
+    """Number of leading elements that are equal in all rows, up to a maximum."""
     return next((place for place in range(most) if len({row[place] for row in rows}) > 1), max(0, most))
 
 

@@ -11,7 +11,7 @@ _KEPT: Final = 3
 """Modules that are named with what they keep."""
 
 _HIDDEN_BELOW: Final = 0.001
-"""Of the peak: a kind that is always smaller has no column."""
+"""Share of the peak: a kind that is always smaller has no column."""
 
 
 def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from pytest_llmmem.reports.wording import (
 )
 
 _MUCH_MAPPED_BYTES: Final = 50_000_000
-"""With fewer, it makes no difference that they can be dropped."""
+"""Below this size, it does not matter that the kernel can drop mapped pages."""
 _SHORT: Final = 10
 """Rows without ``-v``."""
 

@@ -17,7 +17,7 @@ _WORST: Final = {"failed": 0, "error": 0, "xfailed": 1, "xpassed": 1, "passed": 
 _ELSEWHERE: Final = {"max_vram": " VRAM", "max_disk": " disk", "keeps": " kept", "max_growth": " a call"}
 """Budgets of something else than the peak of the host's memory."""
 _ORDINARY: Final = frozenset({"completed", "raised"})
-"""Endings that the outcome already tells."""
+"""Endings that the outcome already shows."""
 
 
 def worst_first(tests: Iterable[TestRecord]) -> list[TestRecord]:
@@ -65,7 +65,7 @@ def reasons(test: TestRecord) -> list[str]:
 
 
 def circumstances(environment: Mapping[str, str | int | float | None]) -> list[tuple[str, str]]:
-    """Where the numbers come from, as pairs of words; what is unknown is left out."""
+    """The environment of the numbers, as pairs of words; unknown facts are left out."""
     return [
         (name.removesuffix("_bytes").replace("_", " "), _shown(name, value))
         for name, value in environment.items()

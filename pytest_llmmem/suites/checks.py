@@ -23,13 +23,13 @@ from pytest_llmmem.plugin.state import settings_of
 SLACK: Final = 200 * 10**6
 """Bytes that a load may take beside its weights, for imports and the allocator: ``docs/checks.md`` has what was measured."""
 QUANTIZED: Final = 0.8
-"""Of the parameters that a quantiser is meant for."""
+"""Share of the quantizable parameters that a load must quantize."""
 
 pytestmark = pytest.mark.in_worker
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Refuses to pass over every check because nobody has said of what."""
+    """Raise an error if no model is given, instead of skipping every check."""
     if not settings_of(metafunc.config).model:
         msg = "the ready-made checks are of a model: pass --llm-model=SOURCE, or set llm_model in the ini file"
         raise pytest.Collector.CollectError(msg)
@@ -122,7 +122,7 @@ def test_meta(loaded_model: LoadedModel) -> None:
 
 
 def test_quantization(loaded_model: LoadedModel, llm_load: Load) -> None:
-    """A quantised load has quantised what it is meant for."""
+    """A quantized load has quantized the parameters that its strategy supports."""
     if not is_quantized(llm_load):
         pytest.skip(f"{llm_load.strategy!r} quantises nothing")
     share, possible = loaded_model.quantized_fraction, _linear_fraction(loaded_model.checkpoint)
@@ -179,7 +179,7 @@ def forward_of(loaded: LoadedModel) -> Callable[[], None]:
 
 
 def _linear_fraction(checkpoint: Checkpoint) -> float:
-    """The share of the parameters that quantisers are meant for: linear layers, those of experts too, without the head."""
+    """The share of quantizable parameters: linear layers, including those of experts, without the head."""
     linear = sum(tensor.elements for tensor in checkpoint.tensors if is_linear(tensor))
     return linear / max(1, checkpoint.parameters)
 
@@ -190,7 +190,7 @@ def _report(findings: Any) -> None:
 
 
 def peak_of(loaded: LoadedModel) -> Any:
-    """Of the load. Skips the test where nothing is measured."""
+    """Peak of the load. Skips the test where nothing is measured."""
     if loaded.peak is None:
         pytest.skip("nothing is measured with --llm-isolate=none")
     return loaded.peak
@@ -201,7 +201,7 @@ def _promise(loaded: LoadedModel) -> int:
 
 
 def promised_bytes(loaded: LoadedModel) -> int:
-    """What the checkpoint's weights take in the dtype asked for, and the buffers; else the bytes of the model."""
+    """Bytes of the checkpoint's weights in the requested dtype, and of the buffers; else the bytes of the model."""
     promised = loaded.promised_nbytes
     return loaded.nbytes if promised is None else promised + loaded.buffer_nbytes
 
@@ -224,7 +224,7 @@ def is_quantized(chosen: Load) -> bool:
 
 
 def unreclaimable_bytes() -> int:
-    """Of this process, now."""
+    """Current unreclaimable memory of this process."""
     import os
     from contextlib import closing
 

@@ -18,7 +18,7 @@ from pytest_llmmem.suites.checks import SLACK, forward_of, is_quantized, promise
 
 _SHARE: Final = 0.01
 _SIZE_SLACK: Final = 10**6
-"""With one percent of the weights: what is padded, or kept in float32 by the class."""
+"""Tolerance in addition to one percent of the weights: for padding, and for tensors that the class keeps in float32."""
 _USED_AT_MOST: Final = 10**9
 """Bytes of weights that ``save`` writes and ``stays`` uses 20 times: a larger model would take longer than all other checks."""
 _KEPT: Final = 16 * 10**6
@@ -132,7 +132,7 @@ def _too_large(weights: int) -> str:
 
 
 def _why(loaded: LoadedModel) -> str:
-    """What the bytes beyond the promise are."""
+    """Explain the bytes beyond the promise."""
     beside = loaded.beside_nbytes
     if beside > _SIZE_SLACK:
         return f"{format_size(beside)} are in attributes beside the parameters: a copy that the loader keeps"

@@ -19,14 +19,14 @@ __all__ = ["ranks", "test_group", "test_rank_load", "test_rank_share"]
 RANK_SLACK: Final = 64 * 10**6
 """Bytes that a load may take in each rank beside its part of the weights."""
 REPLICATED: Final = 1.05
-"""Of its share, what a rank may hold: norms are whole in each rank, an embedding or a head is not."""
+"""Limit of a rank's weights, relative to its share: norms are whole in each rank, an embedding or a head is not."""
 TOGETHER: Final = 1.25
-"""Of what all ranks hold, what the load may need in all of them together."""
+"""Limit of the load's memory in all ranks together, relative to the weights that they hold."""
 
 
 @pytest.fixture
 def ranks() -> int:
-    """How many there are; skips a check of ranks where there is one process."""
+    """Number of ranks; skips a check of ranks where there is one process."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count < 2:
         pytest.skip("is of a load over ranks: --llm-load=tensor_parallel --llm-ranks=2")

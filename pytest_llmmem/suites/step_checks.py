@@ -110,7 +110,7 @@ def test_logits(laboratory: "Laboratory") -> None:
 
 
 def test_kv_cache(laboratory: "Laboratory") -> None:
-    """Keys and values take what their arithmetic says."""
+    """Keys and values take as much memory as their formula predicts."""
     _check("kv_cache", laboratory)
 
 

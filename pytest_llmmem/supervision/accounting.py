@@ -30,7 +30,7 @@ class Accounting:
     budgets: tuple[Budget, ...]
     """For the whole job."""
     terms: Terms
-    """For the limits of blocks."""
+    """Terms of the limits of blocks."""
     clock: Callable[[], float] = time.monotonic
     meter: Meter = field(default_factory=lambda: Meter(probes.mark_error_bytes()))
     whole: Window | None = None
@@ -40,17 +40,17 @@ class Accounting:
     phase: PhaseName | None = None
     """The phase that is running."""
     timeline: TimelineRecorder | None = None
-    """``None`` when nobody will look at it."""
+    """``None`` when no report shows it."""
     is_sampled: bool = True
-    """Whether samples are taken. Without them only the mark knows a peak, and all of it would be uncertain."""
+    """Whether samples are taken. Without them, only the high-water mark shows a peak, and all of it would be uncertain."""
     judges_setup: bool = True
-    """``False``: the whole, and all that is judged, begins anew with the call."""
+    """``False``: the whole window, and all judged windows, restart with the call."""
     rank: int | None = None
-    """Of the worker, where it is one of several that run the job."""
+    """Rank of the worker, if several workers run the job."""
     pinned_bytes: int | None = None
     """Page-locked host memory that torch held at most since the job began; ``None`` while it uses none."""
     vram_held_bytes: int = 0
-    """On all devices together, as the driver said last."""
+    """Memory on all devices together, from the driver's last sample."""
     _driver: tuple[DriverReading, ...] = ()
     """The driver's last answer."""
     _written_before_bytes: int | None = None
@@ -171,7 +171,7 @@ class Accounting:
             self.timeline.mark(kind, text, self._seconds())
 
     def draw(self, reading: Reading) -> None:
-        """Put on the timeline what is held now, or, where the mark has just risen above all points, the peak."""
+        """Add the current use to the timeline, or the peak if the high-water mark has just risen above all points."""
         if self.timeline is not None and self.whole is not None:
             self.timeline.sample(self._point(self.meter.segment, reading))
 
@@ -230,7 +230,7 @@ class Accounting:
         return (*standing, *self._verdicts)
 
     def phases(self) -> tuple[Phase, ...]:
-        """In the order in which they began; those that death left open with what they had reached."""
+        """Windows in the order of their beginning; those that were open at death have the peaks reached so far."""
         now = self.clock()
         unfinished = [
             self._phase(window, opened, now)

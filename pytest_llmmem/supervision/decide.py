@@ -15,7 +15,7 @@ class State:
     timeout_s: float | None = None
     stopped: StopReason | None = None
     kill_at_s: float = 0.0
-    """When a worker that was stopped, and has not ended by itself, is killed."""
+    """Time at which a stopped worker that has not ended by itself is killed."""
     breached: bool = False
     """Whether the stack at the crossing of a budget was taken."""
     grown: bool = False
@@ -29,7 +29,7 @@ class Seen:
     budgets: tuple[GuardedBudget, ...] = ()
     """Those that can still be broken."""
     machine: Machine | None = None
-    """``None`` where it was not looked at."""
+    """``None`` where it was not sampled."""
     exceeds_baseline: bool = False
 
 

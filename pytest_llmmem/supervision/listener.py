@@ -9,7 +9,7 @@ class Listener(Protocol):
     """Receives messages and progress while the job runs."""
 
     def received(self, what: Any) -> None:
-        """The body said something."""
+        """Handle a message from the body."""
 
     def progress(self, pid: int, seconds: float, reading: Reading, growth_bytes: int) -> None:
         """Called at each sample of the tree."""

@@ -15,7 +15,7 @@ class JobPlan:
     timeout_s: float | None = None
     reserve_bytes: int = 0
     terms: Terms
-    """For limits that only the running test names (``memory_budget``)."""
+    """Terms of limits that only the running test sets (``memory_budget``)."""
     shards: tuple[str, ...] = ()
     """Files of the checkpoint that may be loaded, in order."""
     draws_timeline: bool = False
@@ -24,13 +24,13 @@ class JobPlan:
     baseline_allows_bytes: int | None = None
     """Unreclaimable growth beyond which a stack is taken; ``None`` without a baseline."""
     rank: int | None = None
-    """Of the worker that runs the job, where it is one of several."""
+    """Rank of the worker that runs the job, if several workers run it."""
     ranks: int = 1
     """Workers that run the job at once."""
     rank_budgets: tuple[Budget, ...] = ()
-    """Of each rank by itself; ``budgets`` are then of all together."""
+    """Budgets of each single rank; ``budgets`` then apply to all ranks together."""
 
     def of_rank(self, rank: int) -> Self:
-        """What holds for one rank."""
+        """The plan of one rank."""
         budgets = tuple(replace(budget, rank=rank) for budget in self.rank_budgets)
         return replace(self, budgets=budgets, rank=rank, ranks=1, rank_budgets=(), baseline_allows_bytes=None)

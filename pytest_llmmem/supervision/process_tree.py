@@ -23,7 +23,7 @@ class ProcessTree:
     seen: bool = False
     """Whether there ever were any."""
     _ranks: dict[int, int | None] = field(default_factory=dict)
-    """By process; ``None`` for one that is no rank."""
+    """Rank by process; ``None`` for a process that is not a rank."""
     _peaks: dict[int, RankRecord] = field(default_factory=dict)
 
     def sample(self) -> Tree | None:

@@ -17,7 +17,7 @@ from pytest_llmmem.supervision.supervisor import Supervision
 from pytest_llmmem.supervision.timeline_recorder import Instant, TimelineRecorder
 
 _TREE_S: Final = 0.05
-"""Between two looks at which shared pages are counted once: each walks the page tables of all ranks."""
+"""Time between two samples that count shared pages once: each walks the page tables of all ranks."""
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class RankTotal:
     """
 
     plan: JobPlan
-    """What holds for the ranks together."""
+    """The plan for all ranks together."""
     ranks: Sequence[Supervision]
     _sampled_bytes: int = 0
     """The highest sum."""
@@ -41,7 +41,7 @@ class RankTotal:
     _base: Tree | None = None
     """Shared pages once, before the test; ``None`` until each rank has begun it."""
     _looks_closely: bool = False
-    """Whether the last sample counted shared pages: as often the machine is looked at."""
+    """Whether the last sample counted shared pages. The machine is sampled equally often."""
     _tree_due_s: float = 0.0
     _timeline: TimelineRecorder = field(default_factory=TimelineRecorder)
     _started_s: float = field(default_factory=time.monotonic)
@@ -80,7 +80,7 @@ class RankTotal:
 
     @property
     def _unseen_bytes(self) -> int:
-        """What the ranks' marks know, and no sample has seen: taken as if all ranks had held it at once."""
+        """Bytes that only the ranks' high-water marks show: counted as if all ranks had held them at once."""
         wholes = [each.accounting.whole for each in self.ranks]
         return sum(
             max(0, whole.peak.peak_bytes - sampled)
@@ -110,7 +110,7 @@ class RankTotal:
         )
 
     def budgets(self) -> tuple[GuardedBudget, ...]:
-        """Beside what all ranks used so far."""
+        """Budgets, with the memory that all ranks used so far."""
         return tuple(
             GuardedBudget(
                 used_bytes=self._verdict(budget).certain_bytes,
@@ -121,7 +121,7 @@ class RankTotal:
         )
 
     def machine(self) -> Machine | None:
-        """What is left of the host; ``None`` between two close looks."""
+        """Available memory of the host; ``None`` between two samples that count shared pages."""
         if not self._looks_closely:
             return None
         return Machine(
@@ -187,12 +187,12 @@ class RankTotal:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What one rank and its children hold above the beginning of the test; nothing before it, and after its end."""
+    """Memory of one rank and its children, above the beginning of the test; zero before the beginning and after the end."""
 
     bytes: int = 0
     """Unreclaimable."""
     shared_bytes: int = 0
-    """Of these, what may be other ranks' too."""
+    """The part that other ranks may share."""
     file_bytes: int = 0
     window: Window | None = None
     """``None`` where the rank does not run."""

@@ -18,11 +18,11 @@ from pytest_llmmem.supervision.supervisor import Supervision
 from pytest_llmmem.workers.worker import Worker, wait_for_any
 
 _GRACE_S: Final = 1.0
-"""What the other ranks have to end by themselves: a failure that all have in common is that of each."""
+"""Time for the other ranks to end by themselves: a failure of all ranks is then reported for each."""
 
 
 class RankListener(Listener, Protocol):
-    """Who is told of one rank."""
+    """Receiver of the events of one rank."""
 
     @property
     def has_failed(self) -> bool:
@@ -31,7 +31,7 @@ class RankListener(Listener, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankJob:
-    """What one rank is to do."""
+    """The job of one rank."""
 
     worker: Worker
     job: Any
@@ -76,7 +76,7 @@ class _Group:
     failed: list[int] = field(default_factory=list)
     """Ranks, in the order in which they failed."""
     _end_at_s: float = float("inf")
-    """When the ranks are ended that have not failed."""
+    """Time at which the ranks that have not failed are ended."""
     _state: State = field(init=False)
     _total: RankTotal = field(init=False)
 
@@ -85,7 +85,7 @@ class _Group:
         self._total = RankTotal(self.plan, self.supervisions)
 
     def watch(self) -> None:
-        """Until every rank is done or gone."""
+        """Run until every rank is done or gone."""
         for supervision, each in zip(self.supervisions, self.jobs, strict=True):
             supervision.begin(each.job, last=True)
         while running := [each for each in self.supervisions if not each.is_over]:

@@ -66,7 +66,7 @@ class Sampler:
         self.gpus.sample(self.guard.accounting)
 
     def load_position(self) -> str | None:
-        """Where in a load the worker is, and a mark on the timeline where a shard begins."""
+        """Position of the worker in a load. Adds a mark to the timeline at the beginning of each shard."""
         position = self.worker.files.place.read()
         if position is None:
             return None

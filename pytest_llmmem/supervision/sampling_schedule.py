@@ -1,4 +1,4 @@
-"""How often, and how closely, a running test is looked at. Times are seconds of one clock."""
+"""Times and kinds of the samples of a running test. Times are seconds of one clock."""
 
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -14,7 +14,7 @@ _IDLE: Final = 10.0
 """Time to the next sample, in intervals."""
 _READING_EVERY: Final = 5
 _AHEAD_S: Final = 0.008
-"""A limit is near that would be reached so soon."""
+"""A limit is near if it would be reached within this time."""
 _FADING: Final = 0.5
 """The growth rate keeps at least this share at each sample: memory comes in pieces of 2 MB, and a sample may miss one."""
 _SURVEY_S: Final = 0.05
@@ -22,12 +22,12 @@ _SURVEY_S: Final = 0.05
 
 @dataclass(slots=True)
 class SamplingSchedule:
-    """Faster while a limit may be crossed before the next look, slower while nothing changes."""
+    """Sample faster while a limit may be crossed before the next sample, slower while nothing changes."""
 
     interval_s: float
     started_s: float
     near: bool = False
-    """Whether a limit would be reached before long, at the pace at which memory grows."""
+    """Whether a limit would be reached soon, at the current growth rate."""
     _room_bytes: int | None = 0
     _used_bytes: int = 0
     _used_s: float = 0.0
@@ -41,7 +41,7 @@ class SamplingSchedule:
         self._changed_s = self._tree_s = self.started_s
 
     def next_sample(self, now_s: float) -> SampleKind:
-        """How to look now."""
+        """The kind of the sample that is due now."""
         self._samples += 1
         if now_s >= self._tree_s:
             self._tree_s = now_s + _SURVEY_S * (2 if self.idle(now_s) else 1)
@@ -49,7 +49,7 @@ class SamplingSchedule:
         return "full" if self.near or self._samples % _READING_EVERY == 0 else "cheap"
 
     def wait_s(self, now_s: float) -> float:
-        """Until the next look."""
+        """Time until the next sample."""
         return self.interval_s * (_NEAR if self.near else _IDLE if self.idle(now_s) else 1)
 
     def idle(self, now_s: float) -> bool:
@@ -75,6 +75,6 @@ class SamplingSchedule:
         return room_bytes < self._growth_per_s_since(used_bytes, now_s) * _AHEAD_S
 
     def _growth_per_s_since(self, used_bytes: int, now_s: float) -> float:
-        """Bytes a second since the room was told."""
+        """Growth in bytes per second since the room was last updated."""
         passed_s = max(now_s - self._used_s, 1e-6)
         return max((used_bytes - self._used_bytes) / passed_s, self._growth_per_s * _FADING)

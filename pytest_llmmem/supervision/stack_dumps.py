@@ -51,7 +51,7 @@ class StackDumps:
         return self._at(self.growth)
 
     def alive(self) -> tuple[AliveRecord, ...]:
-        """What was alive at the crossing of a budget, or of the baseline's allowance, as soon as Python ran again."""
+        """Objects that were alive as a budget or the baseline's allowance was crossed, listed as soon as Python ran again."""
         begins = self.growth if self.breach is None else self.breach
         return () if begins is None else parse_alive(self.worker.files.stacks_text(begins))
 

@@ -68,7 +68,7 @@ class Supervision:
     state: State = field(init=False)
     sampler: Sampler = field(init=False)
     _due_s: float = 0.0
-    """When the next sample is due."""
+    """Time at which the next sample is due."""
     _foreign_bytes: str = ""
     """Why bytes on the worker's channel are no message; empty when all were."""
     accounting: Accounting = field(init=False)
@@ -107,11 +107,11 @@ class Supervision:
 
     @property
     def due_in_s(self) -> float:
-        """Until the next sample."""
+        """Time until the next sample."""
         return max(0.0, self._due_s - time.monotonic())
 
     def step(self, timeout_s: float) -> None:
-        """Take a message, if one comes within so many seconds, and a sample when it is due, however many messages there are."""
+        """Handle a message that arrives before the timeout, and take a sample when it is due, even if more messages wait."""
         try:
             message = self.worker.poll(timeout_s)
             if message is not None:
@@ -194,7 +194,7 @@ class Supervision:
                 self.worker.send_kill()
 
     def _take_exit(self) -> None:
-        """Wait for the end, and take the kernel's mark: growth after the last sample is in there."""
+        """Wait for the end, and read the kernel's high-water mark: it includes growth after the last sample."""
         self.is_over = True
         self.worker.wait_end()
         exit_ = self.worker.exit

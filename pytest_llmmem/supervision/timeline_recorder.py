@@ -16,25 +16,25 @@ class Instant:
     seconds: float
     held_bytes: int
     peak_bytes: int
-    """The high-water mark since the last boundary, which no sample may have seen."""
+    """The high-water mark since the last boundary. It may be higher than all samples."""
     file_bytes: int
     vram_bytes: int
 
 
 @dataclass(slots=True)
 class TimelineRecorder:
-    """Draws what is held, and the peaks that only the kernel's mark knows."""
+    """Records the current use, and the peaks that only the kernel's high-water mark shows."""
 
     _timeline: Timeline = field(default_factory=Timeline)
     _drawn_bytes: int = 0
     """The highest point since the last boundary."""
 
     def sample(self, now: Instant) -> None:
-        """Add the current use, or, where the mark has just risen above all points, the peak."""
+        """Add the current use, or the peak if the high-water mark has just risen above all points."""
         self._add(now, now.peak_bytes if now.peak_bytes > self._drawn_bytes else now.held_bytes)
 
     def boundary(self, now: Instant) -> None:
-        """Add the peak that only the boundary knows, and the current use."""
+        """Add the peak that only the boundary shows, and the current use."""
         if now.peak_bytes > self._drawn_bytes:
             self._add(now, now.peak_bytes)
         self.begin_anew()
@@ -45,7 +45,7 @@ class TimelineRecorder:
         self._timeline.mark(MarkRecord(seconds=round(seconds, 4), kind=kind, text=text))
 
     def begin_anew(self) -> None:
-        """A new stretch begins: no point of the one before it hides a peak."""
+        """Begin a new stretch: points of the previous stretch must not hide its peaks."""
         self._drawn_bytes = 0
 
     def record(self) -> TimelineRecord:

@@ -6,7 +6,7 @@ from pytest_llmmem.core.readings import Reading, Tree
 
 
 def window_verdict(window: Window, budget: Budget, *, is_sampled: bool) -> Verdict:
-    """Judge what the window used at most. Without samples all of a peak that only the mark knows is taken for certain."""
+    """Judge the peak of the window. Without samples, a peak that only the high-water mark shows counts as certain."""
     peak = window.peak
     absolute = window.base.unreclaimable_bytes if budget.limit.is_share else 0
     if budget.count != "resident":

@@ -15,7 +15,7 @@ from pytest_llmmem.sweep.jobs import HERE, REPORT, Job
 from pytest_llmmem.sweep.sweep_file import Environment, SweepFile
 
 _LOOK_BYTES: Final = 500_000_000
-"""For reading headers: no library of models is imported."""
+"""Memory for reading headers: no model library is imported."""
 _LOOK_TIMEOUT_S: Final = 3600.0
 """A model of the Hub is fetched first."""
 _SMALL: Final = "synthetic:tiny-llama"
@@ -33,7 +33,7 @@ class Cell:
     label: str
     """The model's part of the name."""
     source: str
-    """What ``--llm-model`` gets: independent of the working directory."""
+    """The value of ``--llm-model``: independent of the working directory."""
     load: str
     environment: Environment
 

@@ -11,25 +11,25 @@ from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.sweep.sweep_file import SweepFile
 
 ASSUMED_BASE_BYTES: Final = 1_000_000_000
-"""Until an environment has been measured."""
+"""Base memory of an environment that has not been measured."""
 
 _MARGIN: Final = 1.1
 _SLACK_BYTES: Final = 200_000_000
-"""What the ready-made checks allow a load beside its weights."""
+"""Memory that the ready-made checks allow a load beside its weights."""
 _UNPREDICTED: Final = 3
 """Times the weights, for a load that cannot be predicted: two whole copies and a shard are less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a cell reserves, in bytes."""
+    """Memory that a cell reserves, in bytes."""
 
     memory_bytes: int
-    """Of the node."""
+    """Memory of the node that is reserved."""
     growth_bytes: int
-    """Of that, what each test may add."""
+    """The part that each test may add."""
     note: str = ""
-    """How the prediction was replaced; empty when there was one."""
+    """The replacement for the prediction; empty when there was a prediction."""
 
 
 def claim_of(load: str, sweep: SweepFile, *, base_bytes: int, look: Mapping[str, Any]) -> Claim:
@@ -50,7 +50,7 @@ def claim_of(load: str, sweep: SweepFile, *, base_bytes: int, look: Mapping[str,
 
 
 def _growth(load: str, sweep: SweepFile, document: Mapping[str, Any] | None) -> tuple[int, str]:
-    """What a test may add, and how that was found if not by prediction."""
+    """Memory that a test may add, and a note about its source if it is not a prediction."""
     if sweep.max_ram:
         try:
             return sweep.max_ram.bytes(_terms(document) if document else {}), ""

@@ -30,7 +30,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """A job that ended through no fault of its own, as far as one can tell."""
+    """A job that was lost, probably not because of its own error."""
 
     job: Job
     why: str
@@ -45,7 +45,7 @@ class Missing:
 
 
 class Engine(Protocol):
-    """Where jobs run."""
+    """Executor of jobs."""
 
     def nodes(self) -> Sequence[Node]:
         """Those that live now. Raises ``LlmmemError`` when the engine itself is gone."""
@@ -54,7 +54,7 @@ class Engine(Protocol):
         """Returns at once."""
 
     def wait(self, timeout_s: float) -> Sequence[Finished | Lost]:
-        """What has ended since the last call; empty when nothing did in that time. Raises as ``nodes``."""
+        """Jobs that ended since the last call; empty when none did in that time. Raises as ``nodes``."""
 
     def close(self) -> None:
         """End what still runs."""
@@ -62,7 +62,7 @@ class Engine(Protocol):
 
 @dataclass(slots=True)
 class State:
-    """What a driver knows at a moment, for whoever watches."""
+    """The state of a driver at one moment, for display."""
 
     nodes: Sequence[Node] = ()
     running: dict[str, tuple[Job, Node]] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Ended:
     """A job with its result, or without one."""
 
     job: Job
-    """As it was asked for."""
+    """The job as it was requested."""
     node: str | None
     tries: int
     result: Mapping[str, Any] | Missing

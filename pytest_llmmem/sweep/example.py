@@ -72,5 +72,5 @@ def _cached() -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """As a TOML string, whose escapes are JSON's."""
+    """Format as a TOML string: it has the same escapes as JSON."""
     return json.dumps(text, ensure_ascii=False)

@@ -24,7 +24,7 @@ HERE: Final = "{job}"
 REPORT: Final = f"{HERE}/report.json"
 
 _GRACE_S: Final = 20.0
-"""For pytest to end its workers and remove what they have left, after SIGINT."""
+"""Time for pytest to end its workers and remove their files, after SIGINT."""
 _NOT_INHERITED: Final = ("PYTEST_ADDOPTS", "GITHUB_STEP_SUMMARY")
 _LOOK_EVERY_S: Final = 0.1
 _POLL_S: Final = 0.02
@@ -48,7 +48,7 @@ class Job:
     """Unique; its result's file is named after it."""
     python: str
     arguments: tuple[str, ...]
-    """Of the interpreter."""
+    """Arguments of the interpreter."""
     folder: str = HERE
     """Working directory."""
     files: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def run_job(data: Mapping[str, Any], *, is_stopped: Callable[[], bool] = lambda:
     """Run a job of ``Job.to_json`` to its end, or until it is stopped; returns its result.
 
     ``exit_code`` is negative for a signal; ``report`` is the JSON report if there is one, else ``stdout`` and ``stderr``
-    hold the end of what was printed; ``error`` says why there was no process.
+    hold the end of the output; ``error`` is the reason why there was no process.
     """
     job = Job.from_json(data)
     began = time.time()
@@ -128,7 +128,7 @@ def _supervise(process: "subprocess.Popen[bytes]", job: Job, is_stopped: Callabl
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """As Ctrl-C does, so that pytest writes its report; then with everything that has stayed in its process group."""
+    """End the job as Ctrl-C does, so that pytest writes its report; then kill the rest of its process group."""
     if not _has_ended(process, 0):
         process.send_signal(signal.SIGINT)
         _has_ended(process, _GRACE_S)

@@ -25,7 +25,7 @@ class Local:
         host = probes.host_memory()
         reserve_bytes = max(_RESERVE_BYTES, round(_RESERVE * host.total_bytes))
         self._free = dict.fromkeys(visible_gpus(), 1.0)
-        """Of each card, the share that no job has."""
+        """Free share of each GPU."""
         self._node = Node(
             id="local",
             name="this machine",

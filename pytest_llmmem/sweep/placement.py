@@ -1,4 +1,4 @@
-"""Which job starts on which node: pure, so that no node is ever promised more than it has."""
+"""Placement of jobs on nodes: a pure function, so that no node is ever promised more than it has."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Node:
 
 @dataclass(slots=True)
 class Room:
-    """What is left of a node."""
+    """Free resources of a node."""
 
     node: Node
     memory_bytes: float
@@ -36,7 +36,7 @@ class Room:
 
 
 def rooms(nodes: Iterable[Node], running: Iterable[tuple[Job, Node]]) -> dict[str, Room]:
-    """What each node has left beside the jobs that run on it, by the node's id."""
+    """Free resources of each node beside its running jobs, by the node's id."""
     found = {node.id: Room(node, node.memory_bytes, node.cpus, node.gpus) for node in nodes}
     for job, node in running:
         if node.id in found:

@@ -18,14 +18,14 @@ _SUCCEEDED: Final = 0
 _TESTS_FAILED: Final = 1
 _WRONG_USAGE: Final = 4
 _MANY_TESTS: Final = 500
-"""With more of them, the merged record has the timelines of those that failed; the cell's own file has all."""
+"""Above this number, the merged record has only the timelines of failed tests; the cell's own file has all."""
 
 Stored = Mapping[str, Any]
 """A result, with the job that it is of (``job``), and where that ran (``node``, ``tries``)."""
 
 
 class Results:
-    """What a sweep has found so far."""
+    """Results of a sweep so far."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Results:
         return merging.merge(sessions)
 
     def summary(self, cell: Cell, job: Job | None) -> CellRecord:
-        """What became of a cell."""
+        """Outcome of a cell."""
         return self._session(cell, job)[0]
 
     def _session(self, cell: Cell, job: Job | None) -> tuple[CellRecord, SessionRecord]:
@@ -117,7 +117,7 @@ def has_begun(stored: Stored) -> bool:
 
 
 def _problem(stored: Stored, session: SessionRecord, job: Job | None) -> str:
-    """What is wrong with a cell; empty when it passed."""
+    """Reason why a cell failed; empty when it passed."""
     if stored["timed_out"] and job:
         return f"it was ended after {job.timeout_s:g} s (cell_timeout)"
     if stored["report"] is None:

@@ -42,22 +42,22 @@ class SweepFile:
     """A checked ``sweep.toml``."""
 
     folder: str
-    """Of the file; absolute."""
+    """Folder of the file; absolute."""
     models: tuple[Source, ...]
     loads: tuple[str, ...]
     environments: tuple[Environment, ...]
     checks: tuple[str, ...]
     """Ids of ready-made checks; empty: all of them. Not used when there are tests."""
     tests: tuple[str, ...]
-    """What pytest is to run instead of the ready-made checks."""
+    """Tests that pytest runs instead of the ready-made checks."""
     arguments: tuple[str, ...]
     """Further arguments of pytest."""
     max_ram: Limit | None
     """Budget of each test without a marker; ``None``: what its cell has claimed."""
     memory_bytes: int | None
-    """What each cell claims, base included; ``None``: as predicted."""
+    """Memory that each cell claims, base included; ``None``: as predicted."""
     timeout_s: float
-    """Of each test."""
+    """Timeout of each test."""
     cell_timeout_s: float
     cpus: float
     gpus: float

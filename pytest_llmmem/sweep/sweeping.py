@@ -24,7 +24,7 @@ class Sweep:
     results: Results
     cells: tuple[Cell, ...] = field(init=False)
     claims: dict[str, Claim] = field(default_factory=dict)
-    """By the cell's name; of those that can be run."""
+    """Claims by the cell's name, for cells that can run."""
     jobs: dict[str, Job] = field(default_factory=dict)
     """The same."""
 
@@ -69,7 +69,7 @@ class Sweep:
         return self.results.record(self.cells, self.jobs)
 
     def _base_bytes(self, engine: Engine, watch: Watch) -> Mapping[str, int | str]:
-        """Of each environment, what a session takes; or why none can run there."""
+        """Base memory of a session in each environment, or the reason why none can run there."""
         environments = {environment.name: environment for environment in self.file.environments}
         jobs = {name: base_job(environment) for name, environment in environments.items()}
         stored = self._stored(jobs.values(), engine, watch)
@@ -87,7 +87,7 @@ class Sweep:
         return found
 
     def _stored(self, jobs: Iterable[Job], engine: Engine, watch: Watch) -> Mapping[str, Mapping[str, Any]]:
-        """Results by the job's name: those that are there and are good, the others anew."""
+        """Results by the job's name: valid stored results are reused, other jobs run again."""
         asked = {job.name: job for job in jobs}
         found = {name: stored for name, job in asked.items() if (stored := self.results.load(job)) and _is_good(stored)}
         for ended in run([job for name, job in asked.items() if name not in found], engine, watch=watch):

@@ -1,4 +1,4 @@
-"""Where a key stands in a TOML file: ``tomllib`` gives values without their lines."""
+"""Line numbers of keys in a TOML file: ``tomllib`` gives values without their lines."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def line_of(text: str, key: Sequence[str], *, within: str | None = None) -> int:
         if len(reached) > depth and reached == tuple(key[: len(reached)]):
             place, depth = number, len(reached)
         elif reached and depth == len(key):
-            break  # the next key: what is looked for stands before it
+            break  # the next key: the searched item comes before it
         if depth == len(key) and within is not None and within in line:
             return number
     return place

@@ -1,4 +1,4 @@
-"""Messages between two processes, framed and checked: bytes that somebody else writes to the channel never pass for one.
+"""Messages between two processes, framed and checked: foreign bytes in the channel are never taken for a message.
 
 What the functions need of the standard library is bound at import: a test may replace it, and not put it back.
 """
@@ -19,7 +19,7 @@ _LARGEST_BYTES: Final = 2**31
 """No message is larger. A test report with a huge ``repr`` has hundreds of megabytes."""
 _CHUNK_BYTES: Final = 2**18
 _DESCRIPTORS: Final = 8
-"""As many can come with one message."""
+"""Maximum number of descriptors per message."""
 _HIGH: Final = 4096
 
 __all__ = ["Channel", "ChannelError", "Endpoint", "Frames", "channel_pair", "frame", "move_high"]
@@ -41,7 +41,7 @@ class ChannelError(Exception):
 
 
 def readable(descriptors: Sequence[int], timeout_s: float | None) -> Sequence[int]:
-    """Those from which something can be read, or the end, within so many seconds; ``None`` waits for ever."""
+    """Descriptors that have data or are closed, within ``timeout_s`` seconds; ``None`` waits forever."""
     if sys.platform == "win32" or max(descriptors) < _SELECTABLE:
         # poll(2) counts in milliseconds
         return select.select(descriptors, (), (), timeout_s)[0]

@@ -79,11 +79,11 @@ def serve(
 
 @dataclass(slots=True)
 class ParentConnection:
-    """The worker's side of the channel: windows of the measurement, and what the body wants to say."""
+    """The worker's side of the channel: windows of the measurement, and messages of the body."""
 
     channel: Endpoint
     mappings: Mappings
-    """That are not the tests'."""
+    """Mappings that do not belong to the tests."""
     waits: bool = False
     """Whether the parent is waited for at each boundary."""
     counts_copies: bool = False
@@ -100,7 +100,7 @@ class ParentConnection:
         self._tell(Ready(reading, self._inherited.private_bytes, self.mappings.files))
 
     def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:
-        """End the innermost windows and begin others. The mark starts anew: no window sees another one's spike."""
+        """End the innermost windows and begin others. The high-water mark is reset: no window includes another's peak."""
         self._send_boundary(closes, opens, wants_peak=False)
 
     def open(self, name: str, limit: Limit | None = None, *, keeps: Limit | None = None) -> None:
@@ -182,7 +182,7 @@ def arm_dumps(fault_file: int) -> None:
 def _at_crossing(fault_file: int, _number: int, frame: FrameType | None) -> None:
     """Write the outer end of the stack, and what is alive."""
     os.write(fault_file, rest_of_stack(frame).encode(errors="backslashreplace"))
-    # objects of all kinds are looked at: whatever one of them does, the test must not notice
+    # objects of all kinds are inspected: side effects and errors of one of them must not reach the test
     with contextlib.suppress(Exception):
         os.write(fault_file, alive_line(objects_alive()).encode())
 

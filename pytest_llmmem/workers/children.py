@@ -96,11 +96,11 @@ class ChildEvents:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
                 if pid == 0:
                     return
-                # a forked process never exec'ed, so this is its own mark and not an inherited one
+                # a forked process never exec'ed, so this is its own high-water mark, not an inherited one
                 yield pid, exit_from_wait_status(status, usage.ru_maxrss * 1024)
 
     def close(self) -> None:
-        """In a forked child: signals are its own again."""
+        """Restore the signal handlers in a forked child."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ from pytest_llmmem.probes.host import Mappings
 _getpid, _getppid = os.getpid, os.getppid
 
 _FEW_BYTES: Final = 6 * 2**20
-"""Up to so many bytes of copies are not worth a walk through the page tables (1 to 2 ms)."""
+"""Below this size, copies are not worth a walk through the page tables (1 to 2 ms)."""
 
 
 class InheritedPages:
@@ -31,7 +31,7 @@ class InheritedPages:
         self._mappings = mappings
         self._last = Copied(0, 0, counts=0)
         self._counted = reading
-        """When the copies were counted last."""
+        """The reading at the last count of the copies."""
 
     def copied(self, reading: Reading) -> Copied:
         """Pages copied since the beginning; ``reading`` is the current one.

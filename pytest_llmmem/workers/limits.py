@@ -20,9 +20,9 @@ _LANDING: Final = 0.7
 _MARGIN_BYTES: Final = 4 * 2**20
 """Memory that malloc mapped ahead, and that the worker may still touch after the limit is set."""
 _SLACK_BYTES: Final = 16 * 2**20
+"""Difference between a group's budget and its hard limit: the stacks are written before the kernel kills."""
 _MOVES: Final = 20
-"""A process may be started between the look and the move."""
-"""Between a group's budget and its hard limit: room for the stacks to be written in before the kernel kills."""
+"""Maximum number of passes: a process may be started between the listing and the move."""
 
 
 class Limiter(Protocol):
@@ -49,7 +49,7 @@ class NoLimiter:
     name = "watch"
 
     def tick(self, held_bytes: int, reading: Reading) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def oom_kills(self) -> int:
         return 0
@@ -58,7 +58,7 @@ class NoLimiter:
         return 0
 
     def close(self) -> None:
-        """Nothing was made."""
+        """Do nothing: no group was made."""
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class JobLimiter:
         return 0
 
     def close(self) -> None:
-        """For the next job of its group."""
+        """Prepare for the next job of its group."""
         self.worker.limit_commit(None)
 
 

@@ -1,4 +1,4 @@
-"""Where a worker's load is, on a page of memory that outlives the worker, whatever ends it.
+"""Position of a worker's load, on a page of memory that outlives the worker, however it ends.
 
 A message would be lost with a worker that is killed, and would cost a system call for each tensor. A page of a file that
 both have mapped costs a copy of the two names, and stays as the worker's last write left it.
@@ -39,7 +39,7 @@ class LoadProgress:
 
     @classmethod
     def create(cls, path: Path) -> Self:
-        """For the parent. Raises ``FileExistsError`` when the file is there."""
+        """Create the file in the parent. Raises ``FileExistsError`` if it exists."""
         with path.open("xb") as file:
             # written, not a hole: a write to a map of a hole dies of SIGBUS when the disk is full
             file.write(bytes(_PAGE_BYTES))
@@ -47,7 +47,7 @@ class LoadProgress:
 
     @classmethod
     def open(cls, file: Path | int) -> Self:
-        """For a spawned worker, by the file's path or by a descriptor of it."""
+        """Open the file in a spawned worker, by its path or by a descriptor."""
         return cls(file if isinstance(file, int) else move_high(os.open(file, os.O_RDWR | _BINARY)))
 
     def write(self, shard: str, tensor: str) -> None:

@@ -41,12 +41,12 @@ class SessionLeader(Worker):
         return ended
 
     def _poll(self) -> Exit | None:
-        # Popen's own wait tells nothing of memory
+        # Popen's own wait does not return memory counters
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
         if not pid:
             return None
         self._process.returncode = os.waitstatus_to_exitcode(status)
-        # bytes on macOS, and of this process alone; Linux inherits the mark of the process that started it
+        # bytes on macOS, and of this process alone; Linux inherits the high-water mark of the parent
         marks = LifetimeMarks(resident_bytes=usage.ru_maxrss) if sys.platform == "darwin" else None
         return dataclasses.replace(exit_from_wait_status(status), lifetime=marks)
 
@@ -62,7 +62,7 @@ def start_worker(launcher: Launcher) -> SessionLeader:
 
 
 def end_with_channel(descriptor: int) -> None:
-    """In the worker: end it and its children when the process at the other end of the channel is gone.
+    """End the worker and its children when the process at the other end of the channel is gone.
 
     The kernel sends no signal for that here. The thread is none of ``threading``'s, so that a test does not meet it; while
     a test holds the GIL, it waits.

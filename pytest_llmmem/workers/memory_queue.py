@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 _LOOK_S: Final = 0.05
-"""Between two looks of one who waits."""
+"""Time between two checks of a waiting process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class QueueTicket:
             self.admitted = self._admit(tickets)
 
     def wait(self, timeout_s: float = math.inf) -> bool:
-        """Until there is room, first come, first served; returns whether there was within so many seconds."""
+        """Wait for room, first come, first served; returns whether there was room before the timeout."""
         deadline = time.monotonic() + timeout_s
         while not self.admitted and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
@@ -123,7 +123,7 @@ class QueueTicket:
 
     @contextlib.contextmanager
     def _tickets(self) -> Iterator[list[Ticket]]:
-        """The list, for as long as nobody else can change it; written back whole, or not at all."""
+        """The list, under the lock; it is written back as a whole or not at all."""
         from filelock import FileLock
 
         path = self._folder / "tickets.json"
@@ -146,5 +146,5 @@ def _lock_of(folder: Path, number: int) -> "FileLock":
 
 def _let_go(lock: "FileLock") -> None:
     lock.release()
-    with contextlib.suppress(OSError):  # Windows keeps a file that another process looks at
+    with contextlib.suppress(OSError):  # Windows cannot remove a file that another process has open
         os.unlink(lock.lock_file)

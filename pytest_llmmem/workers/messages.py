@@ -46,7 +46,7 @@ class Run:
     job: Any
     last: bool
     waits: bool
-    """Whether it waits at each boundary until the parent has looked (``GpusRead``): at what only the parent can read."""
+    """Whether it waits at each boundary for the parent's sample (``GpusRead``) of values that only the parent can read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,12 @@ class Opening:
     limit: Limit | None = None
     """A block's own limit, to be answered by ``Accepted``; ``None`` when it is only measured."""
     keeps: Limit | None = None
-    """Of what it leaves when it ends; answered in the same way."""
+    """Limit of the memory that it leaves when it ends; answered in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """Between two stretches of a job: so many innermost windows end, and others begin."""
+    """Boundary between two stretches of a job: some innermost windows end, and others begin."""
 
     reading: Reading
     closes: int = 0
@@ -105,14 +105,14 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Something that the body says to its owner; opaque here."""
+    """A message from the body to its owner; opaque here."""
 
     what: Any
 
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Where the body's output goes from now on, when it goes to files: so many descriptors come with it."""
+    """New targets of the body's output, if it goes to files: this many descriptors come with the message."""
 
     count: int
 

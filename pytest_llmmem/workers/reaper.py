@@ -39,7 +39,7 @@ class ServerEnded:
 
     exit: Exit
     workers: Mapping[int, Exit]
-    """How the workers ended that had outlived it, by process."""
+    """Exits of the workers that outlived it, by process."""
 
 
 def reap(control: Channel, run_server: RunServer, folder: Path, *, parent: int) -> None:

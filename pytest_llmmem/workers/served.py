@@ -41,7 +41,7 @@ class Server:
         self.notes: list[str] = []
         """Events of the server since the list was last emptied."""
         self.server_exit: Exit | None = None
-        """How the server ended; ``None`` while it lives."""
+        """Exit of the server; ``None`` while it lives."""
         self._requested: Channel | None = None
         self._kind = kind
         self._traces = files
@@ -85,7 +85,7 @@ class Server:
         self._end_reaper()
 
     def reap(self, pid: int, timeout_s: float) -> Exit | None:
-        """Wait so many seconds for a worker's end."""
+        """Wait up to ``timeout_s`` seconds for a worker's end."""
         deadline = time.monotonic() + timeout_s
         try:
             while pid not in self._exits and self._handle(max(0.0, deadline - time.monotonic())):
@@ -206,7 +206,7 @@ class Server:
         return self._gpu_file is not None
 
     def _handle(self, timeout_s: float | None) -> bool:
-        """Take in what the server says, if it does in time; whether it did. Raises ``ServerGone``."""
+        """Handle a message of the server; returns whether one arrived in time. Raises ``ServerGone``."""
         if self.server_exit is not None:
             raise ServerGone
         if (message := self._server.pop()) is None:

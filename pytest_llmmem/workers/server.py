@@ -1,4 +1,4 @@
-"""The process that starts workers when it is asked to, and tells how each of them ended (Linux)."""
+"""The process that starts workers on request, and reports the exit of each (Linux)."""
 
 import sys
 
@@ -62,7 +62,7 @@ class Ended:
 
 
 def serve(control: Channel, events: ChildEvents, start: StartWorker, *, marks: Literal["own", "inherited"]) -> None:
-    """Until the parent is gone.
+    """Serve requests until the parent is gone.
 
     ``marks`` is whose memory the kernel's high-water mark of a worker begins with: after an exec it is that of the
     process that has started it, and says nothing.

@@ -24,14 +24,14 @@ class SessionFiles:
 
     @classmethod
     def create(cls, folder: Path) -> Self:
-        """For the parent. Raises ``OSError`` where the files cannot be made."""
+        """Create the files in the parent. Raises ``OSError`` if they cannot be made."""
         # append: the parent empties the file between jobs
         stacks = os.open(folder / "stacks", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         return cls(folder, move_high(stacks), LoadProgress.create(folder / "place"))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """For a spawned worker that inherits no descriptors."""
+        """Open the files in a spawned worker that inherits no descriptors."""
         return cls(folder, os.open(folder / "stacks", os.O_RDWR | os.O_APPEND), LoadProgress.open(folder / "place"))
 
     @classmethod
@@ -49,7 +49,7 @@ class SessionFiles:
 
     @property
     def scratch(self) -> Path:
-        """Where loads put what they write to disk."""
+        """Folder for the files that loads write."""
         folder = self.folder / "scratch"
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -19,7 +19,7 @@ class SessionFolder:
     """A temporary folder. Its owner holds a lock in it, which the kernel takes away however the owner ends."""
 
     def __init__(self) -> None:
-        """Make one, and remove those that are nobody's."""
+        """Make a folder, and remove those without an owner."""
         for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             _remove_if_abandoned(left)
         self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -27,7 +27,7 @@ class SessionFolder:
         self._lock.acquire(timeout=0)
 
     def remove(self) -> None:
-        """With everything in it."""
+        """Remove the folder with its contents."""
         self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
 

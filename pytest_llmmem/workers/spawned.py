@@ -15,7 +15,7 @@ from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.worker import NoWorkerError, Worker
 
 VARIABLE: Final = "PYTEST_LLMMEM_WORKER"
-"""Set for a spawned interpreter; tells it that it is a worker, and where its channel is."""
+"""Variable for a spawned interpreter: it marks it as a worker and locates its channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,6 @@ def spawn_arguments() -> SpawnArguments | None:
 
 
 def open_startup_output() -> int:
-    """A file that nobody else sees."""
+    """Open a temporary file that no other process can open."""
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -1,4 +1,4 @@
-"""How a worker writes its Python stacks on Windows, where no signal can ask for them: by two events.
+"""Stack dumps of a worker on Windows. Two events request them, because Windows has no such signal.
 
 The kernel's thread pool waits for the events, so no thread of ours is seen by a test.
 
@@ -60,7 +60,7 @@ class DumpEvents:
 
     @classmethod
     def create(cls) -> Self:
-        """For the parent; a worker inherits the handles. Raises ``OSError``."""
+        """Create the events in the parent; a worker inherits the handles. Raises ``OSError``."""
         live, fatal = (checked(_create_event(None, 0, 0, None)) for _ in range(2))
         return cls(live, fatal)
 
@@ -82,7 +82,7 @@ class DumpEvents:
 
 
 def arm_dumps(events: DumpEvents, fault_file: int) -> None:
-    """In the worker: answer the two events from now on."""
+    """Answer the two events in the worker from now on."""
     write = _Callback(lambda *_: _write_stack(fault_file))
     _kept.append(write)
     debug_break = _address_of(KERNEL32._handle, b"DebugBreak")  # noqa: SLF001 -- the module's handle has no public name

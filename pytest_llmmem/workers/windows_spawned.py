@@ -164,7 +164,7 @@ def _start_suspended(launcher: Launcher, channel: int, events: DumpEvents) -> "s
 
 
 def inherit(note: Mapping[str, Any]) -> tuple[Channel, tuple[int, int], DumpEvents]:
-    """In the worker: the channel, descriptors of standard output and error, and the events, from its parent's note."""
+    """Take the channel, descriptors of standard output and error, and the events from the parent's note, in the worker."""
     for handle in (note["channel"], *note["streams"], *note["events"]):
         os.set_handle_inheritable(handle, False)
     output, error = (msvcrt.open_osfhandle(handle, os.O_APPEND | os.O_BINARY) for handle in note["streams"])

@@ -26,7 +26,7 @@ _EXIT_GRACE_S: Final = 10.0
 
 
 def wait_for_any(workers: "Sequence[Worker]", timeout_s: float) -> None:
-    """Wait until one of several workers has sent something, or may have ended, for so many seconds at most."""
+    """Wait up to ``timeout_s`` seconds until one of several workers has sent a message or may have ended."""
     if sys.platform == "win32":
         time.sleep(timeout_s)  # select takes no pipes there
         return
@@ -35,14 +35,14 @@ def wait_for_any(workers: "Sequence[Worker]", timeout_s: float) -> None:
 
 
 class NoWorkerError(Exception):
-    """No worker could be made; says why."""
+    """No worker could be made; the message is the reason."""
 
 
 class Source(Protocol):
     """Makes workers."""
 
     notes: list[str]
-    """What happened to it since somebody last emptied the list."""
+    """Events of the worker since the list was last emptied."""
 
     def take(self) -> "Worker": ...
     def prepare(self) -> None: ...
@@ -56,7 +56,7 @@ class Worker(ABC):
     family: Tree = NOTHING
     """Memory of the process that it was forked from, without the worker."""
     origin_exit: Exit | None = None
-    """How the process ended that has started it, when that ended before the worker."""
+    """Exit of the process that started it, if that process ended before the worker."""
 
     def __init__(self, pid: int, channel: Channel, files: SessionFiles) -> None:
         self.pid = pid
@@ -71,7 +71,7 @@ class Worker(ABC):
 
     @abstractmethod
     def reap(self, timeout_s: float) -> Exit | None:
-        """Wait so many seconds for its end; ``None`` while it lives."""
+        """Wait up to ``timeout_s`` seconds for its end; ``None`` while it lives."""
 
     @property
     def origin(self) -> int | None:
@@ -119,7 +119,7 @@ class Worker(ABC):
         return shared_once(own, self.siblings())
 
     def tree_with(self, reading: Reading) -> Tree:
-        """Its origin and itself, shared pages once, when it holds what ``reading`` says."""
+        """Memory of the worker and its origin, shared pages once, for the worker's ``reading``."""
         assert self._ready is not None, "only a ready worker reads itself"
         since = self._ready.reading
         own = self._ready.private_bytes if self.origin else since.unreclaimable_bytes
@@ -133,7 +133,7 @@ class Worker(ABC):
         )
 
     def run(self, job: Any, *, last: bool, waits: bool) -> None:
-        """Hand over a job. A worker that is gone says so through ``poll``."""
+        """Hand over a job. ``poll`` reports a worker that is gone."""
         self.files.begin()
         self.reply(Run(job, last, waits))
 
@@ -208,7 +208,7 @@ class Worker(ABC):
                 break
 
     def request_exit(self) -> float:
-        """Have it write its stacks and end; after so many seconds it must be killed."""
+        """Have it write its stacks and end; returns the seconds after which it must be killed."""
         self.is_ending = True
         if not self.can_dump:
             return 0.0

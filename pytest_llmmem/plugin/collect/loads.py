@@ -1,4 +1,4 @@
-"""Which strategy loads the model of which test."""
+"""The strategy that loads the model of each test."""
 
 import contextlib
 import importlib
@@ -42,12 +42,12 @@ class Load:
 
     @property
     def asked_bits(self) -> int | None:
-        """Of the quantisation; ``None`` without one, or when a config of the team's own says it."""
+        """Bits of the quantization; ``None`` without one, or when the team's own config sets it."""
         return {"int8": 8, "nf4": 4}.get(self.strategy)
 
 
 def loads_of(definition: pytest.Item) -> list[Load]:
-    """What a test is parametrised with: its marker's load, or those of ``--llm-load``; none for just ``default``."""
+    """The loads that parametrize a test: its marker's load, or those of ``--llm-load``; none for just ``default``."""
     try:
         marker = LlmLoad.of(definition)
     except MarkerError:
@@ -95,7 +95,7 @@ def _session_loader(config: pytest.Config) -> "Iterator[Strategy]":
 
 
 def strategy_of(config: pytest.Config, chosen: Load) -> "Strategy":
-    """How a test loads. Raises ``ValueError`` as ``find_strategy``."""
+    """The strategy of a test's load. Raises ``ValueError`` as ``find_strategy``."""
     from pytest_llmmem.models.loading.strategies import loader_strategy
 
     if chosen.loader is not None:

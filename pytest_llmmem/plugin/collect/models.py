@@ -19,13 +19,13 @@ _DEEPEST: Final = 8
 
 
 class Models:
-    """What ``--llm-model`` names."""
+    """The models that ``--llm-model`` names."""
 
     def __init__(self, sources: tuple[Source, ...]) -> None:
         self.sources = sources
         self._folders: dict[Source, Path] = {}
         self._checkpoints: dict[Source, Checkpoint | LlmmemError] = {}
-        """One that cannot be read is asked for by each test, and read once."""
+        """A checkpoint that cannot be read is requested by each test, and read once."""
 
     @classmethod
     def of(cls, settings: Settings, base: Path) -> "Models":
@@ -43,7 +43,7 @@ class Models:
         return self._folders[source]
 
     def checkpoint(self, source: Source) -> Checkpoint:
-        """What the headers say. Raises ``CheckpointError`` or ``SourceError``."""
+        """Read the headers. Raises ``CheckpointError`` or ``SourceError``."""
         if source not in self._checkpoints:
             try:
                 self._checkpoints[source] = open_checkpoint(source, cache=cache_folder())
@@ -55,7 +55,7 @@ class Models:
         return found
 
     def checkpoint_of(self, item: pytest.Item) -> Checkpoint | None:
-        """The checkpoint that a test is parametrised with; ``None`` without one. Raises as ``checkpoint`` does."""
+        """The checkpoint that a test is parametrized with; ``None`` without one. Raises as ``checkpoint`` does."""
         source = source_of(item)
         return self.checkpoint(source) if source else None
 
@@ -83,7 +83,7 @@ def distinct_labels(sources: Sequence[Source]) -> list[str]:
 
 
 def source_of(item: pytest.Item) -> Source | None:
-    """The model that a test is parametrised with."""
+    """The model that a test is parametrized with."""
     callspec = getattr(item, "callspec", None)
     source = callspec.params.get("llm_model") if callspec else None
     return source if isinstance(source, Source) else None

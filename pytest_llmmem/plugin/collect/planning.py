@@ -1,4 +1,4 @@
-"""From an item's markers and the session's settings to a plan: which tests are isolated, together, and how far."""
+"""The plan of a test, made from its markers and the session's settings: whether and with which tests it is isolated."""
 
 import dataclasses
 import inspect
@@ -40,13 +40,13 @@ class Isolated:
     group: str | None
     """Tests of the same group, one after the other, share a worker."""
     growth: Budget | None = None
-    """Of ``max_growth``: what each call of the test may leave."""
+    """The budget of ``max_growth``: memory that each call of the test may leave."""
     why_skipped: str = ""
-    """What the test needs and this machine has not; there is no plan then."""
+    """Requirement of the test that this machine does not meet; there is no plan then."""
 
 
 def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckpoint) -> Isolated:
-    """What is known of an isolated test before it runs; a marker that cannot be used becomes its complaint."""
+    """Plan an isolated test before it runs; a marker that cannot be used becomes its complaint."""
     try:
         in_worker = InWorker.of(item)
         ranks = ranks_of(item, in_worker, settings)
@@ -184,7 +184,7 @@ def _limit_bytes(limit: Limit, where: str, terms: Terms) -> int:
 
 
 def terms_without_model() -> Terms:
-    """Where no test is known, as in a fixture of the session."""
+    """Terms for a place without a test, such as a session fixture."""
     return Terms(host_bytes=probes.host_memory().total_bytes)
 
 

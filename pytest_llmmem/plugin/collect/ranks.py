@@ -1,4 +1,4 @@
-"""In how many workers a test runs at once."""
+"""Number of workers in which a test runs at once."""
 
 import os
 from collections.abc import Iterable

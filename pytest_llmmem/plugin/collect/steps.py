@@ -1,4 +1,4 @@
-"""The steps of a test: what its markers say, and what a limit in terms of a step is predicted to be."""
+"""The steps of a test: the values of its markers, and predicted limits in terms of a step."""
 
 import dataclasses
 from typing import Final, Literal, cast

@@ -96,7 +96,7 @@ def caps_of(budgets: Iterable[Budget]) -> tuple[tuple[str, int], ...]:
 
 
 def history_file(item: pytest.Item, budgets: Iterable[Budget], settings: Settings) -> str | None:
-    """Where torch's history of a test that needs a GPU is to be written; ``None`` when nobody wants it."""
+    """File for torch's memory history of a test that needs a GPU; ``None`` when it is not requested."""
     needs_gpu = any(budget.kind == "max_vram" for budget in budgets) or _goes_to_device(item, settings)
     if settings.vram_snapshot is None or not needs_gpu:
         return None
@@ -105,7 +105,7 @@ def history_file(item: pytest.Item, budgets: Iterable[Budget], settings: Setting
 
 
 def history_notes(history_file: str | None) -> Iterator[str]:
-    """What a report says of it."""
+    """Note about the history file for a report."""
     if history_file:
         there = os.path.exists(history_file)
         yield f"history of GPU memory: {history_file}" if there else "torch's history of GPU memory was not written"
@@ -125,13 +125,13 @@ def spread_workers(config: pytest.Config, settings: Settings, items: Iterable[py
 
 
 def find_driver(plans: Iterable[JobPlan], settings: Settings) -> driver.Driver:
-    """Who is asked about GPUs: nobody, unless a test has a budget of their memory, or its model goes there."""
+    """The driver that reports GPU memory: none, unless a test has a GPU budget or its model goes to a GPU."""
     wanted = settings.device or any(budget.kind == "max_vram" for plan in plans for budget in plan.budgets)
     return driver.find() if wanted else driver.NoDriver("no test needs a GPU")
 
 
 class Allocator:
-    """In the worker: torch's allocator of the running test; an error of it is the test's own."""
+    """Torch's allocator in the worker of the running test; its errors are the test's own errors."""
 
     def __init__(self) -> None:
         self._capped: list[str] = []

@@ -66,18 +66,18 @@ class Judge:
         )
 
     def clear(self, item: pytest.Item, runs: Sequence[TestRecord]) -> Sequence[TestRecord]:
-        """Of the runs of one test those that can be compared, or become its baseline: the best, where none is good enough."""
+        """The runs of one test that are exact enough for a comparison or a baseline; the best run where none is."""
         tolerance = self._tolerance(item)
         clear = [run for run in runs if run.ram and tolerance.covers_error(run.ram)]
         return clear or [min(runs, key=lambda run: run.ram.error_bytes if run.ram else 0)]
 
     def asks_for_another(self, item: pytest.Item, runs: Sequence[TestRecord]) -> bool:
-        """Whether one more run may tell what these cannot: the error of measuring was larger than the tolerance."""
+        """Whether one more run may decide: the measurement error of these runs was larger than the tolerance."""
         tolerance, clear = self._tolerance(item), self.clear(item, runs)
         comparison = self.judge(item, clear)
         if comparison is None:
             return not any(run.ram and tolerance.covers_error(run.ram) for run in clear)
-        # beside a baseline that is uncertain itself no run tells more
+        # if the baseline itself is uncertain, another run cannot decide
         is_uncertain = comparison.verdict == "uncertain"
         return is_uncertain and comparison.before is not None and tolerance.covers_error(comparison.before)
 
@@ -92,7 +92,7 @@ class Judge:
 
 
 def record_of(comparison: Comparison) -> BaselineRecord:
-    """What is kept of a comparison."""
+    """The record of a comparison."""
     verdict = comparison.verdict
     assert verdict != "gone", "a test that has run is there"
     return BaselineRecord(
@@ -116,20 +116,20 @@ class Collected:
 
     @classmethod
     def by(cls, config: pytest.Config, nodeids: Iterable[str]) -> Self:
-        """What this session was asked to collect."""
+        """The collection of this session."""
         last_failed = config.getoption("lf", default=False)
         named = any("::" in argument for argument in config.args)
         return cls(frozenset(nodeids), whole_files=not (last_failed or named), root=config.rootpath)
 
     def without_test(self, known: Iterable[str]) -> tuple[str, ...]:
-        """The baselines whose test is no more."""
+        """The baselines of removed tests."""
         return without_test(
             known, self.nodeids, lambda file: (self.root / file).is_file(), whole_files=self.whole_files
         )
 
 
 def write(path: Path, session: SessionRecord, settings: Settings, collected: Collected) -> list[str]:
-    """Write what the tests of this session use as their baselines; returns what to tell. Raises ``BaselineError``."""
+    """Write what the tests of this session use as their baselines; returns the messages. Raises ``BaselineError``."""
     origin = {"commit": _commit(collected.root), "date": datetime.now(UTC).isoformat(timespec="seconds")}
     now: dict[str, dict[str, Baseline]] = {}
     for test in filter(finished, session.tests):
@@ -167,7 +167,7 @@ def _tolerance(own: str | None, settings: Settings) -> Tolerance:
 
 
 def messages(path: Path, session: SessionRecord, settings: Settings, collected: Collected) -> list[str]:
-    """What there is to say of tests beside their baselines, the failed ones aside: those have said it themselves."""
+    """Messages about tests and their baselines, except failed tests: their reports contain the message."""
     compared = [test for test in session.tests if test.baseline]
     told = [
         f"{test.nodeid}: {test.baseline.sentence}"

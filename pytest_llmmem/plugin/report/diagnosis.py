@@ -1,4 +1,4 @@
-"""From what was seen of a failed test to a diagnosis."""
+"""Diagnosis of a failed test, made from its facts."""
 
 import dataclasses
 import shutil

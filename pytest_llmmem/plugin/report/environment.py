@@ -1,4 +1,4 @@
-"""Where a session's numbers come from."""
+"""The environment of a session: machine, versions and settings."""
 
 import platform
 import sys
@@ -7,7 +7,7 @@ from pytest_llmmem.plugin.settings import Settings
 
 
 def environment(settings: Settings) -> dict[str, str | int | float | None]:
-    """Where the numbers come from; versions of libraries without importing them."""
+    """Describe the environment; versions of libraries are read without importing them."""
     from importlib.metadata import PackageNotFoundError, version
 
     from pytest_llmmem import probes

@@ -1,4 +1,4 @@
-"""What ``--llm-report`` can write: the built-in kinds, and the team's own, by the ending of the file."""
+"""Formats of ``--llm-report``: the built-in ones and the team's own, selected by the ending of the file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +31,7 @@ def own_formats(config: pytest.Config) -> dict[str, Render]:
 
 
 def check_ending(config: pytest.Config, text: str, where: str) -> None:
-    """Raises ``SettingError`` for a file whose ending says nothing."""
+    """Check the ending of a file. Raises ``SettingError`` for an unknown one."""
     endings = (*REPORT_ENDINGS, *own_formats(config))
     if not text.endswith(endings):
         msg = f"{where}: {text!r} has no ending that says what to write: use one of {', '.join(endings)}"

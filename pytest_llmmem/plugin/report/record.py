@@ -1,4 +1,4 @@
-"""From what is known of a test to its record, and the record to where other tools look for it."""
+"""The record of a test, and the places where other tools expect it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -129,7 +129,7 @@ def _location(item: pytest.Item) -> str:
 
 
 def attach(reports: Sequence[pytest.TestReport], record: TestRecord) -> None:
-    """Put the numbers where other tools look: user properties on every report, the record on the last."""
+    """Attach the numbers for other tools: user properties on every report, the record on the last."""
     properties: list[tuple[str, Any]] = [("llm_ending", record.ending.kind)]
     if record.ram is not None:
         properties += [

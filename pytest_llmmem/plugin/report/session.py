@@ -24,7 +24,7 @@ class Reporting:
         self._collected: set[str] = set()
         self._interrupted: str | None = None
         self._hook_error = ""
-        """What the first of the team's own hooks that failed has raised."""
+        """The exception of the first hook of the team that failed."""
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         self._collected.add(item.nodeid)
@@ -40,7 +40,7 @@ class Reporting:
             self._tell_hooks(record)
 
     def _tell_hooks(self, record: dict[str, Any]) -> None:
-        """The team's own; what one of them raises is told at the end."""
+        """Call the team's own hooks; their exceptions are reported at the end."""
         hook = self._config.hook.pytest_llmmem_record
         if not hook.get_hookimpls():
             return

@@ -1,4 +1,4 @@
-"""From what was measured to what pytest reports: verdicts become failures, deaths become reports, in order."""
+"""Convert measurements to pytest's reports, in order: verdicts become failures, deaths become reports."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class _Failed(pytest.fail.Exception):  # type: ignore[misc,name-defined]  # pyte
 
 
 class _OverBudget(BudgetExceeded, _Failed):
-    """What ``xfail(raises=BudgetExceeded)`` matches."""
+    """The exception that ``xfail(raises=BudgetExceeded)`` matches."""
 
     __module__ = "builtins"
     __qualname__ = BudgetExceeded.__qualname__
@@ -40,7 +40,7 @@ class _OverBudget(BudgetExceeded, _Failed):
 
 
 class _Grown(BaselineExceeded, _Failed):
-    """What ``xfail(raises=BaselineExceeded)`` matches."""
+    """The exception that ``xfail(raises=BaselineExceeded)`` matches."""
 
     __module__ = "builtins"
     __qualname__ = BaselineExceeded.__qualname__
@@ -48,7 +48,7 @@ class _Grown(BaselineExceeded, _Failed):
 
 
 class _Died(WorkerCrashed, _Failed):
-    """What ``xfail(raises=WorkerCrashed)`` matches."""
+    """The exception that ``xfail(raises=WorkerCrashed)`` matches."""
 
     __module__ = "builtins"
     __qualname__ = WorkerCrashed.__qualname__
@@ -79,7 +79,7 @@ def complete_reports(
 
 
 def ending_of(reports: Sequence[pytest.TestReport], ending: Ending) -> Ending:
-    """How a test ended whose process did not: by what its reports say."""
+    """The ending of a test whose process lives on, according to its reports."""
     if any(getattr(report, _BREACH, None) for report in reports):
         return dataclasses.replace(ending, kind="over_budget")
     failed = next((report.when for report in reports if report.failed), None)

@@ -1,4 +1,4 @@
-"""Classes of a worker's world that the process which is told of them knows too."""
+"""Classes named by a worker that the receiving process knows too."""
 
 import sys
 from importlib.machinery import PathFinder

@@ -1,4 +1,4 @@
-"""Tests in pytest's own process (``--llm-isolate=none``, ``--pdb``): measured by the kernel's mark, and judged afterwards."""
+"""Tests in pytest's own process (``--llm-isolate=none``, ``--pdb``): measured by the high-water mark, judged afterwards."""
 
 import dataclasses
 import time
@@ -83,7 +83,7 @@ class _Running:
     connection: ParentConnection
     inbox: Inbox
     growth: Budget | None
-    """Of ``max_growth``."""
+    """The budget of ``max_growth``."""
     _reports: list[pytest.TestReport] = field(default_factory=list)
     _has_broken: bool = False
     _began: float = field(default_factory=time.monotonic)

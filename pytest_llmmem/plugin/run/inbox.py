@@ -1,4 +1,4 @@
-"""In the parent: what a worker says while it runs one item."""
+"""The parent's inbox: messages from a worker while it runs one item."""
 
 import time
 from dataclasses import dataclass, field
@@ -27,19 +27,19 @@ from pytest_llmmem.probes.host import HostMemory
 
 @dataclass(slots=True)
 class Inbox:
-    """What a worker says while it runs one item."""
+    """Messages from a worker while it runs one item."""
 
     item: pytest.Item
     progress_line: Progress
     host: HostMemory = field(default_factory=probes.host_memory)
     """Before the test."""
     rank: int = 0
-    """Of several that run the item at once; the first one alone passes on warnings."""
+    """Rank of the worker, if several run the item at once; only the first one passes on warnings."""
     aborted: Aborted | None = None
     loaded: Loaded | None = None
     still_mapped_bytes: int | None = None
     growth: MemoryGrowth | None = None
-    """Of a test that is marked with ``max_growth``."""
+    """Growth of a test that is marked with ``max_growth``."""
     raised: Raised | None = None
     """The first, which the later ones may follow from."""
     _reported: list[Reported] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Inbox:
         self.progress_line.update(pid, seconds, growth_bytes + reading.file_bytes)
 
     def phases(self, measured: Measured) -> tuple[Phase, ...]:
-        """Of the test, and of what it has measured in workers of its own."""
+        """Phases of the test, and its measurements in separate workers."""
         return with_inner(measured.phases, self._inner, self._began)
 
     @property
@@ -82,7 +82,7 @@ class Inbox:
 
     @property
     def steps(self) -> tuple[StepMemory, ...]:
-        """What training or inference steps took, in order."""
+        """Memory of training or inference steps, in order."""
         return tuple(self._steps.values())
 
     def reports(self) -> list[pytest.TestReport]:
@@ -115,7 +115,7 @@ class Inbox:
         )
 
     def notes(self, measured: Measured, model: ModelRecord | None) -> tuple[str, ...]:
-        """What the reader should know although nothing failed."""
+        """Remarks for the reader, although nothing failed."""
         lazy = lazy_load_notes(
             measured.verdicts,
             measured.peak,

@@ -1,4 +1,4 @@
-"""Where workers come from in this session: forked if that is safe here, else spawned, and why."""
+"""Source of the workers in this session: forked if that is safe here, else spawned, with the reason."""
 
 import contextlib
 import errno
@@ -65,7 +65,7 @@ class Pool:
             raise NoWorkerError(msg) from None
 
     def take_notes(self) -> tuple[str, ...]:
-        """What happened since they were last taken."""
+        """Return the notes since the last call, and clear them."""
         notes = tuple(self.source.notes)
         self.source.notes.clear()
         return notes

@@ -29,7 +29,7 @@ class Progress:
     def of(
         cls, config: pytest.Config, item: pytest.Item, find: Callable[[pytest.Item], Checkpoint | None]
     ) -> "Progress":
-        """A line for this item, or one that never shows where nobody looks at a terminal."""
+        """A line for this item; without a terminal, a line that is never shown."""
         talks = config.pluginmanager.has_plugin("terminalreporter") and not hasattr(config, "workerinput")
         if not talks or not config.get_terminal_writer().hasmarkup or config.get_verbosity() < 0:
             return NoProgress()
@@ -64,7 +64,7 @@ class Progress:
 
 
 class NoProgress(Progress):
-    """Nobody is looking."""
+    """Progress without a terminal: nothing is shown."""
 
     def __init__(self) -> None:
         pass

@@ -34,7 +34,7 @@ def isolate(session: pytest.Session, settings: Settings) -> None:
 
 
 def plan_tests(config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> dict[pytest.Item, Isolated]:
-    """What is known of the tests that are to be measured."""
+    """Plan the tests that are to be measured."""
     models = config.stash.get(MODELS, None)
     find = models.checkpoint_of if models else lambda _: None
     chosen = items if settings.isolate == "all" else filter(is_marked, items)

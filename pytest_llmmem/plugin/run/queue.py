@@ -1,4 +1,4 @@
-"""When an isolated test may begin: a GPU, and under pytest-xdist the host's memory, is shared with other processes."""
+"""Queue of isolated tests: a GPU, and under pytest-xdist the host's memory, is shared with other processes."""
 
 import contextlib
 import dataclasses
@@ -24,7 +24,7 @@ _WORTH_SAYING_S: Final = 1.0
 _TELL_AFTER_S: Final = 10.0
 """Someone may be looking, and wonder."""
 _UNUSABLE: Final = (OSError, ValueError, TypeError)
-"""What a folder, or a list in it, raises that cannot be written or is none of ours."""
+"""Exceptions for a folder, or a list in it, that cannot be written or has another format."""
 
 
 class MemoryQueue:
@@ -36,7 +36,7 @@ class MemoryQueue:
         self._reservations: dict[str, dict[str, Reservation]] = {}
         self._ticket: QueueTicket | None = None
         self.notes: tuple[str, ...] = ()
-        """What the reader should know of the waiting."""
+        """Remarks for the reader about the wait."""
         shares_host = hasattr(config, "workerinput")
         for item, one in isolated.items():
             reservations = self._reservations.setdefault(_key(item, one), {})
@@ -77,7 +77,7 @@ class MemoryQueue:
 
 
 def reservations_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Reservation, ...]:
-    """What a test may use of what others use too; ``shares_host`` is whether they run beside it on purpose."""
+    """Memory that a test may use and shares with others; ``shares_host``: whether they run beside it on purpose."""
     reservations = []
     for budget in budgets:
         if budget.kind == "max_vram":
@@ -96,7 +96,7 @@ def reservations_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Re
 
 
 def _budgets(isolated: Isolated) -> tuple[Budget, ...]:
-    """Of all ranks together: what one of them may use, so many times."""
+    """Budgets of all ranks together: the budget of one rank times their number."""
     plan = isolated.plan
     if plan is None:
         return ()

@@ -1,4 +1,4 @@
-"""A test in ranks: so many workers that run it at once, and of whose reports the test's are made."""
+"""A test in ranks: several workers run it at once, and the reports of one of them become the test's reports."""
 
 import dataclasses
 import shutil
@@ -34,7 +34,7 @@ def run_in_ranks(
     driver: Driver,
     ready: Callable[[], None],
 ) -> tuple[Measured, Inbox]:
-    """Run a test in its ranks. Returns what was measured, and what the rank said that the test's reports are of.
+    """Run a test in its ranks. Returns what was measured, and the inbox of the rank whose reports become the test's reports.
 
     ``ready`` is called when all workers are there. Raises ``NoWorkerError``.
     """
@@ -59,7 +59,7 @@ def run_in_ranks(
 
 
 def shown_rank(measured: MeasuredRanks, inboxes: Sequence[Inbox]) -> int:
-    """The rank that the test's reports are of: the first to fail; rank 0 when it failed in the same way, or none did."""
+    """The rank whose reports become the test's: the first to fail; rank 0 if it failed in the same way, or none failed."""
     if not measured.failed:
         return 0
     first = measured.failed[0]

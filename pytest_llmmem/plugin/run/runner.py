@@ -249,7 +249,7 @@ class Runner:
 
 
 def _without_setup(plan: JobPlan) -> JobPlan:
-    """The plan of a test whose setup repeats what another has paid for: nothing that would count it is enforced."""
+    """The plan of a test that repeats another test's setup: limits that would count the setup are not enforced."""
     budgets = tuple(
         dataclasses.replace(budget, enforce="watch") if budget.enforce in {"cgroup", "cap"} else budget
         for budget in plan.budgets

@@ -39,7 +39,7 @@ def loads_to_try(config: pytest.Config) -> list[Load]:
 
 
 def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> None:
-    """In the worker: load, make the weights resident, and say what was found."""
+    """Load in the worker, make the weights resident, and report the result."""
     from pytest_llmmem.plugin.collect.models import source_of
 
     config = item.config
@@ -70,7 +70,7 @@ def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> N
 
 
 def loaded_message(loaded: Any, hints: tuple[str, ...] = ()) -> Loaded:
-    """What the parent is to know of a model."""
+    """Describe a model for the parent."""
     return Loaded(
         load=loaded.load,
         dtype=str(loaded.dtype).removeprefix("torch."),
@@ -92,7 +92,7 @@ class _Unmeasured:
 
 
 class TrialInbox:
-    """In the parent: what a worker says of one trial."""
+    """The parent's inbox: messages from a worker about one trial."""
 
     def __init__(self) -> None:
         self.loaded: Loaded | None = None

@@ -1,4 +1,4 @@
-"""What every test that loads a model would import anew: seconds, and hundreds of megabytes that are not the load's."""
+"""Modules that every test with a model would import again: this takes seconds, and hundreds of megabytes beside the load."""
 
 import contextlib
 import importlib

@@ -51,7 +51,7 @@ LOG_HOOKS: Final = (
     "pytest_runtest_logfinish",
     "pytest_warning_recorded",
 )
-"""What pytest tells the world about a test; a worker tells its parent instead, and the parent tells the world."""
+"""Hooks with which pytest reports a test. A worker sends these calls to its parent, and the parent calls the hooks."""
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class WorkerMain:
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(relay), "llmmem-output")
         silence_log_hooks(self.config, relay, LOG_HOOKS)
-        find_readers()  # here, once: each worker would copy the pages that it looks at
+        find_readers()  # here, once: each worker would copy the pages that it reads
         self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:

@@ -1,4 +1,4 @@
-"""What pytest in a worker says to pytest in the parent."""
+"""Messages from pytest in a worker to pytest in the parent."""
 
 import contextlib
 import warnings
@@ -32,20 +32,20 @@ def text_of(value: object, make: Callable[[object], str] = str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Which item to run, and which one follows in the same worker."""
+    """The item to run, and the next item of the same worker."""
 
     item: ItemKey
     following: ItemKey | None
     number: int
     """No other job of the session has it; on each rank of a distributed launch it is the same."""
     trials: tuple[TrialRecord, ...] = ()
-    """What ``first_load_that_fits`` has tried before."""
+    """Earlier trials of ``first_load_that_fits``."""
     caps: tuple[tuple[str, int], ...] = ()
-    """Devices whose allocator is to refuse what goes beyond so many bytes."""
+    """Devices, each with the bytes beyond which torch's allocator refuses."""
     vram_history: str | None = None
     """The file that torch's history of GPU memory is to be written to."""
     rank: Rank | None = None
-    """Which of the workers that run the item at once this one is; ``None`` where it is the only one."""
+    """Rank of this worker, if several run the item at once; ``None`` for a single worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Reported:
 
     data: dict[str, Any]
     failed_subtests: int = 0
-    """Of its test so far."""
+    """Number of failed subtests of its test so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Raised:
     """An exception that ended a phase of the test."""
 
     type: str
-    """With its module, unless it is built in: ``"torch.OutOfMemoryError"``."""
+    """Class name with its module, unless it is built in: ``"torch.OutOfMemoryError"``."""
     text: str
     stack: tuple[Frame, ...] = ()
     """Innermost first."""
@@ -167,7 +167,7 @@ class StillMapped:
 
 @dataclass(frozen=True, slots=True)
 class Stepped:
-    """What training or inference steps took; a later one of the same name takes its place."""
+    """Memory of training or inference steps; a later message of the same name replaces it."""
 
     memory: StepMemory
 

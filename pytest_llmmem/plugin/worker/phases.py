@@ -44,7 +44,7 @@ class Phases:
         return (yield)
 
     def _open_phase(self, name: str) -> None:
-        """One boundary between two phases, so that the mark is reset once."""
+        """Set one boundary between two phases, so that the high-water mark is reset once."""
         if self._connection is None:
             return
         if self._open:

@@ -24,7 +24,7 @@ class Grown:
 
 
 class RepeatedCalls:
-    """Lets pytest call such a test as often as its marker says, with the same fixtures."""
+    """Hook that repeats the call of a marked test, with the same fixtures."""
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Generator[None, object, object]:

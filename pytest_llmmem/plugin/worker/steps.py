@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredStep(StepMemory):
-    """What ``train_step`` and ``generate_step`` give: what the steps took, and what they are predicted to take."""
+    """The value of ``train_step`` and ``generate_step``: the measured and the predicted memory of the steps."""
 
     predict_memory: Callable[[], StepMemory]
 
@@ -113,7 +113,7 @@ def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:
 
 @contextlib.contextmanager
 def _measured(*watched: Any, phases: "Phases | None" = None) -> "Iterator[_Meter]":
-    """The storages, and the process in a window for each phase, so that the mark tells the peak of each."""
+    """The storages, and the process in a window for each phase, so that the high-water mark gives each peak."""
     from pytest_llmmem.models.steps.tracker import StorageTracker
 
     meter = _Meter()
@@ -127,7 +127,7 @@ def _measured(*watched: Any, phases: "Phases | None" = None) -> "Iterator[_Meter
 
 
 class _Meter:
-    """The storages of steps beside what the kernel says of the process."""
+    """The storages of steps, and the kernel's counters of the process."""
 
     tracker: Any
 
@@ -139,7 +139,7 @@ class _Meter:
         self._peaks: dict[tuple[int, str], int] = {}
 
     def begin(self, held_bytes: int) -> None:
-        """The first phase begins, with so many bytes of tensors."""
+        """Begin the first phase, with ``held_bytes`` of tensors."""
         self._held_bytes = held_bytes
         self._enter(self.tracker.stage)
 
@@ -188,7 +188,7 @@ class TrainingBlock:
 
     @property
     def memory(self) -> StepMemory:
-        """What the block's steps took. Raises ``RuntimeError`` inside of the block."""
+        """Memory of the block's steps. Raises ``RuntimeError`` inside of the block."""
         if self._memory is None:
             msg = "what a training_memory block took is known when it has ended: ask after the with statement"
             raise RuntimeError(msg)
