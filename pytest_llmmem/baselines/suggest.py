@@ -8,7 +8,8 @@ from typing import Final
 from pytest_llmmem.baselines.tolerance import DEFAULT, Tolerance, parse_tolerance
 from pytest_llmmem.baselines.values import Baseline, finished, median_run
 from pytest_llmmem.core.limits import parse_limit
-from pytest_llmmem.core.records import ModelRecord, TestRecord
+from pytest_llmmem.core.record_parts import ModelRecord
+from pytest_llmmem.core.records import TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 
 HEADER: Final = ("runs", "median", "spread", "", "of", "budget", "test")

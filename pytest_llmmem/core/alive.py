@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from pytest_llmmem.core.records import AliveRecord
+from pytest_llmmem.core.record_parts import AliveRecord
 
 _MARK: Final = "Alive: "
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import Phase
+from pytest_llmmem.core.record_parts import Phase
 from pytest_llmmem.core.sizes import format_beside, format_size
 
 _MOST: Final = 0.5

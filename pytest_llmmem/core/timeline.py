@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from pytest_llmmem.core.records import MarkRecord, TimelineRecord
+from pytest_llmmem.core.record_parts import MarkRecord, TimelineRecord
 
 POINTS: Final = 2000
 """No timeline has more; 2,000 are about 60 kB of JSON."""

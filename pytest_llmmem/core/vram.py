@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from pytest_llmmem.core.budgets import Budget
-from pytest_llmmem.core.records import DeviceMethod, VramRecord
+from pytest_llmmem.core.record_parts import DeviceMethod, VramRecord
 
 
 def parse_device(value: object) -> str:

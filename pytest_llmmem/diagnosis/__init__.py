@@ -6,7 +6,7 @@ is a new rule in the module that it belongs to, and a section of ``docs/diagnosi
 
 from typing import Final
 
-from pytest_llmmem.core.records import Diagnosis
+from pytest_llmmem.core.record_parts import Diagnosis
 from pytest_llmmem.diagnosis import crashes, cuda, files, installation, loads, memory, placement
 from pytest_llmmem.diagnosis.facts import CheckpointFacts, Facts, LoadFacts, frames_of
 from pytest_llmmem.diagnosis.rules import Rule

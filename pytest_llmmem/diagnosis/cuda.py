@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from pytest_llmmem.core.records import VramRefusedRecord
+from pytest_llmmem.core.record_parts import VramRefusedRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 from pytest_llmmem.diagnosis.facts import Facts
 from pytest_llmmem.diagnosis.rules import Rule, When, Words

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pytest_llmmem.core.records import Diagnosis
+from pytest_llmmem.core.record_parts import Diagnosis
 from pytest_llmmem.diagnosis.facts import Facts
 
 Words = Mapping[str, str]

@@ -9,8 +9,8 @@ from typing import Any
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget
-from pytest_llmmem.core.limits import Terms
 from pytest_llmmem.core.readings import NOTHING
+from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.measuring.limits import terms_of_machine
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.workers.child import ParentConnection

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pytest_llmmem.core.records import Phase
+from pytest_llmmem.core.record_parts import Phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from typing import Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget
-from pytest_llmmem.core.limits import Terms, parse_limit
+from pytest_llmmem.core.limits import parse_limit
+from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.probes import devices
 
 _NO_CHECKPOINT: Final = ", and none is known here: write a size like '8GB'"

@@ -13,7 +13,7 @@ from pytest_llmmem.core.errors import LlmmemError, WorkerCrashed
 from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
-from pytest_llmmem.core.records import Phase
+from pytest_llmmem.core.record_parts import Phase
 from pytest_llmmem.core.sizes import format_size, parse_seconds
 from pytest_llmmem.measuring.call import Calls, NotImported, Raised, Returned
 from pytest_llmmem.measuring.connection import current

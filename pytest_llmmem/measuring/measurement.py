@@ -9,7 +9,7 @@ from pytest_llmmem.core.errors import BudgetExceeded, LlmmemError, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import AliveRecord, Phase, VramRecord
+from pytest_llmmem.core.record_parts import AliveRecord, Phase, VramRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.measuring.call import Returned
 from pytest_llmmem.reports import failure

@@ -8,7 +8,7 @@ from pytest_llmmem.core.errors import LlmmemError
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.launch import Rank
-    from pytest_llmmem.core.records import TrialRecord
+    from pytest_llmmem.core.record_parts import TrialRecord
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.plugin.collect.models import Models
     from pytest_llmmem.plugin.settings import Settings

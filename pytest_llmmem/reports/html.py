@@ -19,7 +19,8 @@ from string import Template
 from typing import Any, Final
 
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.records import RankRecord, SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.record_parts import RankRecord, TimelineRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_beside, unit_of
 from pytest_llmmem.core.stacks import elided
 from pytest_llmmem.reports.wording import (

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pytest_llmmem.core.hints import slow_below
-from pytest_llmmem.core.records import SessionRecord, TestRecord, TrialRecord
+from pytest_llmmem.core.record_parts import TrialRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.reports.steps import step_table
 from pytest_llmmem.reports.tables import text_table

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.record_parts import TimelineRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.reports.wording import reasons, stack_words, state, worst_first
 
 _COUNTERS: Final = {"max_ram": "RAM", "max_vram": "VRAM"}

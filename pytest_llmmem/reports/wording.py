@@ -6,7 +6,8 @@ from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.records import RankRecord, SessionRecord, TestRecord, VramRecord
+from pytest_llmmem.core.record_parts import RankRecord, VramRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size, unit_of
 from pytest_llmmem.core.stacks import stack_heading
 

@@ -7,11 +7,12 @@ from typing import Final, Literal
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Verdict
-from pytest_llmmem.core.limits import Limit, Terms
+from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.meter import Meter, Window
 from pytest_llmmem.core.outcomes import PhaseName
 from pytest_llmmem.core.readings import Peak, Reading, Segment, Tree
-from pytest_llmmem.core.records import Phase
+from pytest_llmmem.core.record_parts import Phase
+from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.core.vram import DriverReading, VramWindow
 from pytest_llmmem.supervision.timeline_recorder import Instant, MarkKind, TimelineRecorder
 from pytest_llmmem.supervision.window_budgets import window_held_bytes, window_verdict

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from pytest_llmmem.core.budgets import Budget
-from pytest_llmmem.core.limits import Terms
+from pytest_llmmem.core.terms import Terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Final
 from pytest_llmmem import probes
 from pytest_llmmem.core.launch import rank_in_launch
 from pytest_llmmem.core.readings import Tree
-from pytest_llmmem.core.records import RankRecord
+from pytest_llmmem.core.record_parts import RankRecord
 from pytest_llmmem.workers.worker import Worker
 
 _ATTEMPTS: Final = 3

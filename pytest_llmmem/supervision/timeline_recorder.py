@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_llmmem.core.records import MarkRecord, TimelineRecord
+from pytest_llmmem.core.record_parts import MarkRecord, TimelineRecord
 from pytest_llmmem.core.timeline import Point, Timeline
 
 MarkKind = Literal["shard", "breach", "death"]

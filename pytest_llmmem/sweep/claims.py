@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pytest_llmmem.core.errors import SettingError
-from pytest_llmmem.core.limits import terms_of
 from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.terms import terms_of
 from pytest_llmmem.sweep.sweep_file import SweepFile
 
 ASSUMED_BASE_BYTES: Final = 1_000_000_000

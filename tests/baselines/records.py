@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from pytest_llmmem.baselines.values import Baseline, Baselines
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import ModelRecord, Phase, SessionRecord, TestRecord, VramRecord
+from pytest_llmmem.core.record_parts import ModelRecord, Phase, VramRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 
 MB = 10**6
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.baselines.suggest import HEADER, Noise, Spread, limit_for, noise_of, suggest, tightest
 from pytest_llmmem.core.limits import parse_limit
-from pytest_llmmem.core.records import ModelRecord
+from pytest_llmmem.core.record_parts import ModelRecord
 from tests.baselines.records import MB, record
 
 MODEL = ModelRecord(source="m", load="default", weights_bytes=2664 * MB, largest_shard_bytes=996 * MB, parameters=1)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmmem.core.alive import alive_line, parse_alive
-from pytest_llmmem.core.records import AliveRecord
+from pytest_llmmem.core.record_parts import AliveRecord
 
 RECORDS = st.lists(
     st.builds(AliveRecord, name=st.text(min_size=1), count=st.none() | st.integers(1), bytes=st.integers(0)), max_size=4

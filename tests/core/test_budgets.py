@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmmem.core.budgets import Budget
-from pytest_llmmem.core.limits import parse_limit, terms_of
+from pytest_llmmem.core.limits import parse_limit
+from pytest_llmmem.core.terms import terms_of
 
 TERMS = {
     **terms_of(weights=1000, shard=300, largest_layer=50, parameters=500),

@@ -4,7 +4,7 @@ from pytest_llmmem.core.budgets import Budget, Verdict
 from pytest_llmmem.core.hints import lazy_load_notes, setup_again_note, uncertain_notes
 from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import Phase
+from pytest_llmmem.core.record_parts import Phase
 
 MB = 10**6
 

@@ -9,17 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.records import (
+from pytest_llmmem.core.record_parts import (
     BaselineRecord,
     Diagnosis,
     MarkRecord,
     ModelRecord,
     RankRecord,
-    SessionRecord,
-    TestRecord,
     TrialRecord,
     VramRecord,
 )
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.steps import KeptActivations, StepMemory, StepPhase
 from pytest_llmmem.reports import github, json, markdown, trace
 from tests.reports.shapes import MB, budget, phases, ram, timeline, uneven

@@ -7,7 +7,8 @@ from itertools import pairwise
 from pytest_llmmem.core.budgets import Budget, Verdict
 from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import MarkRecord, Phase, TestRecord, TimelineRecord
+from pytest_llmmem.core.record_parts import MarkRecord, Phase, TimelineRecord
+from pytest_llmmem.core.records import TestRecord
 
 MB = 10**6
 PAGE = 4096

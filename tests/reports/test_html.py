@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmmem.core.records import RankRecord, SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.record_parts import RankRecord, TimelineRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.reports import html
 from tests.reports.browser import MISSING, launched, opened

@@ -3,7 +3,8 @@
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.records import Outcome, Phase, SessionRecord, TestRecord
+from pytest_llmmem.core.record_parts import Outcome, Phase
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.reports.terminal import table
 
 MB = 10**6

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from pytest_llmmem.core.records import SessionRecord, TestRecord, TimelineRecord
+from pytest_llmmem.core.record_parts import TimelineRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.reports.trace import render
 from tests.conftest import Run
 from tests.reports.records import hostile, large, sample

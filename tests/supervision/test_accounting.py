@@ -5,8 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.limits import Terms
 from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.timeline_recorder import TimelineRecorder

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_llmmem.core.guard import GuardedBudget, Machine
-from pytest_llmmem.core.limits import Terms
+from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.supervision.decide import Kill, Seen, State, Stop, TakeStack, decide
 from pytest_llmmem.supervision.plan import JobPlan
 from tests.supervision.simulated_job import MB, SimulatedJob, max_ram, reading

@@ -3,8 +3,9 @@
 import pytest
 
 from pytest_llmmem.core.budgets import Budget
-from pytest_llmmem.core.limits import Terms, parse_limit
+from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.readings import Reading
+from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.supervision.plan import JobPlan
 from tests.supervision.simulated_job import MB, SimulatedJob, max_ram, reading
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pytest_llmmem.core.records import AliveRecord
+from pytest_llmmem.core.record_parts import AliveRecord
 
 _LEAST_BYTES: Final = 1_000_000
 """Smaller objects are not reported: they explain no exceeded limit."""

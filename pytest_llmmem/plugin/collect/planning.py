@@ -13,9 +13,10 @@ from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError, SettingError
 from pytest_llmmem.core.guard import default_reserve_bytes
-from pytest_llmmem.core.limits import Limit, Terms, terms_of
+from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.terms import Terms, terms_of
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.plugin.collect.loads import Load, load_of, strategy_of
 from pytest_llmmem.plugin.collect.models import source_of

@@ -6,7 +6,8 @@ from typing import Final, Literal, cast
 import pytest
 
 from pytest_llmmem.core.errors import MarkerError, StepError
-from pytest_llmmem.core.limits import Limit, Terms, train_terms_of
+from pytest_llmmem.core.limits import Limit
+from pytest_llmmem.core.terms import Terms, train_terms_of
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.estimates.estimate import estimate

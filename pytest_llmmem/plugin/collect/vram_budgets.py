@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, MarkerError
-from pytest_llmmem.core.limits import Terms
+from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.plugin.collect.steps import with_step_terms
 from pytest_llmmem.plugin.markers import MaxVram
 from pytest_llmmem.plugin.run.trials import FITTING

@@ -18,7 +18,8 @@ from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.baselines.tolerated_changes import is_changed
 from pytest_llmmem.baselines.values import Baseline, finished, runs_of
 from pytest_llmmem.core.errors import BaselineError
-from pytest_llmmem.core.records import BaselineRecord, SessionRecord, TestRecord
+from pytest_llmmem.core.record_parts import BaselineRecord
+from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.report.environment import environment

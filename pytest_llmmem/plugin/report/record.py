@@ -8,7 +8,8 @@ import pytest
 
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
-from pytest_llmmem.core.records import Diagnosis, ModelRecord, Outcome, TestRecord, TrialRecord
+from pytest_llmmem.core.record_parts import Diagnosis, ModelRecord, Outcome, TrialRecord
+from pytest_llmmem.core.records import TestRecord
 from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.plugin.collect.planning import Isolated

@@ -12,7 +12,7 @@ from pytest_llmmem.core.growth import MemoryGrowth
 from pytest_llmmem.core.hints import lazy_load_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
-from pytest_llmmem.core.records import ModelRecord, Phase
+from pytest_llmmem.core.record_parts import ModelRecord, Phase
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.measuring.inner_phases import InnerPhase, with_inner
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_llmmem.core.launch import Rank
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.records import RankRecord
+from pytest_llmmem.core.record_parts import RankRecord
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import NoProgress, Progress

@@ -10,7 +10,8 @@ import pytest
 from pytest_llmmem.baselines.values import median_run
 from pytest_llmmem.core.hints import setup_again_note
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.records import TestRecord, TrialRecord
+from pytest_llmmem.core.record_parts import TrialRecord
+from pytest_llmmem.core.records import TestRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack
 from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.plugin.collect.vram_budgets import caps_of, find_driver, history_file, history_notes

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
-from pytest_llmmem.core.records import TrialRecord
+from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.plugin.collect.loads import (
     Load,
     load,

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.core.records import TrialRecord
+from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.measuring.blocks import memory_budget
 from pytest_llmmem.measuring.connection import current
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint

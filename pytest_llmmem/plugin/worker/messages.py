@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.launch import Rank
-from pytest_llmmem.core.records import TrialRecord
+from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.diagnosis import frames_of
