@@ -111,6 +111,9 @@ def parse_limit(value: object) -> Limit:
         msg = f"{value!r} is not a limit: write {ACCEPTED}"
         raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad limit, whatever is wrong with it
     text = value if isinstance(value, str) else f"{value:.0f}B"
+    if text.strip().startswith("-"):
+        msg = f"{value!r} is not a limit (it is negative): write {ACCEPTED}"
+        raise ValueError(msg)
     limit = Limit(text=text.strip() if isinstance(value, str) else format_size(value), products=_parse(text))
     if not limit.terms and limit.bytes({}) < _LEAST_BYTES:
         msg = (

@@ -1,7 +1,7 @@
 """A measured function: what it returned, how it ended, and what it needed."""
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Self, TypeVar, cast
 
 from pytest_llmmem.core.budgets import Verdict
@@ -49,7 +49,7 @@ class Measurement(Generic[T]):
     def check(self) -> Self:
         """Return this measurement, or raise ``BudgetExceeded`` or ``WorkerCrashed`` with the sentence of a marker."""
         __tracebackhide__ = True
-        if self.ending.died:
+        if self._measured.ending.died:
             error = BudgetExceeded if self.ending.kind == "over_budget" else WorkerCrashed
             raise error(failure.death_sentence(self._measured))
         if broken := [verdict.sentence for verdict in self.budgets if not verdict.held]:
@@ -58,8 +58,14 @@ class Measurement(Generic[T]):
 
     @property
     def ending(self) -> Ending:
-        """The ending: ``ending.kind`` is ``"completed"``, ``"over_budget"``, ``"crashed"`` and so on."""
-        return self._measured.ending
+        """The ending: ``ending.kind`` is ``"completed"``, ``"over_budget"``, ``"crashed"`` and so on.
+
+        A function that returned, and broke a budget, is over budget, as a test would be.
+        """
+        ending = self._measured.ending
+        if ending.died or all(verdict.held for verdict in self.budgets):
+            return ending
+        return replace(ending, kind="over_budget")
 
     @property
     def peak_bytes(self) -> int:

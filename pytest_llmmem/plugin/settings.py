@@ -82,7 +82,9 @@ def resolve_settings(config: pytest.Config) -> Settings:
     why_none = _why_none(config)
     values = {name: value for name, (value, _) in given.items()}
     if values["baseline_update"] and (why_none or values["isolate"] == "none"):
-        msg = f"{given['baseline_update'][1]}: nothing is measured with {why_none or '--llm-isolate=none'}: leave one of them out"
+        without = why_none or "--llm-isolate=none"
+        option = given["baseline_update"][1]
+        msg = f"{option}: baselines are of isolated tests, and {without} isolates none: leave one of them out"
         raise SettingError(msg)
     baseline = Path(config.invocation_params.dir, values["baseline"]) if values["baseline"] else None
     return Settings(

@@ -290,7 +290,7 @@ def test_tests_that_cannot_run_start_no_worker(run: Callable[..., Run]) -> None:
     )
 
     ran.result.assert_outcomes(failed=1)
-    ran.result.stdout.fnmatch_lines(["llmmem: no worker is needed, as no isolated test can run"])
+    ran.result.stdout.fnmatch_lines(["llmmem: no isolated test can run, so no worker is started"])
     ran.result.stderr.no_fnmatch_line("*Traceback*")
 
 

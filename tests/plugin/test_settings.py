@@ -49,11 +49,11 @@ def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
         ),
         (
             ["--llm-baseline-update", "--llm-isolate=none"],
-            "--llm-baseline-update: nothing is measured with --llm-isolate=none: leave one of them out",
+            "--llm-baseline-update: baselines are of isolated tests, and --llm-isolate=none isolates none: leave one of them out",
         ),
         (
             ["--llm-baseline-update", "--pdb"],
-            "--llm-baseline-update: nothing is measured with --pdb: leave one of them out",
+            "--llm-baseline-update: baselines are of isolated tests, and --pdb isolates none: leave one of them out",
         ),
         (["-o", "llm_isolate=some"], "ini llm_isolate: 'some' is not one of marked, all, none"),
     ],

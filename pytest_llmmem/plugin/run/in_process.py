@@ -40,7 +40,10 @@ class InProcess:
         config.pluginmanager.register(RepeatedCalls(), "llmmem-repeated-calls")
 
     def describe(self) -> str:
-        return f"llmmem: nothing is isolated or guarded ({self._why}): {len(self._tests)} measured in this process"
+        return (
+            f"llmmem: nothing is isolated or guarded ({self._why}): {len(self._tests)} measured in this process; "
+            "timeouts, on_breach, enforce and baselines are not applied"
+        )
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:

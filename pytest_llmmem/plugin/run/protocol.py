@@ -69,7 +69,7 @@ class Isolation:
     def describe(self) -> str:
         """One line: how many tests are isolated, and how."""
         if self._runner is None:
-            return "llmmem: no worker is needed, as no isolated test can run"
+            return "llmmem: no isolated test can run, so no worker is started"
         pool = self._runner.pool
         planned = sum(isolated.plan is not None for isolated in self._isolated.values())
         reason = f" ({pool.reason})" if pool.reason else ""
