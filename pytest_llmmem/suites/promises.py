@@ -1,6 +1,7 @@
 """Ready-made checks of what a load has promised to its checkpoint: all of it, once, and no more with each use."""
 
 import gc
+import os
 import shutil
 from collections.abc import Callable
 from typing import Any, Final
@@ -133,6 +134,8 @@ def _too_large(weights: int) -> str:
 
 def _why(loaded: LoadedModel) -> str:
     """Explain the bytes beyond the promise."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "a model over ranks is written by the first rank alone, from the parts of all"
     beside = loaded.beside_nbytes
     if beside > _SIZE_SLACK:
         return f"{format_size(beside)} are in attributes beside the parameters: a copy that the loader keeps"
