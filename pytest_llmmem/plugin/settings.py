@@ -83,8 +83,8 @@ def resolve_settings(config: pytest.Config) -> Settings:
     values = {name: value for name, (value, _) in given.items()}
     if values["baseline_update"] and (why_none or values["isolate"] == "none"):
         without = why_none or "--llm-isolate=none"
-        option = given["baseline_update"][1]
-        msg = f"{option}: baselines are of isolated tests, and {without} isolates none: leave one of them out"
+        where = given["baseline_update"][1]
+        msg = f"{where}: baselines are of isolated tests, and {without} isolates none: leave one of them out"
         raise SettingError(msg)
     baseline = Path(config.invocation_params.dir, values["baseline"]) if values["baseline"] else None
     return Settings(

@@ -115,6 +115,8 @@ def _settled_bytes() -> int:
 
 
 def _cannot_save(loaded: LoadedModel, chosen: Load) -> str:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return "a model over ranks is written by the first rank alone, from the parts of all"
     weights = loaded.checkpoint.weights_bytes
     if is_quantized(chosen) or loaded.checkpoint.quantization:
         return "what is quantized is not saved as it was loaded"
@@ -134,8 +136,6 @@ def _too_large(weights: int) -> str:
 
 def _why(loaded: LoadedModel) -> str:
     """Explain the bytes beyond the promise."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return "a model over ranks is written by the first rank alone, from the parts of all"
     beside = loaded.beside_nbytes
     if beside > _SIZE_SLACK:
         return f"{format_size(beside)} are in attributes beside the parameters: a copy that the loader keeps"
