@@ -100,10 +100,10 @@ class Supervision:
         self.waits_at_boundaries = not self.driver.why_none
 
     def begin(self, job: Any, *, last: bool) -> None:
-        """Hand over the job."""
-        self.worker.run(job, last=last, waits=self.waits_at_boundaries)
+        """Set the hard limit, and hand over the job: memory from before the limit would not be charged."""
         complaint = self._guard.enforce(self.worker)
         self.notes += [complaint] if complaint else []
+        self.worker.run(job, last=last, waits=self.waits_at_boundaries)
 
     @property
     def due_in_s(self) -> float:

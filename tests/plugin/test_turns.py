@@ -118,7 +118,7 @@ def test_a_long_wait_is_said(run: Callable[..., Run], pytester: pytest.Pytester)
         place.leave()
 
     with pytester.path.joinpath("conftest.py").open("a") as file:
-        file.write("\nfrom pytest_llmmem.plugin import turns\nturns._TELL_AFTER_S = 0.5\n")
+        file.write("\nfrom pytest_llmmem.plugin.run import queue as turns\nturns._TELL_AFTER_S = 0.5\n")
     leaving = threading.Thread(target=leave_when_another_waits)
     leaving.start()
     ran = run("import pytest\n@pytest.mark.max_vram('1GB')\ndef test_it(): pass")

@@ -60,7 +60,7 @@ def test_what_opens_a_gpu_is_not_imported_ahead(
         from pytest_llmmem.plugin.run import pool
         from pytest_llmmem.workers import fork_server, served
         imported = []
-        pool._import_ahead = lambda *ahead: imported.append("modelling code")
+        pool.import_ahead = lambda *ahead: imported.append("modelling code")
         served.gpu_files_there = lambda: True
         fork_server.gpu_files_open = lambda: "/dev/nvidia0" if imported and {opens} else None
         """

@@ -312,10 +312,10 @@ def test_an_unknown_name_is_answered_with_those_that_are(
         checkpoint.estimate(**arguments)
 
 
-def test_every_strategy_but_that_of_ranks_and_that_of_adapters_can_be_estimated() -> None:
+def test_every_strategy_but_those_of_ranks_and_that_of_adapters_can_be_estimated() -> None:
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    assert set(LOADS) == set(STRATEGIES) - {"tensor_parallel", "merge"}
+    assert set(LOADS) == set(STRATEGIES) - {"tensor_parallel", "fsdp", "merge"}
 
 
 @pytest.mark.parametrize(("dtype", "thirds"), [("bfloat16", 1), ("float16", 2), ("float32", 4)])
