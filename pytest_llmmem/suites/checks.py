@@ -17,7 +17,7 @@ from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.findings import findings
 from pytest_llmmem.models.estimates.conversions import is_linear
 from pytest_llmmem.models.loading.loaded import LoadedModel
-from pytest_llmmem.plugin.collect.loads import Load
+from pytest_llmmem.plugin.collect.loads import Load, needs_config
 from pytest_llmmem.plugin.state import settings_of
 
 SLACK: Final = 200 * 10**6
@@ -52,7 +52,7 @@ def needs_steady_malloc(llm_load: Load, pytestconfig: pytest.Config) -> None:
 
 def test_integrity(model_checkpoint: Checkpoint, pytestconfig: pytest.Config) -> None:
     """Index, shards and headers agree, and no file is shorter than its header says."""
-    found = findings(model_checkpoint, needs_config=not settings_of(pytestconfig).loader)
+    found = findings(model_checkpoint, needs_config=needs_config(pytestconfig))
     _report(finding for finding in found if finding.id != "duplicates")
 
 

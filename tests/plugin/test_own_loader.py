@@ -162,3 +162,23 @@ def test_a_loader_in_the_ini_file(run: Callable[..., Run], checkpoint: str, pyte
     ran = run("def test_it(loaded_model): assert loaded_model.load == 'serving:load'", checkpoint)
 
     ran.result.assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(("loads", "outcome"), [(["ours"], "passed"), (["ours", "default"], "failed")])
+def test_a_strategy_of_ones_own_needs_no_config(
+    run: Callable[..., Run], checkpoint: str, pytester: pytest.Pytester, loads: list[str], outcome: str
+) -> None:
+    pytester.makeconftest(
+        """
+        import serving
+        from pytest_llmmem import Strategy
+
+        def pytest_llmmem_strategies():
+            return [Strategy(name="ours", summary="as our server does it", load=lambda asked: serving.load(asked.checkpoint.path))]
+        """
+    )
+
+    options = [f"--llm-load={load}" for load in loads]
+    ran = run("from pytest_llmmem.checks import *", checkpoint, *options, "-k", "integrity")
+
+    ran.result.assert_outcomes(**{outcome: 1})

@@ -82,6 +82,12 @@ def own_strategies(config: pytest.Config) -> "list[Strategy]":
     return [*_session_loader(config), *(each for given in config.hook.pytest_llmmem_strategies() for each in given)]
 
 
+def needs_config(config: pytest.Config) -> bool:
+    """Whether a load of the session takes the model's class from ``config.json``: a team's own code may know it."""
+    own = {strategy.name for strategy in own_strategies(config)}
+    return any(load.strategy not in own for load in session_loads(config) or [Load()])
+
+
 def _session_loader(config: pytest.Config) -> "Iterator[Strategy]":
     from dataclasses import replace
 
