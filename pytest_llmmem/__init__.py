@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
     from pytest_llmmem.models.loading.request import LoadRequest
-    from pytest_llmmem.models.loading.strategies import Strategy
+    from pytest_llmmem.models.loading.strategy import Strategy
 
     __version__: str
 
@@ -58,7 +58,7 @@ _HOMES: Final = {
     "MemoryGrowth": "core.growth",
     "Peak": "core.readings",
     "SessionRecord": "core.records",
-    "Strategy": "models.loading.strategies",
+    "Strategy": "models.loading.strategy",
     "TestRecord": "core.records",
     "measure": "measuring.measure",
     "memory_budget": "measuring.blocks",

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from pytest_llmmem.models.loading.strategies import LoadRequest, Strategy
+from pytest_llmmem.models.loading.request import LoadRequest
+from pytest_llmmem.models.loading.strategy import Strategy
 
 
 def pytest_llmmem_strategies() -> list[Strategy]:

@@ -14,8 +14,9 @@ from typing import Any
 
 from pytest_llmmem import probes
 from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.loading.load_model import load_model
 from pytest_llmmem.models.loading.request import LoadRequest
-from pytest_llmmem.models.loading.strategies import STRATEGIES, load_model
+from pytest_llmmem.models.loading.strategies import STRATEGIES
 
 
 class _Unmeasured:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
     from pytest_llmmem.core.records import SessionRecord, TestRecord
     from pytest_llmmem.diagnosis import Diagnosis, Facts
-    from pytest_llmmem.models.loading.strategies import Strategy
+    from pytest_llmmem.models.loading.strategy import Strategy
 
 
 def pytest_llmmem_strategies() -> "Sequence[Strategy]":

@@ -16,7 +16,7 @@ def test_a_test_runs_once_for_each_load_or_as_its_marker_says(
 ) -> None:
     pytester.makeconftest(
         """
-        from pytest_llmmem.models.loading.strategies import Strategy
+        from pytest_llmmem.models.loading.strategy import Strategy
 
         def pytest_llmmem_strategies():
             def load(request):
@@ -113,7 +113,7 @@ def test_a_death_says_where_in_the_load_it_was(run: Callable[..., Run], pytester
     pytester.makeconftest(
         """
         import os, signal
-        from pytest_llmmem.models.loading.strategies import Strategy
+        from pytest_llmmem.models.loading.strategy import Strategy
 
         def pytest_llmmem_strategies():
             def load(request):

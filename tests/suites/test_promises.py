@@ -14,7 +14,7 @@ pytestmark = needs("torch", "transformers", "safetensors")
 
 LOADERS = """
 import torch
-from pytest_llmmem.models.loading.strategies import Strategy
+from pytest_llmmem.models.loading.strategy import Strategy
 
 
 def untied(request):

@@ -1,16 +1,8 @@
-"""The strategies to load a checkpoint as a model, by name."""
+"""The built-in strategies, and finding one by its name."""
 
-import contextlib
-import importlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pytest_llmmem.core.errors import CheckpointError
-from pytest_llmmem.models.checkpoints.model_config import read_config
-from pytest_llmmem.models.loading import own_loader, residency
 from pytest_llmmem.models.loading.distributed import (
     fsdp_call,
     load_fsdp,
@@ -19,57 +11,12 @@ from pytest_llmmem.models.loading.distributed import (
     no_tensor_parallel,
     tensor_parallel_call,
 )
-from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
-from pytest_llmmem.models.loading.pipelines import PIPELINES, adapter_call, with_adapter
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
 from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
-
-__all__ = ["STRATEGIES", "LoadRequest", "Strategy", "find_strategy", "load_model", "loader_strategy", "needs"]
-
-
-def needs(*libraries: str) -> Callable[[], str | None]:
-    """A function for ``Strategy.unavailable``: names the first of these libraries, or transformers, that is not installed."""
-
-    def missing() -> str | None:
-        absent = [name for name in ("transformers", *libraries) if not installed(name)]
-        return f"needs {' and '.join(absent)}: pip install {' '.join(absent)}" if absent else None
-
-    return missing
-
+from pytest_llmmem.models.loading.strategy import Strategy, needs
 
 _NEEDS_TRANSFORMERS: Final = needs()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Strategy:
-    """One way to load."""
-
-    name: str
-    """The name for ``--llm-load`` and ``@pytest.mark.llm_load``."""
-
-    summary: str
-    """One line for tables."""
-
-    load: Callable[[LoadRequest], Any]
-    """Loads and returns the model."""
-
-    call: Callable[[LoadRequest], str] | None = None
-    """The equivalent user code as text. ``None``: the ``from_pretrained`` call that was made, or ``load`` itself."""
-
-    libraries: tuple[str, ...] = ()
-    """Libraries imported before the load, so that their import does not count as its memory."""
-
-    unavailable: Callable[[], str | None] = lambda: None
-    """The reason that it is unavailable; ``None`` if it is available. Imports nothing that initializes an accelerator."""
-
-    offered: bool = True
-    """Whether ``llmmem try`` tries it."""
-
-    merges_adapter: bool = False
-    """Whether it merges an adapter's weights into the base model's."""
-    needs_ranks: bool = False
-    """Whether it spreads the model over several processes: ``--llm-ranks`` sets their number."""
 
 
 def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
@@ -86,87 +33,6 @@ def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
         msg = f"{name!r} is not a strategy: write one of {', '.join(names)}, or register your own (pytest_llmmem_strategies)"
         raise ValueError(msg)
     return known[names.index(name)]
-
-
-def loader_strategy(function: own_loader.Loader, options: Mapping[str, Any] | None = None) -> Strategy:
-    """A strategy that calls a function of the user's own; ``options`` are its further arguments."""
-    arguments = options or {}
-
-    def load(request: LoadRequest) -> Any:
-        __tracebackhide__ = True
-        return own_loader.call_loader(function, request, arguments)
-
-    return Strategy(
-        name=own_loader.name_of(function),
-        summary="a loader of your own",
-        load=load,
-        call=lambda request: own_loader.written_call(function, request, arguments),
-    )
-
-
-def load_model(
-    request: LoadRequest, strategy: Strategy, measured: Callable[[], AbstractContextManager[Any]]
-) -> LoadedModel:
-    """Load with a strategy.
-
-    ``measured`` is entered around the load alone: the class's module and the strategy's libraries are imported before.
-    Its value has a ``peak`` after it has ended, ``None`` where nothing is measured.
-    Raises ``CheckpointError`` for a checkpoint that cannot be loaded at all, and any error of the libraries.
-    """
-    __tracebackhide__ = True
-    # a loader or a strategy of the user's own handles an adapter itself
-    adapter = request.checkpoint.adapter if strategy.name in STRATEGIES else None
-    if strategy.merges_adapter and adapter is None:
-        msg = f"--llm-model={request.checkpoint.source}: 'merge' is for an adapter, and this is a model: load it with 'default'"
-        raise CheckpointError(msg)
-    for module in _modules(request, strategy):
-        importlib.import_module(module)
-    freed_before = residency.freed_nbytes()
-    with measured() as spent:
-        call = (
-            strategy.call(request) if strategy.call else ""
-        )  # planning may start an accelerator: it is a part of the load
-        started = time.perf_counter()
-        model = strategy.load(request)
-        if adapter is not None:
-            model = with_adapter(model, adapter, merged=strategy.merges_adapter)
-        seconds = time.perf_counter() - started
-    call = call or _called(request, strategy)
-    if adapter is not None:
-        call = adapter_call(call, adapter, merged=strategy.merges_adapter)
-    freed = residency.freed_nbytes()
-    kept = None if freed is None or freed_before is None else max(0, freed - freed_before)
-    # the report of from_pretrained does not include later changes by a strategy of the user's own
-    report = request.reports[-1] if request.reports and strategy.name in STRATEGIES else None
-    return LoadedModel(
-        model,
-        request,
-        load=strategy.name,
-        call=call,
-        seconds=seconds,
-        peak=spent.peak,
-        kept_bytes=kept,
-        report=report,
-    )
-
-
-def _modules(request: LoadRequest, strategy: Strategy) -> Iterator[str]:
-    """Modules that are imported before a load is measured."""
-    yield from strategy.libraries
-    if request.checkpoint.adapter is not None and installed("peft"):
-        yield "peft"
-    config = read_config(request.checkpoint.path)
-    if config.class_names or config.model_type or request.checkpoint.kind in PIPELINES:
-        # without the class, the load itself raises; a loader of the user's own may not need it
-        with contextlib.suppress(CheckpointError):
-            yield request.model_class.__module__
-
-
-def _called(request: LoadRequest, strategy: Strategy) -> str:
-    """The call that a strategy of the user's own made."""
-    if request.calls:
-        return request.written(**request.calls[-1])
-    return own_loader.written_call(strategy.load, request, {})
 
 
 def _dtype(name: str, *, offered: bool) -> Strategy:

@@ -20,7 +20,8 @@ from pytest_llmmem.plugin.state import RANK, SESSION_FILES, settings_of
 if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
-    from pytest_llmmem.models.loading.strategies import LoadRequest, Strategy
+    from pytest_llmmem.models.loading.request import LoadRequest
+    from pytest_llmmem.models.loading.strategy import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _session_loader(config: pytest.Config) -> "Iterator[Strategy]":
     from dataclasses import replace
 
     from pytest_llmmem.models.loading.own_loader import check_options, import_loader
-    from pytest_llmmem.models.loading.strategies import loader_strategy
+    from pytest_llmmem.models.loading.strategy import loader_strategy
 
     if text := settings_of(config).loader:
         function = import_loader(text)
@@ -102,7 +103,7 @@ def _session_loader(config: pytest.Config) -> "Iterator[Strategy]":
 
 def strategy_of(config: pytest.Config, chosen: Load) -> "Strategy":
     """The strategy of a test's load. Raises ``ValueError`` as ``find_strategy``."""
-    from pytest_llmmem.models.loading.strategies import loader_strategy
+    from pytest_llmmem.models.loading.strategy import loader_strategy
 
     if chosen.loader is not None:
         return loader_strategy(chosen.loader, chosen.options)
@@ -134,8 +135,8 @@ def load(
 ) -> "LoadedModel":
     """Load a model as it was chosen; skips the test, with the reason, where the strategy cannot be used."""
     __tracebackhide__ = True
+    from pytest_llmmem.models.loading.load_model import load_model
     from pytest_llmmem.models.loading.load_tracing import follow_load
-    from pytest_llmmem.models.loading.strategies import load_model
 
     strategy = strategy_of(config, chosen)
     if reason := strategy.unavailable():
@@ -169,7 +170,7 @@ def load(
 
 def _request(config: pytest.Config, checkpoint: "Checkpoint", chosen: Load, folder: Path) -> "LoadRequest":
     from pytest_llmmem import probes
-    from pytest_llmmem.models.loading.strategies import LoadRequest
+    from pytest_llmmem.models.loading.request import LoadRequest
 
     trust = {"trust_remote_code": True} if settings_of(config).trust_remote_code else {}
     return LoadRequest(

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.loading.load_model import load_model
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.request import LoadRequest, installed
-from pytest_llmmem.models.loading.strategies import Strategy, find_strategy, load_model
+from pytest_llmmem.models.loading.strategies import find_strategy
+from pytest_llmmem.models.loading.strategy import Strategy
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
 

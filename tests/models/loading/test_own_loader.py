@@ -7,7 +7,8 @@ import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.loading.own_loader import check_options, checked_loader, import_loader, name_of
-from pytest_llmmem.models.loading.strategies import LoadRequest, loader_strategy
+from pytest_llmmem.models.loading.request import LoadRequest
+from pytest_llmmem.models.loading.strategy import loader_strategy
 from tests.conftest import needs
 from tests.models.loading.sample_loads import LLAMA, load, request, written
 
@@ -126,7 +127,7 @@ def test_a_dict_of_tensors_is_a_loaded_model(asked: LoadRequest) -> None:
 
 @needs("torch", "transformers")
 def test_the_call_of_a_strategy_of_one_s_own_is_what_it_has_called(asked: LoadRequest, tmp_path: Path) -> None:
-    from pytest_llmmem.models.loading.strategies import Strategy
+    from pytest_llmmem.models.loading.strategy import Strategy
 
     through_us = Strategy(name="us", summary="", load=lambda request: request.from_pretrained(dtype="float16"))
     by_itself = Strategy(name="itself", summary="", load=lambda request: {"model": request.initialised()})

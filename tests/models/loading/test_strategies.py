@@ -16,10 +16,12 @@ import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.loading.load_model import load_model
 from pytest_llmmem.models.loading.offload import bytes_to_write, offload_arguments
 from pytest_llmmem.models.loading.request import installed
 from pytest_llmmem.models.loading.storage import plain_tensors
-from pytest_llmmem.models.loading.strategies import STRATEGIES, Strategy, find_strategy, load_model, needs
+from pytest_llmmem.models.loading.strategies import STRATEGIES, find_strategy
+from pytest_llmmem.models.loading.strategy import Strategy, needs
 from tests.conftest import needs as needs_installed
 from tests.models.loading.sample_loads import (
     BERT,
