@@ -52,16 +52,6 @@ _READERS: Final[dict[FileFormat, Callable[[Path], Header]]] = {
 }
 
 
-def read_tensor_file(path: Path) -> TensorFile:
-    """Read the header of a file. Raises ``CheckpointError`` for an unknown format, and for a file without tensors."""
-    format_ = format_of(path)
-    found = read_as(path, format_)
-    if not found.tensors and not found.truncated:
-        msg = f"{path} holds no tensors: name the file of the weights"
-        raise CheckpointError(msg)
-    return found
-
-
 def read_as(path: Path, format_: FileFormat) -> TensorFile:
     """Read the header of a file of a known format. The file may have no tensors."""
     header = _READERS[format_](path)

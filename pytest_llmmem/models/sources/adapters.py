@@ -8,7 +8,6 @@ from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints.foreign_json import read_object
 
 CONFIG: Final = "adapter_config.json"
-WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 _OPTION: Final = "base="
 
 

@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import gguf_file, onnx_file
-from pytest_llmmem.models.checkpoints.tensor_file import TensorFile, read_tensor_file
+from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.tensor_file import TensorFile, format_of, read_as
 from pytest_llmmem.models.checkpoints.tensors import tensor
 from tests.conftest import needs
+
+
+def read(path: Path) -> TensorFile:
+    return read_as(path, format_of(path))
 
 
 def names(found: TensorFile) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -40,7 +45,7 @@ def test_nested_dicts_of_a_training_are_found_and_its_optimizer_is_not(tmp_path:
     }
     torch.save(training, tmp_path / "epoch3.ckpt", _use_new_zipfile_serialization=zipped)
 
-    found = read_tensor_file(tmp_path / "epoch3.ckpt")
+    found = read(tmp_path / "epoch3.ckpt")
 
     assert names(found) == {"w": ("float32", (3, 4)), "b": ("float16", (4,))}
     assert (found.format, found.truncated) == ("bin", False)
@@ -52,7 +57,7 @@ def test_dicts_beside_each_other_keep_their_names(tmp_path: Path) -> None:
 
     torch.save({"generator": {"w": torch.zeros(2)}, "critic": {"w": torch.zeros(3)}}, tmp_path / "gan.pt")
 
-    assert set(names(read_tensor_file(tmp_path / "gan.pt"))) == {"generator.w", "critic.w"}
+    assert set(names(read(tmp_path / "gan.pt"))) == {"generator.w", "critic.w"}
 
 
 @needs("torch")
@@ -63,7 +68,7 @@ def test_a_file_from_before_torch_1_6_that_was_cut_off_is_truncated(tmp_path: Pa
     torch.save({"w": torch.zeros(1000)}, path, _use_new_zipfile_serialization=False)
     path.write_bytes(path.read_bytes()[:-100])
 
-    assert read_tensor_file(path).truncated
+    assert read(path).truncated
 
 
 @needs("torch")
@@ -73,7 +78,7 @@ def test_a_dict_without_tensors_is_no_file_of_weights(tmp_path: Path) -> None:
     torch.save({"epoch": 3}, tmp_path / "training.pt")
 
     with pytest.raises(CheckpointError, match=r"training\.pt holds no tensors: name the file of the weights"):
-        read_tensor_file(tmp_path / "training.pt")
+        read_checkpoint(tmp_path / "training.pt")
 
 
 @needs("safetensors", "torch")
@@ -83,7 +88,7 @@ def test_safetensors_of_any_name_are_found(tmp_path: Path) -> None:
 
     save_file({"w": torch.zeros(5)}, tmp_path / "mine.weights")
 
-    assert names(read_tensor_file(tmp_path / "mine.weights")) == {"w": ("float32", (5,))}
+    assert names(read(tmp_path / "mine.weights")) == {"w": ("float32", (5,))}
 
 
 @needs("numpy")
@@ -99,7 +104,7 @@ def test_arrays_of_numpy_are_found_compressed_or_not(tmp_path: Path, save: str) 
     }
     getattr(np, save)(tmp_path / "weights.npz", **arrays)
 
-    found = read_tensor_file(tmp_path / "weights.npz")
+    found = read(tmp_path / "weights.npz")
 
     assert names(found) == {name: (str(array.dtype), array.shape) for name, array in arrays.items()}
     assert sum(each.nbytes for each in found.tensors) == sum(array.nbytes for array in arrays.values())
@@ -112,7 +117,7 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", a=np.array([{}], dtype=object))
 
     with pytest.raises(CheckpointError, match="a is no array of numbers"):
-        read_tensor_file(tmp_path / "objects.npz")
+        read(tmp_path / "objects.npz")
 
 
 def gguf(tensors: list[tuple[str, tuple[int, ...], int, int]], *, data: int) -> bytes:
@@ -236,4 +241,4 @@ def test_what_is_no_file_of_tensors_is_said(tmp_path: Path, name: str, content: 
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(CheckpointError, match=why):
-        read_tensor_file(tmp_path / name)
+        read(tmp_path / name)
