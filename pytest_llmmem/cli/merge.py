@@ -92,10 +92,10 @@ def _is_report(path: Path) -> bool:
 
 
 def _renderer(path: Path) -> "Callable[[SessionRecord], str]":
-    from pytest_llmmem.reports import html, json, markdown
+    from pytest_llmmem.reports.formats import renderers
 
-    renderers = {".json": json.render, ".html": html.render, ".md": markdown.render}
-    if path.suffix not in renderers:
-        msg = f"--into: {str(path)!r} has no ending that says what to write: use one of {', '.join(renderers)}"
+    known = {ending: render for ending, render in renderers().items() if ending.startswith(".")}
+    if path.suffix not in known:
+        msg = f"--into: {str(path)!r} has no ending that says what to write: use one of {', '.join(known)}"
         raise SettingError(msg)
-    return renderers[path.suffix]
+    return known[path.suffix]

@@ -1,6 +1,5 @@
 """Formats of ``--llm-report``: the built-in ones and the team's own, selected by the ending of the file."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +10,10 @@ from pytest_llmmem.plugin.options import REPORT_ENDINGS
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import SessionRecord
+    from pytest_llmmem.reports.formats import Render
 
-Render = Callable[["SessionRecord"], str]
 
-
-def own_formats(config: pytest.Config) -> dict[str, Render]:
+def own_formats(config: pytest.Config) -> "dict[str, Render]":
     """The team's own. Raises ``SettingError`` for an ending that is none, or is taken."""
     own: dict[str, Render] = {}
     for given in config.hook.pytest_llmmem_report_formats():
@@ -40,14 +38,14 @@ def check_ending(config: pytest.Config, text: str, where: str) -> None:
 
 def write(config: pytest.Config, path: Path, record: "SessionRecord") -> str:
     """Write a report, and return the line about it: a renderer of the team's own may raise anything."""
-    from pytest_llmmem.reports import html, json, markdown, trace
+    from pytest_llmmem.reports.formats import renderers
 
-    builtin = {"trace.json": trace.render, ".json": json.render, ".html": html.render, ".md": markdown.render}
-    renderers: dict[str, Render] = {**builtin, **own_formats(config)}
-    ending = next(ending for ending in renderers if path.name.endswith(ending))
+    builtin = renderers()
+    known = {**builtin, **own_formats(config)}
+    ending = next(ending for ending in known if path.name.endswith(ending))
     try:
         # an exception's text may hold what no encoding has
-        path.write_text(renderers[ending](record), encoding="utf-8", errors="backslashreplace")
+        path.write_text(known[ending](record), encoding="utf-8", errors="backslashreplace")
     except Exception as error:
         if ending in builtin:
             raise
