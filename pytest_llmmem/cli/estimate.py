@@ -1,16 +1,16 @@
 """``llmmem estimate MODEL``: what it will need, before anything is loaded."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pytest_llmmem.cli.arguments import Json, Loads, Model, checkpoint_of
-from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
+from pytest_llmmem.cli.estimate_output import print_estimate
+from pytest_llmmem.cli.output import print_json
 from pytest_llmmem.core.errors import SettingError
-from pytest_llmmem.core.sizes import format_size
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
@@ -121,7 +121,7 @@ def estimate(
     if json:
         print_json(document)
     else:
-        _print(document)
+        print_estimate(document)
     if document["findings"]:
         raise typer.Exit(1)
 
@@ -177,11 +177,13 @@ def describe(
 
     *told, int8, nf4 = estimates(checkpoint, (*(loads or LOADS), "int8", "nf4"), dtype=dtype, transformers=transformers)
     training = [estimate_training(checkpoint.parameters, precision) for precision in PRECISIONS]
+    is_plain = checkpoint.quantization is None  # what is quantized is not quantized again
     return {
         "schema": 1,
         "source": checkpoint.source,
         "path": str(checkpoint.path),
         "transformers": int8.transformers,
+        "quantization": checkpoint.quantization,
         "parameters": checkpoint.parameters,
         "dtype": checkpoint.dtype,
         "weights_bytes": checkpoint.weights_bytes,
@@ -191,8 +193,8 @@ def describe(
             "float32": checkpoint.nbytes_in("float32"),
             "float16": checkpoint.nbytes_in("float16"),
             "bfloat16": checkpoint.nbytes_in("bfloat16"),
-            "int8": int8.weights_bytes,
-            "nf4": nf4.weights_bytes,
+            "int8": int8.weights_bytes if is_plain else None,
+            "nf4": nf4.weights_bytes if is_plain else None,
         },
         "loads": [dataclasses.asdict(each) for each in told],
         "training": [dataclasses.asdict(each) | {"total_bytes": each.total_bytes} for each in training],
@@ -221,44 +223,3 @@ def _beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dic
     above = {(row.nodeid, row.load): row for row in reversed(rows) if not row.held}
     findings = [{"id": "above", "text": explain(row, checkpoint, session)} for row in reversed(above.values())]
     return {"measured": measured, "findings": findings}
-
-
-def _print(document: Mapping[str, Any]) -> None:
-    print_facts(_facts(document))
-    header = ("load", "dtype", "model", "unreclaimable", "resident", "first forward")
-    print_table(header, map(_load_row, document["loads"]))
-    print_table(("training", "parameters", "gradients", "Adam", "together"), map(_training_row, document["training"]))
-    if document["measured"]:
-        header = ("test", "load", "count", "predicted", "measured", "ratio")
-        print_table(header, map(_measured_row, document["measured"]))
-    print_findings(finding["text"] for finding in document["findings"])
-
-
-def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "model", document["source"]
-    yield "parameters", f"{document['parameters']:,}"
-    yield "weights", f"{format_size(document['weights_bytes'])}, mostly {document['dtype']}"
-    yield "in another dtype", ", ".join(f"{format_size(size)} {dtype}" for dtype, size in document["bytes_in"].items())
-    yield "largest shard", format_size(document["largest_shard_bytes"])
-    yield "largest layer", format_size(document["largest_layer_bytes"])
-    yield "loader", f"transformers {document['transformers']}, without an accelerator"
-    yield "training", "Adam, without activations"
-
-
-def _load_row(load: Mapping[str, Any]) -> tuple[str, ...]:
-    sizes = ("weights_bytes", "peak_bytes", "peak_resident_bytes", "forward_resident_bytes")
-    return load["load"], load["dtype"], *(_size(load[name]) for name in sizes)
-
-
-def _training_row(training: Mapping[str, Any]) -> tuple[str, ...]:
-    sizes = ("parameters_bytes", "gradients_bytes", "optimizer_bytes", "total_bytes")
-    return training["precision"], *(_size(training[name]) for name in sizes)
-
-
-def _measured_row(row: Mapping[str, Any]) -> tuple[str, ...]:
-    sizes = (_size(row["predicted_bytes"]), _size(row["measured_bytes"]))
-    return row["nodeid"], row["load"], row["count"], *sizes, f"{row['ratio']:.2f}"
-
-
-def _size(size_bytes: int | None) -> str:
-    return "not predicted" if size_bytes is None else format_size(size_bytes)

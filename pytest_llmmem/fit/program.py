@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmmem import probes
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.load_model import load_model
 from pytest_llmmem.models.loading.request import LoadRequest
 from pytest_llmmem.models.loading.strategies import STRATEGIES

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.sparse_files import create_sparse, disk_bytes, end_with_hole
 from pytest_llmmem.workers.session_folders import SessionFolder
 

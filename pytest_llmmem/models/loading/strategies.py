@@ -11,6 +11,7 @@ from pytest_llmmem.models.loading.distributed import (
     no_tensor_parallel,
     tensor_parallel_call,
 )
+from pytest_llmmem.models.loading.engines import llama_cpp_call, load_llama_cpp
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
 from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
@@ -141,6 +142,17 @@ _BUILT_IN: Final = (
         unavailable=needs("peft"),
         offered=False,
         merges_adapter=True,
+    ),
+    Strategy(
+        name="llama_cpp",
+        summary="llama-cpp-python, of a GGUF file",
+        load=load_llama_cpp,
+        call=llama_cpp_call,
+        libraries=("llama_cpp",),
+        unavailable=lambda: (
+            None if installed("llama-cpp-python") else "needs llama-cpp-python: pip install llama-cpp-python"
+        ),
+        offered=False,
     ),
     Strategy(
         name="tensor_parallel",

@@ -94,6 +94,8 @@ class Runner:
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
         trials = self._try_loads(item, isolated) if is_asked_by(item) and find_checkpoint(item) else ()
+        if trials and not trials[-1].fits:
+            return recording.none_fits(item, trials), None
         runs = [self._run_once(item, nextitem, isolated, trials, run=0)]
         while self._is_run_again(item, isolated, runs):
             runs.append(self._run_once(item, nextitem, isolated, trials, run=len(runs)))
@@ -227,7 +229,7 @@ class Runner:
             try:
                 worker = self.pool.take()
             except NoWorkerError:
-                break  # the test itself will say so
+                return ()  # the test itself will say so
             self.pool.source.prepare()
             inbox = TrialInbox()
             trial = Trial(self._keys[item], load)

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import safetensors_file, torch_file
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import tensor
 
 BLOCK_0 = (tensor("model.layers.0.up.weight", "float16", (8, 4)), tensor("model.layers.0.norm.weight", "float32", (4,)))
@@ -170,7 +171,7 @@ def test_shards_without_a_usable_index_are_refused(tmp_path: Path, content: str 
 def test_all_shards_together_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, what: str
 ) -> None:
-    monkeypatch.setattr(f"pytest_llmmem.models.checkpoints.checkpoint.{bound}", 4)
+    monkeypatch.setattr(f"pytest_llmmem.models.checkpoints.reader.{bound}", 4)
 
     with pytest.raises(CheckpointError, match=f"has {what}: no model that is known needs so much"):
         read_checkpoint(sharded(tmp_path))

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import safetensors_file
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Shard, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Shard
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
 from pytest_llmmem.models.estimates.conversions import Kind, convert_shard, stacking_bytes
 from pytest_llmmem.models.estimates.estimate import LOADS, estimate
@@ -315,7 +316,7 @@ def test_an_unknown_name_is_answered_with_those_that_are(
 def test_every_strategy_but_those_of_ranks_and_that_of_adapters_can_be_estimated() -> None:
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    assert set(LOADS) == set(STRATEGIES) - {"tensor_parallel", "fsdp", "merge"}
+    assert set(LOADS) == set(STRATEGIES) - {"tensor_parallel", "fsdp", "merge", "llama_cpp"}
 
 
 @pytest.mark.parametrize(("dtype", "thirds"), [("bfloat16", 1), ("float16", 2), ("float32", 4)])
@@ -398,7 +399,7 @@ def test_an_estimate_imports_no_library(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 read_checkpoint(Path({str(checkpoint.path)!r})).estimate(load="nf4")
 print(*sys.modules)
 """

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.load_model import load_model
 from pytest_llmmem.models.loading.offload import bytes_to_write, offload_arguments
 from pytest_llmmem.models.loading.request import installed
@@ -309,6 +310,7 @@ def test_every_name_of_the_registry_is_its_strategy_s_name() -> None:
         "float32",
         "naive",
         "merge",
+        "llama_cpp",
         "tensor_parallel",
         "fsdp",
     ]
@@ -332,7 +334,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from tests.models.loading.sample_loads import load, outputs, request
 
 folder = Path(sys.argv[1])
