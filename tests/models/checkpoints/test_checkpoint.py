@@ -44,6 +44,13 @@ def test_a_single_file_is_one_shard_without_an_index(tmp_path: Path) -> None:
     assert (checkpoint.missing, checkpoint.truncated, checkpoint.duplicates) == ((), (), ())
 
 
+def test_its_repr_is_one_line_with_the_numbers(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(sharded(tmp_path), source="./mine")
+
+    assert repr(checkpoint) == "<Checkpoint ./mine: model, 272 parameters, float16, 560 B in 2 files>"
+    assert repr(checkpoint.shards[1]) == f"<Shard model-00002-of-00002.safetensors: {len(BLOCK_1)} tensors, 80 B>"
+
+
 def test_sizes_are_told_from_the_headers(tmp_path: Path) -> None:
     checkpoint = read_checkpoint(single(tmp_path))
 
