@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.loading.loaded import LoadedModel
     from pytest_llmmem.models.loading.request import LoadRequest
     from pytest_llmmem.models.loading.strategy import Strategy
+
+FITTING: Final = "first_load_that_fits"
+"""The fixture that tries strategies until one fits."""
 
 
 @dataclass(frozen=True, slots=True)
