@@ -220,7 +220,7 @@ def within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel, 
 
 def is_quantized(chosen: Load) -> bool:
     """Whether the load quantizes."""
-    return chosen.asked_bits is not None or "quantization_config" in chosen.options
+    return chosen.bits is not None or "quantization_config" in chosen.options
 
 
 def unreclaimable_bytes() -> int:

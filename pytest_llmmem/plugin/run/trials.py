@@ -23,7 +23,7 @@ def loads_to_try(config: pytest.Config) -> list[Load]:
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
     return session_loads(config) or [
-        Load(strategy.name)
+        Load.of(strategy)
         for strategy in (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered))
     ]
 
