@@ -175,6 +175,13 @@ def test_the_peak_is_never_below_any_look_nor_resident_below_the_mark(looks: lis
     assert segment.resident.reported == highest * MB
 
 
+def test_memory_in_use_is_in_ram_or_in_swap_or_committed() -> None:
+    parts = Reading(anonymous_bytes=1, file_bytes=2, library_bytes=4, shmem_bytes=8, swap_bytes=16, huge_bytes=32)
+
+    assert parts.used_bytes == 63
+    assert Reading(anonymous_bytes=5, committed_bytes=20).used_bytes == 20
+
+
 # -- marks that the kernel never resets: Windows and macOS
 
 
