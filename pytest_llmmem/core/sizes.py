@@ -20,7 +20,7 @@ UNITS: Final = {
 
 _BY_FOLDED_NAME: Final = {name.casefold(): name for name in UNITS}
 _SIZE: Final = re.compile(r"(?P<number>\d+(?:_\d+)*(?:\.\d+)?|\.\d+)\s*(?P<unit>[A-Za-z]*)")
-_UNIT: Final = re.compile(rf"(?<=[\d\s.])(?:{'|'.join(UNITS.keys() - {'B'})})\b", re.IGNORECASE)
+_UNIT: Final = re.compile(rf"(?<=[\d\s.])(?:{'|'.join(unit for unit in UNITS if unit != 'B')})\b", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:

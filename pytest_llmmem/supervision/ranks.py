@@ -53,7 +53,7 @@ class MeasuredRanks:
 
 def measure_ranks(jobs: Sequence[RankJob], *, plan: JobPlan, driver: Driver) -> MeasuredRanks:
     """Run one job in each rank at once; ``plan`` has what holds for all of them together."""
-    group = _Group(jobs, plan, [Supervision(each.worker, each.plan, each.listener, driver) for each in jobs])
+    group = _Group(jobs, plan, [Supervision.of(each.worker, each.plan, each.listener, driver) for each in jobs])
     try:
         group.watch()
         return group.result()

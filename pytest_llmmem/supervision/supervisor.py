@@ -1,8 +1,9 @@
 """Measure and guard one job in a worker: the loop between a test that runs and what is known of it afterwards."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, Self, assert_never
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.hints import uncertain_notes
@@ -10,6 +11,7 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Evidence, StopReason, judge_ending
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.driver import Driver
+from pytest_llmmem.probes.host import Gone
 from pytest_llmmem.probes.timer import fine_timer
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Action, Kill, Seen, State, Stop, TakeStack, decide
@@ -23,7 +25,7 @@ from pytest_llmmem.supervision.sampling_schedule import SampleKind, SamplingSche
 from pytest_llmmem.supervision.stack_dumps import StackDumps
 from pytest_llmmem.supervision.timeline_recorder import TimelineRecorder
 from pytest_llmmem.workers.channel import ChannelError
-from pytest_llmmem.workers.messages import Boundary, Finished, GpusRead, Payload
+from pytest_llmmem.workers.messages import Boundary, Finished, GpusRead, Message, Payload
 from pytest_llmmem.workers.worker import Worker
 
 _TAIL_BYTES: Final = 4096
@@ -37,7 +39,7 @@ _PENDING_MESSAGES: Final = 100
 
 def measure(worker: Worker, job: Any, *, last: bool, plan: JobPlan, listener: Listener, driver: Driver) -> Measured:
     """Run one job in a worker, guard it, and judge how it ended."""
-    supervision = Supervision(worker, plan, listener, driver)
+    supervision = Supervision.of(worker, plan, listener, driver)
     try:
         with fine_timer():
             supervision.begin(job, last=last)
@@ -59,6 +61,9 @@ class Supervision:
     plan: JobPlan
     listener: Listener
     driver: Driver
+    memory: probes.Memory | Gone
+    """Readings of the worker; closed with this."""
+    clock: Callable[[], float] = time.monotonic
     finished: bool = False
     notes: list[str] = field(default_factory=list)
     waits_at_boundaries: bool = field(init=False)
@@ -77,15 +82,21 @@ class Supervision:
     _gpus: Gpus = field(init=False)
     _dumps: StackDumps = field(init=False)
     _breach_position: str | None = None
-    _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
+    _oom_kills_before: int | None = None
+
+    @classmethod
+    def of(cls, worker: Worker, plan: JobPlan, listener: Listener, driver: Driver) -> Self:
+        """Open the memory of a worker, to supervise a job in it."""
+        return cls(worker, plan, listener, driver, probes.open_memory(worker.pid, worker.libraries))
 
     def __post_init__(self) -> None:
-        started_s = time.monotonic()
+        started_s = self.clock()
         self.state = State(started_s=started_s, timeout_s=self.plan.timeout_s)
         timeline = TimelineRecorder() if self.plan.draws_timeline else None
         self.accounting = Accounting(
             self.plan.budgets,
             self.plan.terms,
+            clock=self.clock,
             timeline=timeline,
             judges_setup=self.plan.judges_setup,
             rank=self.plan.rank,
@@ -94,13 +105,13 @@ class Supervision:
         self._processes = ProcessTree(self.worker)
         self._gpus = Gpus(self.driver, self.worker.pid)
         self._dumps = StackDumps(self.worker)
-        schedule = SamplingSchedule(probes.INTERVAL_S, self.state.started_s)
-        memory = probes.open_memory(self.worker.pid, self.worker.libraries)
-        self.sampler = Sampler(self.worker, memory, self._guard, self._processes, self._gpus, schedule)
+        schedule = SamplingSchedule(probes.INTERVAL_S, started_s)
+        self.sampler = Sampler(self.worker, self.memory, self._guard, self._processes, self._gpus, schedule)
         self.waits_at_boundaries = not self.driver.why_none
 
     def begin(self, job: Any, *, last: bool) -> None:
         """Set the hard limit, and hand over the job: memory from before the limit would not be charged."""
+        self._oom_kills_before = probes.oom_kills_on_host()
         complaint = self._guard.enforce(self.worker)
         self.notes += [complaint] if complaint else []
         self.worker.run(job, last=last, waits=self.waits_at_boundaries)
@@ -108,7 +119,7 @@ class Supervision:
     @property
     def due_in_s(self) -> float:
         """Time until the next sample."""
-        return max(0.0, self._due_s - time.monotonic())
+        return max(0.0, self._due_s - self.clock())
 
     def step(self, timeout_s: float) -> None:
         """Handle a message that arrives before the timeout, and take a sample when it is due, even if more messages wait."""
@@ -116,11 +127,11 @@ class Supervision:
             message = self.worker.poll(timeout_s)
             if message is not None:
                 self._handle(message)
-            if (now := time.monotonic()) >= self._due_s and not self.finished:
+            if (now := self.clock()) >= self._due_s and not self.finished:
                 kind = self.sampler.schedule.next_sample(now)
                 reading = self.sampler.read(kind)
                 self._tick(None if self._crosses_boundary() else reading, kind, now)
-                self._due_s = time.monotonic() + self.sampler.schedule.wait_s(now)
+                self._due_s = self.clock() + self.sampler.schedule.wait_s(now)
         except EOFError:
             self._take_exit()
         except ChannelError as error:
@@ -145,10 +156,10 @@ class Supervision:
             self._handle(message)
         return crosses
 
-    def _handle(self, message: Any) -> None:
+    def _handle(self, message: Message) -> None:
         match message:
             case Boundary():
-                self.sampler.memory.learn(message.reading)
+                self.memory.learn(message.reading)
                 self._gpus.sample(self.accounting, waits=True)
                 answers = self.accounting.cross(message, self.worker.tree_with(message.reading))
                 for answer in [GpusRead(), *answers] if self.waits_at_boundaries else answers:
@@ -157,6 +168,8 @@ class Supervision:
                 self.listener.received(what)
             case Finished():
                 self.finished = True
+            case never:
+                assert_never(never)
 
     def _tick(self, reading: Reading | None, kind: SampleKind, now: float) -> None:
         """Take a sample in, and do what is decided; ``None`` where there is none that counts."""
@@ -174,24 +187,26 @@ class Supervision:
                 self.listener.progress(self.worker.pid, elapsed_s, reading, self._guard.growth_bytes)
         else:
             return
-        if seen is not None and (action := decide(self.state, seen, time.monotonic())):
+        if seen is not None and (action := decide(self.state, seen, self.clock())):
             self._act(action)
 
     def _act(self, action: Action) -> None:
         match action:
             case Stop(reason):
-                self.sampler.schedule.room(None, 0, time.monotonic())
+                self.sampler.schedule.room(None, 0, self.clock())
                 if reason == "timed_out":
                     self._dumps.take_last()
-                kill_at_s = time.monotonic() + self.worker.request_exit()
+                kill_at_s = self.clock() + self.worker.request_exit()
                 self.state = replace(self.state, stopped=reason, kill_at_s=kill_at_s)
             case TakeStack("breach"):
                 self.take_breach_stack(self._guard.breach_sentence())
-            case TakeStack("growth"):
+            case TakeStack():
                 self.state = replace(self.state, grown=True)
                 self._dumps.take("growth")
             case Kill():
                 self.worker.send_kill()
+            case never:
+                assert_never(never)
 
     def _take_exit(self) -> None:
         """Wait for the end, and read the kernel's high-water mark: it includes growth after the last sample."""
@@ -235,7 +250,7 @@ class Supervision:
             peak=self.accounting.peak(sampled=self._processes.seen),
             phases=self.accounting.phases(),
             verdicts=verdicts,
-            seconds=time.monotonic() - self.state.started_s,
+            seconds=self.clock() - self.state.started_s,
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
             alive=self._dumps.alive(),
@@ -271,5 +286,5 @@ class Supervision:
         if not self.finished:
             self.worker.kill()
             self.worker.close()
-        self.sampler.memory.close()
+        self.memory.close()
         self._guard.limiter.close()

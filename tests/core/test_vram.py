@@ -149,6 +149,7 @@ def test_what_is_held_now_is_the_processes_own_or_the_growth_of_the_device() -> 
     now = [driver(9 * GB, own=3 * GB), driver(5 * GB, device="cuda:1"), driver(7 * GB, device="cuda:2")]
 
     assert window.held_bytes(now) == 3 * GB
+    assert window.held_bytes([driver(8 * GB, own=2 * GB, device="cuda:2")]) == 2 * GB
     assert window.held_bytes([driver(0, own=0)]) == 0
 
 

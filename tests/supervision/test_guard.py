@@ -82,6 +82,14 @@ def test_resident_memory_counts_files_too() -> None:
     assert not job.guard.needs_library_pages(breached=True)
 
 
+def test_a_share_of_the_machine_may_count_all_that_is_resident() -> None:
+    job = job_with(Budget(kind="max_ram", limit=parse_limit("20% host"), limit_bytes=200 * MB, count="resident"))
+    job.sample(reading(150, file=120))
+
+    (budget,) = job.guard.budgets()
+    assert (budget.used_bytes, budget.breached) == (270 * MB, True)
+
+
 def test_pages_of_libraries_matter_to_resident_budgets_alone() -> None:
     job = job_with(max_ram("10MB", on_breach="stop"))
     job.sample(reading(500))
