@@ -174,12 +174,14 @@ class SupervisedJob:
     memory: RecordedMemory = field(default_factory=RecordedMemory)
     inbox: Inbox = field(default_factory=Inbox)
     now_s: float = 0.0
+    is_begun: bool = True
 
     def __post_init__(self) -> None:
         self.supervision = Supervision(
             self.worker, self.plan, self.inbox, self.driver, self.memory, clock=lambda: self.now_s
         )
-        self.supervision.begin("the job", last=True)
+        if self.is_begun:
+            self.supervision.begin("the job", last=True)
 
     def step(self, now: Reading | None = None, *, after_s: float = 0.06) -> None:
         """A step of the loop, after so many seconds: by default the tree is due, too. ``now`` is what the worker holds then."""
