@@ -110,15 +110,20 @@ class RecordedMemory:
     pages: Reading | None = None
     """The reading with the libraries' pages counted anew, where that differs."""
     learned: list[Reading] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """How it was read."""
     is_open: bool = True
 
     def read_growth(self) -> Reading | None:
+        self.asked.append("growth")
         return self.now
 
     def read(self) -> Reading | None:
+        self.asked.append("all")
         return self.now
 
     def read_pages(self) -> Reading | None:
+        self.asked.append("pages")
         return self.pages or self.now
 
     def learn(self, reading: Reading) -> None:

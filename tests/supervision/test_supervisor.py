@@ -124,6 +124,16 @@ def test_a_worker_that_sends_without_end_is_still_sampled(worker: ScriptedWorker
     assert measured.peak.peak_bytes == 200 * MB
 
 
+def test_most_samples_are_cheap_each_fifth_is_full_and_every_50_ms_all_is_read(worker: ScriptedWorker) -> None:
+    job = begun(worker)
+
+    for _ in range(8):
+        job.step(after_s=0.002)
+    job.step(after_s=0.04)
+
+    assert job.memory.asked == ["pages", *["growth"] * 3, "all", *["growth"] * 4, "pages"]
+
+
 def test_a_cheap_sample_far_from_every_limit_waits_for_the_next_full_one(worker: ScriptedWorker) -> None:
     job = begun(worker, max_ram("100GB"))
 
