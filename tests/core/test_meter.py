@@ -1,6 +1,7 @@
 """Boundaries make peaks of nested windows that count nothing twice."""
 
 from pytest_llmmem.core.meter import NONE_COPIED, Copied, Meter
+from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, LifetimeMarks, Reading, Tree
 from tests.core.test_readings import MB, committed, reading
 
@@ -131,8 +132,7 @@ def test_a_mark_that_the_kernel_told_after_death_is_in_every_open_window() -> No
     meter = meter_at(reading(100))
     meter.open("call", reading(100), NOTHING)
 
-    meter.sample_mark(180 * MB)
-    meter.sample_mark(150 * MB)  # lower than what is known
+    meter.sample_exit(Exit(signal="SIGKILL", peak_resident_bytes=180 * MB))
 
     assert [window.peak.peak_resident_bytes for window in meter.windows] == [80 * MB, 80 * MB]
 
@@ -140,7 +140,7 @@ def test_a_mark_that_the_kernel_told_after_death_is_in_every_open_window() -> No
 def test_marks_that_are_never_reset_close_the_account_of_a_process_that_died() -> None:
     meter = meter_at(committed(20, mark=30))
 
-    meter.sample_lifetime(LifetimeMarks(unreclaimable_bytes=700 * MB))
+    meter.sample_exit(Exit(code=0, lifetime=LifetimeMarks(unreclaimable_bytes=700 * MB)))
 
     assert meter.close().peak.peak_bytes == 680 * MB
 

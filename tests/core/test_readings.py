@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.readings import LifetimeMarks, Reading, Segment
+from pytest_llmmem.core.readings import LifetimeMarks, Reading
+from pytest_llmmem.core.segments import Segment
 
 MB = 10**6
 
@@ -102,6 +103,15 @@ def test_the_kernels_last_word_has_no_page_faults_to_go_by() -> None:
     segment.add_mark(180 * MB)
 
     assert unreclaimable(segment) == (180, 110)
+
+
+def test_a_last_word_below_what_was_seen_changes_nothing() -> None:
+    segment = Segment(reading(100))
+    segment.add(reading(110, mark=150, faults=50))
+
+    segment.add_mark(140 * MB)
+
+    assert unreclaimable(segment) == (150, 110)
 
 
 def test_library_pages_are_in_no_peak() -> None:

@@ -42,7 +42,7 @@ def job_with(*budgets: Budget, reserve_mb: int = 0) -> SimulatedJob:
 def test_without_a_budget_of_memory_nothing_is_enforced() -> None:
     job = job_with(Budget(kind="max_disk", limit=parse_limit("1MB"), limit_bytes=MB, count="written"))
 
-    assert job.guard.enforce(None) == ""  # type: ignore[arg-type]  # no worker is asked
+    assert job.guard.enforce(None) == ()  # type: ignore[arg-type]  # no worker is asked
     assert job.guard.limiter.name == "watch"
 
 

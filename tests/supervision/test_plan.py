@@ -22,3 +22,13 @@ def test_a_rank_is_judged_by_its_own_budgets_alone() -> None:
     assert (budget.limit, budget.rank) == (each.limit, 2)
     assert (of_rank.rank, of_rank.ranks, of_rank.rank_budgets) == (2, 1, ())
     assert (of_rank.timeout_s, of_rank.baseline_allows_bytes) == (3.0, None)
+
+
+def test_a_setup_that_is_not_judged_is_not_enforced_by_what_cannot_tell_it_apart() -> None:
+    budgets = [max_ram("50MB", enforce=enforce) for enforce in ("cgroup", "rlimit")]
+    plan = JobPlan(terms=Terms(host_bytes=1), budgets=tuple(budgets))
+
+    again = plan.without_setup()
+
+    assert [budget.enforce for budget in again.budgets] == ["watch", "rlimit"]
+    assert not again.judges_setup
