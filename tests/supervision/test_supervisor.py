@@ -353,6 +353,16 @@ def test_a_worker_whose_test_writes_to_its_channel_is_ended_and_told(worker: Scr
     assert "it does not begin like a message" in measured.ending.note
 
 
+def test_a_worker_that_closes_its_channel_and_lives_on_is_over_for_us(worker: ScriptedWorker) -> None:
+    job = begun(worker)
+    worker.theirs.close()
+
+    job.step()
+
+    measured = job.supervision.end(last=True)
+    assert (measured.ending.kind, measured.ending.note) == ("exited", "it closed its channel and lives on")
+
+
 def test_a_job_that_was_left_early_ends_its_worker(worker: ScriptedWorker) -> None:
     job = begun(worker)
 
