@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pytest_llmmem import probes
 from pytest_llmmem.cli.arguments import Json, Loads, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_facts, print_json, print_table
 from pytest_llmmem.core.errors import CheckpointError, SettingError
@@ -58,7 +58,12 @@ def fit(model: Model, *, load: Loads = None, verify: Verify = True, json: Json =
     found = [_fit(checkpoint, name, verify=verify) for name in load or ["default"]]
     if json:
         print_json(
-            {"schema": 1, "source": model, "swap_bytes": _swap_bytes(), "loads": [_document(each) for each in found]}
+            {
+                "schema": 1,
+                "source": model,
+                "swap_bytes": probes.swap_bytes(),
+                "loads": [_document(each) for each in found],
+            }
         )
     else:
         _print(model, found)
@@ -112,7 +117,7 @@ def _print(model: str, found: Sequence[_Found]) -> None:
 
 
 def _lines(found: _Found) -> Iterator[str]:
-    verdict, swap_bytes = found.verdict, _swap_bytes()
+    verdict, swap_bytes = found.verdict, probes.swap_bytes()
     if found.measured.peak_resident_bytes > 1.05 * found.measured.loaded_resident_bytes:
         yield f"once loaded, slow below {format_size(verdict.slow_once_loaded_below_bytes)} only"
     yield from _verification(found)
@@ -170,12 +175,3 @@ def _document(found: _Found) -> dict[str, Any]:
 def _mebibytes(size_bytes: int) -> str:
     """Format a size as Kubernetes writes it, rounded up."""
     return f"{-(-size_bytes // _MIB)}Mi"
-
-
-def _swap_bytes() -> int:
-    """Swap of the machine, zram included; 0 where it is unknown."""
-    try:
-        lines = Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]
-    except OSError:
-        return 0
-    return sum(int(line.split()[2]) * 1024 for line in lines)

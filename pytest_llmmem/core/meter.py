@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from pytest_llmmem.core.readings import NOTHING, LifetimeMarks, Peak, Reading, Tree, without_mark
+from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.readings import NOTHING, Peak, Reading, Tree, without_mark
 from pytest_llmmem.core.segments import NOTHING_SEEN, Bounds, Segment
 
 
@@ -153,13 +154,12 @@ class Meter:
         """Take in what the process holds now."""
         self.segment.add(reading)
 
-    def sample_mark(self, mark_bytes: int) -> None:
-        """Add a high-water mark that was read without a sample, after the process died."""
-        self.segment.add_mark(mark_bytes)
-
-    def sample_lifetime(self, marks: LifetimeMarks) -> None:
-        """Add high-water marks that are never reset, of a process that died."""
-        self.segment.add_lifetime(marks)
+    def sample_exit(self, exit_: Exit) -> None:
+        """Add the high-water marks of a process that died, as far as the platform keeps them."""
+        if exit_.peak_resident_bytes is not None:
+            self.segment.add_mark(exit_.peak_resident_bytes)
+        if exit_.lifetime is not None:
+            self.segment.add_lifetime(exit_.lifetime)
 
     def sample_tree(self, tree: Tree | None) -> None:
         """Take in what the process and its descendants hold now; ``None`` when it is alone."""

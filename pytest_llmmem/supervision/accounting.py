@@ -69,10 +69,10 @@ class Accounting:
         self._blocks = BlockBudgets(self.terms, self.rank)
 
     @classmethod
-    def of(cls, plan: JobPlan) -> Self:
+    def of(cls, plan: JobPlan, clock: Callable[[], float]) -> Self:
         """The account of a job that has not begun."""
         timeline = TimelineRecorder() if plan.draws_timeline else None
-        return cls(plan.budgets, plan.terms, timeline=timeline, judges_setup=plan.judges_setup, rank=plan.rank)
+        return cls(plan.budgets, plan.terms, clock, timeline=timeline, judges_setup=plan.judges_setup, rank=plan.rank)
 
     def cross(self, boundary: Boundary, tree: Tree) -> list[Accepted | Spent]:
         """Close and open windows; returns what the worker waits to hear. ``tree`` is the baseline of its process tree now."""

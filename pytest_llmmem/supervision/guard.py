@@ -21,15 +21,15 @@ class Guard:
     accounting: Accounting
     limiter: Limiter = field(default_factory=NoLimiter)
 
-    def enforce(self, worker: Worker) -> str:
-        """Set the hard limit that the plan asks for; one sentence if another had to be taken, or nothing."""
+    def enforce(self, worker: Worker) -> tuple[str, ...]:
+        """Set the hard limit that the plan asks for; returns a note if another had to be taken."""
         of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
         if not of_memory:
-            return ""
+            return ()
         enforce = next((budget.enforce for budget in of_memory if budget.enforce != "watch"), "watch")
         strictest_bytes = min(budget.limit_bytes for budget in of_memory)
         self.limiter, complaint = build_limiter(enforce, worker, strictest_bytes)
-        return complaint
+        return (complaint,) if complaint else ()
 
     @property
     def growth_bytes(self) -> int:

@@ -1,6 +1,5 @@
 """All ranks of one test together: their memory at one instant, and the budgets that stand over the sum."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
@@ -31,6 +30,8 @@ class RankTotal:
     plan: JobPlan
     """The plan for all ranks together."""
     ranks: Sequence[Supervision]
+    started_s: float
+    """Time at which the ranks were begun."""
     _sampled_bytes: int = 0
     """The highest sum."""
     _sampled_each_bytes: list[int] = field(default_factory=list)
@@ -44,7 +45,6 @@ class RankTotal:
     """Whether the last sample counted shared pages. The machine is sampled equally often."""
     _tree_due_s: float = 0.0
     _timeline: TimelineRecorder = field(default_factory=TimelineRecorder)
-    _started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._sampled_each_bytes = [0] * len(self.ranks)
@@ -70,7 +70,7 @@ class RankTotal:
         if self.plan.draws_timeline and windows:
             self._timeline.sample(
                 Instant(
-                    seconds=now_s - self._started_s,
+                    seconds=now_s - self.started_s,
                     held_bytes=held_bytes,
                     peak_bytes=0,
                     file_bytes=file_bytes,

@@ -28,13 +28,10 @@ class Sampler:
     _shard: str | None = None
 
     def read(self, kind: SampleKind) -> Reading | None:
-        match kind:
-            case "cheap":
-                return self.memory.read_growth()
-            case "full":
-                return self.memory.read()
-            case "tree":
-                return self.memory.read_pages()
+        """The worker's memory now; ``None`` once it is gone."""
+        if kind == "cheap":
+            return self.memory.read_growth()
+        return self.memory.read() if kind == "full" else self.memory.read_pages()
 
     def take_in(self, reading: Reading, kind: SampleKind, state: State, now: float) -> Seen | None:
         """Take a sample in; ``None`` for a cheap one far from every limit, which is judged with the next full one."""

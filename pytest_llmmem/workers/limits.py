@@ -3,22 +3,17 @@
 import contextlib
 import errno
 import os
-import re
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes import descendants
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
 from pytest_llmmem.workers.worker import Worker
 
-_LANDING: Final = 0.7
-"""The share of its budget from which a worker gets its ``RLIMIT_DATA``."""
-_MARGIN_BYTES: Final = 4 * 2**20
-"""Memory that malloc mapped ahead, and that the worker may still touch after the limit is set."""
 _SLACK_BYTES: Final = 16 * 2**20
 """Difference between a group's budget and its hard limit: the stacks are written before the kernel kills."""
 _MOVES: Final = 20
@@ -62,50 +57,6 @@ class NoLimiter:
 
 
 @dataclass(slots=True)
-class RlimitLimiter:
-    """``RLIMIT_DATA``, set only when the worker nears its budget: the offending line itself raises.
-
-    The limit counts private writable mappings whether they are touched or not, and safetensors maps whole files so:
-    set from the start, it would refuse maps that cost nothing. So one allocation that is larger than all that is left is
-    granted to a worker that has not come near yet, and watched as it is touched.
-    """
-
-    pid: int
-    limit_bytes: int
-    name: str = "rlimit"
-    _landed: bool = False
-
-    def tick(self, held_bytes: int, reading: Reading) -> None:
-        if self._landed or held_bytes < _LANDING * self.limit_bytes:
-            return
-        import resource
-
-        self._landed = True
-        if sys.platform != "linux":
-            return
-        with contextlib.suppress(OSError):
-            now = _status(self.pid)
-            left = self.limit_bytes - held_bytes - (now["RssAnon"] - reading.anonymous_bytes)
-            limit = now["VmData"] + left - _MARGIN_BYTES
-            resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
-
-    def oom_kills(self) -> int:
-        return 0
-
-    def killed_at_bytes(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        """A worker's limit dies with it, or is lifted for the next job of its group."""
-        if sys.platform != "linux":
-            return
-        import resource
-
-        with contextlib.suppress(OSError):
-            resource.prlimit(self.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-@dataclass(slots=True)
 class JobLimiter:
     """The commit limit of the worker's Job Object: the offending line itself raises ``MemoryError``, over the whole tree.
 
@@ -129,6 +80,7 @@ class JobLimiter:
         self.worker.limit_commit(None)
 
 
+@dataclass(slots=True)
 class CgroupLimiter:
     """A child of our own memory control group, with the worker alone in it: exact over its whole tree.
 
@@ -137,29 +89,33 @@ class CgroupLimiter:
     version 1 knows only the killing.
     """
 
-    name = "cgroup"
+    pid: int
+    _home: Path
+    _group: MemoryGroup
+    name: str = "cgroup"
 
-    def __init__(self, pid: int, limit_bytes: int, parent: MemoryGroup) -> None:
-        """Raises ``OSError`` where the group cannot be made."""
-        self._home = delegate(parent) if parent.version == 2 else parent.path
-        self._group = MemoryGroup(parent.path / f"llmmem-{pid}-{time.monotonic_ns()}", parent.version)
-        self._pid = pid
-        self._group.path.mkdir()
+    @classmethod
+    def enclose(cls, pid: int, limit_bytes: int, parent: MemoryGroup) -> Self:
+        """Make the group, and move the process into it. Raises ``OSError`` where that cannot be done."""
+        home = delegate(parent) if parent.version == 2 else parent.path
+        group = MemoryGroup(parent.path / f"llmmem-{pid}-{time.monotonic_ns()}", parent.version)
+        group.path.mkdir()
         hard = limit_bytes + _SLACK_BYTES
         try:
             if parent.version == 2:
                 # at the budget itself the test would be slowed down for minutes before anybody sees the breach
-                self._write("memory.high", limit_bytes + _SLACK_BYTES // 2)
-                self._write("memory.max", hard)
-                self._write("memory.oom.group", 1)
+                _write(group.path / "memory.high", limit_bytes + _SLACK_BYTES // 2)
+                _write(group.path / "memory.max", hard)
+                _write(group.path / "memory.oom.group", 1)
                 with contextlib.suppress(OSError):
-                    self._write("memory.swap.max", 0)
+                    _write(group.path / "memory.swap.max", 0)
             else:
-                self._write("memory.limit_in_bytes", hard)
-            self._write("cgroup.procs", pid)
+                _write(group.path / "memory.limit_in_bytes", hard)
+            _write(group.path / "cgroup.procs", pid)
         except OSError:
-            self._group.path.rmdir()
+            group.path.rmdir()
             raise
+        return cls(pid, home, group)
 
     def tick(self, held_bytes: int, reading: Reading) -> None:
         """The kernel does it."""
@@ -172,15 +128,12 @@ class CgroupLimiter:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            _write(self._home / "cgroup.procs", self._pid)
+            _write(self._home / "cgroup.procs", self.pid)
         for _ in range(50):
             with contextlib.suppress(OSError):
                 self._group.path.rmdir()
                 return
             time.sleep(0.01)  # the kernel lets go of a dead task's group a moment after its parent has reaped it
-
-    def _write(self, name: str, value: int) -> None:
-        _write(self._group.path / name, value)
 
 
 def delegate(group: MemoryGroup) -> Path:
@@ -217,6 +170,8 @@ def build_limiter(enforce: str, worker: Worker, limit_bytes: int) -> tuple[Limit
     """The limiter that was asked for, and one sentence if another had to be taken."""
     if enforce == "rlimit":
         if sys.platform == "linux":
+            from pytest_llmmem.workers.rlimit import RlimitLimiter
+
             return RlimitLimiter(worker.pid, limit_bytes), ""
         return NoLimiter(), "enforce='rlimit' needs Linux (prlimit): watched instead"
     if enforce == "job":
@@ -228,7 +183,7 @@ def build_limiter(enforce: str, worker: Worker, limit_bytes: int) -> tuple[Limit
         if parent is None:
             return NoLimiter(), "enforce='cgroup' needs a memory control group: watched instead"
         try:
-            return CgroupLimiter(worker.pid, limit_bytes, parent), ""
+            return CgroupLimiter.enclose(worker.pid, limit_bytes, parent), ""
         except OSError as error:
             return NoLimiter(), f"enforce='cgroup' needs a writable memory control group ({error}): watched instead"
     return NoLimiter(), ""
@@ -241,9 +196,3 @@ def _write(path: Path, value: int | str) -> None:
         os.write(descriptor, str(value).encode())
     finally:
         os.close(descriptor)
-
-
-def _status(pid: int) -> dict[str, int]:
-    """The fields of ``/proc/PID/status`` that are sizes, in bytes, all of one instant."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return {name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

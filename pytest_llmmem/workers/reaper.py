@@ -46,7 +46,7 @@ def reap(control: Channel, run_server: RunServer, folder: Path, *, parent: int) 
     """The reaper's life: until the parent is gone, or closes the channel; then the session's folder is removed."""
     os.setsid()
     adopt_orphans()
-    events = ChildEvents()
+    events = ChildEvents.listen()
     signal.signal(signal.SIGTERM, lambda *_: None)
     end_with(parent, signal.SIGTERM)
     selector = selectors.DefaultSelector()
