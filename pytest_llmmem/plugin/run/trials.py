@@ -18,6 +18,7 @@ from pytest_llmmem.plugin.collect.loads import (
     session_loads,
     strategy_of,
 )
+from pytest_llmmem.plugin.report.refusals import with_refusal
 from pytest_llmmem.plugin.state import MODELS
 from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.reports import failure
@@ -113,6 +114,7 @@ class TrialInbox:
 
     def record(self, chosen: Load, measured: Measured) -> TrialRecord:
         """One row of the table."""
+        measured = with_refusal(measured, self.raised)
         peak = None if self.unusable else measured.peak
         held = all(verdict.held for verdict in measured.verdicts)
         why = ""
