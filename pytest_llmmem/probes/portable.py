@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterable
 from typing import Literal
 
-import psutil
-
 from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.probes.host import Mappings, Spans
 
@@ -47,6 +45,8 @@ def sum_of(readings: Iterable[Reading | None]) -> Tree:
 
 def descendants(pid: int) -> tuple[int, ...]:
     """Every process below this one."""
+    import psutil
+
     try:
         return tuple(child.pid for child in psutil.Process(pid).children(recursive=True))
     except psutil.Error:
@@ -55,6 +55,8 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 def has_memory(pid: int) -> bool:
     """Whether a process lives."""
+    import psutil
+
     return psutil.pid_exists(pid)
 
 
@@ -80,6 +82,8 @@ def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: A
 
 def environment(pid: int) -> dict[str, str]:
     """The environment of a process; empty where it cannot be read."""
+    import psutil
+
     try:
         return dict(psutil.Process(pid).environ())
     except psutil.Error:

@@ -157,5 +157,5 @@ def build_limiter(enforce: str, worker: Worker, limit_bytes: int) -> tuple[Limit
 
 def _status(pid: int) -> dict[str, int]:
     """The fields of ``/proc/PID/status`` that are sizes, in bytes, all of one instant."""
-    text = Path(f"/proc/{pid}/status").read_text()
+    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     return {name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

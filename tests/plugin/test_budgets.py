@@ -62,9 +62,10 @@ def test_a_breach_is_one_sentence_on_every_surface(
             budget.sentence,
         )
         surfaces = {
-            file: Path(pytester.path, file).read_text() for file in ("r.html", "r.md", "r.trace.json", "summary.md")
+            file: Path(pytester.path, file).read_text(encoding="utf-8")
+            for file in ("r.html", "r.md", "r.trace.json", "summary.md")
         }
-        testcases = html.unescape(Path(pytester.path, "r.xml").read_text()).split("<testcase")
+        testcases = html.unescape(Path(pytester.path, "r.xml").read_text(encoding="utf-8")).split("<testcase")
         surfaces["r.xml"] = next(each for each in testcases if f'name="{name}"' in each)
         surfaces["terminal"] = ran.text.split("::error")[0]
         surfaces["annotation"] = ran.text.split("::error", 1)[1]
@@ -396,7 +397,7 @@ def test_the_peak_of_a_stopped_test_includes_what_it_grew_while_it_was_stopped(r
         """
     )
 
-    touched = int(Path("touched").read_text()) * 10 * MB
+    touched = int(Path("touched").read_text(encoding="utf-8")) * 10 * MB
     record = ran["test_it"]
     assert record.ram is not None
     assert record.ending.kind == "over_budget"

@@ -368,7 +368,7 @@ def test_a_killed_session_leaves_no_process_and_no_folder(
 
 def lives(pid: int) -> bool:
     try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except FileNotFoundError:
         return False
 

@@ -298,7 +298,7 @@ def below(pid: int) -> tuple[int, ...]:
 
 def is_zombie(pid: int) -> bool:
     try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except FileNotFoundError:
         return True
 

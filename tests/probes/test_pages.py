@@ -23,7 +23,7 @@ def in_a_process(program: str) -> list[int]:
 
 
 def rss_file() -> int:
-    match = re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    match = re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert match is not None
     return int(match[1]) * 1024
 

@@ -111,5 +111,5 @@ def wait_until(there: Callable[[], bool]) -> None:
 
 
 def read(path: Path) -> dict[str, object]:
-    document: dict[str, object] = json.loads(path.read_text())
+    document: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
     return document

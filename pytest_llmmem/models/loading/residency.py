@@ -94,7 +94,7 @@ def _overlaps(spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]
 
 def _mapped_files() -> Iterator[tuple[int, int]]:
     """First page and end of every file mapping of this process."""
-    with open("/proc/self/maps") as lines:
+    with open("/proc/self/maps", encoding="utf-8") as lines:
         for line in lines:  # address perms offset dev inode path
             addresses, *_, path = line.split(maxsplit=5)
             if path.startswith("/"):

@@ -71,7 +71,7 @@ def first_file(checkpoint: Checkpoint) -> tuple[Path, str, str]:
 
 def mapped(tensors: Mapping[str, Any], checkpoint: Checkpoint) -> set[str]:
     """The names of those that lie in a map of one of the checkpoint's files."""
-    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    lines = [line.split() for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()]
     maps = [line[0].split("-") for line in lines if line[-1].startswith(f"{checkpoint.path}/")]
     ranges = [range(int(start, 16), int(end, 16)) for start, end in maps]
     return {name for name, tensor in tensors.items() if any(tensor.data_ptr() in each for each in ranges)}
