@@ -12,7 +12,7 @@ import pytest
 from pytest_llmmem.probes import macos, portable
 
 
-class NoSuchProcess(Exception):
+class StandInError(Exception):
     """psutil's ``Error``."""
 
 
@@ -20,7 +20,7 @@ class Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         if pid == 0:
-            raise NoSuchProcess
+            raise StandInError
 
     def children(self, recursive: bool) -> list["Process"]:
         return [Process(self.pid + 1), Process(self.pid + 2)] if recursive else []
@@ -32,7 +32,7 @@ class Process:
 @pytest.fixture(autouse=True)
 def names_of_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
     names = SimpleNamespace(
-        Error=NoSuchProcess,
+        Error=StandInError,
         Process=Process,
         pid_exists=lambda pid: pid == os.getpid(),
         virtual_memory=lambda: SimpleNamespace(total=16, available=5),
