@@ -23,8 +23,7 @@ EXPRESSION = re.compile(r"\$\{\{ (.+?) \}\}")
 PINNED = re.compile(r"[\w./-]+@[0-9a-f]{40}")
 
 pytestmark = [
-    needs("yaml"),
-    pytest.mark.skipif(sys.platform == "win32" or not shutil.which("bash"), reason="needs bash"),
+    needs("yaml", "bash"),
 ]
 
 GH = """#!/usr/bin/env bash

@@ -86,7 +86,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_tried(llmmem: Llmmem) -> None:
     assert f"{gone.name} is not there, and the index names it" in done.err
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@needs("/proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     command = [

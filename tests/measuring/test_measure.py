@@ -16,7 +16,7 @@ from pytest_llmmem import BudgetExceeded, LlmmemError, WorkerCrashed, measure, m
 from tests.conftest import Run, needs
 
 MB = 1_000_000
-linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
+linux = needs("forked workers")
 
 
 def fill(megabytes: int) -> int:

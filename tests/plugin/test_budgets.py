@@ -2,16 +2,15 @@
 
 import html
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 MB = 10**6
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+linux = needs("/proc")
 
 
 def test_a_test_over_its_budget_fails_and_says_what_would_have_passed(run: Callable[..., Run]) -> None:

@@ -13,8 +13,8 @@ import pytest
 from pytest_llmmem.probes import descendants
 from tests.conftest import Run, needs
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="the fork server is Linux's")
-posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+linux = needs("forked workers")
+posix = needs("signals")
 both = pytest.mark.parametrize("worker", ["fork", "spawn"])
 
 

@@ -1,6 +1,5 @@
 """Memory that a hard limit refuses is a broken budget, by the same words as a test that was stopped at it."""
 
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -12,9 +11,9 @@ from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.plugin.report.refusals import is_refusal, with_refusal
 from pytest_llmmem.plugin.worker.messages import Raised
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
-rlimit = pytest.mark.skipif(sys.platform != "linux", reason="needs prlimit")
+rlimit = needs("prlimit")
 MB = 10**6
 EAT = """
     import time

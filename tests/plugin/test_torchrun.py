@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux")
+pytestmark = needs("forked workers")
 
 RANKS = """
     import os, pathlib, pytest, torch

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem import probes
+from tests.conftest import needs
 
 MB = 10**6
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = needs("/proc")
 
 
 def in_a_process(program: str) -> list[int]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.sweep.jobs import HERE, REPORT, Job, run_job
+from tests.conftest import needs
 from tests.sweep.jobs import MB, job
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+on_linux = needs("forked workers")
 
 
 def test_a_job_survives_json() -> None:

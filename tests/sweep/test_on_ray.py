@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import needs
 
-pytestmark = [needs("ray"), pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")]
+pytestmark = [needs("ray"), needs("/proc")]
 
 DRIVER = """
 import json, sys

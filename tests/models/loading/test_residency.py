@@ -13,7 +13,7 @@ from tests.conftest import needs
 
 pytestmark = [
     needs("torch", "safetensors"),
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which pages are there"),
+    needs("/proc"),
 ]
 
 
