@@ -27,7 +27,7 @@ class _Unmeasured:
 
 def main(folder: str, load: str, forwards: str, offload: str) -> None:
     """Load, and run so often. ``offload`` is an empty folder, which the caller removes: this process may be killed."""
-    messages = os.fdopen(os.dup(1), "w")
+    messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no message
 
     def stop(at: str, **told: Any) -> None:

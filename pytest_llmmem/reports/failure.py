@@ -76,7 +76,8 @@ def details(measured: Measured, *, root: str) -> str:
         lines.append(f"pinned    {pinned_words(measured.pinned_bytes)}")
     lines += rank_lines(measured.ranks)
     lines += [f"budget    {verdict.sentence}" for verdict in measured.verdicts]
-    if (verdict := _broken(measured)) and not measured.ending.died:
+    # what a test needs that was refused more is unknown
+    if (verdict := _broken(measured)) and not measured.ending.died and measured.refusing_limit is None:
         used_bytes = verdict.actual_bytes
         _, enough, _ = format_beside(used_bytes, math.ceil(used_bytes * _ROUND_UP), verdict.unit)
         lines.append(f"passes    with {enough} or more")

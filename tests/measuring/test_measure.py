@@ -19,7 +19,7 @@ MB = 1_000_000
 COPIES = 2 * MB
 """What a worker may copy of the pages of this process: 0.3 MB of a fresh heap, 2 MB of one that has run a thousand tests."""
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
+linux = needs("forked workers")
 
 
 def fill(megabytes: int) -> int:

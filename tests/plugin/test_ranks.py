@@ -1,14 +1,13 @@
 """A test in ranks: workers that run it at once, find each other, and are ended when one of them fails."""
 
 import os
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux")
+pytestmark = needs("forked workers")
 
 GROUPS = """
     import os, pytest, torch
