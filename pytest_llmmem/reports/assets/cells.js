@@ -41,7 +41,7 @@ function cellTrend(cell) {
   if (!cell.earlier.length || points.length < 2) return [];
   const sizes = points.map(({ bytes }) => bytes);
   const [low, high] = [Math.min(...sizes), Math.max(...sizes)];
-  const margin = Math.max(0.1 * (high - low), STEP.share * high); // noise must look flat
+  const margin = Math.max(0.1 * (high - low), 2 * STEP.share * high); // noise must look flat
   const y = (bytes) => (1 - (bytes - low + margin) / (high - low + 2 * margin)).toFixed(3);
   const at = ({ place, bytes }) => `${place},${y(bytes)}`;
   const [before, last] = points.slice(-2);
