@@ -37,7 +37,7 @@ def death_sentence(measured: Measured) -> str:
 def _at(verdict: Verdict) -> str:
     """Words for a budget that is not enforced at its limit, but at a multiple of it."""
     factor = verdict.actual_bytes / verdict.limit_bytes
-    return "at twice that " if verdict.on_breach == "finish" and factor >= FINISH_FACTOR else ""
+    return "at twice the limit " if verdict.on_breach == "finish" and factor >= FINISH_FACTOR else ""
 
 
 def _what(ending: Ending) -> str:
