@@ -29,7 +29,7 @@ def ranks() -> int:
     """Number of ranks; skips a check of ranks where there is one process."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count < 2:
-        pytest.skip("is of a load over ranks: --llm-load=tensor_parallel --llm-ranks=2")
+        pytest.skip("needs a load over ranks: --llm-load=tensor_parallel --llm-ranks=2")
     return count
 
 

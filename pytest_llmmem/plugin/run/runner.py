@@ -23,7 +23,7 @@ from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.run.queue import MemoryQueue
-from pytest_llmmem.plugin.run.ranks import run_in_ranks
+from pytest_llmmem.plugin.run.ranks import run_in_ranks, try_in_ranks
 from pytest_llmmem.plugin.run.trials import TrialInbox, is_asked_by, loads_to_try, trial_plan
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
@@ -223,20 +223,26 @@ class Runner:
         """Strategies in order, until one fits."""
         trials: list[TrialRecord] = []
         plan = trial_plan(self._plan(item, isolated))
-        for load in loads_to_try(self._config):
+        for load in loads_to_try(self._config, ranks=plan.ranks):
             try:
-                worker = self.pool.take()
+                measured, inbox = self._try(Trial(self._keys[item], load), plan)
             except NoWorkerError:
                 break  # the test itself will say so
-            self.pool.source.prepare()
-            inbox = TrialInbox()
-            trial = Trial(self._keys[item], load)
-            measured = measure(worker, trial, last=True, plan=plan, listener=inbox, driver=self._driver)
-            self.pool.files.sweep()
             trials.append(inbox.record(load, measured))
             if trials[-1].fits:
                 break
         return tuple(trials)
+
+    def _try(self, trial: Trial, plan: JobPlan) -> tuple[Measured, TrialInbox]:
+        """Try one load. Raises ``NoWorkerError``."""
+        prepare = self.pool.source.prepare
+        if plan.ranks > 1:
+            return try_in_ranks(self.pool, trial, plan, driver=self._driver, ready=prepare)
+        worker, inbox = self.pool.take(), TrialInbox()
+        prepare()
+        measured = measure(worker, trial, last=True, plan=plan, listener=inbox, driver=self._driver)
+        self.pool.files.sweep()
+        return measured, inbox
 
     def _plan(self, item: pytest.Item, isolated: Isolated) -> JobPlan:
         assert isolated.plan is not None, "only planned tests run"

@@ -28,14 +28,15 @@ from pytest_llmmem.workers.messages import Opening
 FITTING: Final = "first_load_that_fits"
 
 
-def loads_to_try(config: pytest.Config) -> list[Load]:
-    """Those of ``--llm-load``, else every strategy that is offered, the team's own first."""
+def loads_to_try(config: pytest.Config, *, ranks: int) -> list[Load]:
+    """Those of ``--llm-load``, else every strategy that is offered, the team's own first.
+
+    In several ranks, the strategies that spread a model over ranks are offered, and only those.
+    """
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    return session_loads(config) or [
-        Load(strategy.name)
-        for strategy in (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered))
-    ]
+    known = (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered or each.needs_ranks))
+    return session_loads(config) or [Load(each.name) for each in known if each.needs_ranks == (ranks > 1)]
 
 
 def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> None:
@@ -99,6 +100,11 @@ class TrialInbox:
         self.raised: Raised | None = None
         self.unusable: Unusable | None = None
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the load raised."""
+        return self.raised is not None
+
     def received(self, what: Any) -> None:
         match what:
             case Loaded():
@@ -119,7 +125,8 @@ class TrialInbox:
         if self.unusable:
             why = self.unusable.reason
         elif self.raised:
-            why = self.raised.line
+            rank = f"rank {measured.ending.rank}: " if measured.ending.rank else ""
+            why = f"{rank}{self.raised.line}"
         elif measured.ending.died:
             why = failure.death_sentence(measured)
         elif not held:
@@ -140,9 +147,10 @@ class TrialInbox:
 
 def trial_plan(plan: JobPlan) -> JobPlan:
     """The test's own plan, stopped where it breaks: the next strategy waits."""
-    return replace(
-        plan, budgets=tuple(replace(budget, on_breach="stop") for budget in plan.budgets), draws_timeline=False
+    stopped, of_rank = (
+        tuple(replace(budget, on_breach="stop") for budget in budgets) for budgets in (plan.budgets, plan.rank_budgets)
     )
+    return replace(plan, budgets=stopped, rank_budgets=of_rank, draws_timeline=False)
 
 
 def is_asked_by(item: pytest.Item) -> bool:
