@@ -21,7 +21,7 @@ def load_dcp(request: LoadRequest) -> Any:
     Raises ``CheckpointError`` for other files than safetensors.
     """
     from accelerate import init_empty_weights
-    from torch import empty_like, nn
+    from torch import empty_like
     from torch.distributed import checkpoint as dcp
 
     checkpoint = request.checkpoint
@@ -38,10 +38,7 @@ def load_dcp(request: LoadRequest) -> Any:
     empty = model.state_dict(keep_vars=True)
     state = {name: empty_like(empty[place], device=device, requires_grad=False) for name, place in names.items()}
     dcp.load(state, storage_reader=dcp.HuggingFaceStorageReader(str(checkpoint.path)))
-    weights = {
-        names[name]: nn.Parameter(value, requires_grad=value.is_floating_point()) for name, value in state.items()
-    }
-    model.load_state_dict(weights, strict=False, assign=True)
+    model.load_state_dict({names[name]: value for name, value in state.items()}, strict=False, assign=True)
     model.tie_weights()
     return model.to(device).eval()  # buffers that are in no checkpoint
 
@@ -54,21 +51,45 @@ def dcp_call(request: LoadRequest) -> str:
 def load_fsdp_rank0(request: LoadRequest) -> Any:
     """Read the weights on rank 0 alone, as accelerate's ``cpu_ram_efficient_loading`` does: it sends the others their parts."""
     from torch import distributed
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
     with _environment(_RANK_0_READS):
         model = request.from_pretrained()
-    whole = model.state_dict() if distributed.get_rank() == 0 else {}
-    buffers = {name: buffer for name, buffer in model.named_buffers() if name not in whole}
+    weights = model.state_dict()
+    beside = {name: buffer for name, buffer in model.named_buffers() if name not in weights}
+    if distributed.get_rank():
+        weights = {}
     model.to("meta")
     model.tie_weights()
     device = _shard(model)
-    for name, buffer in buffers.items():
+    for name, buffer in beside.items():
         place, _, attribute = name.rpartition(".")
         model.get_submodule(place).register_buffer(attribute, buffer.to(device), persistent=False)
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    set_model_state_dict(model, whole, options=options)
+    model.load_state_dict(_parts(model, weights, device), strict=False, assign=True)
+    model.tie_weights()
     return model.eval()
+
+
+def _parts(model: Any, weights: dict[str, Any], device: str) -> dict[str, Any]:
+    """The parts of this rank, a tied weight once. Rank 0 has the ``weights``, and sends them one after the other."""
+    import torch
+    from torch import distributed
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    places = {id(place): (name, place) for name, place in model.state_dict(keep_vars=True).items()}
+    # one buffer for all of them: what is freed between the parts would stay in the allocator's heap
+    sizes = [0] if weights else [place.numel() * place.element_size() for _, place in places.values()]
+    buffer = torch.empty(max(sizes), dtype=torch.uint8, device=device)
+    parts = {}
+    for name, place in places.values():
+        if weights:
+            whole = weights[name].to(device).contiguous()
+        else:
+            whole = buffer[: place.numel() * place.element_size()].view(place.dtype).view(place.shape)
+        distributed.broadcast(whole, src=0)
+        split = isinstance(place, DTensor)
+        part = distribute_tensor(whole, place.device_mesh, place.placements, src_data_rank=None) if split else whole
+        parts[name] = part.clone()
+    return parts
 
 
 def fsdp_rank0_call(request: LoadRequest) -> str:
