@@ -90,6 +90,11 @@ class Window:
         own = self._above_base(unreclaimable_bytes + self.copied.bytes)
         return max(0, own, tree.unreclaimable_bytes - self.tree_base.unreclaimable_bytes)
 
+    @property
+    def copied_growth_bytes(self) -> int:
+        """Copies since the window was opened, as of the last boundary."""
+        return self.copied.bytes - self.base_copied.bytes
+
     def kept_bytes(self, reading: Reading) -> int:
         """Growth above the baseline of the process itself at the window's end; negative when it holds less."""
         return self._above_base(reading.unreclaimable_bytes + self.copied.bytes)

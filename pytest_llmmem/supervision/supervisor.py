@@ -209,10 +209,10 @@ class Supervision:
             timeout_s=self.plan.timeout_s,
             foreign_bytes=self._foreign_bytes,
         )
+        vram = self.accounting.vram.peaks
         if ending.died:
             self.accounting.mark("death", ending.signal or ending.kind)
-        vram = self.accounting.vram.peaks
-        unseen = unseen_vram_notes(vram, self.plan.budgets) if ending.died else ()
+            self.notes += unseen_vram_notes(vram, self.plan.budgets)
         verdicts = self.accounting.verdicts(
             at_least_bytes=self._guard.limiter.killed_at_bytes(), unfinished=not self.finished
         )
@@ -227,7 +227,7 @@ class Supervision:
             growth_stack=self._dumps.of_growth(),
             alive=self._dumps.alive(),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
-            notes=(*self.notes, *unseen, *uncertain_notes(verdicts)),
+            notes=(*self.notes, *uncertain_notes(verdicts)),
             vram=vram,
             pinned_bytes=self.accounting.pinned_bytes,
             written_bytes=self.accounting.written.bytes,

@@ -100,7 +100,7 @@ class WorkerMain:
         self._relay.connection = connection
         self.config.stash[SESSION_FILES] = self.files
         item = self.items[job.item]
-        if isinstance(job, Job) and job.rank is not None:
+        if job.rank is not None:
             self.config.stash[RANK] = job.rank
             self.config.stash[SESSION_FILES] = enter_rank(job.rank, self.files)
         elif isinstance(job, Job) and rank_of(os.environ) is not None:
