@@ -93,8 +93,9 @@ def show(document: Mapping[str, Any], prediction: "Prediction") -> None:
     """The same for people."""
     memory = prediction.memory
     print_facts(_facts(document, memory))
-    print_table(("phase", "peak", *KINDS, "module", "operation"), map(_row, last_step(memory)))
-    print_table(("kept for backward", "bytes"), ((each.module, format_size(each.bytes)) for each in memory.kept))
+    print_table(("phase", "peak", *KINDS, "module", "operation"), map(_row, memory.shown_phases))
+    if memory.kept:
+        print_table(("kept for backward", "bytes"), ((each.place, format_size(each.bytes)) for each in memory.kept))
     if prediction.grid:
         lengths = list(dict.fromkeys(cell.seq_len for cell in prediction.grid))
         cells = {(cell.batch_size, cell.seq_len): cell.peak_bytes for cell in prediction.grid}
@@ -104,11 +105,6 @@ def show(document: Mapping[str, Any], prediction: "Prediction") -> None:
             ((str(batch), *(_cell(cells[batch, length]) for length in lengths)) for batch in batches),
         )
     print_findings(finding["text"] for finding in document["findings"])
-
-
-def last_step(memory: StepMemory) -> Iterator[Any]:
-    """The phases of the last step: from the second on each has the optimizer's state."""
-    return (phase for phase in memory.phases if phase.step == memory.steps)
 
 
 def _facts(document: Mapping[str, Any], memory: StepMemory) -> Iterator[tuple[str, str]]:

@@ -15,11 +15,11 @@ _HIDDEN_BELOW: Final = 0.001
 
 
 def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
-    """The phases of the last step, which has all that stays; what is at the peak, and which modules keep most."""
+    """The phases of the last step and of the peak; what made the peak, and which modules keep most."""
     peak = memory.peak
     if peak is None:
         return
-    shown = [each for each in memory.phases if each.step == memory.steps]
+    shown = memory.shown_phases
     kinds = [
         kind for kind in KINDS if any(each.by_kind.get(kind, 0) >= _HIDDEN_BELOW * memory.peak_bytes for each in shown)
     ]
@@ -36,9 +36,7 @@ def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
     yield from (f"  {line}" for line in text_table(rows, align=align))
     yield f"  highest: {peak_words(peak)}"
     if memory.kept:
-        most = ", ".join(
-            f"{each.module or 'outside of modules'} {format_size(each.bytes)}" for each in memory.kept[:_KEPT]
-        )
+        most = ", ".join(f"{each.place} {format_size(each.bytes)}" for each in memory.kept[:_KEPT])
         yield f"  kept for backward, most: {most}"
 
 

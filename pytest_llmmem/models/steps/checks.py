@@ -12,8 +12,9 @@ from typing import Any, Final
 from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_beside, format_size
+from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.laboratory import Laboratory
-from pytest_llmmem.models.steps.optimizers import promised_bytes_per_element
+from pytest_llmmem.models.steps.optimizers import promised_bytes_per_element, promised_copies
 from pytest_llmmem.models.steps.prediction import predict
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 
@@ -26,6 +27,9 @@ _CHECKPOINTED: Final = 0.5
 
 _STATE: Final = 0.02
 """Largest relative deviation of the optimizer's state from its expected size: step counts, and rounding to blocks."""
+
+_COPY: Final = 0.5
+"""Temporary tensors beside whole copies, relative to the trained weights: the largest weight of a small model."""
 
 _BLOCK_BYTES: Final = 512
 """Block size to which a GPU's allocator rounds each tensor."""
@@ -72,7 +76,7 @@ def accumulation_costs_one_batch(laboratory: Laboratory) -> str | None:
 
 
 def optimizer_state(laboratory: Laboratory) -> str | None:
-    """The optimizer keeps the state that its name promises."""
+    """The optimizer keeps the state that its name promises, and its step makes no more temporary copies than that."""
     step = _step(laboratory)
     memory = laboratory.trained(step)
     promised = promised_bytes_per_element(step.optimizer, memory.trainable_bytes // max(1, memory.trainable_parameters))
@@ -88,7 +92,19 @@ def optimizer_state(laboratory: Laboratory) -> str | None:
             f"{step.optimizer} keeps {kept}, {each:.1f} bytes for each trained weight, and its name promises {wanted}: "
             "is its state wider than the weights, or are there more moments?"
         )
-    return None
+    return _too_many_temporaries(step.optimizer, memory)
+
+
+def _too_many_temporaries(optimizer: str, memory: StepMemory) -> str | None:
+    peak = max((each for each in memory.phases if each.phase == "optimizer"), key=lambda each: each.step)
+    made = peak.by_kind.get("temporary", 0)
+    copies, promised = made / max(1, memory.trainable_bytes), promised_copies(optimizer)
+    if copies <= promised + _COPY:
+        return None
+    return (
+        f"a step of {optimizer} makes {format_size(made)} of temporary tensors at once ({peak.op}), {copies:.1f} times the "
+        f"trained weights, and its name promises {promised}: pass fused=True, or foreach=False"
+    )
 
 
 def only_adapter_trains(laboratory: Laboratory) -> str | None:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pytest_llmmem.core.steps import KeptActivations, Kind, StepMemory, StepPhase
+from pytest_llmmem.core.steps import KeptActivations, Kind, StepMemory, StepPhase, module_pattern
 from pytest_llmmem.models.steps.phases import Stage
 
 _KEPT: Final = 10
@@ -111,6 +111,9 @@ class StorageLog:
             if found.peak_bytes
         )
         kept = tuple(KeptActivations(module=module, bytes=size) for module, size in self._kept.most_common(_KEPT))
+        by_pattern: Counter[str] = Counter()
+        for module, size in self._kept.items():
+            by_pattern[module_pattern(module)] += size
         largest = {kind: size for kind, size in self._largest.items() if size}
         parameters, nbytes = trainable
         return StepMemory(
@@ -119,6 +122,7 @@ class StorageLog:
             phases=phases,
             largest_by_kind=largest,
             kept=kept,
+            kept_by_pattern=dict(by_pattern.most_common()),
             trainable_parameters=parameters,
             trainable_bytes=nbytes,
         )

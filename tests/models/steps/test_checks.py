@@ -106,6 +106,21 @@ def test_an_optimizer_with_other_state_is_found(make: Any) -> None:
     assert "its name promises" in complaint
 
 
+def test_temporary_copies_that_the_optimizer_s_name_does_not_promise_are_named() -> None:
+    class Copying(torch.optim.AdamW):  # type: ignore[misc]
+        def step(self, closure: Any = None) -> None:
+            wide = [each.grad.float() for group in self.param_groups for each in group["params"]]
+            super().step(closure)
+            del wide
+
+    complaint = checks.optimizer_state(
+        laboratory(make_optimizer=lambda model, _: Copying(model.parameters(), foreach=True))
+    )
+
+    assert complaint is not None
+    assert "of temporary tensors at once (aten._foreach_sqrt.default), 3.0 times the trained weights" in complaint
+
+
 @needs("peft")
 def test_weights_that_are_trained_beside_the_adapter_are_found() -> None:
     def thaw(model: Any, step: TrainSpec) -> Any:
