@@ -3,12 +3,30 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pytest_llmmem.cli.arguments import Json, Loads, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
+from pytest_llmmem.cli.step_options import (
+    Accumulation,
+    Autocast,
+    Batch,
+    Checkpointing,
+    DoubleQuantization,
+    Fits,
+    Generate,
+    Grid,
+    Images,
+    Lora,
+    LoraTarget,
+    NewTokens,
+    Optimizer,
+    Rules,
+    Seq,
+    Train,
+)
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import format_size
 
@@ -22,36 +40,6 @@ Transformers = Annotated[
 Against = Annotated[
     Path | None, typer.Option(metavar="REPORT.json", help="Compare with the loads that a --llm-report has measured.")
 ]
-Train = Annotated[bool, typer.Option("--train", help="Predict a training step instead, from the config alone.")]
-Generate = Annotated[bool, typer.Option("--generate", help="Predict generating text instead, from the config alone.")]
-Batch = Annotated[int | None, typer.Option("--batch", help="Sequences at once. Default: 1.")]
-Seq = Annotated[
-    int | None,
-    typer.Option("--seq", help="Tokens of each sequence, or of each prompt. Default: 512, or what the model has; 128."),
-]
-NewTokens = Annotated[int | None, typer.Option("--new-tokens", help="Tokens that are generated. Default: 16.")]
-Optimizer = Annotated[
-    str | None,
-    typer.Option("--optimizer", help="adamw (default), adamw-foreach, adamw-fused, adafactor, sgd or adamw8bit."),
-]
-Lora = Annotated[int | None, typer.Option("--lora", metavar="RANK", help="Train a LoRA adapter of this rank alone.")]
-LoraTarget = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--lora-target", metavar="MODULE", help="Adapt these modules. Default: every linear layer but the head."
-    ),
-]
-Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Recompute activations in the backward pass.")]
-Accumulation = Annotated[
-    int | None, typer.Option("--accumulation", help="Batches for each optimizer step. Default: 1.")
-]
-Autocast = Annotated[str | None, typer.Option("--autocast", metavar="DTYPE", help="torch.autocast in this dtype.")]
-Rules = Annotated[str | None, typer.Option("--device", help="Whose rules a step follows: cuda (default) or cpu.")]
-DoubleQuantization = Annotated[
-    bool, typer.Option("--double-quantization", help="Of --load nf4: quantize the scales too.")
-]
-Fits = Annotated[str | None, typer.Option("--fits", metavar="SIZE", help="Find the largest batch and length: 24GB.")]
-Grid = Annotated[str | None, typer.Option("--grid", metavar="BATCHESxLENGTHS", help="A table: 1,2,4x512,1024.")]
 
 
 def estimate(
@@ -71,6 +59,7 @@ def estimate(
     lora_target: LoraTarget = None,
     checkpointing: Checkpointing = False,
     accumulation: Accumulation = None,
+    images: Images = None,
     autocast: Autocast = None,
     device: Rules = None,
     double_quantization: DoubleQuantization = False,
@@ -82,9 +71,10 @@ def estimate(
     training = {
         "optimizer": optimizer,
         "lora": lora,
-        "lora_targets": tuple(lora_target or ()) or None,
+        "lora_target": lora_target or None,
         "checkpointing": checkpointing or None,
         "accumulation": accumulation,
+        "images": images,
         "autocast": autocast,
     }
     steps = {"batch": batch, "seq": seq, "device": device, "fits": fits, "grid": grid}
@@ -97,7 +87,10 @@ def estimate(
             training if generate else {"new_tokens": new_tokens}, why=f"needs --{'train' if generate else 'generate'}"
         )
         given = {"batch_size": batch, "seq_len" if train else "prompt": seq, "new_tokens": new_tokens} | training
-        _estimate_step(
+        given["lora_targets"] = given.pop("lora_target")
+        from pytest_llmmem.cli.estimate_steps import estimate_step
+
+        estimate_step(
             model,
             "train" if train else "generate",
             {name: value for name, value in given.items() if value is not None},
@@ -129,42 +122,8 @@ def estimate(
 def _refuse(options: Mapping[str, Any], *, why: str) -> None:
     for name, value in options.items():
         if value is not None:
-            msg = f"--{name.removesuffix('s').replace('_', '-')} {why}"
+            msg = f"--{name.replace('_', '-')} {why}"
             raise SettingError(msg)
-
-
-def _estimate_step(
-    model: str,
-    kind: Literal["train", "generate"],
-    given: Mapping[str, Any],
-    *,
-    load: Sequence[str],
-    json: bool,
-    **options: Any,
-) -> None:
-    from pytest_llmmem.cli.estimate_steps import describe, make_request, show
-    from pytest_llmmem.models.steps.predictor import predict_apart
-    from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
-
-    if len(load) > 1:
-        raise SettingError("--load: a step is predicted after one load: write it once")
-    try:
-        step = TrainSpec.parse(given) if kind == "train" else GenerateSpec.parse(given)
-    except ValueError as error:
-        msg = f"--{kind}: {error}"
-        raise SettingError(msg) from None
-    request = make_request(model, step, load=load[0], **options)
-    longest = request.config.get("max_position_embeddings")
-    if isinstance(step, TrainSpec) and "seq_len" not in given and isinstance(longest, int):
-        request = dataclasses.replace(request, step=dataclasses.replace(step, seq_len=min(step.seq_len, longest)))
-    prediction = predict_apart(request)
-    document = describe(model, request, prediction)
-    if json:
-        print_json(document)
-    else:
-        show(document, prediction)
-    if document["findings"]:
-        raise typer.Exit(1)
 
 
 def describe(

@@ -1,12 +1,14 @@
 """``llmmem estimate MODEL --train`` and ``--generate``: what a step will take, from the config alone."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+import typer
+
 from pytest_llmmem.cli.arguments import naming_argument
-from pytest_llmmem.cli.output import print_facts, print_findings, print_table
+from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import format_size, parse_size
 from pytest_llmmem.core.steps import KINDS, StepMemory
@@ -17,6 +19,40 @@ if TYPE_CHECKING:
 
 LOADS: Final = ("default", "float32", "float16", "bfloat16", "int8", "nf4")
 """Strategies after which a step can be predicted: all weights are on the device."""
+
+
+def estimate_step(
+    model: str,
+    kind: Literal["train", "generate"],
+    given: Mapping[str, Any],
+    *,
+    load: Sequence[str],
+    json: bool,
+    **options: Any,
+) -> None:
+    """Predict a step and print it. Exit status 1 when not even one sequence fits."""
+    from pytest_llmmem.models.steps.predictor import predict_apart
+    from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
+
+    if len(load) > 1:
+        raise SettingError("--load: a step is predicted after one load: write it once")
+    try:
+        step = TrainSpec.parse(given) if kind == "train" else GenerateSpec.parse(given)
+    except ValueError as error:
+        msg = f"--{kind}: {error}"
+        raise SettingError(msg) from None
+    request = make_request(model, step, load=load[0], **options)
+    longest = request.config.get("max_position_embeddings")
+    if isinstance(step, TrainSpec) and "seq_len" not in given and isinstance(longest, int):
+        request = dataclasses.replace(request, step=dataclasses.replace(step, seq_len=min(step.seq_len, longest)))
+    prediction = predict_apart(request)
+    document = describe(model, request, prediction)
+    if json:
+        print_json(document)
+    else:
+        show(document, prediction)
+    if document["findings"]:
+        raise typer.Exit(1)
 
 
 def make_request(

@@ -9,13 +9,14 @@ import torch
 
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.adapters import prepare, quietly
+from pytest_llmmem.models.steps.batches import random_tokens
 from pytest_llmmem.models.steps.device_rules import BLOCK_BYTES
 from pytest_llmmem.models.steps.fake_model import build_on_meta, make_fake
 from pytest_llmmem.models.steps.fake_tracker import FakeStorageTracker
 from pytest_llmmem.models.steps.optimizers import make_optimizer
 from pytest_llmmem.models.steps.prediction import on_fake_tensors
 from pytest_llmmem.models.steps.spec import PredictRequest, TrainSpec
-from pytest_llmmem.models.steps.training import extra_arguments, random_tokens, run_training
+from pytest_llmmem.models.steps.training import extra_arguments, run_training
 
 _LAYERS: Final = 4
 VOCABULARY: Final = 256

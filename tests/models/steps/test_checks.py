@@ -12,10 +12,10 @@ pytest.importorskip("transformers")
 
 from pytest_llmmem.models.steps import checks
 from pytest_llmmem.models.steps.adapters import prepare
+from pytest_llmmem.models.steps.batches import random_tokens
 from pytest_llmmem.models.steps.checks import CHECKS, NotApplicableError
 from pytest_llmmem.models.steps.laboratory import Laboratory
 from pytest_llmmem.models.steps.spec import PredictRequest, TrainSpec
-from pytest_llmmem.models.steps.training import random_tokens
 from tests.models.steps.sample_steps import LLAMA, MODELS
 
 DEEP = LLAMA | {"num_hidden_layers": 4}
