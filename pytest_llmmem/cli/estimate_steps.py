@@ -129,7 +129,8 @@ def show(document: Mapping[str, Any], prediction: "Prediction") -> None:
     """The same for people."""
     memory = prediction.memory
     print_facts(_facts(document, memory))
-    print_table(("phase", "peak", *KINDS, "module", "operation"), map(_row, memory.shown_phases))
+    reserved = ("reserved",) if memory.reserved_bytes is not None else ()
+    print_table(("phase", "peak", *reserved, *KINDS, "module", "operation"), map(_row, memory.shown_phases))
     if memory.kept:
         print_table(("kept for backward", "bytes"), ((each.place, format_size(each.bytes)) for each in memory.kept))
     if prediction.grid:
@@ -153,6 +154,8 @@ def _facts(document: Mapping[str, Any], memory: StepMemory) -> Iterator[tuple[st
     peak = memory.peak
     if peak is not None:
         yield "peak", f"{format_size(peak.peak_bytes)} in {peak.phase} of step {peak.step}"
+    if memory.reserved_bytes is not None:
+        yield "reserved", f"{format_size(memory.reserved_bytes)} by a model of torch's allocator, not run on a card"
     for fits in document["fits"]:
         limit = format_size(fits["limit_bytes"])
         if fits["batch_size"]:
@@ -164,7 +167,8 @@ def _facts(document: Mapping[str, Any], memory: StepMemory) -> Iterator[tuple[st
 
 def _row(phase: Any) -> tuple[str, ...]:
     sizes = (format_size(phase.by_kind[kind]) if phase.by_kind.get(kind) else "" for kind in KINDS)
-    return f"{phase.phase} {phase.step}", format_size(phase.peak_bytes), *sizes, phase.module, phase.op
+    reserved = () if phase.reserved_bytes is None else (format_size(phase.reserved_bytes),)
+    return f"{phase.phase} {phase.step}", format_size(phase.peak_bytes), *reserved, *sizes, phase.module, phase.op
 
 
 def _cell(peak_bytes: int | None) -> str:

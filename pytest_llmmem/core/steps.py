@@ -56,6 +56,9 @@ class StepPhase:
     ``None`` where it was not measured.
     """
 
+    reserved_bytes: int | None = None
+    """Reserved by the model of a GPU's allocator when the phase ended; ``None`` without one."""
+
     def __repr__(self) -> str:
         return f"<{self.phase} of step {self.step}: peak {format_size(self.peak_bytes)}; {_sizes(self.by_kind)}>"
 
@@ -127,6 +130,11 @@ class StepMemory:
         return max(
             (each.process_peak_bytes for each in self.phases if each.process_peak_bytes is not None), default=None
         )
+
+    @property
+    def reserved_bytes(self) -> int | None:
+        """The most that torch's allocator reserves on a GPU, by a model of it; ``None`` for a measurement."""
+        return max((each.reserved_bytes for each in self.phases if each.reserved_bytes is not None), default=None)
 
     @property
     def steps(self) -> int:

@@ -27,7 +27,15 @@ def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
         {(each.step, each.phase): each.peak_bytes for each in memory.predicted.phases} if memory.predicted else {}
     )
     is_process_known = memory.process_peak_bytes is not None
-    beside = [name for name, known in (("predicted", bool(predicted)), ("process", is_process_known)) if known]
+    beside = [
+        name
+        for name, known in (
+            ("predicted", bool(predicted)),
+            ("reserved", memory.reserved_bytes is not None),
+            ("process", is_process_known),
+        )
+        if known
+    ]
     head = ["phase", "tensors", *beside, *kinds]
     rows = [head, *(list(_row(each, beside, kinds, predicted)) for each in shown)]
     yield f"{memory.name} of {of}: step {memory.steps} of {memory.steps}, tensors on {memory.device}"
@@ -54,6 +62,8 @@ def _row(
     yield format_size(phase.peak_bytes)
     if "predicted" in beside:
         yield _size(predicted.get((phase.step, phase.phase)))
+    if "reserved" in beside:
+        yield _size(phase.reserved_bytes)
     if "process" in beside:
         yield _size(phase.process_peak_bytes)
     yield from (_size(phase.by_kind.get(kind)) for kind in kinds)

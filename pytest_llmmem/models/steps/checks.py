@@ -13,6 +13,7 @@ from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_beside, format_size
 from pytest_llmmem.core.steps import StepMemory
+from pytest_llmmem.models.steps.caching_allocator import BLOCK_BYTES
 from pytest_llmmem.models.steps.laboratory import Laboratory
 from pytest_llmmem.models.steps.optimizers import promised_bytes_per_element, promised_copies
 from pytest_llmmem.models.steps.prediction import predict
@@ -30,9 +31,6 @@ _STATE: Final = 0.02
 
 _COPY: Final = 0.5
 """Temporary tensors beside whole copies, relative to the trained weights: the largest weight of a small model."""
-
-_BLOCK_BYTES: Final = 512
-"""Block size to which a GPU's allocator rounds each tensor."""
 
 _LOGITS: Final = 1.05
 """Largest size of the kept logits, relative to their size in float32."""
@@ -84,7 +82,7 @@ def optimizer_state(laboratory: Laboratory) -> str | None:
         msg = f"what {step.optimizer} keeps depends on each weight's shape"
         raise NotApplicableError(msg)
     expected = round(promised * memory.trainable_parameters)
-    rounding = 3 * _BLOCK_BYTES * len(laboratory.trained_names(step))  # two moments, and a step count
+    rounding = 3 * BLOCK_BYTES * len(laboratory.trained_names(step))  # two moments, and a step count
     if abs(memory.optimizer_bytes - expected) > _STATE * expected + rounding:
         wanted, kept, _ = format_beside(expected, memory.optimizer_bytes)
         each = memory.optimizer_bytes / max(1, memory.trainable_parameters)
@@ -118,7 +116,7 @@ def only_adapter_trains(laboratory: Laboratory) -> str | None:
     if others:
         return f"{len(others)} weights beside the adapter are trained, {some_of(others)}: freeze the base model"
     memory = laboratory.trained(step)
-    if memory.gradients_bytes > memory.trainable_bytes + _BLOCK_BYTES * len(names):
+    if memory.gradients_bytes > memory.trainable_bytes + BLOCK_BYTES * len(names):
         trained, held, _ = format_beside(memory.trainable_bytes, memory.gradients_bytes)
         return f"gradients take {held}, and the adapter's weights {trained}: a frozen weight has one"
     return None

@@ -10,7 +10,6 @@ import torch
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.adapters import prepare, quietly
 from pytest_llmmem.models.steps.batches import random_tokens
-from pytest_llmmem.models.steps.device_rules import BLOCK_BYTES
 from pytest_llmmem.models.steps.fake_model import build_on_meta, make_fake
 from pytest_llmmem.models.steps.fake_tracker import FakeStorageTracker
 from pytest_llmmem.models.steps.optimizers import make_optimizer
@@ -98,7 +97,7 @@ class Laboratory:
 
     @contextlib.contextmanager
     def _tracked(self, model: Any) -> Iterator[FakeStorageTracker]:
-        with FakeStorageTracker(model, block_bytes=BLOCK_BYTES[self.request.device]) as tracker:
+        with FakeStorageTracker(model, device=self.request.device) as tracker:
             yield tracker
 
 

@@ -164,3 +164,15 @@ def test_a_model_that_cannot_be_followed_is_named_with_its_operation_and_module(
 
     with pytest.raises(StepError, match=r"aten\.nonzero\.default in model\.layers\.0\.mlp cannot be followed"):
         predict(request(LLAMA, TrainSpec(**SMALL)))
+
+
+def test_what_a_card_reserves_is_predicted_in_whole_segments_and_never_falls() -> None:
+    on_cpu = dataclasses.replace(request(LLAMA, TrainSpec(**SMALL)), dtype="bfloat16")
+
+    predicted = predict(dataclasses.replace(on_cpu, device="cuda"))
+
+    reserved = [each.reserved_bytes or 0 for each in predicted.phases]
+    assert all(size and size % 2**21 == 0 for size in reserved)
+    assert reserved == sorted(reserved)
+    assert predicted.reserved_bytes == reserved[-1] >= predicted.peak_bytes
+    assert predict(on_cpu).reserved_bytes is None
