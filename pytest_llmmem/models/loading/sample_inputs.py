@@ -1,14 +1,18 @@
 """Inputs for a first forward pass of any model of transformers, made from its arguments and its config."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 _TOKENS: Final = 8
+_DECODED: Final = 4
+"""Tokens for a decoder."""
 _SAMPLES: Final = 16_000
 """Samples of a waveform: one second, enough for the convolutions of every audio model."""
-_FRAMES: Final = 100
+_FRAMES: Final = 128
 """Frames of a spectrogram, where the config sets none."""
+_PARTS: Final = ("vision_config", "backbone_config", "encoder", "audio_config")
+"""Attributes of a config that hold the config of what sees or hears."""
 
 
 class NoInputsError(Exception):
@@ -20,36 +24,42 @@ def sample_inputs(model: Any) -> dict[str, Any]:
 
     Raises ``NoInputsError`` when it is not a model of transformers, and where its arguments and its config are not sufficient.
     """
-    import torch
-
     config = getattr(model, "config", None)
     if not hasattr(model, "main_input_name") or config is None:
         what = f"what {type(model).__name__} takes is not known: it is no model of transformers"
         raise NoInputsError(what)
     takes = inspect.signature(model.forward).parameters
-    inputs: dict[str, Any] = {}
-    if "input_ids" in takes:
-        inputs["input_ids"] = torch.ones(1, _TOKENS, dtype=torch.long)
-    if "pixel_values" in takes and ("input_ids" not in takes or _needs_both(config, "vision_config", "image_size")):
-        inputs["pixel_values"] = _pixels(config)
-    elif not inputs or _needs_both(config, "audio_config", "spec_size"):
-        inputs |= _audio(getattr(config, "audio_config", config), takes)
-    if "visual_feats" in takes:
-        inputs["visual_feats"] = torch.zeros(1, 4, config.visual_feat_dim)
-        inputs["visual_pos"] = torch.zeros(1, 4, config.visual_pos_dim)
-    if "bbox" in takes:
-        inputs["bbox"] = torch.zeros(1, _TOKENS, 4, dtype=torch.long)
-    if "decoder_input_ids" in takes:
-        inputs["decoder_input_ids"] = torch.ones(1, 4, dtype=torch.long)
-    if not inputs:
-        inputs = dict(getattr(model, "dummy_inputs", None) or {})
-    if not inputs or model.main_input_name not in {*inputs, "inputs_embeds"}:
-        what = f"what {type(model).__name__} takes is not known: {model.main_input_name}"
+    names = list(dict.fromkeys(_needed(model, takes)))
+    unknown = [name for name in names if name not in _MAKERS]
+    if unknown or not names:
+        what = f"what {type(model).__name__} takes is not known: {', '.join(unknown) or model.main_input_name}"
         raise NoInputsError(what)
-    return {name: _placed(value, model) for name, value in inputs.items()}
+    return {name: _placed(_MAKERS[name](model, config, takes), model) for name in names}
 
 
-def _needs_both(config: Any, part: str, own_size: str) -> bool:
+def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]:
+    """The names of the arguments that it needs."""
+    config, main = model.config, model.main_input_name
+    if "input_ids" in takes:
+        yield "input_ids"
+    if isinstance(main, str) and main in takes and main != "inputs_embeds":
+        yield main
+    for name, parameter in takes.items():
+        is_named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+        if is_named and parameter.default is parameter.empty:
+            yield name
+    if main not in takes and "input_ids" not in takes:
+        yield from [name for name in ("pixel_values", "input_features", "input_values") if name in takes][:1]
+    if "pixel_values" in takes and _compares(config, "vision_config", "image_size"):
+        yield "pixel_values"
+    if "input_features" in takes and _compares(config, "audio_config", "spec_size"):
+        yield "input_features"
+    if main == "states":
+        yield from ("actions", "rewards", "returns_to_go", "timesteps", "attention_mask")
+    yield from (name for name in ("visual_feats", "visual_pos", "bbox", "decoder_input_ids") if name in takes)
+
+
+def _compares(config: Any, part: str, own_size: str) -> bool:
     """Whether text alone is not enough: for a model that compares it with an image or audio, as CLIP and CLAP do.
 
     A model that generates text has a placeholder token for an image or audio.
@@ -61,47 +71,175 @@ def _needs_both(config: Any, part: str, own_size: str) -> bool:
     return (hasattr(config, part) or hasattr(config, own_size)) and not stands_in
 
 
-def _pixels(config: Any) -> Any:
+def _size(config: Any, *names: str, default: int) -> int:
+    """The first of these numbers that the config, or the config of a part, has."""
+    for each in (config, *(getattr(config, part, None) for part in _PARTS)):
+        for name in names:
+            if isinstance(value := getattr(each, name, None), int) and not isinstance(value, bool):
+                return value
+    return default
+
+
+def _tokens(_model: Any, _config: Any, _takes: Any) -> Any:
     import torch
 
-    for each in (
-        config,
-        getattr(config, "vision_config", None),
-        getattr(config, "backbone_config", None),
-        getattr(config, "encoder", None),
-    ):
-        size = getattr(each, "image_size", None)
+    return torch.ones(1, _TOKENS, dtype=torch.long)
+
+
+def _decoder_tokens(_model: Any, config: Any, _takes: Any) -> Any:
+    import torch
+
+    channels = getattr(getattr(config, "decoder_config", None), "num_channels", None)
+    shape = (1, _DECODED) if channels is None else (1, _DECODED, channels)
+    return torch.ones(shape, dtype=torch.long)
+
+
+def _pixels(model: Any, config: Any, takes: Any) -> Any:
+    import torch
+
+    if not {"grid_thw", "image_grid_thw", "spatial_shapes", "pixel_position_ids"}.isdisjoint(takes):
+        patches = _patches(model, config, takes)
+        return patches if {"grid_thw", "image_grid_thw"} & takes.keys() else patches[None]
+    channels, height, width, frames = _picture(config)
+    shape = (1, channels, height, width)
+    return torch.zeros(shape if frames is None else (1, frames, *shape[1:]))
+
+
+def _video(_model: Any, config: Any, _takes: Any) -> Any:
+    import torch
+
+    channels, height, width, frames = _picture(config)
+    return torch.zeros(1, frames or _size(config, "frames_per_clip", "num_frames", default=2), channels, height, width)
+
+
+def _picture(config: Any) -> tuple[int, int, int, int | None]:
+    """Channels, height, width, and frames where the config has them."""
+    for each in (config, *(getattr(config, part, None) for part in _PARTS)):
+        size = getattr(each, "image_size", None) or getattr(each, "crop_size", None)
         if size is None:
             continue
-        height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
-        shape = [1, int(getattr(each, "num_channels", 3) or 3), height, width]
+        sizes = (size, size) if isinstance(size, int) else tuple(size.values() if isinstance(size, dict) else size)[-2:]
         frames = getattr(each, "num_frames", None)
-        return torch.zeros(shape if not isinstance(frames, int) else [1, frames, *shape[1:]])
-    return torch.zeros(1, int(getattr(config, "num_channels", 3) or 3), 224, 224)
+        channels = _size(each, "num_channels", "in_channels", "in_chans", default=3)
+        return channels, *sizes, frames if isinstance(frames, int) else None
+    return _size(config, "num_channels", "in_channels", "in_chans", default=3), 224, 224, None
 
 
-def _audio(config: Any, takes: Mapping[str, Any]) -> dict[str, Any]:
+def _patches(_model: Any, config: Any, _takes: Any) -> Any:
+    """A picture as its patches, one in a row."""
     import torch
 
-    if "input_values" in takes:
-        bins, length = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
-        if isinstance(bins, int) and isinstance(length, int) and hasattr(config, "patch_size"):
-            return {"input_values": torch.zeros(1, length, bins)}  # a spectrogram as image patches
-        if isinstance(channels := getattr(config, "audio_channels", None), int):
-            return {"input_values": torch.zeros(1, channels, _SAMPLES)}
-        return {"input_values": torch.zeros(1, _SAMPLES)}
-    if "input_features" in takes:
-        bins = next((size for name in _BINS if isinstance(size := getattr(config, name, None), int)), 80)
-        positions = getattr(config, "max_source_positions", None)
-        if isinstance(positions, int) and config.model_type == "whisper":
-            return {"input_features": torch.zeros(1, bins, 2 * positions)}
-        if isinstance(size := getattr(config, "spec_size", None), int):
-            return {"input_features": torch.zeros(1, 1, 4 * size, bins)}
-        return {"input_features": torch.zeros(1, _FRAMES, bins)}
-    return {}
+    side = _grid_side(config)
+    patch = _size(config, "patch_size", default=14)
+    channels = _size(config, "in_channels", "num_channels", "in_chans", default=3)
+    return torch.zeros(side * side, channels * _size(config, "temporal_patch_size", default=1) * patch * patch)
 
 
-_BINS: Final = ("num_mel_bins", "input_feat_per_channel", "feature_size", "feature_projection_input_dim", "input_dim")
+def _grid_side(config: Any) -> int:
+    return 2 * _size(config, "spatial_merge_size", "pooling_kernel_size", default=1)
+
+
+def _grid(_model: Any, config: Any, _takes: Any) -> Any:
+    import torch
+
+    return torch.tensor([[1, _grid_side(config), _grid_side(config)]])
+
+
+def _patch_positions(_model: Any, config: Any, _takes: Any) -> Any:
+    import torch
+
+    side = _grid_side(config)
+    return torch.cartesian_prod(torch.arange(side), torch.arange(side))[None]
+
+
+def _waveform(_model: Any, config: Any, _takes: Any) -> Any:
+    import torch
+
+    bins, length = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
+    if isinstance(bins, int) and isinstance(length, int) and hasattr(config, "patch_size"):
+        return torch.zeros(1, length, bins)  # a spectrogram as image patches
+    channels = getattr(config, "audio_channels", None)
+    if channels is None and hasattr(config, "upsampling_ratios") | hasattr(config, "downsampling_ratios"):
+        channels = 1  # a codec
+    return torch.zeros((1, _SAMPLES) if channels is None else (1, channels, _SAMPLES))
+
+
+def _spectrogram(model: Any, config: Any, _takes: Any) -> Any:
+    import torch
+
+    heard = getattr(config, "audio_config", config)
+    if isinstance(size := getattr(heard, "spec_size", None), int):
+        return torch.zeros(1, 1, 4 * size, _size(heard, *_BINS, default=128))
+    bins = _size(heard, *_BINS, default=128)
+    positions = getattr(heard, "max_source_positions", None)
+    convolved = [each for each in model.modules() if isinstance(each, torch.nn.Conv1d)]
+    if convolved and convolved[0].in_channels == bins:
+        return torch.zeros(1, bins, 2 * positions if isinstance(positions, int) else _FRAMES)
+    return torch.zeros(1, _FRAMES, bins)
+
+
+_BINS: Final = (
+    "num_mel_bins", "input_feat_per_channel", "feature_size", "feature_projection_input_dim", "input_feat_size", "input_dim",
+)  # fmt: skip
+
+
+def _spectrogram_mask(model: Any, config: Any, takes: Any) -> Any:
+    import torch
+
+    spectrogram = _spectrogram(model, config, takes)
+    return torch.ones(1, max(spectrogram.shape[1:]) if spectrogram.shape[1] != _FRAMES else _FRAMES, dtype=torch.long)
+
+
+def _series(_model: Any, config: Any, _takes: Any) -> Any:
+    """Past values of a time series."""
+    import torch
+
+    length = _size(config, "context_length", default=64) + max(getattr(config, "lags_sequence", None) or [0])
+    channels = getattr(config, "num_input_channels", None)
+    return torch.zeros((1, length) if channels is None else (1, length, channels))
+
+
+def _zeros(*sizes: int | str) -> Callable[[Any, Any, Any], Any]:
+    """Zeros of a shape: numbers, and names of numbers in the config."""
+
+    def make(_model: Any, config: Any, _takes: Any) -> Any:
+        import torch
+
+        return torch.zeros([size if isinstance(size, int) else getattr(config, size) for size in sizes])
+
+    return make
+
+
+_MAKERS: Final[Mapping[str, Callable[[Any, Any, Any], Any]]] = {
+    "input_ids": _tokens,
+    "qformer_input_ids": _tokens,
+    "decoder_input_ids": _decoder_tokens,
+    "bbox": lambda *_: _zeros(1, _TOKENS, 4)(*_).long(),
+    "pixel_values": _pixels,
+    "pixel_values_videos": _video,
+    "hidden_states": _patches,
+    "grid_thw": _grid,
+    "image_grid_thw": _grid,
+    "spatial_shapes": lambda *_: _grid(*_)[:, 1:],
+    "pixel_attention_mask": lambda *_: _patch_positions(*_)[..., 0] * 0 + 1,
+    "pixel_position_ids": _patch_positions,
+    "merge_sizes": lambda *_: _grid(*_)[0, :1],
+    "visual_feats": _zeros(1, 4, "visual_feat_dim"),
+    "visual_pos": _zeros(1, 4, "visual_pos_dim"),
+    "query_embeds": _zeros(1, 4, "hidden_size"),
+    "input_values": _waveform,
+    "input_features": _spectrogram,
+    "input_features_mask": _spectrogram_mask,
+    "past_values": _series,
+    "past_observed_mask": lambda *_: _series(*_) + 1,
+    "states": _zeros(1, 4, "state_dim"),
+    "actions": _zeros(1, 4, "act_dim"),
+    "rewards": _zeros(1, 4, 1),
+    "returns_to_go": _zeros(1, 4, 1),
+    "timesteps": lambda *_: _zeros(1, 4)(*_).long(),
+    "attention_mask": _zeros(1, 4),
+}
+"""What each argument is made by, from the model, its config and its arguments."""
 
 
 def _placed(value: Any, model: Any) -> Any:
