@@ -1,7 +1,8 @@
 """Small models of every type that transformers knows: its default config with fewer layers, experts and narrower layers."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 _LAYERS: Final = {r"(?:\w+_)?(?:num_|n_)?(?:\w+_)?layers?|n_layers?|depth|(?:\w+_)?num_blocks": 2}
@@ -31,6 +32,13 @@ SHRINKINGS: Final = (
 )
 """From small to as it is. A narrow model of some types is no model, a model of two layers of others has no attention."""
 
+_MISSING: Final = {
+    **{key: {"prediction_length": 8} for key in ("autoformer", "informer", "time_series_transformer")},
+    **{key: {"attn_layer_indices": [1]} for key in ("bamba", "granitemoehybrid")},
+    "xmod": {"default_language": "en_XX"},
+}
+"""What a model of the type needs, and its defaults do not say."""
+
 MOST_PARAMETERS: Final = 120_000_000
 
 
@@ -38,13 +46,16 @@ def small_configs(config_class: Any) -> Iterator[Any]:
     """Configs of that class, the smallest first; those that cannot be made are left out."""
     for caps in SHRINKINGS:
         try:
-            yield _shrunk(config_class, config_class(), caps)
+            missing = _MISSING.get(config_class.model_type, {})
+            yield _shrunk(config_class, config_class(**missing), caps, missing)
         except Exception:  # noqa: BLE001 -- any class checks its sizes in its own way
             continue
 
 
-def _shrunk(config_class: Any, default: Any, caps: dict[str, int]) -> Any:
-    changes: dict[str, Any] = {}
+def _shrunk(
+    config_class: Any, default: Any, caps: dict[str, int], missing: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
+    changes = dict(missing)
     for name, value in vars(default).items():
         if hasattr(value, "to_dict") and hasattr(value, "model_type"):
             changes[name] = _shrunk(type(value), value, caps)

@@ -153,7 +153,7 @@ def does_run(model: Any) -> bool:
 def difference(folder: Path, dtype: str) -> str | None:
     """Synthesize the checkpoint whose config was saved; the first tensor that differs from the saved ones."""
     try:
-        source = parse_source(f"synthetic:{folder / dtype / 'config.json'}", base=folder)
+        source = parse_source(f"synthetic:{folder / dtype / 'config.json'}?dtype={dtype}", base=folder)
         resolve(source, cache=folder / "cache").rename(folder / f"made-{dtype}")
     except LlmmemError as error:
         return first_line(error)

@@ -1,18 +1,10 @@
 """Inputs for a first forward pass of any model of transformers, made from its arguments and its config."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-_TOKENS: Final = 8
-_DECODED: Final = 4
-"""Tokens for a decoder."""
-_SAMPLES: Final = 16_000
-"""Samples of a waveform: one second, enough for the convolutions of every audio model."""
-_FRAMES: Final = 128
-"""Frames of a spectrogram, where the config sets none."""
-_PARTS: Final = ("vision_config", "backbone_config", "encoder", "audio_config")
-"""Attributes of a config that hold the config of what sees or hears."""
+from pytest_llmmem.models.loading.sample_values import MAKERS
 
 
 class NoInputsError(Exception):
@@ -30,16 +22,16 @@ def sample_inputs(model: Any) -> dict[str, Any]:
         raise NoInputsError(what)
     takes = inspect.signature(model.forward).parameters
     names = list(dict.fromkeys(_needed(model, takes)))
-    unknown = [name for name in names if name not in _MAKERS]
+    unknown = [name for name in names if name not in MAKERS]
     if unknown or not names:
         what = f"what {type(model).__name__} takes is not known: {', '.join(unknown) or model.main_input_name}"
         raise NoInputsError(what)
-    return {name: _placed(_MAKERS[name](model, config, takes), model) for name in names}
+    return {name: _placed(MAKERS[name](model, config, takes), model) for name in names}
 
 
 def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]:
     """The names of the arguments that it needs."""
-    config, main = model.config, model.main_input_name
+    main = model.main_input_name
     if "input_ids" in takes:
         yield "input_ids"
     if isinstance(main, str) and main in takes and main != "inputs_embeds":
@@ -50,13 +42,22 @@ def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]
             yield name
     if main not in takes and "input_ids" not in takes:
         yield from [name for name in ("pixel_values", "input_features", "input_values") if name in takes][:1]
-    if "pixel_values" in takes and _compares(config, "vision_config", "image_size"):
+    yield from (name for name in _beside(model.config, main) if name in takes)
+
+
+def _beside(config: Any, main: Any) -> Iterator[str]:
+    """Names of arguments that it needs if it takes them, though their default is ``None``."""
+    yield from ("visual_feats", "visual_pos", "bbox", "decoder_input_ids")
+    if _compares(config, "vision_config", "image_size"):
         yield "pixel_values"
-    if "input_features" in takes and _compares(config, "audio_config", "spec_size"):
+    if _compares(config, "audio_config", "spec_size") or _compares(config, "speech_config", "spec_size"):
         yield "input_features"
+    if main == "input_features":
+        yield "input_features_mask"
+    if hasattr(config, "cross_attention_frequency"):  # a Q-Former
+        yield "encoder_hidden_states"
     if main == "states":
         yield from ("actions", "rewards", "returns_to_go", "timesteps", "attention_mask")
-    yield from (name for name in ("visual_feats", "visual_pos", "bbox", "decoder_input_ids") if name in takes)
 
 
 def _compares(config: Any, part: str, own_size: str) -> bool:
@@ -69,177 +70,6 @@ def _compares(config: Any, part: str, own_size: str) -> bool:
         for name in vars(config)
     )
     return (hasattr(config, part) or hasattr(config, own_size)) and not stands_in
-
-
-def _size(config: Any, *names: str, default: int) -> int:
-    """The first of these numbers that the config, or the config of a part, has."""
-    for each in (config, *(getattr(config, part, None) for part in _PARTS)):
-        for name in names:
-            if isinstance(value := getattr(each, name, None), int) and not isinstance(value, bool):
-                return value
-    return default
-
-
-def _tokens(_model: Any, _config: Any, _takes: Any) -> Any:
-    import torch
-
-    return torch.ones(1, _TOKENS, dtype=torch.long)
-
-
-def _decoder_tokens(_model: Any, config: Any, _takes: Any) -> Any:
-    import torch
-
-    channels = getattr(getattr(config, "decoder_config", None), "num_channels", None)
-    shape = (1, _DECODED) if channels is None else (1, _DECODED, channels)
-    return torch.ones(shape, dtype=torch.long)
-
-
-def _pixels(model: Any, config: Any, takes: Any) -> Any:
-    import torch
-
-    if not {"grid_thw", "image_grid_thw", "spatial_shapes", "pixel_position_ids"}.isdisjoint(takes):
-        patches = _patches(model, config, takes)
-        return patches if {"grid_thw", "image_grid_thw"} & takes.keys() else patches[None]
-    channels, height, width, frames = _picture(config)
-    shape = (1, channels, height, width)
-    return torch.zeros(shape if frames is None else (1, frames, *shape[1:]))
-
-
-def _video(_model: Any, config: Any, _takes: Any) -> Any:
-    import torch
-
-    channels, height, width, frames = _picture(config)
-    return torch.zeros(1, frames or _size(config, "frames_per_clip", "num_frames", default=2), channels, height, width)
-
-
-def _picture(config: Any) -> tuple[int, int, int, int | None]:
-    """Channels, height, width, and frames where the config has them."""
-    for each in (config, *(getattr(config, part, None) for part in _PARTS)):
-        size = getattr(each, "image_size", None) or getattr(each, "crop_size", None)
-        if size is None:
-            continue
-        sizes = (size, size) if isinstance(size, int) else tuple(size.values() if isinstance(size, dict) else size)[-2:]
-        frames = getattr(each, "num_frames", None)
-        channels = _size(each, "num_channels", "in_channels", "in_chans", default=3)
-        return channels, *sizes, frames if isinstance(frames, int) else None
-    return _size(config, "num_channels", "in_channels", "in_chans", default=3), 224, 224, None
-
-
-def _patches(_model: Any, config: Any, _takes: Any) -> Any:
-    """A picture as its patches, one in a row."""
-    import torch
-
-    side = _grid_side(config)
-    patch = _size(config, "patch_size", default=14)
-    channels = _size(config, "in_channels", "num_channels", "in_chans", default=3)
-    return torch.zeros(side * side, channels * _size(config, "temporal_patch_size", default=1) * patch * patch)
-
-
-def _grid_side(config: Any) -> int:
-    return 2 * _size(config, "spatial_merge_size", "pooling_kernel_size", default=1)
-
-
-def _grid(_model: Any, config: Any, _takes: Any) -> Any:
-    import torch
-
-    return torch.tensor([[1, _grid_side(config), _grid_side(config)]])
-
-
-def _patch_positions(_model: Any, config: Any, _takes: Any) -> Any:
-    import torch
-
-    side = _grid_side(config)
-    return torch.cartesian_prod(torch.arange(side), torch.arange(side))[None]
-
-
-def _waveform(_model: Any, config: Any, _takes: Any) -> Any:
-    import torch
-
-    bins, length = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
-    if isinstance(bins, int) and isinstance(length, int) and hasattr(config, "patch_size"):
-        return torch.zeros(1, length, bins)  # a spectrogram as image patches
-    channels = getattr(config, "audio_channels", None)
-    if channels is None and hasattr(config, "upsampling_ratios") | hasattr(config, "downsampling_ratios"):
-        channels = 1  # a codec
-    return torch.zeros((1, _SAMPLES) if channels is None else (1, channels, _SAMPLES))
-
-
-def _spectrogram(model: Any, config: Any, _takes: Any) -> Any:
-    import torch
-
-    heard = getattr(config, "audio_config", config)
-    if isinstance(size := getattr(heard, "spec_size", None), int):
-        return torch.zeros(1, 1, 4 * size, _size(heard, *_BINS, default=128))
-    bins = _size(heard, *_BINS, default=128)
-    positions = getattr(heard, "max_source_positions", None)
-    convolved = [each for each in model.modules() if isinstance(each, torch.nn.Conv1d)]
-    if convolved and convolved[0].in_channels == bins:
-        return torch.zeros(1, bins, 2 * positions if isinstance(positions, int) else _FRAMES)
-    return torch.zeros(1, _FRAMES, bins)
-
-
-_BINS: Final = (
-    "num_mel_bins", "input_feat_per_channel", "feature_size", "feature_projection_input_dim", "input_feat_size", "input_dim",
-)  # fmt: skip
-
-
-def _spectrogram_mask(model: Any, config: Any, takes: Any) -> Any:
-    import torch
-
-    spectrogram = _spectrogram(model, config, takes)
-    return torch.ones(1, max(spectrogram.shape[1:]) if spectrogram.shape[1] != _FRAMES else _FRAMES, dtype=torch.long)
-
-
-def _series(_model: Any, config: Any, _takes: Any) -> Any:
-    """Past values of a time series."""
-    import torch
-
-    length = _size(config, "context_length", default=64) + max(getattr(config, "lags_sequence", None) or [0])
-    channels = getattr(config, "num_input_channels", None)
-    return torch.zeros((1, length) if channels is None else (1, length, channels))
-
-
-def _zeros(*sizes: int | str) -> Callable[[Any, Any, Any], Any]:
-    """Zeros of a shape: numbers, and names of numbers in the config."""
-
-    def make(_model: Any, config: Any, _takes: Any) -> Any:
-        import torch
-
-        return torch.zeros([size if isinstance(size, int) else getattr(config, size) for size in sizes])
-
-    return make
-
-
-_MAKERS: Final[Mapping[str, Callable[[Any, Any, Any], Any]]] = {
-    "input_ids": _tokens,
-    "qformer_input_ids": _tokens,
-    "decoder_input_ids": _decoder_tokens,
-    "bbox": lambda *_: _zeros(1, _TOKENS, 4)(*_).long(),
-    "pixel_values": _pixels,
-    "pixel_values_videos": _video,
-    "hidden_states": _patches,
-    "grid_thw": _grid,
-    "image_grid_thw": _grid,
-    "spatial_shapes": lambda *_: _grid(*_)[:, 1:],
-    "pixel_attention_mask": lambda *_: _patch_positions(*_)[..., 0] * 0 + 1,
-    "pixel_position_ids": _patch_positions,
-    "merge_sizes": lambda *_: _grid(*_)[0, :1],
-    "visual_feats": _zeros(1, 4, "visual_feat_dim"),
-    "visual_pos": _zeros(1, 4, "visual_pos_dim"),
-    "query_embeds": _zeros(1, 4, "hidden_size"),
-    "input_values": _waveform,
-    "input_features": _spectrogram,
-    "input_features_mask": _spectrogram_mask,
-    "past_values": _series,
-    "past_observed_mask": lambda *_: _series(*_) + 1,
-    "states": _zeros(1, 4, "state_dim"),
-    "actions": _zeros(1, 4, "act_dim"),
-    "rewards": _zeros(1, 4, 1),
-    "returns_to_go": _zeros(1, 4, 1),
-    "timesteps": lambda *_: _zeros(1, 4)(*_).long(),
-    "attention_mask": _zeros(1, 4),
-}
-"""What each argument is made by, from the model, its config and its arguments."""
 
 
 def _placed(value: Any, model: Any) -> Any:
