@@ -213,9 +213,7 @@ class Supervision:
         if ending.died:
             self.accounting.mark("death", ending.signal or ending.kind)
             self.notes += unseen_vram_notes(vram, self.plan.budgets)
-        verdicts = self.accounting.verdicts(
-            at_least_bytes=self._guard.limiter.killed_at_bytes(), unfinished=not self.finished
-        )
+        verdicts = self._guard.verdicts(unfinished=not self.finished)
         return Measured(
             ending=ending,
             peak=self.accounting.peak(sampled=self._processes.seen),
@@ -226,6 +224,7 @@ class Supervision:
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
             alive=self._dumps.alive(),
+            children=self._processes.told(self.accounting.whole),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=(*self.notes, *uncertain_notes(verdicts)),
             vram=vram,

@@ -160,8 +160,9 @@ def load(
 
         join_process_group(config.stash.get(RANK, None))
     files = config.stash.get(SESSION_FILES, None)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("safetensors")  # what is not imported cannot be followed
+    for library in ("safetensors", "gguf") if checkpoint.format == "gguf" else ("safetensors",):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)  # what is not imported cannot be followed
 
     @contextlib.contextmanager
     def followed() -> Generator[Any]:
