@@ -55,6 +55,8 @@ class Trial:
 
     item: ItemKey
     load: Load
+    rank: Rank | None = None
+    """Rank of this worker, if several workers load the model together; ``None`` for a single worker."""
 
 
 @dataclass(frozen=True, slots=True)
