@@ -26,7 +26,6 @@ from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.run.queue import MemoryQueue
 from pytest_llmmem.plugin.run.ranks import run_in_ranks
-from pytest_llmmem.plugin.run.trials import is_asked_by
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.main import item_keys
@@ -96,9 +95,7 @@ class Runner:
         self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
-        trials: tuple[TrialRecord, ...] = ()
-        if is_asked_by(item) and find_checkpoint(item):
-            trials = try_loads(self.pool, self._config, self._keys[item], self._plan(item, isolated), self._driver)
+        trials = try_loads(self.pool, item, self._keys[item], self._plan(item, isolated), self._driver)
         if trials and not trials[-1].fits:
             return recording.none_fits(item, trials), None
         runs = [self._run_once(item, nextitem, isolated, trials, run=0)]
