@@ -10,7 +10,7 @@ from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES
 from pytest_llmmem.models.loading import fidelity, residency, storage
 from pytest_llmmem.models.loading.offload import as_bytes, written_bytes
 from pytest_llmmem.models.loading.request import LoadRequest
-from pytest_llmmem.models.loading.ties import Ties, ties_of
+from pytest_llmmem.models.loading.tie_faults import TieFaults, tie_faults_of
 
 
 class LoadedModel:
@@ -150,9 +150,9 @@ class LoadedModel:
         return fidelity.compare(self.checkpoint, self.model).missing
 
     @property
-    def ties(self) -> Ties:
+    def tie_faults(self) -> TieFaults:
         """Ties of the model's class that are lost in the model, or stored twice in the checkpoint. Empty after ``release()``."""
-        return ties_of(self.checkpoint, self._model) if self._model is not None else Ties()
+        return tie_faults_of(self.checkpoint, self._model) if self._model is not None else TieFaults()
 
     @property
     def differences(self) -> fidelity.Differences:

@@ -31,7 +31,7 @@ def load_for_test(checkpoint: Checkpoint, chosen: Load, config: pytest.Config) -
             connection.send(loaded_message(loaded, _hints(loaded)))
         yield loaded
         if connection is not None:
-            connection.send(AtEnd(loaded.mapped_nbytes, loaded.ties))
+            connection.send(AtEnd(loaded.mapped_nbytes, loaded.tie_faults))
         loaded.release()
 
 
