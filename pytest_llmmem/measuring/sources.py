@@ -78,6 +78,7 @@ def open_worker(calls: Calls, kind: WorkerKind, output: int) -> Generator[ReadyW
             launcher = Launcher(_COMMAND, Path.cwd(), files, output)
             source, notes = _source(calls, launcher, forks=job is None)
             opened.callback(source.close)
+            opened.callback(source.drain)
             worker = source.take()
         except (OSError, NoWorkerError) as error:
             os.lseek(output, 0, os.SEEK_SET)
