@@ -10,6 +10,17 @@ import typer
 from pytest_llmmem.cli import estimate_loads
 from pytest_llmmem.cli.arguments import Json, Loads, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_json
+from pytest_llmmem.cli.training_arguments import (
+    Accumulation,
+    Autocast,
+    Batch,
+    Checkpointing,
+    Lora,
+    LoraTarget,
+    Optimizer,
+    refuse,
+    training_fields,
+)
 from pytest_llmmem.core.errors import SettingError
 
 Dtype = Annotated[str | None, typer.Option(help="To load in, such as float16. Default: each strategy's own.")]
@@ -21,28 +32,11 @@ Against = Annotated[
 ]
 Train = Annotated[bool, typer.Option("--train", help="Predict a training step instead, from the config alone.")]
 Generate = Annotated[bool, typer.Option("--generate", help="Predict generating text instead, from the config alone.")]
-Batch = Annotated[int | None, typer.Option("--batch", help="Sequences at once. Default: 1.")]
 Seq = Annotated[
     int | None,
     typer.Option("--seq", help="Tokens of each sequence, or of each prompt. Default: 512, or what the model has; 128."),
 ]
 NewTokens = Annotated[int | None, typer.Option("--new-tokens", help="Tokens that are generated. Default: 16.")]
-Optimizer = Annotated[
-    str | None,
-    typer.Option("--optimizer", help="adamw (default), adamw-foreach, adamw-fused, adafactor, sgd or adamw8bit."),
-]
-Lora = Annotated[int | None, typer.Option("--lora", metavar="RANK", help="Train a LoRA adapter of this rank alone.")]
-LoraTarget = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--lora-target", metavar="MODULE", help="Adapt these modules. Default: every linear layer but the head."
-    ),
-]
-Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Recompute activations in the backward pass.")]
-Accumulation = Annotated[
-    int | None, typer.Option("--accumulation", help="Batches for each optimizer step. Default: 1.")
-]
-Autocast = Annotated[str | None, typer.Option("--autocast", metavar="DTYPE", help="torch.autocast in this dtype.")]
 Rules = Annotated[str | None, typer.Option("--device", help="Whose rules a step follows: cuda (default) or cpu.")]
 DoubleQuantization = Annotated[
     bool, typer.Option("--double-quantization", help="Of --load nf4: quantize the scales too.")
@@ -76,21 +70,21 @@ def estimate(
     json: Json = False,
 ) -> None:
     """Memory that a model will need: to be loaded, read from its headers, or to be trained, computed from its config."""
-    training = {
-        "optimizer": optimizer,
-        "lora": lora,
-        "lora_targets": tuple(lora_target or ()) or None,
-        "checkpointing": checkpointing or None,
-        "accumulation": accumulation,
-        "autocast": autocast,
-    }
+    training = training_fields(
+        optimizer=optimizer,
+        lora=lora,
+        lora_target=lora_target,
+        checkpointing=checkpointing,
+        accumulation=accumulation,
+        autocast=autocast,
+    )
     steps = {"batch": batch, "seq": seq, "device": device, "fits": fits, "grid": grid}
     if not train and not generate:
-        _refuse(steps | training | {"new_tokens": new_tokens}, why="needs --train or --generate")
+        refuse(steps | training | {"new_tokens": new_tokens}, why="needs --train or --generate")
     elif train and generate:
         raise SettingError("--train and --generate: write one of them")
     else:
-        _refuse(
+        refuse(
             training if generate else {"new_tokens": new_tokens}, why=f"needs --{'train' if generate else 'generate'}"
         )
         given = {"batch_size": batch, "seq_len" if train else "prompt": seq, "new_tokens": new_tokens} | training
@@ -123,13 +117,6 @@ def estimate(
         raise typer.Exit(1)
 
 
-def _refuse(options: Mapping[str, Any], *, why: str) -> None:
-    for name, value in options.items():
-        if value is not None:
-            msg = f"--{name.removesuffix('s').replace('_', '-')} {why}"
-            raise SettingError(msg)
-
-
 def _estimate_step(
     model: str,
     kind: Literal["train", "generate"],
@@ -151,9 +138,8 @@ def _estimate_step(
         msg = f"--{kind}: {error}"
         raise SettingError(msg) from None
     request = make_request(model, step, load=load[0], **options)
-    longest = request.config.get("max_position_embeddings")
-    if isinstance(step, TrainSpec) and "seq_len" not in given and isinstance(longest, int):
-        request = dataclasses.replace(request, step=dataclasses.replace(step, seq_len=min(step.seq_len, longest)))
+    if isinstance(step, TrainSpec) and "seq_len" not in given:
+        request = dataclasses.replace(request, step=step.within(request.config.get("max_position_embeddings")))
     prediction = predict_apart(request)
     document = describe(model, request, prediction)
     if json:

@@ -182,6 +182,12 @@ class Meter:
         self.windows.append(window)
         return window
 
+    def replace_outermost(self, name: str, reading: Reading, tree_base: Tree) -> Window:
+        """Begin the outermost window anew at a boundary: what it has seen until now is forgotten."""
+        self.windows[0] = self.open(name, reading, tree_base)
+        del self.windows[-1]
+        return self.windows[0]
+
     def close(self) -> Window:
         """End the innermost window at a boundary: what follows is not seen by it, whoever keeps it."""
         window = self.windows.pop()

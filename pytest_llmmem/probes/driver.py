@@ -74,7 +74,7 @@ class Nvml:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,  # Ctrl-C is for us: the sampler ends with its input
         )
         asked = cls(process)

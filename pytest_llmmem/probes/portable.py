@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterable
 from typing import Literal
 
-import psutil
-
 from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.probes.host import Mappings, Spans
 
@@ -52,6 +50,8 @@ def sum_of(readings: Iterable[Reading | None]) -> Tree:
 
 def descendants(pid: int) -> tuple[int, ...]:
     """Every process below this one."""
+    import psutil
+
     try:
         return tuple(child.pid for child in psutil.Process(pid).children(recursive=True))
     except psutil.Error:
@@ -60,6 +60,8 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 def has_memory(pid: int) -> bool:
     """Whether a process lives."""
+    import psutil
+
     return psutil.pid_exists(pid)
 
 
@@ -90,11 +92,15 @@ def open_files(pid: int) -> set[str]:  # noqa: ARG001 -- as on Linux
 
 def swap_bytes() -> int:
     """Swap of the machine."""
+    import psutil
+
     return int(psutil.swap_memory().total)
 
 
 def environment(pid: int) -> dict[str, str]:
     """The environment of a process; empty where it cannot be read."""
+    import psutil
+
     try:
         return dict(psutil.Process(pid).environ())
     except psutil.Error:

@@ -100,9 +100,7 @@ class Accounting:
         """Forget what the setup used; its phase, which has ended, keeps it."""
         assert self.whole is not None, "a call follows a setup"
         self.judges_setup = True
-        self.whole = self.meter.open(WHOLE, boundary.reading, tree)
-        self.meter.windows.insert(0, self.meter.windows.pop())
-        del self.meter.windows[1]  # the whole as it was
+        self.whole = self.meter.replace_outermost(WHOLE, boundary.reading, tree)
         self._opened[0] = _Opened(now, VramWindow.opened(boundary.vram, self._driver))
         self.vram, self.pinned_bytes = self._opened[0].vram, None
         self.written = WrittenBytes()

@@ -222,6 +222,7 @@ class Supervision:
             phases=self.accounting.phases(),
             verdicts=verdicts,
             seconds=self.clock() - self.state.started_s,
+            refusing_limit=self._guard.limiter.name if self._guard.limiter.refuses() else None,
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
             alive=self._dumps.alive(),

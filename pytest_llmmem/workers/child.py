@@ -217,7 +217,7 @@ class _Helper:
 
 def offer_to_oom_killer() -> None:
     """Ask the kernel to choose this process first when memory runs out: not the session that judges it."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write("500")
 
 

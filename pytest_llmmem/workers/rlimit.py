@@ -43,6 +43,9 @@ class RlimitLimiter:
             limit = now["VmData"] + left - _MARGIN_BYTES
             resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
 
+    def refuses(self) -> bool:
+        return self._landed
+
     def oom_kills(self) -> int:
         return 0
 

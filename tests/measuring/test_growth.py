@@ -1,12 +1,11 @@
 """What a block keeps, and what each call of a function leaves."""
 
-import os
 from collections.abc import Callable
 
 import pytest
 
 from pytest_llmmem import BudgetExceeded, measure, memory_budget, memory_growth
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 MB = 1_000_000
 
@@ -81,7 +80,7 @@ def test_a_limit_of_what_is_kept_that_cannot_be_read_is_one_sentence() -> None:
         memory_budget(keeps="1MBB", name="it")
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the test forks a child")
+@needs("fork")
 def test_a_block_in_a_child_of_the_test_is_measured_there(run: Callable[..., Run]) -> None:
     ran = run(
         """

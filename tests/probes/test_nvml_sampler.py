@@ -137,7 +137,7 @@ def test_nvml_has_these_functions_with_the_same_arguments(stand_in: Any) -> None
 @pytest.fixture
 def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Device]:
     """One card, of a driver that the sampler finds in the current folder."""
-    (tmp_path / "pynvml.py").write_text(Path(nvml.__file__).read_text())
+    (tmp_path / "pynvml.py").write_text(Path(nvml.__file__).read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
     subprocess.run([sys.executable, "-c", "import pynvml; pynvml.set_up([24])"], check=True)
     return [Device(name="cuda:0", total_bytes=24, card="card-0")]

@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from pytest_llmmem import probes
+from tests.conftest import needs
 
 MB = 10**6
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's probes")
+pytestmark = needs("/proc")
 
 
 def test_a_reading_is_what_ps_says() -> None:

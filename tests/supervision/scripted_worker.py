@@ -79,7 +79,7 @@ class ScriptedWorker(Worker):
         return True
 
     def _write(self, dump: str) -> None:
-        with Path(self.files.folder, "stacks").open("a") as file:
+        with Path(self.files.folder, "stacks").open("a", encoding="utf-8") as file:
             file.write(dump)
 
     def _request_stack(self) -> None:

@@ -15,11 +15,13 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.supervision.process_tree import ProcessTree
+from tests.conftest import needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared pages are known on Linux")
+pytestmark = needs("/proc")
 
 WORKER = """
 import os, subprocess, sys
+from tests.conftest import needs
 child = subprocess.Popen([sys.executable, "-c", ""])
 os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 print(flush=True)

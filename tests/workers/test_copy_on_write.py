@@ -25,7 +25,7 @@ def in_a_fork(body: Callable[[], Any]) -> Any:
         os.write(write, json.dumps(body()).encode())
         os._exit(0)
     os.close(write)
-    with open(read) as answer:
+    with open(read, encoding="utf-8") as answer:
         told = answer.read()
     os.waitpid(child, 0)
     return json.loads(told)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
-from pytest_llmmem.workers.limits import CgroupLimiter, NoLimiter, build_limiter, delegate
+from pytest_llmmem.workers.cgroup_limiter import CgroupLimiter, delegate
+from pytest_llmmem.workers.limits import NoLimiter, build_limiter
 from pytest_llmmem.workers.worker import Worker
 
 

@@ -124,7 +124,13 @@ def _ask_transformers(spec: SyntheticSpec) -> dict[str, Any]:
     command = [sys.executable, "-P", str(program)]
     try:
         asked = subprocess.run(
-            command, input=spec.config_json, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
+            command,
+            input=spec.config_json,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_PATIENCE_S,
         )
     except subprocess.TimeoutExpired:
         raise _no_model(spec, f"it takes longer than {_PATIENCE_S} s") from None

@@ -183,13 +183,8 @@ def _limit_bytes(limit: Limit, where: str, terms: Terms) -> int:
         raise MarkerError(msg) from None
 
 
-def terms_without_model() -> Terms:
-    """Terms for a place without a test, such as a session fixture."""
-    return Terms(host_bytes=probes.host_memory().total_bytes)
-
-
 def _terms(item: pytest.Item, find_checkpoint: FindCheckpoint) -> Terms:
-    terms = terms_without_model()
+    terms = Terms(host_bytes=probes.host_memory().total_bytes)
     try:
         checkpoint = find_checkpoint(item)
     except LlmmemError as error:

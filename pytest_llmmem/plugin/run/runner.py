@@ -19,6 +19,7 @@ from pytest_llmmem.plugin.report import baselines as baselining
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.report.diagnosis import explain
+from pytest_llmmem.plugin.report.refusals import with_refusal
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
@@ -184,7 +185,7 @@ class Runner:
                 *history_notes(history),
             ),
         )
-        measured = with_growth(measured, isolated.growth, inbox.growth)
+        measured = with_refusal(with_growth(measured, isolated.growth, inbox.growth), inbox.raised)
         reports, ending = bridge.complete_reports(item, inbox.reports(), measured)
         diagnosis = explain(reports, measured, ending, inbox, find_checkpoint(item))
         record = recording.record_of(

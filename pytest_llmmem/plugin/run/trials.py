@@ -9,6 +9,7 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.plugin.collect.loads import FITTING, Load, own_strategies, session_loads
+from pytest_llmmem.plugin.report.refusals import with_refusal
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.worker.messages import ItemKey, Loaded, Raised, Trial, Unusable
 from pytest_llmmem.probes.driver import Driver
@@ -50,6 +51,7 @@ class TrialInbox:
 
     def record(self, chosen: Load, measured: Measured) -> TrialRecord:
         """One row of the table."""
+        measured = with_refusal(measured, self.raised)
         peak = None if self.unusable else measured.peak
         held = all(verdict.held for verdict in measured.verdicts)
         why = ""

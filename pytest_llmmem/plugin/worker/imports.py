@@ -1,4 +1,4 @@
-"""Modules that every test with a model would import again: this takes seconds, and hundreds of megabytes beside the load."""
+"""Imports ahead of the tests: each worker would import these modules again, in seconds and hundreds of megabytes."""
 
 import contextlib
 import importlib
