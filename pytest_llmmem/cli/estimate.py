@@ -1,20 +1,20 @@
 """``llmmem estimate MODEL``: what it will need, before anything is loaded."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import typer
 
 from pytest_llmmem.cli import estimate_loads
 from pytest_llmmem.cli.arguments import Json, Loads, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_json
+from pytest_llmmem.cli.step_options import DoubleQuantization, Fits, Generate, Grid, NewTokens, Rules, Seq, Train
 from pytest_llmmem.cli.training_arguments import (
     Accumulation,
     Autocast,
     Batch,
     Checkpointing,
+    Images,
     Lora,
     LoraTarget,
     Optimizer,
@@ -30,19 +30,6 @@ Transformers = Annotated[
 Against = Annotated[
     Path | None, typer.Option(metavar="REPORT.json", help="Compare with the loads that a --llm-report has measured.")
 ]
-Train = Annotated[bool, typer.Option("--train", help="Predict a training step instead, from the config alone.")]
-Generate = Annotated[bool, typer.Option("--generate", help="Predict generating text instead, from the config alone.")]
-Seq = Annotated[
-    int | None,
-    typer.Option("--seq", help="Tokens of each sequence, or of each prompt. Default: 512, or what the model has; 128."),
-]
-NewTokens = Annotated[int | None, typer.Option("--new-tokens", help="Tokens that are generated. Default: 16.")]
-Rules = Annotated[str | None, typer.Option("--device", help="Whose rules a step follows: cuda (default) or cpu.")]
-DoubleQuantization = Annotated[
-    bool, typer.Option("--double-quantization", help="Of --load nf4: quantize the scales too.")
-]
-Fits = Annotated[str | None, typer.Option("--fits", metavar="SIZE", help="Find the largest batch and length: 24GB.")]
-Grid = Annotated[str | None, typer.Option("--grid", metavar="BATCHESxLENGTHS", help="A table: 1,2,4x512,1024.")]
 
 
 def estimate(
@@ -62,6 +49,7 @@ def estimate(
     lora_target: LoraTarget = None,
     checkpointing: Checkpointing = False,
     accumulation: Accumulation = None,
+    images: Images = None,
     autocast: Autocast = None,
     device: Rules = None,
     double_quantization: DoubleQuantization = False,
@@ -76,6 +64,7 @@ def estimate(
         lora_target=lora_target,
         checkpointing=checkpointing,
         accumulation=accumulation,
+        images=images,
         autocast=autocast,
     )
     steps = {"batch": batch, "seq": seq, "device": device, "fits": fits, "grid": grid}
@@ -88,7 +77,9 @@ def estimate(
             training if generate else {"new_tokens": new_tokens}, why=f"needs --{'train' if generate else 'generate'}"
         )
         given = {"batch_size": batch, "seq_len" if train else "prompt": seq, "new_tokens": new_tokens} | training
-        _estimate_step(
+        from pytest_llmmem.cli.estimate_steps import estimate_step
+
+        estimate_step(
             model,
             "train" if train else "generate",
             {name: value for name, value in given.items() if value is not None},
@@ -113,38 +104,5 @@ def estimate(
         print_json(document)
     else:
         estimate_loads.show(document)
-    if document["findings"]:
-        raise typer.Exit(1)
-
-
-def _estimate_step(
-    model: str,
-    kind: Literal["train", "generate"],
-    given: Mapping[str, Any],
-    *,
-    load: Sequence[str],
-    json: bool,
-    **options: Any,
-) -> None:
-    from pytest_llmmem.cli.estimate_steps import describe, make_request, show
-    from pytest_llmmem.models.steps.predictor import predict_apart
-    from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
-
-    if len(load) > 1:
-        raise SettingError("--load: a step is predicted after one load: write it once")
-    try:
-        step = TrainSpec.parse(given) if kind == "train" else GenerateSpec.parse(given)
-    except ValueError as error:
-        msg = f"--{kind}: {error}"
-        raise SettingError(msg) from None
-    request = make_request(model, step, load=load[0], **options)
-    if isinstance(step, TrainSpec) and "seq_len" not in given:
-        request = dataclasses.replace(request, step=step.within(request.config.get("max_position_embeddings")))
-    prediction = predict_apart(request)
-    document = describe(model, request, prediction)
-    if json:
-        print_json(document)
-    else:
-        show(document, prediction)
     if document["findings"]:
         raise typer.Exit(1)

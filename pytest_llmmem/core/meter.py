@@ -90,6 +90,11 @@ class Window:
         own = self._above_base(unreclaimable_bytes + self.copied.bytes)
         return max(0, own, tree.unreclaimable_bytes - self.tree_base.unreclaimable_bytes)
 
+    @property
+    def copied_growth_bytes(self) -> int:
+        """Copies since the window was opened, as of the last boundary."""
+        return self.copied.bytes - self.base_copied.bytes
+
     def kept_bytes(self, reading: Reading) -> int:
         """Growth above the baseline of the process itself at the window's end; negative when it holds less."""
         return self._above_base(reading.unreclaimable_bytes + self.copied.bytes)
@@ -117,6 +122,11 @@ class Window:
             error_bytes=self._error_bytes(highest.unreclaimable.error),
             resident_error_bytes=self._error_bytes(highest.resident.error),
         )
+
+    @property
+    def is_peak_of_tree(self) -> bool:
+        """Whether the peak is that of the process with its descendants: alone it never held more."""
+        return self.tree_growth.unreclaimable_bytes >= self._above_base(self.highest.unreclaimable.reported)
 
     @property
     def excess_bytes(self) -> int:

@@ -11,6 +11,7 @@ This is the one platform switch for measuring: every platform's file offers the 
     shared_once(pids) -> Tree       several processes, every shared page counted once
     descendants(pid) -> tuple       process ids below a process
     shares_memory(pid, other)       whether two processes are one in memory
+    command(pid) -> tuple           the program and the arguments that a process runs
     environment(pid) -> dict        what a process was started with
     open_files(pid) -> set          names of the files that a process has open or mapped
     has_memory(pid) -> bool         whether a process lives and has not given up its memory
@@ -51,9 +52,17 @@ if sys.platform == "linux":
         private_maps,
         shared_once,
     )
-    from pytest_llmmem.probes.linux_processes import descendants, environment, has_memory, open_files, shares_memory
+    from pytest_llmmem.probes.linux_processes import (
+        command,
+        descendants,
+        environment,
+        has_memory,
+        open_files,
+        shares_memory,
+    )
 else:
     from pytest_llmmem.probes.portable import (
+        command,
         count_pages,
         descendants,
         environment,
@@ -99,6 +108,7 @@ __all__ = [
     "INTERVAL_S",
     "METHOD",
     "Memory",
+    "command",
     "count_pages",
     "count_unreclaimable",
     "descendants",

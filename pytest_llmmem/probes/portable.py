@@ -97,6 +97,16 @@ def swap_bytes() -> int:
     return int(psutil.swap_memory().total)
 
 
+def command(pid: int) -> tuple[str, ...]:
+    """The program and the arguments that a process runs; empty where they cannot be read."""
+    import psutil
+
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ()
+
+
 def environment(pid: int) -> dict[str, str]:
     """The environment of a process; empty where it cannot be read."""
     import psutil

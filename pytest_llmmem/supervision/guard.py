@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.guard import GuardedBudget, Machine
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.supervision.accounting import Accounting
@@ -66,6 +67,10 @@ class Guard:
             machine=self._machine() if at_machine else None,
             exceeds_baseline=self._exceeds_baseline(),
         )
+
+    def verdicts(self, *, unfinished: bool) -> tuple[Verdict, ...]:
+        """Every budget beside what was used, which is at least what the hard limit has seen when it killed."""
+        return self.accounting.verdicts(at_least_bytes=self.limiter.killed_at_bytes(), unfinished=unfinished)
 
     def breach_sentence(self) -> str:
         """The first broken budget, in words."""

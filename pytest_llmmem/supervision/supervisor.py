@@ -200,33 +200,33 @@ class Supervision:
         return self._result()
 
     def _result(self) -> Measured:
-        limiter = self._guard.limiter
         ending = judge_ending(
             self.worker.exit,
             finished=self.finished,
             phase=self.accounting.phase,
             stopped=self.state.stopped,
-            evidence=self._oom_kills.evidence(limiter, self.worker.origin_exit),
+            evidence=self._oom_kills.evidence(self._guard.limiter, self.worker.origin_exit),
             timeout_s=self.plan.timeout_s,
             foreign_bytes=self._foreign_bytes,
         )
+        vram = self.accounting.vram.peaks
         if ending.died:
             self.accounting.mark("death", ending.signal or ending.kind)
-        vram = self.accounting.vram.peaks
-        unseen = unseen_vram_notes(vram, self.plan.budgets) if ending.died else ()
-        verdicts = self.accounting.verdicts(at_least_bytes=limiter.killed_at_bytes(), unfinished=not self.finished)
+            self.notes += unseen_vram_notes(vram, self.plan.budgets)
+        verdicts = self._guard.verdicts(unfinished=not self.finished)
         return Measured(
             ending=ending,
             peak=self.accounting.peak(sampled=self._processes.seen),
             phases=self.accounting.phases(),
             verdicts=verdicts,
             seconds=self.clock() - self.state.started_s,
-            refusing_limit=limiter.name if limiter.refuses() else None,
+            refusing_limit=self._guard.limiter.name if self._guard.limiter.refuses() else None,
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
             alive=self._dumps.alive(),
+            children=self._processes.told(self.accounting.whole),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
-            notes=(*self.notes, *unseen, *uncertain_notes(verdicts)),
+            notes=(*self.notes, *uncertain_notes(verdicts)),
             vram=vram,
             pinned_bytes=self.accounting.pinned_bytes,
             written_bytes=self.accounting.written.bytes,

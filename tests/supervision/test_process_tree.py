@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.readings import Tree
+from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.supervision.process_tree import ProcessTree
 from tests.conftest import needs
 
@@ -21,7 +21,6 @@ pytestmark = needs("/proc")
 
 WORKER = """
 import os, subprocess, sys
-from tests.conftest import needs
 child = subprocess.Popen([sys.executable, "-c", ""])
 os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 print(flush=True)
@@ -29,6 +28,7 @@ sys.stdin.read()
 """
 """Its child has ended, and has not been waited for."""
 SEEN = Tree(unreclaimable_bytes=10, resident_bytes=20)
+OWN = Reading(anonymous_bytes=4)
 TOO_LATE = Tree(unreclaimable_bytes=1000, resident_bytes=2000)
 
 
@@ -46,6 +46,9 @@ class Worker:
 
     def siblings(self) -> tuple[int, ...]:
         return (os.getpid(),)
+
+    def tree_with(self, reading: Reading) -> Tree:
+        return Tree(unreclaimable_bytes=reading.unreclaimable_bytes, resident_bytes=reading.resident_bytes)
 
     def shared_with(self, children: Iterable[int]) -> Tree:
         assert children
@@ -69,14 +72,14 @@ def process() -> "Generator[subprocess.Popen[str]]":
 def test_a_worker_that_lives_is_read_once(process: "subprocess.Popen[str]") -> None:
     worker = Worker(process, lives=1)
 
-    assert ProcessTree(worker).sample() == SEEN  # type: ignore[arg-type]
+    assert ProcessTree(worker).sample(OWN) == SEEN  # type: ignore[arg-type]
 
 
 def test_a_worker_that_ended_while_it_was_read_tells_nothing(process: "subprocess.Popen[str]") -> None:
     # those that shared its pages were read after it had gone: they hold all of them then, and so did it
     worker = Worker(process, lives=0)
 
-    assert ProcessTree(worker).sample() is None  # type: ignore[arg-type]
+    assert ProcessTree(worker).sample(OWN) is None  # type: ignore[arg-type]
 
 
 # -- children that live: each is the same program, which sleeps until its parent ends
@@ -110,6 +113,9 @@ class Family:
     def siblings(self) -> tuple[int, ...]:
         return ()
 
+    def tree_with(self, reading: Reading) -> Tree:
+        return Tree(unreclaimable_bytes=reading.unreclaimable_bytes, resident_bytes=reading.resident_bytes)
+
     def shared_with(self, children: Iterable[int]) -> Tree:
         living = sum(map(probes.has_memory, children))
         if self.ends_one_each_time:
@@ -134,7 +140,7 @@ def family(*environments: dict[str, str], **options: bool) -> Generator[Family]:
 
 def test_children_that_come_and_go_at_every_attempt_count_by_the_lowest_of_them() -> None:
     with family({}, {}, {}, {}, ends_one_each_time=True) as worker:
-        tree = ProcessTree(worker).sample()  # type: ignore[arg-type]
+        tree = ProcessTree(worker).sample(OWN)  # type: ignore[arg-type]
 
     # a page whose owner ends meanwhile is counted in those that are left, too
     assert tree == Tree(unreclaimable_bytes=2, resident_bytes=20)
@@ -145,7 +151,7 @@ def test_each_rank_of_a_launch_has_its_own_peak() -> None:
     with family(ranks[1], {}, ranks[0]) as worker:
         tree = ProcessTree(worker)  # type: ignore[arg-type]
         for _ in range(2):
-            tree.sample()
+            tree.sample(OWN)
 
         first, second = tree.ranks()
 
@@ -157,10 +163,10 @@ def test_each_rank_of_a_launch_has_its_own_peak() -> None:
 def test_a_rank_that_has_just_ended_keeps_the_peak_that_it_had() -> None:
     with family({"RANK": "0", "WORLD_SIZE": "1", "HELD": "40000000"}) as worker:
         tree = ProcessTree(worker)  # type: ignore[arg-type]
-        tree.sample()
+        tree.sample(OWN)
         before = tree.ranks()
         worker.end_one()
-        tree.sample()
+        tree.sample(OWN)
 
         assert tree.ranks() == before
         assert before[0].peak_bytes > 40_000_000
@@ -180,7 +186,7 @@ def test_a_child_that_still_runs_in_its_parents_memory_is_none_of_its_own(tmp_pa
         while not probes.descendants(parent.pid):
             time.sleep(0.01)
         tree = ProcessTree(Family(parent, []))  # type: ignore[arg-type]
-        alone = tree.sample() is None and not tree.seen
-        fifo.open("w").close()
+        alone = tree.sample(OWN) is None and not tree.seen
+        fifo.open("w", encoding="utf-8").close()
 
     assert alone
