@@ -3,17 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from pytest_llmmem.core.readings import (
-    NOTHING,
-    NOTHING_SEEN,
-    Bounds,
-    LifetimeMarks,
-    Peak,
-    Reading,
-    Segment,
-    Tree,
-    without_mark,
-)
+from pytest_llmmem.core.readings import NOTHING, LifetimeMarks, Peak, Reading, Tree, without_mark
+from pytest_llmmem.core.segments import NOTHING_SEEN, Bounds, Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,12 @@ This is the one platform switch for measuring: every platform's file offers the 
     has_memory(pid) -> bool         whether a process lives and has not given up its memory
     mark_error_bytes() -> int       how far the high-water mark can be off on this machine
     host_memory() -> HostMemory     what is there and what is left, containers included
-    evidence() -> Evidence          the kernel's counters of OOM kills, now
+    faulted_bytes() -> int          an upper bound of the pages that this process has copied
+    written_bytes(pid) -> int       what a process has written to storage
+    oom_kills_on_host() -> int      the kernel's count of OOM kills since boot
+    private_maps() -> list          what this process has mapped for itself and can write to
+    gpu_files_open(pid) -> bool     whether a process has a GPU open
+    gpu_files_there() -> bool       whether there is one to open
 """
 
 import sys

@@ -47,10 +47,10 @@ def _what(ending: Ending) -> str:
         case "over_budget":
             return "stopped"
         case "out_of_memory":
-            return "killed for want of memory (SIGKILL)"
+            return "killed because memory ran out (SIGKILL)"
         case "crashed":
             return f"crashed with {ending.signal}"
-        case _:
+        case "exited" | "completed" | "raised" | "ended":
             code = "" if ending.exit_code is None else f" with code {ending.exit_code}"
             return f"exited{code}"
 

@@ -8,6 +8,7 @@ from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Seen
 from pytest_llmmem.supervision.plan import JobPlan
+from pytest_llmmem.supervision.window_budgets import window_held_bytes
 from pytest_llmmem.workers.limits import Limiter, NoLimiter, build_limiter
 from pytest_llmmem.workers.worker import Worker
 
@@ -58,7 +59,8 @@ class Guard:
         """Move the hard limit with what the worker holds, and say what a decision needs."""
         for window, budget in self.accounting.standing():
             if budget.kind == "max_ram":
-                self.limiter.tick(self.accounting.held_bytes(window, budget, reading), reading)
+                held_bytes = window_held_bytes(window, budget, reading, self.accounting.meter.tree)
+                self.limiter.tick(held_bytes, reading)
         return Seen(
             budgets=self.budgets(),
             machine=self._machine() if at_machine else None,

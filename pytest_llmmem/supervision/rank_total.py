@@ -145,7 +145,7 @@ class RankTotal:
 
     def _used_bytes(self, budget: Budget, unseen_bytes: int) -> int:
         if budget.kind == "max_disk":
-            return sum(each.accounting.written_bytes or 0 for each in self.ranks)
+            return sum(each.accounting.written.bytes or 0 for each in self.ranks)
         base = self._base or NOTHING
         if budget.count == "resident":
             return self._absolute_bytes if budget.limit.is_share else self._resident_bytes + unseen_bytes

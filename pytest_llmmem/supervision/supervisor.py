@@ -7,30 +7,26 @@ from typing import Any, Final
 from pytest_llmmem import probes
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Evidence, StopReason, judge_ending
+from pytest_llmmem.core.outcomes import StopReason, judge_ending
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.probes.timer import fine_timer
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Action, Kill, Seen, State, Stop, TakeStack, decide
-from pytest_llmmem.supervision.gpus import Gpus
+from pytest_llmmem.supervision.gpus import Gpus, unseen_vram_notes
 from pytest_llmmem.supervision.guard import Guard
 from pytest_llmmem.supervision.listener import Listener
+from pytest_llmmem.supervision.oom_kills import OomKills
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.process_tree import ProcessTree
 from pytest_llmmem.supervision.sampler import Sampler
 from pytest_llmmem.supervision.sampling_schedule import SampleKind, SamplingSchedule
 from pytest_llmmem.supervision.stack_dumps import StackDumps
-from pytest_llmmem.supervision.timeline_recorder import TimelineRecorder
 from pytest_llmmem.workers.channel import ChannelError
 from pytest_llmmem.workers.messages import Boundary, Finished, GpusRead, Payload
 from pytest_llmmem.workers.worker import Worker
 
 _TAIL_BYTES: Final = 4096
-_UNSEEN_VRAM: Final = (
-    "torch's account of GPU memory was read when the last phase or block began: "
-    "what it had of it between then and the worker's death is unknown"
-)
 _PENDING_MESSAGES: Final = 100
 """Handled between two samples at most: a worker that sends without end is still sampled."""
 
@@ -61,8 +57,6 @@ class Supervision:
     driver: Driver
     finished: bool = False
     notes: list[str] = field(default_factory=list)
-    waits_at_boundaries: bool = field(init=False)
-    """Whether the worker waits there: a driver's answer is about the moment in which it is asked."""
     is_over: bool = False
     """Whether the job is done or the worker is gone."""
     state: State = field(init=False)
@@ -77,19 +71,12 @@ class Supervision:
     _gpus: Gpus = field(init=False)
     _dumps: StackDumps = field(init=False)
     _breach_position: str | None = None
-    _oom_kills_before: int | None = field(default_factory=probes.oom_kills_on_host)
+    _oom_kills: OomKills = field(default_factory=OomKills)
 
     def __post_init__(self) -> None:
         started_s = time.monotonic()
         self.state = State(started_s=started_s, timeout_s=self.plan.timeout_s)
-        timeline = TimelineRecorder() if self.plan.draws_timeline else None
-        self.accounting = Accounting(
-            self.plan.budgets,
-            self.plan.terms,
-            timeline=timeline,
-            judges_setup=self.plan.judges_setup,
-            rank=self.plan.rank,
-        )
+        self.accounting = Accounting.of(self.plan)
         self._guard = Guard(self.plan, self.accounting)
         self._processes = ProcessTree(self.worker)
         self._gpus = Gpus(self.driver, self.worker.pid)
@@ -97,13 +84,12 @@ class Supervision:
         schedule = SamplingSchedule(probes.INTERVAL_S, self.state.started_s)
         memory = probes.open_memory(self.worker.pid, self.worker.libraries)
         self.sampler = Sampler(self.worker, memory, self._guard, self._processes, self._gpus, schedule)
-        self.waits_at_boundaries = not self.driver.why_none
 
     def begin(self, job: Any, *, last: bool) -> None:
         """Set the hard limit, and hand over the job: memory from before the limit would not be charged."""
         complaint = self._guard.enforce(self.worker)
         self.notes += [complaint] if complaint else []
-        self.worker.run(job, last=last, waits=self.waits_at_boundaries)
+        self.worker.run(job, last=last, waits=self._gpus.are_asked)
 
     @property
     def due_in_s(self) -> float:
@@ -151,7 +137,7 @@ class Supervision:
                 self.sampler.memory.learn(message.reading)
                 self._gpus.sample(self.accounting, waits=True)
                 answers = self.accounting.cross(message, self.worker.tree_with(message.reading))
-                for answer in [GpusRead(), *answers] if self.waits_at_boundaries else answers:
+                for answer in [GpusRead(), *answers] if self._gpus.are_asked else answers:
                     self.worker.reply(answer)
             case Payload(what):
                 self.listener.received(what)
@@ -164,7 +150,7 @@ class Supervision:
         if reading is None or self.accounting.whole is None:
             seen = Seen(budgets=self._guard.budgets())
         elif self.state.stopped is not None:
-            self.accounting.sample(reading)
+            self.accounting.meter.sample(reading)
             self.accounting.draw(reading)
             seen = Seen()
         elif kind == "tree" or reading != self.sampler.last_reading:
@@ -218,15 +204,14 @@ class Supervision:
             finished=self.finished,
             phase=self.accounting.phase,
             stopped=self.state.stopped,
-            evidence=self._evidence(),
+            evidence=self._oom_kills.evidence(self._guard.limiter, self.worker.origin_exit),
             timeout_s=self.plan.timeout_s,
             foreign_bytes=self._foreign_bytes,
         )
         if ending.died:
             self.accounting.mark("death", ending.signal or ending.kind)
         vram = self.accounting.vram.peaks
-        if ending.died and (vram or any(budget.kind == "max_vram" for budget in self.plan.budgets)):
-            self.notes.append(_UNSEEN_VRAM)
+        unseen = unseen_vram_notes(vram, self.plan.budgets) if ending.died else ()
         verdicts = self.accounting.verdicts(
             at_least_bytes=self._guard.limiter.killed_at_bytes(), unfinished=not self.finished
         )
@@ -241,24 +226,13 @@ class Supervision:
             growth_stack=self._dumps.of_growth(),
             alive=self._dumps.alive(),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
-            notes=(*self.notes, *uncertain_notes(verdicts)),
+            notes=(*self.notes, *unseen, *uncertain_notes(verdicts)),
             vram=vram,
             pinned_bytes=self.accounting.pinned_bytes,
-            written_bytes=self.accounting.written_bytes,
+            written_bytes=self.accounting.written.bytes,
             timeline=self.accounting.timeline.record() if self.accounting.timeline else None,
             ranks=self._processes.ranks(),
             place=self._breach_position or (None if self.finished else self.sampler.load_position()),
-        )
-
-    def _evidence(self) -> Evidence:
-        now = probes.oom_kills_on_host()
-        before = self._oom_kills_before
-        origin = self.worker.origin_exit
-        return Evidence(
-            oom_kills_in_group=self._guard.limiter.oom_kills(),
-            oom_kills_on_host=now - before if now is not None and before is not None else 0,
-            oom_kills_readable=now is not None,
-            ended_with=None if origin is None else origin.signal,
         )
 
     def take_breach_stack(self, sentence: str) -> None:

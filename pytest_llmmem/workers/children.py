@@ -12,7 +12,7 @@ from typing import Final
 from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
 from pytest_llmmem.probes import descendants
 
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36

@@ -7,7 +7,7 @@ right after collection, before any test has run there.
 import sys
 
 # above the other imports: type checkers of other platforms stop here
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 import ctypes
 import gc

@@ -7,7 +7,7 @@ again when that is killed, while the parent may have computed, opened a GPU, or 
 import sys
 
 # above the other imports: type checkers of other platforms stop here
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 import contextlib
 import os

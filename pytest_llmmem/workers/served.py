@@ -3,7 +3,7 @@
 import sys
 
 # above the other imports: type checkers of other platforms stop here
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from pytest_llmmem.workers.reaper import RunServer, ServerEnded, StartServer, re
 from pytest_llmmem.workers.server import Ended, NotStarted, Preloaded, Release, Start, Started
 from pytest_llmmem.workers.served_workers import ServedWorker
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 _LEAVING_S: Final = 10.0
 _ATTEMPTS: Final = 3

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.readings import LifetimeMarks, Reading, Segment
+from pytest_llmmem.core.readings import LifetimeMarks, Reading
+from pytest_llmmem.core.segments import Segment
 
 MB = 10**6
 

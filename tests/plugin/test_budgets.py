@@ -34,7 +34,8 @@ def test_a_test_over_its_budget_fails_and_says_what_would_have_passed(run: Calla
     record = ran["test_it"]
     assert (record.ending.kind, record.outcome, record.budgets[0].held) == ("over_budget", "failed", False)
     assert record.ram is not None
-    assert abs(record.ram.peak_bytes - 80 * MB) <= MB + record.ram.error_bytes
+    copied = 2 * MB  # of the pages that the worker inherits pytest writes to nearly so many
+    assert 80 * MB - record.ram.error_bytes <= record.ram.peak_bytes <= 80 * MB + copied + record.ram.error_bytes
 
 
 def test_a_breach_is_one_sentence_on_every_surface(

@@ -67,6 +67,6 @@ class SimulatedJob:
     def sample(self, now: Reading, *, after_s: float = 0.002) -> Action | None:
         """A sample, and what is decided upon it."""
         self.now_s += after_s
-        self.accounting.sample(now)
+        self.accounting.meter.sample(now)
         self.accounting.draw(now)
         return decide(self.state, self.guard.look(now, at_machine=False), self.now_s)

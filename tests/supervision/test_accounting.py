@@ -122,12 +122,12 @@ def test_a_peak_that_only_the_boundary_told_is_on_the_timeline_once() -> None:
 
 def test_written_bytes_are_counted_from_the_first_that_is_known() -> None:
     accounting = SimulatedJob().accounting
-    assert accounting.written_bytes is None
+    assert accounting.written.bytes is None
 
     for total in (None, 7 * MB, 9 * MB, 8 * MB):
-        accounting.add_written(total)
+        accounting.written.add(total)
 
-    assert accounting.written_bytes == 2 * MB
+    assert accounting.written.bytes == 2 * MB
 
 
 MOVES = st.lists(

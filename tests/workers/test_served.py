@@ -24,7 +24,8 @@ from pytest_llmmem.workers.messages import Finished, Payload
 from pytest_llmmem.workers.served import Server
 from pytest_llmmem.workers.served_workers import ForkedWorker
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 
 def run_job(job: Any, connection: ParentConnection) -> None:

@@ -106,7 +106,7 @@ def _load_facts(measured: Measured, loaded: Loaded | None, asked: Load, host: Ho
     facts = LoadFacts(
         asked_dtype=asked.asked_dtype,
         peak_bytes=max(peaks, default=None),
-        asked_bits=asked.asked_bits,
+        asked_bits=asked.bits,
         planned_host_bytes=_planned_host_bytes(asked, host),
     )
     if loaded is None:

@@ -121,7 +121,7 @@ class _Running:
             notes=uncertain_notes(verdicts),
             vram=self.accounting.vram.peaks,
             pinned_bytes=self.accounting.pinned_bytes,
-            written_bytes=self.accounting.written_bytes,
+            written_bytes=self.accounting.written.bytes,
         )
         return with_growth(replace(measured, phases=self.inbox.phases(measured)), self.growth, self.inbox.growth)
 

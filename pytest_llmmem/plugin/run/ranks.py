@@ -21,7 +21,8 @@ from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.ranks import MeasuredRanks, RankJob, measure_ranks
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 
 def run_in_ranks(

@@ -1,32 +1,22 @@
 """``first_load_that_fits``: strategies are tried in order, each in a worker of its own, before the test itself runs."""
 
-import contextlib
-import io
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.record_parts import TrialRecord
-from pytest_llmmem.plugin.collect.loads import (
-    Load,
-    load,
-    own_strategies,
-    scratch_folder,
-    session_loads,
-    strategy_of,
-)
+from pytest_llmmem.plugin.collect.loads import FITTING, Load, own_strategies, session_loads
 from pytest_llmmem.plugin.report.refusals import with_refusal
-from pytest_llmmem.plugin.state import MODELS
-from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
+from pytest_llmmem.plugin.run.pool import Pool
+from pytest_llmmem.plugin.worker.messages import ItemKey, Loaded, Raised, Trial, Unusable
+from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.reports import failure
 from pytest_llmmem.supervision.plan import JobPlan
-from pytest_llmmem.workers.child import ParentConnection
-from pytest_llmmem.workers.messages import Opening
-
-FITTING: Final = "first_load_that_fits"
+from pytest_llmmem.supervision.supervisor import measure
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 
 def loads_to_try(config: pytest.Config) -> list[Load]:
@@ -34,62 +24,9 @@ def loads_to_try(config: pytest.Config) -> list[Load]:
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
     return session_loads(config) or [
-        Load(strategy.name)
+        Load.of(strategy)
         for strategy in (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered))
     ]
-
-
-def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> None:
-    """Load in the worker, make the weights resident, and report the result."""
-    from pytest_llmmem.plugin.collect.models import source_of
-
-    config = item.config
-    models, source = config.stash[MODELS], source_of(item)
-    assert source is not None, "only a test with a model tries loads"
-    connection.switch(opens=(Opening("test"), Opening("load")))
-    # no test runs, and so nothing is captured: progress bars would land in the middle of pytest's line
-    output = contextlib.ExitStack()
-    if config.getoption("capture") != "no":
-        output.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        output.enter_context(contextlib.redirect_stderr(io.StringIO()))
-    try:
-        if reason := strategy_of(config, chosen).unavailable():
-            connection.send(Unusable(reason))
-            return
-        with scratch_folder(config) as folder:
-            loaded = load(
-                config, models.checkpoint(source), chosen, lambda: contextlib.nullcontext(_Unmeasured()), folder
-            )
-            connection.switch(closes=1, opens=(Opening("touch"),))
-            loaded.touch()
-            connection.send(loaded_message(loaded))
-    except Exception as error:  # noqa: BLE001 -- whatever a load raises is this trial's result
-        connection.send(Raised.of(error))
-    finally:
-        output.close()
-        connection.switch(closes=2)
-
-
-def loaded_message(loaded: Any, hints: tuple[str, ...] = ()) -> Loaded:
-    """Describe a model for the parent."""
-    return Loaded(
-        load=loaded.load,
-        dtype=str(loaded.dtype).removeprefix("torch."),
-        nbytes=loaded.nbytes,
-        mapped_bytes=loaded.mapped_after_load_bytes,
-        kept_bytes=loaded.kept_bytes,
-        bits_per_parameter=loaded.bits_per_parameter,
-        quantized_fraction=loaded.quantized_fraction,
-        disk_bytes=loaded.disk_bytes,
-        call=loaded.call,
-        hints=hints,
-    )
-
-
-class _Unmeasured:
-    """A load that the parent measures as a whole."""
-
-    peak = None
 
 
 class TrialInbox:
@@ -140,7 +77,7 @@ class TrialInbox:
         )
 
 
-def trial_plan(plan: JobPlan) -> JobPlan:
+def _trial_plan(plan: JobPlan) -> JobPlan:
     """The test's own plan, stopped where it breaks: the next strategy waits."""
     return replace(
         plan, budgets=tuple(replace(budget, on_breach="stop") for budget in plan.budgets), draws_timeline=False
@@ -150,3 +87,24 @@ def trial_plan(plan: JobPlan) -> JobPlan:
 def is_asked_by(item: pytest.Item) -> bool:
     """Whether a test wants the first load that fits."""
     return FITTING in getattr(item, "fixturenames", ())
+
+
+def try_loads(
+    pool: Pool, config: pytest.Config, key: ItemKey, plan: JobPlan, gpu_driver: Driver
+) -> tuple[TrialRecord, ...]:
+    """Try strategies in order, until one fits the budgets of the test's plan."""
+    trials: list[TrialRecord] = []
+    plan = _trial_plan(plan)
+    for chosen in loads_to_try(config):
+        try:
+            worker = pool.take()
+        except NoWorkerError:
+            break  # the test itself will say so
+        pool.source.prepare()
+        inbox = TrialInbox()
+        measured = measure(worker, Trial(key, chosen), last=True, plan=plan, listener=inbox, driver=gpu_driver)
+        pool.files.sweep()
+        trials.append(inbox.record(chosen, measured))
+        if trials[-1].fits:
+            break
+    return tuple(trials)

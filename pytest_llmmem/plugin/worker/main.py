@@ -18,13 +18,13 @@ from pytest_llmmem.models.loading.load_tracing import find_readers, follow_load
 from pytest_llmmem.plugin.collect.steps import runs_steps
 from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
-from pytest_llmmem.plugin.run.trials import try_load
 from pytest_llmmem.plugin.state import RANK, SESSION_FILES, TRIALS
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.worker.phases import Phases
 from pytest_llmmem.plugin.worker.ranks import enter_rank, own_output
 from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
+from pytest_llmmem.plugin.worker.trial import try_load
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel
