@@ -6,6 +6,7 @@ reaper                     above both: restarts the server, ends what is left
 child                      what runs inside a worker
 channel, messages          how parent and worker talk
 limits, cgroup_limiter     rlimit, Job Objects and control groups
+process_group              commands of ours, and all that they start
 memory_queue               which of several sessions may run now
 session_files              stacks, load progress and scratch files of the workers
 """
