@@ -18,7 +18,8 @@ def describe(
 ) -> dict[str, Any]:
     """The JSON document of the command. Raises ``ValueError`` as ``Checkpoint.estimate``."""
     from pytest_llmmem.models.checkpoints.findings import of_shards
-    from pytest_llmmem.models.estimates.estimate import LOADS, estimates
+    from pytest_llmmem.models.estimates.estimate import estimates
+    from pytest_llmmem.models.estimates.loader_versions import LOADS
     from pytest_llmmem.models.estimates.training import PRECISIONS, estimate_training
 
     *told, int8, nf4 = estimates(checkpoint, (*(loads or LOADS), "int8", "nf4"), dtype=dtype, transformers=transformers)

@@ -71,7 +71,7 @@ def open_worker(calls: Calls, kind: WorkerKind, output: int) -> Generator[ReadyW
     job = _spawned_call(calls, reason) if kind == "spawn" or reason else None
     with contextlib.ExitStack() as opened:
         try:
-            folder = SessionFolder()
+            folder = SessionFolder.create()
             opened.callback(folder.remove)
             files = SessionFiles.create(folder.path)
             opened.callback(files.close)

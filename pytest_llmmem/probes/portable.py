@@ -23,7 +23,12 @@ def mappings() -> Mappings:
     return Mappings(pid=os.getpid())
 
 
-def count_pages(pid: int, spans: Spans, kind: Literal["file", "shared"]) -> int | None:  # noqa: ARG001 -- as on Linux
+def mapped_files() -> Spans:
+    """Unknown here."""
+    return ()
+
+
+def count_pages(pid: int, spans: Spans, kind: Literal["file", "shared", "present"]) -> int | None:  # noqa: ARG001 -- as on Linux
     """Unknown here; spawned workers inherit no pages, so nothing is missed."""
     return None
 
@@ -78,6 +83,28 @@ def mark_error_bytes() -> int:
 def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: ARG001 -- the probe's signature
     """Unknown here: psutil's counters include pipes and terminals."""
     return None
+
+
+def open_files(pid: int) -> set[str]:  # noqa: ARG001 -- as on Linux
+    """Unknown here: psutil would need the rights of an administrator."""
+    return set()
+
+
+def swap_bytes() -> int:
+    """Swap of the machine."""
+    import psutil
+
+    return int(psutil.swap_memory().total)
+
+
+def command(pid: int) -> tuple[str, ...]:
+    """The program and the arguments that a process runs; empty where they cannot be read."""
+    import psutil
+
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ()
 
 
 def environment(pid: int) -> dict[str, str]:

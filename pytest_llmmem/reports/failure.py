@@ -37,7 +37,7 @@ def death_sentence(measured: Measured) -> str:
 def _at(verdict: Verdict) -> str:
     """Words for a budget that is not enforced at its limit, but at a multiple of it."""
     factor = verdict.actual_bytes / verdict.limit_bytes
-    return "at twice that " if verdict.on_breach == "finish" and factor >= FINISH_FACTOR else ""
+    return "at twice the limit " if verdict.on_breach == "finish" and factor >= FINISH_FACTOR else ""
 
 
 def _what(ending: Ending) -> str:
@@ -68,6 +68,8 @@ def details(measured: Measured, *, root: str) -> str:
             f"{format_size(peak.peak_file_bytes)} of mapped files, "
             f"{format_size(peak.peak_resident_bytes)} resident, {format_size(peak.absolute_peak_bytes)} in all"
         )
+    if measured.children is not None:
+        lines.append(f"children  {measured.children.words()}")
     if measured.phases:
         phases = (f"{phase.name} {format_size(phase.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases)
         lines.append("phases    " + ", ".join(phases))

@@ -69,10 +69,10 @@ class Accounting:
         self._blocks = BlockBudgets(self.terms, self.rank)
 
     @classmethod
-    def of(cls, plan: JobPlan) -> Self:
+    def of(cls, plan: JobPlan, clock: Callable[[], float]) -> Self:
         """The account of a job that has not begun."""
         timeline = TimelineRecorder() if plan.draws_timeline else None
-        return cls(plan.budgets, plan.terms, timeline=timeline, judges_setup=plan.judges_setup, rank=plan.rank)
+        return cls(plan.budgets, plan.terms, clock, timeline=timeline, judges_setup=plan.judges_setup, rank=plan.rank)
 
     def cross(self, boundary: Boundary, tree: Tree) -> list[Accepted | Spent]:
         """Close and open windows; returns what the worker waits to hear. ``tree`` is the baseline of its process tree now."""
@@ -100,9 +100,7 @@ class Accounting:
         """Forget what the setup used; its phase, which has ended, keeps it."""
         assert self.whole is not None, "a call follows a setup"
         self.judges_setup = True
-        self.whole = self.meter.open(WHOLE, boundary.reading, tree)
-        self.meter.windows.insert(0, self.meter.windows.pop())
-        del self.meter.windows[1]  # the whole as it was
+        self.whole = self.meter.replace_outermost(WHOLE, boundary.reading, tree)
         self._opened[0] = _Opened(now, VramWindow.opened(boundary.vram, self._driver))
         self.vram, self.pinned_bytes = self._opened[0].vram, None
         self.written = WrittenBytes()

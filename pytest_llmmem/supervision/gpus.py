@@ -51,24 +51,23 @@ class Gpus:
             self.driver.ask(pids, patience_s=_ANSWER_S if waits else _AT_ONCE_S), in_use=in_use
         )
 
-    def complaint(self, budgets: Iterable[Budget]) -> str:
+    def silence_notes(self, budgets: Iterable[Budget]) -> tuple[str, ...]:
         """A note for a budget that needs the driver, when the driver has stopped answering."""
         if self.driver.why_none and any(budget.count == "device" for budget in budgets):
-            return f"max_vram was not judged to the end: the driver could not be asked: {self.driver.why_none}"
-        return ""
+            return (f"max_vram was not judged to the end: the driver could not be asked: {self.driver.why_none}",)
+        return ()
 
-    def wait_back(self, window: VramWindow) -> str:
-        """Wait until the driver has back what the dead worker held in its window; returns what to say if it has not."""
+    def wait_back(self, window: VramWindow) -> tuple[str, ...]:
+        """Wait until the driver has back what the dead worker held in its window; returns a note if it has not."""
         if not any(peak.peak_device_bytes for peak in window.peaks):
-            return ""
+            return ()
         deadline = time.monotonic() + _BACK_S
         while (left_bytes := window.held_bytes(self.driver.ask((self.pid,), patience_s=_ANSWER_S))) > _SMALL_BYTES:
             if time.monotonic() > deadline:
-                return (
-                    f"{format_size(left_bytes)} of GPU memory were not back {_BACK_S:.0f} s after the worker had ended"
-                )
+                left = format_size(left_bytes)
+                return (f"{left} of GPU memory were not back {_BACK_S:.0f} s after the worker had ended",)
             time.sleep(_LOOK_S)
-        return ""
+        return ()
 
 
 def unseen_vram_notes(peaks: Collection[VramRecord], budgets: Iterable[Budget]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Whether the kernel's OOM killer may have ended a worker."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Self
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.outcomes import Evidence, Exit
@@ -11,8 +12,13 @@ from pytest_llmmem.workers.limits import Limiter
 class OomKills:
     """The machine's OOM kills when a job began."""
 
-    _before: int | None = field(default_factory=probes.oom_kills_on_host)
+    _before: int | None
     """``None`` where they cannot be read."""
+
+    @classmethod
+    def now(cls) -> Self:
+        """Read them."""
+        return cls(probes.oom_kills_on_host())
 
     def evidence(self, limiter: Limiter, origin_exit: Exit | None) -> Evidence:
         """Kills since the job began, and the signal that the process which the worker was forked from ended with."""

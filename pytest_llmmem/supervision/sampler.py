@@ -28,13 +28,10 @@ class Sampler:
     _shard: str | None = None
 
     def read(self, kind: SampleKind) -> Reading | None:
-        match kind:
-            case "cheap":
-                return self.memory.read_growth()
-            case "full":
-                return self.memory.read()
-            case "tree":
-                return self.memory.read_pages()
+        """The worker's memory now; ``None`` once it is gone."""
+        if kind == "cheap":
+            return self.memory.read_growth()
+        return self.memory.read() if kind == "full" else self.memory.read_pages()
 
     def take_in(self, reading: Reading, kind: SampleKind, state: State, now: float) -> Seen | None:
         """Take a sample in; ``None`` for a cheap one far from every limit, which is judged with the next full one."""
@@ -45,7 +42,7 @@ class Sampler:
             return None
         samples_tree = kind == "tree" and not self.schedule.near
         if samples_tree:
-            self._sample_tree()
+            self._sample_tree(reading)
         if changed or self.processes.seen:
             self.schedule.changed(now)
         self.guard.accounting.meter.sample(reading)
@@ -59,8 +56,8 @@ class Sampler:
         self.schedule.room(ahead_bytes, reading.used_bytes, now)
         return seen
 
-    def _sample_tree(self) -> None:
-        self.guard.accounting.meter.sample_tree(self.processes.sample())
+    def _sample_tree(self, reading: Reading) -> None:
+        self.guard.accounting.meter.sample_tree(self.processes.sample(reading))
         if any(budget.kind == "max_disk" for budget in self.guard.plan.budgets):
             self.guard.accounting.written.add(self.processes.written_bytes())
         self.gpus.sample(self.guard.accounting)

@@ -4,8 +4,9 @@ import contextlib
 import errno
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes import descendants
@@ -17,6 +18,7 @@ _MOVES: Final = 20
 """Maximum number of passes: a process may be started between the listing and the move."""
 
 
+@dataclass(slots=True)
 class CgroupLimiter:
     """A child of our own memory control group, with the worker alone in it: exact over its whole tree.
 
@@ -25,29 +27,33 @@ class CgroupLimiter:
     version 1 knows only the killing.
     """
 
-    name = "cgroup"
+    pid: int
+    _home: Path
+    _group: MemoryGroup
+    name: str = "cgroup"
 
-    def __init__(self, pid: int, limit_bytes: int, parent: MemoryGroup) -> None:
-        """Raises ``OSError`` where the group cannot be made."""
-        self._home = delegate(parent) if parent.version == 2 else parent.path
-        self._group = MemoryGroup(parent.path / f"llmmem-{pid}-{time.monotonic_ns()}", parent.version)
-        self._pid = pid
-        self._group.path.mkdir()
+    @classmethod
+    def enclose(cls, pid: int, limit_bytes: int, parent: MemoryGroup) -> Self:
+        """Make the group, and move the process into it. Raises ``OSError`` where that cannot be done."""
+        home = delegate(parent) if parent.version == 2 else parent.path
+        group = MemoryGroup(parent.path / f"llmmem-{pid}-{time.monotonic_ns()}", parent.version)
+        group.path.mkdir()
         hard = limit_bytes + _SLACK_BYTES
         try:
             if parent.version == 2:
                 # at the budget itself the test would be slowed down for minutes before anybody sees the breach
-                self._write("memory.high", limit_bytes + _SLACK_BYTES // 2)
-                self._write("memory.max", hard)
-                self._write("memory.oom.group", 1)
+                _write(group.path / "memory.high", limit_bytes + _SLACK_BYTES // 2)
+                _write(group.path / "memory.max", hard)
+                _write(group.path / "memory.oom.group", 1)
                 with contextlib.suppress(OSError):
-                    self._write("memory.swap.max", 0)
+                    _write(group.path / "memory.swap.max", 0)
             else:
-                self._write("memory.limit_in_bytes", hard)
-            self._write("cgroup.procs", pid)
+                _write(group.path / "memory.limit_in_bytes", hard)
+            _write(group.path / "cgroup.procs", pid)
         except OSError:
-            self._group.path.rmdir()
+            group.path.rmdir()
             raise
+        return cls(pid, home, group)
 
     def tick(self, held_bytes: int, reading: Reading) -> None:
         """The kernel does it."""
@@ -63,15 +69,12 @@ class CgroupLimiter:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            _write(self._home / "cgroup.procs", self._pid)
+            _write(self._home / "cgroup.procs", self.pid)
         for _ in range(50):
             with contextlib.suppress(OSError):
                 self._group.path.rmdir()
                 return
             time.sleep(0.01)  # the kernel lets go of a dead task's group a moment after its parent has reaped it
-
-    def _write(self, name: str, value: int) -> None:
-        _write(self._group.path / name, value)
 
 
 def delegate(group: MemoryGroup) -> Path:

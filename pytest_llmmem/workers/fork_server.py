@@ -31,7 +31,7 @@ Body = Callable[[Channel], None]
 
 def serve_forks(control: Channel, body: Body, preload: Callable[[], None], *, jobs: int) -> None:
     """The fork server's life: preload, then fork when asked. ``jobs`` are to be expected."""
-    events = ChildEvents()
+    events = ChildEvents.listen()
     preload()
     control.send(Preloaded(os.getpid(), gpu_files_open()))
     # without it the first collection in a worker would copy every inherited page that holds an object

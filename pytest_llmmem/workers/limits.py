@@ -1,21 +1,13 @@
 """Hard limits around one worker, set from outside: a landing ``rlimit``, a Job Object, or a memory control group."""
 
-import contextlib
-import re
 import sys
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.cgroups import own_group
 from pytest_llmmem.workers.cgroup_limiter import CgroupLimiter
 from pytest_llmmem.workers.worker import Worker
-
-_LANDING: Final = 0.7
-"""The share of its budget from which a worker gets its ``RLIMIT_DATA``."""
-_MARGIN_BYTES: Final = 4 * 2**20
-"""Memory that malloc mapped ahead, and that the worker may still touch after the limit is set."""
 
 
 class Limiter(Protocol):
@@ -61,53 +53,6 @@ class NoLimiter:
 
 
 @dataclass(slots=True)
-class RlimitLimiter:
-    """``RLIMIT_DATA``, set only when the worker nears its budget: the offending line itself raises.
-
-    The limit counts private writable mappings whether they are touched or not, and safetensors maps whole files so:
-    set from the start, it would refuse maps that cost nothing. So one allocation that is larger than all that is left is
-    granted to a worker that has not come near yet, and watched as it is touched.
-    """
-
-    pid: int
-    limit_bytes: int
-    name: str = "rlimit"
-    _landed: bool = False
-
-    def tick(self, held_bytes: int, reading: Reading) -> None:
-        if self._landed or held_bytes < _LANDING * self.limit_bytes:
-            return
-        import resource
-
-        self._landed = True
-        if sys.platform != "linux":
-            return
-        with contextlib.suppress(OSError):
-            now = _status(self.pid)
-            left = self.limit_bytes - held_bytes - (now["RssAnon"] - reading.anonymous_bytes)
-            limit = now["VmData"] + left - _MARGIN_BYTES
-            resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
-
-    def refuses(self) -> bool:
-        return self._landed
-
-    def oom_kills(self) -> int:
-        return 0
-
-    def killed_at_bytes(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        """A worker's limit dies with it, or is lifted for the next job of its group."""
-        if sys.platform != "linux":
-            return
-        import resource
-
-        with contextlib.suppress(OSError):
-            resource.prlimit(self.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-
-@dataclass(slots=True)
 class JobLimiter:
     """The commit limit of the worker's Job Object: the offending line itself raises ``MemoryError``, over the whole tree.
 
@@ -138,6 +83,8 @@ def build_limiter(enforce: str, worker: Worker, limit_bytes: int) -> tuple[Limit
     """The limiter that was asked for, and one sentence if another had to be taken."""
     if enforce == "rlimit":
         if sys.platform == "linux":
+            from pytest_llmmem.workers.rlimit import RlimitLimiter
+
             return RlimitLimiter(worker.pid, limit_bytes), ""
         return NoLimiter(), "enforce='rlimit' needs Linux (prlimit): watched instead"
     if enforce == "job":
@@ -149,13 +96,7 @@ def build_limiter(enforce: str, worker: Worker, limit_bytes: int) -> tuple[Limit
         if parent is None:
             return NoLimiter(), "enforce='cgroup' needs a memory control group: watched instead"
         try:
-            return CgroupLimiter(worker.pid, limit_bytes, parent), ""
+            return CgroupLimiter.enclose(worker.pid, limit_bytes, parent), ""
         except OSError as error:
             return NoLimiter(), f"enforce='cgroup' needs a writable memory control group ({error}): watched instead"
     return NoLimiter(), ""
-
-
-def _status(pid: int) -> dict[str, int]:
-    """The fields of ``/proc/PID/status`` that are sizes, in bytes, all of one instant."""
-    text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return {name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

@@ -44,7 +44,7 @@ class Server:
         """Exit of the server; ``None`` while it lives."""
         self._requested: Channel | None = None
         self._kind = kind
-        self._traces = files
+        self._files = files
         self._reaper = self._fork_reaper(run_server, folder)
         try:
             self._start_server(preloads=True)
@@ -182,7 +182,7 @@ class Server:
                 raise NoWorkerError(why)
         assert self._requested is not None, "a worker is started on request"
         channel, self._requested = self._requested, None
-        worker = self._kind(self._started.popleft(), channel, self._traces, self)
+        worker = self._kind(self._started.popleft(), channel, self._files, self)
         try:
             worker.wait_ready()
         except NoWorkerError:

@@ -70,7 +70,7 @@ if sys.platform == "linux":
 
     def serve_spawns(launcher: Launcher, control: Channel, _preloads: bool) -> None:
         """The life of a server that starts interpreters when asked; each of them imports by itself."""
-        events = ChildEvents()
+        events = ChildEvents.listen()
         control.send(Preloaded(os.getpid(), None))
         started: dict[int, subprocess.Popen[bytes]] = {}
 

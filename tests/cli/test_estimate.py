@@ -9,7 +9,7 @@ import pytest
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.record_parts import ModelRecord, Phase
 from pytest_llmmem.core.records import SessionRecord, TestRecord
-from pytest_llmmem.models.estimates.estimate import LOADS
+from pytest_llmmem.models.estimates.loader_versions import LOADS
 from pytest_llmmem.models.sources.presets import PRESETS
 from tests.cli.conftest import Llmmem
 

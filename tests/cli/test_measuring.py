@@ -57,6 +57,24 @@ def test_a_load_over_ranks_has_checks_of_its_own(llmmem: Llmmem) -> None:
     assert (outcomes["rank_load"], outcomes["rank_share"], outcomes["group"]) == ("passed", "passed", "passed")
 
 
+def test_ways_to_spread_a_model_over_ranks_are_tried_within_one_limit(llmmem: Llmmem) -> None:
+    fits, does_not = (
+        llmmem("try", "synthetic:tiny-llama", "--ranks", "2", "--max-ram", limit, "--json") for limit in ("2GB", "10kB")
+    )
+
+    assert (fits.code, fits.err) == (0, "")
+    assert fits.document["fits"] == "tensor_parallel"
+    assert "DistributedConfig(tp_size=2, tp_plan='auto')" in fits.document["call"]
+    assert does_not.code == 1
+    assert [each["load"] for each in does_not.document["loads"]][:2] == ["tensor_parallel", "fsdp"]
+
+
+def test_any_load_can_be_tried_in_each_of_several_ranks(llmmem: Llmmem) -> None:
+    tried = llmmem("try", "synthetic:tiny-llama", "--ranks", "2", "--load", "default", "--max-ram", "2GB", "--json")
+
+    assert (tried.code, tried.document["fits"]) == (0, "default")
+
+
 def test_one_reason_for_many_checks_is_told_once(llmmem: Llmmem) -> None:
     Path("empty").mkdir()
 

@@ -65,6 +65,22 @@ def test_a_crash_is_its_cells_result_and_nothing_is_run_twice_unless_the_file_ha
     assert "1 cells, 0 with a result" in llmmem("sweep").out
 
 
+def test_a_sweep_again_runs_every_cell_anew_and_its_cells_know_the_one_before(llmmem: Llmmem) -> None:
+    write('["default"]')
+
+    first = llmmem("sweep", "--json")
+    second = llmmem("sweep", "--again", "--json")
+
+    (before,), (cell,) = cells(first).values(), cells(second).values()
+    (earlier,) = cell["earlier"]
+    assert before["earlier"] == []
+    assert earlier["peak_bytes"] == before["peak_bytes"]
+    assert f"results/earlier/{earlier['sweep']}.json" in map(str, Path("results").rglob("*.json"))
+    assert llmmem("history", "results/earlier").code == 0
+    assert "[1/1]" not in llmmem("sweep").out
+    assert llmmem("sweep", "--again", "--dry-run").err.startswith("llmmem: --again and --dry-run")
+
+
 def test_what_cannot_run_is_a_result_that_says_so(llmmem: Llmmem) -> None:
     write('["default"]', "memory = '900TB'\n[env.here]\n[env.gone]\npython = 'gone/bin/python'\n")
 

@@ -150,7 +150,7 @@ def test_a_budget_is_judged_as_a_markers_is() -> None:
 
     with pytest.raises(BudgetExceeded, match=r"^max_ram is 40\.0 MB, used 5\d\.\d MB unreclaimable: 1\d\.\d MB over$"):
         over.check()
-    with pytest.raises(BudgetExceeded, match=r"^max_ram is 40\.0 MB, used .* over; stopped at twice that after"):
+    with pytest.raises(BudgetExceeded, match=r"^max_ram is 40\.0 MB, used .* over; stopped at twice the limit after"):
         twice.check()
     assert over.value == 50 * MB
     assert "in fill" in over.stack[0]

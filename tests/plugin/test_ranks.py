@@ -191,4 +191,4 @@ def test_without_workers_a_test_in_ranks_is_skipped(run: Callable[..., Run]) -> 
     ran = run(IN_RANKS, "--llm-isolate=none", "-rs")
 
     ran.result.assert_outcomes(skipped=1)
-    ran.result.stdout.fnmatch_lines(["*2 ranks are so many workers, and nothing is isolated here"])
+    ran.result.stdout.fnmatch_lines(["*it needs 2 workers, one for each rank, and tests run in this process here *"])

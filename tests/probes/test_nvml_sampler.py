@@ -144,7 +144,7 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Device]:
 
 
 def test_a_sampler_that_dies_is_silent_for_good(cards: list[Device]) -> None:
-    asked = driver.Nvml(cards)
+    asked = driver.Nvml.start(cards)
     assert [reading.device for reading in asked.ask([1], patience_s=2)] == ["cuda:0"]
 
     asked._process.kill()
@@ -158,7 +158,7 @@ def test_a_sampler_that_dies_is_silent_for_good(cards: list[Device]) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a signal that stops a process")
 def test_a_sampler_that_is_slow_is_heard_later(cards: list[Device]) -> None:
-    asked = driver.Nvml(cards)
+    asked = driver.Nvml.start(cards)
     asked._process.send_signal(signal.SIGSTOP)
     assert (asked.ask([1], patience_s=0.1), asked.ask([1], patience_s=0.1)) == ((), ())
 
@@ -173,7 +173,7 @@ def test_a_sampler_that_is_slow_is_heard_later(cards: list[Device]) -> None:
 
 
 def test_a_driver_that_does_not_know_torch_s_devices_is_not_asked(cards: list[Device]) -> None:
-    other = driver.Nvml([Device(name="cuda:0", total_bytes=24, card="another")])
+    other = driver.Nvml.start([Device(name="cuda:0", total_bytes=24, card="another")])
 
     assert other.why_none == "it does not list the devices that torch finds"
     other.close()

@@ -3,15 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pytest_llmmem.models.loading.distributed import (
-    fsdp_call,
-    load_fsdp,
-    load_tensor_parallel,
-    no_fsdp,
-    no_tensor_parallel,
-    tensor_parallel_call,
-)
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
+from pytest_llmmem.models.loading.rank_strategies import RANK_STRATEGIES
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
 from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
 from pytest_llmmem.models.loading.strategy import Strategy, needs
@@ -144,26 +137,7 @@ _BUILT_IN: Final = (
         offered=False,
         merges_adapter=True,
     ),
-    Strategy(
-        name="tensor_parallel",
-        summary="each rank holds its part of every layer",
-        load=load_tensor_parallel,
-        call=tensor_parallel_call,
-        libraries=("accelerate",),
-        unavailable=no_tensor_parallel,
-        offered=False,
-        needs_ranks=True,
-    ),
-    Strategy(
-        name="fsdp",
-        summary="each rank holds its part of every weight, and gathers a layer to run it",
-        load=load_fsdp,
-        call=fsdp_call,
-        libraries=("accelerate",),
-        unavailable=no_fsdp,
-        offered=False,
-        needs_ranks=True,
-    ),
+    *RANK_STRATEGIES,
 )
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {strategy.name: strategy for strategy in _BUILT_IN}

@@ -155,13 +155,14 @@ def load(
     strategy = strategy_of(config, chosen)
     if reason := strategy.unavailable():
         pytest.skip(f"llm_load {strategy.name!r}: {reason}")
-    if strategy.needs_ranks and RANK in config.stash:
+    if strategy.needs_ranks:
         from pytest_llmmem.plugin.worker.ranks import join_process_group
 
-        join_process_group(config.stash[RANK])
+        join_process_group(config.stash.get(RANK, None))
     files = config.stash.get(SESSION_FILES, None)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("safetensors")  # what is not imported cannot be followed
+    for library in ("safetensors", "gguf") if checkpoint.format == "gguf" else ("safetensors",):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)  # what is not imported cannot be followed
 
     @contextlib.contextmanager
     def followed() -> Generator[Any]:

@@ -1,6 +1,5 @@
 """Tests in pytest's own process (``--llm-isolate=none``, ``--pdb``): measured by the high-water mark, judged afterwards."""
 
-import dataclasses
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
@@ -114,7 +113,7 @@ class _Running:
         whole = self.accounting.whole
         measured = Measured(
             ending=Ending(kind="completed"),
-            peak=dataclasses.replace(whole.peak, method=probes.METHOD) if whole else None,
+            peak=replace(whole.peak, method=probes.METHOD) if whole else None,
             phases=self.accounting.phases(),
             verdicts=verdicts,
             seconds=time.monotonic() - self._began,

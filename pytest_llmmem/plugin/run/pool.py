@@ -92,7 +92,7 @@ def open_pool(
     kind: Literal["fork", "spawn"] = "spawn" if reason or settings.worker == "spawn" else "fork"
     with contextlib.ExitStack() as undo:
         try:
-            folder = SessionFolder()
+            folder = SessionFolder.create()
             undo.callback(folder.remove)
             files = SessionFiles.create(folder.path)
             startup_output = open_startup_output()

@@ -20,12 +20,13 @@ from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.report.diagnosis import explain
 from pytest_llmmem.plugin.report.refusals import with_refusal
+from pytest_llmmem.plugin.run.fitting import try_loads
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.run.queue import MemoryQueue
 from pytest_llmmem.plugin.run.ranks import run_in_ranks
-from pytest_llmmem.plugin.run.trials import is_asked_by, try_loads
+from pytest_llmmem.plugin.run.trials import is_asked_by
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.main import item_keys
@@ -106,8 +107,8 @@ class Runner:
         records = [run.record for run in runs if run.record]
         counted = self._judge.clear(item, records) if self._judge and runs[-1].can_be_repeated else records
         chosen = runs[-1] if not runs[-1].can_be_repeated else runs[records.index(median_run(counted))]
-        assert chosen.record is not None, "the others have left already"
         record = chosen.record
+        assert record is not None, "the others have left already"
         if len(counted) > 1:
             peaks = tuple(record.ram.peak_bytes for record in counted if record.ram)
             record = dataclasses.replace(record, run_peaks_bytes=peaks)
@@ -147,8 +148,7 @@ class Runner:
         goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
         lost_in, self._lost_in = self._lost_in, None
         plan = self._plan(item, isolated)
-        if lost_in is not None:
-            plan = plan.without_setup()
+        plan = plan if lost_in is None else plan.without_setup()
         history = history_file(item, (*plan.budgets, *plan.rank_budgets), self._settings)
         following = self._keys[nextitem] if goes_on and nextitem else None
         number = self._numbers[item] * (self._settings.repeat + _MEASURED_AGAIN) + run
@@ -172,7 +172,7 @@ class Runner:
         finally:
             progress.erase()
         model = inbox.model(find_checkpoint(item))
-        again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
+        again = [setup_again_note(lost_in, measured.phases)] if lost_in else []
         measured = dataclasses.replace(
             measured,
             phases=inbox.phases(measured),
@@ -246,6 +246,5 @@ class _Ran:
 
     @property
     def can_be_repeated(self) -> bool:
-        """Whether it went as it should."""
-        went = self.record is not None and self.record.outcome in {"passed", "xfailed", "xpassed"}
-        return went and self.aborted is None
+        """Whether the test did what was expected of it."""
+        return not self.aborted and self.record is not None and self.record.outcome in {"passed", "xfailed", "xpassed"}

@@ -10,23 +10,20 @@ from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.plugin.collect.loads import FITTING, Load, own_strategies, session_loads
 from pytest_llmmem.plugin.report.refusals import with_refusal
-from pytest_llmmem.plugin.run.pool import Pool
-from pytest_llmmem.plugin.worker.messages import ItemKey, Loaded, Raised, Trial, Unusable
-from pytest_llmmem.probes.driver import Driver
+from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.reports import failure
 from pytest_llmmem.supervision.plan import JobPlan
-from pytest_llmmem.supervision.supervisor import measure
-from pytest_llmmem.workers.worker_source import NoWorkerError
 
 
-def loads_to_try(config: pytest.Config) -> list[Load]:
-    """Those of ``--llm-load``, else every strategy that is offered, the team's own first."""
+def loads_to_try(config: pytest.Config, *, ranks: int) -> list[Load]:
+    """Those of ``--llm-load``, else every strategy that is offered, the team's own first.
+
+    In several ranks, the strategies that spread a model over ranks are offered, and only those.
+    """
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    return session_loads(config) or [
-        Load.of(strategy)
-        for strategy in (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered))
-    ]
+    known = (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered or each.needs_ranks))
+    return session_loads(config) or [Load.of(each) for each in known if each.needs_ranks == (ranks > 1)]
 
 
 class TrialInbox:
@@ -36,6 +33,11 @@ class TrialInbox:
         self.loaded: Loaded | None = None
         self.raised: Raised | None = None
         self.unusable: Unusable | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the load raised."""
+        return self.raised is not None
 
     def received(self, what: Any) -> None:
         match what:
@@ -58,7 +60,8 @@ class TrialInbox:
         if self.unusable:
             why = self.unusable.reason
         elif self.raised:
-            why = self.raised.line
+            rank = f"rank {measured.ending.rank}: " if measured.ending.rank else ""
+            why = f"{rank}{self.raised.line}"
         elif measured.ending.died:
             why = failure.death_sentence(measured)
         elif not held:
@@ -77,34 +80,14 @@ class TrialInbox:
         )
 
 
-def _trial_plan(plan: JobPlan) -> JobPlan:
+def trial_plan(plan: JobPlan) -> JobPlan:
     """The test's own plan, stopped where it breaks: the next strategy waits."""
-    return replace(
-        plan, budgets=tuple(replace(budget, on_breach="stop") for budget in plan.budgets), draws_timeline=False
+    stopped, of_rank = (
+        tuple(replace(budget, on_breach="stop") for budget in budgets) for budgets in (plan.budgets, plan.rank_budgets)
     )
+    return replace(plan, budgets=stopped, rank_budgets=of_rank, draws_timeline=False)
 
 
 def is_asked_by(item: pytest.Item) -> bool:
     """Whether a test wants the first load that fits."""
     return FITTING in getattr(item, "fixturenames", ())
-
-
-def try_loads(
-    pool: Pool, config: pytest.Config, key: ItemKey, plan: JobPlan, gpu_driver: Driver
-) -> tuple[TrialRecord, ...]:
-    """Try strategies in order, until one fits the budgets of the test's plan."""
-    trials: list[TrialRecord] = []
-    plan = _trial_plan(plan)
-    for chosen in loads_to_try(config):
-        try:
-            worker = pool.take()
-        except NoWorkerError:
-            break  # the test itself will say so
-        pool.source.prepare()
-        inbox = TrialInbox()
-        measured = measure(worker, Trial(key, chosen), last=True, plan=plan, listener=inbox, driver=gpu_driver)
-        pool.files.sweep()
-        trials.append(inbox.record(chosen, measured))
-        if trials[-1].fits:
-            break
-    return tuple(trials)

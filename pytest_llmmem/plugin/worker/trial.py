@@ -55,6 +55,7 @@ def loaded_message(loaded: Any, hints: tuple[str, ...] = ()) -> Loaded:
         bits_per_parameter=loaded.bits_per_parameter,
         quantized_fraction=loaded.quantized_fraction,
         disk_bytes=loaded.disk_bytes,
+        on_disk_bytes=loaded.nbytes_on("disk"),
         call=loaded.call,
         hints=hints,
     )

@@ -342,3 +342,43 @@ def test_a_load_inside_of_a_followed_test_is_followed_in_its_own_way(checkpoint:
 
     assert {shard for shard, _ in notes} > {""}
     assert set(outer) <= {("", "")}
+
+
+def test_numpy_names_the_file_that_it_maps_and_the_array_that_it_unpacks(tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "w.npy", np.ones(3))
+    np.savez(tmp_path / "w.npz", head=np.ones(3))
+    before = vars(np.memmap)["__new__"]
+    notes: Notes = []
+
+    with follow_load(lambda *note: notes.append(note)):
+        mapped_file = np.memmap(tmp_path / "w.npy")
+        np.load(tmp_path / "w.npz")["head"]
+
+    assert notes == [("w.npy", ""), ("w.npz", ""), ("w.npz", "head"), ("", "")]
+    assert isinstance(mapped_file, np.memmap)
+    assert vars(np.memmap)["__new__"] is before
+
+
+@pytest.mark.parametrize("mapped", ["followed", "left"])
+def test_gguf_names_the_file_and_each_tensor_that_it_dequantizes(tmp_path: Path, mapped: Any) -> None:
+    gguf = pytest.importorskip("gguf")
+    import numpy as np
+
+    writer = gguf.GGUFWriter(tmp_path / "w.gguf", "llama")
+    for name in ("a.weight", "b.weight"):
+        writer.add_tensor(name, np.ones((64, 64), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    notes: Notes = []
+
+    with follow_load(lambda *note: notes.append(note), mapped=mapped):
+        for each in gguf.GGUFReader(tmp_path / "w.gguf").tensors:
+            gguf.dequantize(each.data, each.tensor_type)
+
+    named = [("w.gguf", ""), ("w.gguf", "a.weight"), ("w.gguf", "b.weight")]
+    assert list(dict.fromkeys(note for note in notes if note != ("", ""))) == named
+    assert notes[-1] == ("", "")
