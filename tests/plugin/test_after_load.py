@@ -8,10 +8,7 @@ import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = [
-    needs("torch", "transformers"),
-    pytest.mark.skipif(sys.platform != "linux", reason="what is alive at a crossing is asked for by a signal"),
-]
+pytestmark = needs("torch", "transformers", "real-time signals")
 
 MODEL = """
     import gc, pytest, torch
