@@ -5,6 +5,7 @@ in Ray, which nothing enforces. What Ray reports as an error is the cluster's fa
 """
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -26,6 +27,8 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         """``"auto"``, ``"HOST:PORT"`` or ``"ray://HOST:PORT"``. Raises ``SettingError`` when there is no such cluster."""
+        # read when ray is imported: 'auto' may know the address of a cluster that was killed, and each try takes 40 s
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
         try:
             import ray
         except ImportError:
