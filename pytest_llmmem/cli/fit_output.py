@@ -2,11 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import typer
 
+from pytest_llmmem import probes
 from pytest_llmmem.cli.output import print_facts, print_table
 from pytest_llmmem.core.hints import DIES, SLOW
 from pytest_llmmem.core.sizes import format_size
@@ -53,7 +53,7 @@ def describe(model: str, found: Sequence[Fitted]) -> dict[str, Any]:
         "schema": 1,
         "source": model,
         "train": dataclasses.asdict(train) if train else None,
-        "swap_bytes": _swap_bytes(),
+        "swap_bytes": probes.swap_bytes(),
         "loads": [_described(each) for each in found],
     }
 
@@ -74,7 +74,7 @@ def _rows(found: Fitted) -> Iterator[tuple[str, ...]]:
 
 
 def _lines(found: Fitted) -> Iterator[str]:
-    measured, verdict, swap_bytes = found.measured, found.verdict, _swap_bytes()
+    measured, verdict, swap_bytes = found.measured, found.verdict, probes.swap_bytes()
     step = found.workload.step_words
     if measured.peak_resident_bytes > 1.05 * measured.loaded_resident_bytes:
         yield f"once it is loaded, slow below {format_size(verdict.slow_once_loaded_below_bytes)} only"
@@ -133,12 +133,3 @@ def _gibibytes(size_bytes: int) -> str:
 def _mebibytes(size_bytes: int) -> str:
     """Format a size as Kubernetes writes it, rounded up."""
     return f"{-(-size_bytes // _MIB)}Mi"
-
-
-def _swap_bytes() -> int:
-    """Swap of the machine, zram included; 0 where it is unknown."""
-    try:
-        lines = Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]
-    except OSError:
-        return 0
-    return sum(int(line.split()[2]) * 1024 for line in lines)

@@ -23,6 +23,9 @@ Checkpointing = Annotated[bool, typer.Option("--checkpointing", help="Recompute 
 Accumulation = Annotated[
     int | None, typer.Option("--accumulation", help="Batches for each optimizer step. Default: 1.")
 ]
+Images = Annotated[
+    int | None, typer.Option("--images", help="Pictures in each sequence, for LLaVA's kind. Default: 0.")
+]
 Autocast = Annotated[str | None, typer.Option("--autocast", metavar="DTYPE", help="torch.autocast in this dtype.")]
 
 
@@ -34,6 +37,7 @@ def training_fields(
     checkpointing: bool,
     accumulation: int | None,
     autocast: str | None,
+    images: int | None = None,
 ) -> dict[str, Any]:
     """Fields of ``TrainSpec`` beside its batch; ``None`` where an option was not given."""
     return {
@@ -42,6 +46,7 @@ def training_fields(
         "lora_targets": tuple(lora_target or ()) or None,
         "checkpointing": checkpointing or None,
         "accumulation": accumulation,
+        "images": images,
         "autocast": autocast,
     }
 
@@ -50,5 +55,6 @@ def refuse(options: Mapping[str, Any], *, why: str) -> None:
     """Raise ``SettingError`` for the first option that was given."""
     for name, value in options.items():
         if value is not None:
-            msg = f"--{name.removesuffix('s').replace('_', '-')} {why}"
+            option = "lora-target" if name == "lora_targets" else name.replace("_", "-")
+            msg = f"--{option} {why}"
             raise SettingError(msg)

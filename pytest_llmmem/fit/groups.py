@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
-from pytest_llmmem.workers.limits import delegate
+from pytest_llmmem.workers.cgroup_limiter import delegate
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class _Unmeasured:
 
 def main(workload: Workload, offload: Path) -> None:
     """Load, then repeat the step. ``offload`` is an empty folder, which the caller removes: this process may be killed."""
-    messages = os.fdopen(os.dup(1), "w")
+    messages = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no message
 
     def stop(at: str, **told: Any) -> None:

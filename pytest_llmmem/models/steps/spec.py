@@ -47,6 +47,9 @@ class TrainSpec:
     autocast: str | None = None
     """The dtype of ``torch.autocast`` around the forward pass; ``None`` without autocast."""
 
+    images: int = 0
+    """Pictures in each sequence, for a vision-language model of LLaVA's kind."""
+
     steps: int = 2
     """Number of steps. Two are enough: the optimizer's state exists from the end of the first."""
 
@@ -58,6 +61,8 @@ class TrainSpec:
     def checked(self) -> Self:
         """Check and return the spec. Raises ``ValueError`` for an invalid value, with the valid ones."""
         _check_counts(self, "batch_size", "seq_len", "accumulation", "steps")
+        if self.images != 0:
+            _check_counts(self, "images")
         if self.optimizer not in OPTIMIZERS:
             msg = f"optimizer={self.optimizer!r} is not known: write one of {', '.join(OPTIMIZERS)}"
             raise ValueError(msg)
