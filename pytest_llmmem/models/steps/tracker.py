@@ -30,9 +30,11 @@ from pytest_llmmem.models.steps.torch_internals import (
     device_of,
     forward_node_number,
     is_traceable_wrapper_subclass,
+    resizes_reported,
     storage_key,
     tree_iter,
 )
+from pytest_llmmem.models.steps.weights_here import held_by_storage, part_here
 
 _CARD_BLOCK = 512
 """Block size to which the allocator of a GPU rounds each request: CUDACachingAllocator's ``kMinBlockSize``."""
@@ -84,9 +86,12 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             register_optimizer_step_pre_hook(self._optimizer_begins),
             register_optimizer_step_post_hook(self._optimizer_ends),
         )
+        self._resizes = resizes_reported(self._resized)
+        self._resizes.__enter__()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._resizes.__exit__(None, None, None)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -169,15 +174,17 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
     # kinds of storages -------------------------------------------------------------------------------------------------
 
     def _watch(self, model: nn.Module) -> None:
+        held = held_by_storage(model)
         for _, tensor in plain_tensors(model):
-            self._note(tensor, kind="parameters")
+            self._note(tensor, kind="parameters", nbytes=held[storage_key(tensor.untyped_storage())])
         for name, module in model.named_modules():
             self._names.setdefault(id(module), name or type(module).__name__)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 self._note(parameter.grad, kind="gradients")
             if parameter.requires_grad:
-                self._trainable[id(parameter)] = parameter.numel(), parameter.nbytes
+                part = part_here(parameter)
+                self._trainable[id(parameter)] = part.numel(), part.nbytes
                 self._handles.append(parameter.register_post_accumulate_grad_hook(self._note_gradient))
         self._handles += (
             model.register_forward_pre_hook(self._note_inputs, with_kwargs=True),
@@ -214,11 +221,17 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         for device, nbytes in held.items():
             self._logs[device].cache_holds(nbytes)
 
-    def _note(self, tensor: Any, op: Any = None, args: Any = (), *, kind: Kind | None = None) -> Storage | None:
-        """Record the storage of a tensor if it is new; ``None`` for a tensor without memory."""
+    def _note(
+        self, tensor: Any, op: Any = None, args: Any = (), *, kind: Kind | None = None, nbytes: int | None = None
+    ) -> Storage | None:
+        """Record the storage of a tensor if it is new; ``None`` for a tensor without memory.
+
+        ``nbytes`` replaces the storage's size, of which a rank's part of a mapped file uses little.
+        """
         if is_traceable_wrapper_subclass(tensor):
             for name in tensor.__tensor_flatten__()[0]:
-                self._note(getattr(tensor, name), op, args, kind=kind)
+                if isinstance(part := getattr(tensor, name), torch.Tensor):  # a distributed tensor also names its mesh
+                    self._note(part, op, args, kind=kind)
             return None
         try:
             memory = tensor.untyped_storage()
@@ -231,14 +244,19 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
                 known[1].kind = kind
             return known[1]
         device = device_of(tensor)
-        nbytes = self._rounded(memory.nbytes(), device.type)
-        if nbytes == 0 or device.type == "meta":
+        size = self._rounded(memory.nbytes() if nbytes is None else nbytes, device.type)
+        if size == 0 or device.type == "meta":
             return None
         if kind is None:
             kind = "inputs" if _shares(key, args) else "temporary"
-        storage = Storage(nbytes, self.stage, op, self.last_module if op is not None else "", kind)
-        log = self._logs.setdefault(str(device), StorageLog())
+        storage = Storage(size, self.stage, op, self.last_module if op is not None else "", kind)
+        self._appear(memory, storage, str(device))
+        return storage
+
+    def _appear(self, memory: Any, storage: Storage, device: str) -> None:
+        log = self._logs.setdefault(device, StorageLog())
         log.appeared(storage)
+        key = storage_key(memory)
 
         def gone(reference: weakref.ref[Any]) -> None:
             log.disappeared(storage, self._phases.now())
@@ -246,7 +264,18 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
                 del self._alive[key]
 
         self._alive[key] = weakref.ref(memory, gone), storage
-        return storage
+
+    def _resized(self, memory: Any) -> None:
+        """Record the release, and the return, of weights that FSDP gathers."""
+        device = str(memory.device)
+        _, before = self._alive.pop(storage_key(memory), (None, None))
+        if before is not None:
+            before.is_gathered = True
+            self._logs[device].disappeared(before, self._phases.now())
+        if memory.nbytes():
+            size = self._rounded(memory.nbytes(), memory.device.type)
+            again = Storage(size, self._phases.now(), self.last_op, self._module(), "temporary", is_gathered=True)
+            self._appear(memory, again, device)
 
     def _rounded(self, nbytes: int, device_type: str) -> int:
         block = self._block_bytes or (_CARD_BLOCK if device_type == "cuda" else 1)

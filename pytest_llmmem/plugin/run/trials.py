@@ -95,6 +95,9 @@ class _Unmeasured:
 class TrialInbox:
     """The parent's inbox: messages from a worker about one trial."""
 
+    steps = ()
+    """A trial runs no steps."""
+
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
         self.raised: Raised | None = None
