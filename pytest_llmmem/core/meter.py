@@ -132,6 +132,11 @@ class Window:
         )
 
     @property
+    def is_peak_of_tree(self) -> bool:
+        """Whether the peak is that of the process with its descendants: alone it never held more."""
+        return self.tree_growth.unreclaimable_bytes >= self._above_base(self.highest.unreclaimable.reported)
+
+    @property
     def excess_bytes(self) -> int:
         """Highest possible excess of the unreclaimable peak."""
         return self._error_bytes(self.highest.unreclaimable.excess)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.children import ChildrenRecord
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.readings import Peak
@@ -56,6 +57,8 @@ class TestRecord:
     """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
     alive: tuple[AliveRecord, ...] = ()
     """Torch's objects as a limit was crossed, listed as soon as Python ran again; the largest first."""
+    children: ChildrenRecord | None = None
+    """The processes that the test had started, when all together held most; ``None`` where they held less than a megabyte."""
     notes: tuple[str, ...] = ()
     diagnosis: Diagnosis | None = None
     timeline: TimelineRecord | None = None

@@ -10,6 +10,7 @@ This is the one platform switch for measuring: every platform's file offers the 
     shared_once(pids) -> Tree       several processes, every shared page counted once
     descendants(pid) -> tuple       process ids below a process
     shares_memory(pid, other)       whether two processes are one in memory
+    command(pid) -> tuple           the program and the arguments that a process runs
     environment(pid) -> dict        what a process was started with
     has_memory(pid) -> bool         whether a process lives and has not given up its memory
     mark_error_bytes() -> int       how far the high-water mark can be off on this machine
@@ -35,9 +36,10 @@ if sys.platform == "linux":
     )
     from pytest_llmmem.probes.linux_faults import faulted_bytes
     from pytest_llmmem.probes.linux_pages import count_pages, count_unreclaimable, mappings, private_maps, shared_once
-    from pytest_llmmem.probes.linux_processes import descendants, environment, has_memory, shares_memory
+    from pytest_llmmem.probes.linux_processes import command, descendants, environment, has_memory, shares_memory
 else:
     from pytest_llmmem.probes.portable import (
+        command,
         count_pages,
         descendants,
         environment,
@@ -80,6 +82,7 @@ __all__ = [
     "INTERVAL_S",
     "METHOD",
     "Memory",
+    "command",
     "count_pages",
     "count_unreclaimable",
     "descendants",

@@ -56,6 +56,14 @@ def shares_memory(pid: int, other: int) -> bool:
     return bool(ctypes.CDLL(None).syscall(number, pid, other, _KCMP_VM, 0, 0) == 0)
 
 
+def command(pid: int) -> tuple[str, ...]:
+    """The program and the arguments that a process runs; empty where they cannot be read."""
+    try:
+        return tuple(read_file(f"/proc/{pid}/cmdline").decode(errors="replace").split("\0")[:-1])
+    except OSError:
+        return ()
+
+
 def environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; empty where it cannot be read."""
     try:

@@ -78,6 +78,14 @@ def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: A
     return None
 
 
+def command(pid: int) -> tuple[str, ...]:
+    """The program and the arguments that a process runs; empty where they cannot be read."""
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ()
+
+
 def environment(pid: int) -> dict[str, str]:
     """The environment of a process; empty where it cannot be read."""
     try:

@@ -68,6 +68,8 @@ def details(measured: Measured, *, root: str) -> str:
             f"{format_size(peak.peak_file_bytes)} of mapped files, "
             f"{format_size(peak.peak_resident_bytes)} resident, {format_size(peak.absolute_peak_bytes)} in all"
         )
+    if measured.children is not None:
+        lines.append(f"children  {measured.children.words()}")
     if measured.phases:
         phases = (f"{phase.name} {format_size(phase.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases)
         lines.append("phases    " + ", ".join(phases))

@@ -45,7 +45,7 @@ class Sampler:
             return None
         samples_tree = kind == "tree" and not self.schedule.near
         if samples_tree:
-            self._sample_tree()
+            self._sample_tree(reading)
         if changed or self.processes.seen:
             self.schedule.changed(now)
         self.guard.accounting.sample(reading)
@@ -59,8 +59,8 @@ class Sampler:
         self.schedule.room(ahead_bytes, reading.used_bytes, now)
         return seen
 
-    def _sample_tree(self) -> None:
-        self.guard.accounting.meter.sample_tree(self.processes.sample())
+    def _sample_tree(self, reading: Reading) -> None:
+        self.guard.accounting.meter.sample_tree(self.processes.sample(reading))
         if any(budget.kind == "max_disk" for budget in self.guard.plan.budgets):
             self.guard.accounting.add_written(self.processes.written_bytes())
         self.gpus.sample(self.guard.accounting)

@@ -239,6 +239,7 @@ class Supervision:
             stack=self._dumps.of_ending(ending, finished=self.finished),
             growth_stack=self._dumps.of_growth(),
             alive=self._dumps.alive(),
+            children=self._processes.told(self.accounting.whole),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=(*self.notes, *uncertain_notes(verdicts)),
             vram=vram,

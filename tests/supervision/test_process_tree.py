@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_llmmem.core.readings import Tree
+from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.supervision.process_tree import ProcessTree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared pages are known on Linux")
@@ -22,6 +22,7 @@ sys.stdin.read()
 """
 """Its child has ended, and has not been waited for."""
 SEEN = Tree(unreclaimable_bytes=10, resident_bytes=20)
+OWN = Reading(anonymous_bytes=4)
 TOO_LATE = Tree(unreclaimable_bytes=1000, resident_bytes=2000)
 
 
@@ -39,6 +40,9 @@ class Worker:
 
     def siblings(self) -> tuple[int, ...]:
         return (os.getpid(),)
+
+    def tree_with(self, reading: Reading) -> Tree:
+        return Tree(unreclaimable_bytes=reading.unreclaimable_bytes, resident_bytes=reading.resident_bytes)
 
     def shared_with(self, children: Iterable[int]) -> Tree:
         assert children
@@ -62,11 +66,11 @@ def process() -> "Generator[subprocess.Popen[str]]":
 def test_a_worker_that_lives_is_read_once(process: "subprocess.Popen[str]") -> None:
     worker = Worker(process, lives=1)
 
-    assert ProcessTree(worker).sample() == SEEN  # type: ignore[arg-type]
+    assert ProcessTree(worker).sample(OWN) == SEEN  # type: ignore[arg-type]
 
 
 def test_a_worker_that_ended_while_it_was_read_tells_nothing(process: "subprocess.Popen[str]") -> None:
     # those that shared its pages were read after it had gone: they hold all of them then, and so did it
     worker = Worker(process, lives=0)
 
-    assert ProcessTree(worker).sample() is None  # type: ignore[arg-type]
+    assert ProcessTree(worker).sample(OWN) is None  # type: ignore[arg-type]
