@@ -20,6 +20,8 @@ class Measured:
     phases: tuple[Phase, ...]
     verdicts: tuple[Verdict, ...]
     seconds: float
+    refusing_limit: str | None = None
+    """The hard limit that refuses memory beyond ``max_ram``: ``"rlimit"`` or ``"job"``; ``None`` where none does, or did."""
     stack: Stack = NO_STACK
     """The stack at the crossing of a budget, or at death; without frames when there is none."""
     growth_stack: Stack = NO_STACK

@@ -3,17 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from pytest_llmmem.core.readings import (
-    NOTHING,
-    NOTHING_SEEN,
-    Bounds,
-    LifetimeMarks,
-    Peak,
-    Reading,
-    Segment,
-    Tree,
-    without_mark,
-)
+from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.readings import NOTHING, Peak, Reading, Tree, without_mark
+from pytest_llmmem.core.segments import NOTHING_SEEN, Bounds, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +164,12 @@ class Meter:
         """Take in what the process holds now."""
         self.segment.add(reading)
 
-    def sample_mark(self, mark_bytes: int) -> None:
-        """Add a high-water mark that was read without a sample, after the process died."""
-        self.segment.add_mark(mark_bytes)
-
-    def sample_lifetime(self, marks: LifetimeMarks) -> None:
-        """Add high-water marks that are never reset, of a process that died."""
-        self.segment.add_lifetime(marks)
+    def sample_exit(self, exit_: Exit) -> None:
+        """Add the high-water marks of a process that died, as far as the platform keeps them."""
+        if exit_.peak_resident_bytes is not None:
+            self.segment.add_mark(exit_.peak_resident_bytes)
+        if exit_.lifetime is not None:
+            self.segment.add_lifetime(exit_.lifetime)
 
     def sample_tree(self, tree: Tree | None) -> None:
         """Take in what the process and its descendants hold now; ``None`` when it is alone."""
@@ -200,6 +191,12 @@ class Meter:
         window = Window(name, reading, self.copied, tree_base, self.mark_error_bytes, self.segment, self.copied)
         self.windows.append(window)
         return window
+
+    def replace_outermost(self, name: str, reading: Reading, tree_base: Tree) -> Window:
+        """Begin the outermost window anew at a boundary: what it has seen until now is forgotten."""
+        self.windows[0] = self.open(name, reading, tree_base)
+        del self.windows[-1]
+        return self.windows[0]
 
     def close(self) -> Window:
         """End the innermost window at a boundary: what follows is not seen by it, whoever keeps it."""

@@ -102,6 +102,16 @@ class TestRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierCell:
+    """The same cell in an earlier sweep."""
+
+    sweep: str
+    """When that sweep ended, in UTC: ``"2026-11-29T02-47-10Z"``."""
+    outcome: Literal["passed", "failed", "missing"]
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CellRecord:
     """One session of a merged record: of a sweep, one model, loaded in one way, in one environment."""
 
@@ -122,6 +132,8 @@ class CellRecord:
     """The memory that was reserved for it on its node."""
     peak_bytes: int | None = None
     """The highest ``absolute_peak_bytes`` of its tests."""
+    earlier: tuple[EarlierCell, ...] = ()
+    """The cell in earlier sweeps into the same folder, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

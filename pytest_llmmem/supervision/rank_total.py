@@ -36,6 +36,8 @@ class RankTotal:
     plan: JobPlan
     """The plan for all ranks together."""
     ranks: Sequence[Supervision]
+    started_s: float
+    """Time at which the ranks were begun."""
     _sampled: HighestSum = field(init=False)
     _sampled_each: list[HighestSum] = field(init=False)
     """Of each rank by itself."""
@@ -49,7 +51,6 @@ class RankTotal:
     """Whether the last sample counted shared pages. The machine is sampled equally often."""
     _tree_due_s: float = 0.0
     _timeline: TimelineRecorder = field(default_factory=TimelineRecorder)
-    _started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self._sampled, self._resident = HighestSum(len(self.ranks)), HighestSum(len(self.ranks))
@@ -83,7 +84,7 @@ class RankTotal:
         if self.plan.draws_timeline and windows:
             self._timeline.sample(
                 Instant(
-                    seconds=now_s - self._started_s,
+                    seconds=now_s - self.started_s,
                     held_bytes=held_bytes,
                     peak_bytes=0,
                     file_bytes=file_bytes,
@@ -165,7 +166,7 @@ class RankTotal:
 
     def _used_bytes(self, budget: Budget, unseen_bytes: int) -> int:
         if budget.kind == "max_disk":
-            return sum(each.accounting.written_bytes or 0 for each in self.ranks)
+            return sum(each.accounting.written.bytes or 0 for each in self.ranks)
         base = self._base or NOTHING
         if budget.count == "resident":
             return self._absolute_bytes if budget.limit.is_share else self._resident.bytes + unseen_bytes

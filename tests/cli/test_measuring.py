@@ -34,9 +34,9 @@ def test_every_check_holds_for_a_whole_checkpoint(llmmem: Llmmem) -> None:
 def test_a_broken_checkpoint_is_a_finding_with_its_reason(llmmem: Llmmem) -> None:
     assert llmmem("synth", "tiny-neox", "broken", "--shard", "100kB").code == 0
     index = Path("broken", "model.safetensors.index.json")
-    named = json.loads(index.read_text())
+    named = json.loads(index.read_text(encoding="utf-8"))
     named["metadata"]["total_size"] += 1
-    index.write_text(json.dumps(named))
+    index.write_text(json.dumps(named), encoding="utf-8")
     Path("broken", "pytorch_model.bin").write_bytes(b"not read")
 
     done = llmmem("check", "broken", *(f"--skip={name}" for name in SLOW))
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_tried(llmmem: Llmmem) -> None:
     assert f"{gone.name} is not there, and the index names it" in done.err
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@needs("/proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     command = [
@@ -140,7 +140,9 @@ def test_a_dtype_that_is_not_the_checkpoints_is_found(llmmem: Llmmem, tmp_path: 
     # a config that says another dtype than its weights have is what a load goes by
     assert llmmem("synth", "tiny-llama", "wrong").code == 0
     config = Path("wrong", "config.json")
-    config.write_text(json.dumps({**json.loads(config.read_text()), "torch_dtype": "float32"}))
+    config.write_text(
+        json.dumps({**json.loads(config.read_text(encoding="utf-8")), "torch_dtype": "float32"}), encoding="utf-8"
+    )
 
     done = llmmem("check", "wrong", *(f"--skip={name}" for name in SLOW if name != "dtype"), "--json")
 

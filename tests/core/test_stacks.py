@@ -74,11 +74,10 @@ def test_the_rest_of_a_stack_begins_where_the_dump_ends_and_keeps_its_outer_end(
         rest = rest_from(depth)
         whole = [frame.function for frame in inspect.stack()]
         found = parse_stack(CROSSING + rest, at="the crossing")
-        outer = [frame.function for frame in found.frames[100:]]
         assert found.cut is not None
         # rest_from itself, its own frame and those below it, less those of pytest
         assert 100 + found.cut + rest.count("  File ") == depth + 1 + len(whole)
-        assert outer[-1] == "test_the_rest_of_a_stack_begins_where_the_dump_ends_and_keeps_its_outer_end"
+        assert found.users[-1].function == "test_the_rest_of_a_stack_begins_where_the_dump_ends_and_keeps_its_outer_end"
 
 
 def test_a_stack_that_has_grown_short_meanwhile_has_no_rest() -> None:

@@ -1,13 +1,12 @@
 """Budgets of a test in ranks: of each rank by itself, or of all together; and what the report says of the ranks."""
 
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux")
+pytestmark = needs("forked workers")
 
 MB = 10**6
 

@@ -1,14 +1,11 @@
 """The stacks in reports of real workers: whose, of which moment, and both ends of deep ones."""
 
-import sys
 from collections.abc import Callable
 
-import pytest
-
 from pytest_llmmem.core.records import TestRecord
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="live stacks need real-time signals")
+pytestmark = needs("real-time signals")
 
 DEEP = """
     import ctypes, os, signal, time

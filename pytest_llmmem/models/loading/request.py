@@ -1,6 +1,5 @@
 """The input of a strategy, and the code that most strategies share: the class, its arguments, the call as text."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -206,8 +205,10 @@ class Code:
 
 def installed(library: str) -> tuple[int, ...]:
     """The first two numbers of an installed library's version, without importing it; empty when it is not installed."""
+    from packaging.version import Version
+
     try:
-        return tuple(int(number) for number in re.findall(r"\d+", version(library))[:2])
+        return Version(version(library)).release[:2]
     except PackageNotFoundError:
         return ()
 

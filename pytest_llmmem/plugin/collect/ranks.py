@@ -9,9 +9,8 @@ from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import MarkerError
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.core.sizes import format_size
-from pytest_llmmem.plugin.collect.loads import find_strategy, load_of
+from pytest_llmmem.plugin.collect.loads import FITTING, find_strategy, load_of
 from pytest_llmmem.plugin.markers import InWorker, MaxRam
-from pytest_llmmem.plugin.run.trials import FITTING
 from pytest_llmmem.plugin.settings import Settings
 
 

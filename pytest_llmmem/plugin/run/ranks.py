@@ -23,7 +23,8 @@ from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.ranks import MeasuredRanks, RankJob, measure_ranks
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 AnyInbox = TypeVar("AnyInbox", Inbox, TrialInbox)
 """The parent's side of one rank."""

@@ -18,7 +18,8 @@ from pytest_llmmem.models.checkpoints import safetensors_file
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Shard, read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
 from pytest_llmmem.models.estimates.conversions import Kind, convert_shard, stacking_bytes
-from pytest_llmmem.models.estimates.estimate import LOADS, estimate
+from pytest_llmmem.models.estimates.estimate import estimate
+from pytest_llmmem.models.estimates.loader_versions import LOADS
 from pytest_llmmem.models.estimates.training import estimate_training
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
