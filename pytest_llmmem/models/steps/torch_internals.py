@@ -33,6 +33,7 @@ __all__ = [
     "forward_node_number",
     "is_backward_running",
     "is_traceable_wrapper_subclass",
+    "resizes_reported",
     "storage_key",
     "transformers_as_in_a_run",
     "tree_iter",
@@ -71,6 +72,26 @@ def backward_node_number() -> int | None:
 def storage_key(storage: Any) -> int:
     """The address of the storage: equal for all tensors that share it, and unique while it exists."""
     return int(storage._cdata)  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def resizes_reported(resized: Callable[[Any], None]) -> Iterator[None]:
+    """Call ``resized`` with each storage that Python resizes, which dispatches no operation.
+
+    FSDP releases gathered weights by a resize to nothing, and makes room for them again by another.
+    """
+    before = vars(torch.UntypedStorage).get("resize_", torch._C.StorageBase.resize_)  # noqa: SLF001
+
+    def resize_(storage: Any, size: int) -> Any:
+        result = before(storage, size)
+        resized(storage)
+        return result
+
+    torch.UntypedStorage.resize_ = resize_  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.UntypedStorage.resize_ = before  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
