@@ -15,7 +15,7 @@ from typing import Any
 from _run import MB, Session, session, table, verdict
 
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
-from pytest_llmmem.models.estimates.estimate import LOADS
+from pytest_llmmem.models.estimates.loader_versions import LOADS
 from pytest_llmmem.models.sources.source import parse_source, resolve
 
 TESTS = """

@@ -43,7 +43,7 @@ class Beside:
 
 def compare(checkpoint: "Checkpoint", session: "SessionRecord", *, dtype: str | None) -> tuple[Beside, ...]:
     """Every load of this checkpoint that a session has measured, beside what its version of transformers should need."""
-    from pytest_llmmem.models.estimates.estimate import LOADS
+    from pytest_llmmem.models.estimates.loader_versions import LOADS
 
     rows = []
     for test in session.tests:

@@ -42,9 +42,8 @@ def estimate_step(
         msg = f"--{kind}: {error}"
         raise SettingError(msg) from None
     request = make_request(model, step, load=load[0], **options)
-    longest = request.config.get("max_position_embeddings")
-    if isinstance(step, TrainSpec) and "seq_len" not in given and isinstance(longest, int):
-        request = dataclasses.replace(request, step=dataclasses.replace(step, seq_len=min(step.seq_len, longest)))
+    if isinstance(step, TrainSpec) and "seq_len" not in given:
+        request = dataclasses.replace(request, step=step.within(request.config.get("max_position_embeddings")))
     prediction = predict_apart(request)
     document = describe(model, request, prediction)
     if json:

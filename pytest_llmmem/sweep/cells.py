@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pytest_llmmem.models.estimates.estimate import LOADS
+from pytest_llmmem.models.estimates.loader_versions import LOADS
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.source import Source
 from pytest_llmmem.sweep.claims import ASSUMED_BASE_BYTES, Claim

@@ -1,14 +1,10 @@
 """Inputs for a first forward pass of any model of transformers, made from its arguments and its config."""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-_TOKENS: Final = 8
-_SAMPLES: Final = 16_000
-"""Samples of a waveform: one second, enough for the convolutions of every audio model."""
-_FRAMES: Final = 100
-"""Frames of a spectrogram, where the config sets none."""
+from pytest_llmmem.models.loading.sample_values import MAKERS
 
 
 class NoInputsError(Exception):
@@ -20,36 +16,51 @@ def sample_inputs(model: Any) -> dict[str, Any]:
 
     Raises ``NoInputsError`` when it is not a model of transformers, and where its arguments and its config are not sufficient.
     """
-    import torch
-
     config = getattr(model, "config", None)
     if not hasattr(model, "main_input_name") or config is None:
         what = f"what {type(model).__name__} takes is not known: it is no model of transformers"
         raise NoInputsError(what)
     takes = inspect.signature(model.forward).parameters
-    inputs: dict[str, Any] = {}
-    if "input_ids" in takes:
-        inputs["input_ids"] = torch.ones(1, _TOKENS, dtype=torch.long)
-    if "pixel_values" in takes and ("input_ids" not in takes or _needs_both(config, "vision_config", "image_size")):
-        inputs["pixel_values"] = _pixels(config)
-    elif not inputs or _needs_both(config, "audio_config", "spec_size"):
-        inputs |= _audio(getattr(config, "audio_config", config), takes)
-    if "visual_feats" in takes:
-        inputs["visual_feats"] = torch.zeros(1, 4, config.visual_feat_dim)
-        inputs["visual_pos"] = torch.zeros(1, 4, config.visual_pos_dim)
-    if "bbox" in takes:
-        inputs["bbox"] = torch.zeros(1, _TOKENS, 4, dtype=torch.long)
-    if "decoder_input_ids" in takes:
-        inputs["decoder_input_ids"] = torch.ones(1, 4, dtype=torch.long)
-    if not inputs:
-        inputs = dict(getattr(model, "dummy_inputs", None) or {})
-    if not inputs or model.main_input_name not in {*inputs, "inputs_embeds"}:
-        what = f"what {type(model).__name__} takes is not known: {model.main_input_name}"
+    names = list(dict.fromkeys(_needed(model, takes)))
+    unknown = [name for name in names if name not in MAKERS]
+    if unknown or not names:
+        what = f"what {type(model).__name__} takes is not known: {', '.join(unknown) or model.main_input_name}"
         raise NoInputsError(what)
-    return {name: _placed(value, model) for name, value in inputs.items()}
+    return {name: _placed(MAKERS[name](model, config, takes), model) for name in names}
 
 
-def _needs_both(config: Any, part: str, own_size: str) -> bool:
+def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]:
+    """The names of the arguments that it needs."""
+    main = model.main_input_name
+    if "input_ids" in takes:
+        yield "input_ids"
+    if isinstance(main, str) and main in takes and main != "inputs_embeds":
+        yield main
+    for name, parameter in takes.items():
+        is_named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
+        if is_named and parameter.default is parameter.empty:
+            yield name
+    if main not in takes and "input_ids" not in takes:
+        yield from [name for name in ("pixel_values", "input_features", "input_values") if name in takes][:1]
+    yield from (name for name in _beside(model.config, main) if name in takes)
+
+
+def _beside(config: Any, main: Any) -> Iterator[str]:
+    """Names of arguments that it needs if it takes them, though their default is ``None``."""
+    yield from ("visual_feats", "visual_pos", "bbox", "decoder_input_ids")
+    if _compares(config, "vision_config", "image_size"):
+        yield "pixel_values"
+    if _compares(config, "audio_config", "spec_size") or _compares(config, "speech_config", "spec_size"):
+        yield "input_features"
+    if main == "input_features":
+        yield "input_features_mask"
+    if hasattr(config, "cross_attention_frequency"):  # a Q-Former
+        yield "encoder_hidden_states"
+    if main == "states":
+        yield from ("actions", "rewards", "returns_to_go", "timesteps", "attention_mask")
+
+
+def _compares(config: Any, part: str, own_size: str) -> bool:
     """Whether text alone is not enough: for a model that compares it with an image or audio, as CLIP and CLAP do.
 
     A model that generates text has a placeholder token for an image or audio.
@@ -59,49 +70,6 @@ def _needs_both(config: Any, part: str, own_size: str) -> bool:
         for name in vars(config)
     )
     return (hasattr(config, part) or hasattr(config, own_size)) and not stands_in
-
-
-def _pixels(config: Any) -> Any:
-    import torch
-
-    for each in (
-        config,
-        getattr(config, "vision_config", None),
-        getattr(config, "backbone_config", None),
-        getattr(config, "encoder", None),
-    ):
-        size = getattr(each, "image_size", None)
-        if size is None:
-            continue
-        height, width = (size, size) if isinstance(size, int) else tuple(size)[-2:]
-        shape = [1, int(getattr(each, "num_channels", 3) or 3), height, width]
-        frames = getattr(each, "num_frames", None)
-        return torch.zeros(shape if not isinstance(frames, int) else [1, frames, *shape[1:]])
-    return torch.zeros(1, int(getattr(config, "num_channels", 3) or 3), 224, 224)
-
-
-def _audio(config: Any, takes: Mapping[str, Any]) -> dict[str, Any]:
-    import torch
-
-    if "input_values" in takes:
-        bins, length = getattr(config, "num_mel_bins", None), getattr(config, "max_length", None)
-        if isinstance(bins, int) and isinstance(length, int) and hasattr(config, "patch_size"):
-            return {"input_values": torch.zeros(1, length, bins)}  # a spectrogram as image patches
-        if isinstance(channels := getattr(config, "audio_channels", None), int):
-            return {"input_values": torch.zeros(1, channels, _SAMPLES)}
-        return {"input_values": torch.zeros(1, _SAMPLES)}
-    if "input_features" in takes:
-        bins = next((size for name in _BINS if isinstance(size := getattr(config, name, None), int)), 80)
-        positions = getattr(config, "max_source_positions", None)
-        if isinstance(positions, int) and config.model_type == "whisper":
-            return {"input_features": torch.zeros(1, bins, 2 * positions)}
-        if isinstance(size := getattr(config, "spec_size", None), int):
-            return {"input_features": torch.zeros(1, 1, 4 * size, bins)}
-        return {"input_features": torch.zeros(1, _FRAMES, bins)}
-    return {}
-
-
-_BINS: Final = ("num_mel_bins", "input_feat_per_channel", "feature_size", "feature_projection_input_dim", "input_dim")
 
 
 def _placed(value: Any, model: Any) -> Any:

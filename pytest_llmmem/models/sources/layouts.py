@@ -18,7 +18,7 @@ def layout(config: Config) -> dict[str, tuple[int, ...]] | None:
     only transformers knows it. Raises ``ValueError`` for sizes that no model can have.
     """
     architecture = next(iter(config.get("architectures") or ()), None)
-    if architecture not in _LAYOUTS:
+    if architecture not in _LAYOUTS or config.get("quantization_config"):
         return None
     try:
         shapes = dict(islice(_LAYOUTS[architecture](config), MAX_TENSORS + 1))
@@ -82,8 +82,14 @@ def _llama_like(config: Config, *, qkv_bias: bool, output_bias: bool) -> Named:
         yield "lm_head.weight", (vocab, hidden)
 
 
-def _bert(config: Config) -> Named:
-    """BERT with pooler and both pre-training heads, as in the published checkpoints: each class loads the part it needs."""
+def _bert_for_pretraining(config: Config) -> Named:
+    yield from _bert_for_masked_lm(config)
+    (hidden,) = _sizes(config, "hidden_size")
+    yield from _linear("bert.pooler.dense", hidden, hidden, bias=True)
+    yield from _linear("cls.seq_relationship", hidden, 2, bias=True)
+
+
+def _bert_for_masked_lm(config: Config) -> Named:
     hidden, wide, vocab = _sizes(config, "hidden_size", "intermediate_size", "vocab_size")
     yield "bert.embeddings.word_embeddings.weight", (vocab, hidden)
     positions, types = _sizes(config, "max_position_embeddings", "type_vocab_size")
@@ -99,11 +105,9 @@ def _bert(config: Config) -> Named:
         yield from _linear(f"{layer}.intermediate.dense", hidden, wide, bias=True)
         yield from _linear(f"{layer}.output.dense", wide, hidden, bias=True)
         yield from _norm(f"{layer}.output.LayerNorm", hidden)
-    yield from _linear("bert.pooler.dense", hidden, hidden, bias=True)
     yield "cls.predictions.bias", (vocab,)
     yield from _linear("cls.predictions.transform.dense", hidden, hidden, bias=True)
     yield from _norm("cls.predictions.transform.LayerNorm", hidden)
-    yield from _linear("cls.seq_relationship", hidden, 2, bias=True)
 
 
 def _sizes(config: Config, *keys: str) -> tuple[int, ...]:
@@ -131,6 +135,6 @@ _LAYOUTS: Final[dict[str, Callable[[Config], Named]]] = {
     "LlamaForCausalLM": _llama,
     "MistralForCausalLM": _mistral,
     "Qwen2ForCausalLM": _qwen2,
-    "BertForMaskedLM": _bert,
-    "BertForPreTraining": _bert,
+    "BertForMaskedLM": _bert_for_masked_lm,
+    "BertForPreTraining": _bert_for_pretraining,
 }

@@ -15,12 +15,11 @@ from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from pytest_llmmem.models.checkpoints.checkpoint_folder import Format
-from pytest_llmmem.models.checkpoints.foreign_json import read_object
-from pytest_llmmem.models.checkpoints.model_config import ModelConfig
+from pytest_llmmem.models.checkpoints.model_config import ModelConfig, read_config_file
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
 from pytest_llmmem.models.sources import adapters, hub
 from pytest_llmmem.models.sources.presets import PRESETS
-from pytest_llmmem.models.sources.synthetic import Fill, SyntheticSpec, write_synthetic
+from pytest_llmmem.models.sources.synthetic import PUBLISHED_METHODS, Fill, SyntheticSpec, write_synthetic
 
 _SYNTHETIC: Final = "synthetic:"
 _HUB_ID: Final = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\S+))?")
@@ -209,7 +208,7 @@ def _path(text: str, base: Path) -> Path:
 
 def _read_config(path: Path) -> ModelConfig:
     try:
-        config = ModelConfig.of(read_object(path).value)
+        config = read_config_file(path)
     except CheckpointError as error:
         raise ValueError(error) from None
     if config.complaints:
@@ -218,7 +217,12 @@ def _read_config(path: Path) -> ModelConfig:
     if config.model_type is None:
         msg = f"{path} has no 'model_type': name the config.json of a model"
         raise ValueError(msg)
-    if "quantization_config" in config.raw:
-        msg = f"{path} is of a quantised model, whose tensors cannot be known from it: take 'quantization_config' out"
-        raise ValueError(msg)
+    if quantization := config.raw.get("quantization_config"):
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else quantization
+        if method not in PUBLISHED_METHODS:
+            msg = (
+                f"{path} is of a model that was quantized by {excerpt(repr(method))}, and only the tensors of "
+                f"{' and '.join(PUBLISHED_METHODS)} are known from a config: take 'quantization_config' out"
+            )
+            raise ValueError(msg)
     return config

@@ -8,10 +8,8 @@ import hashlib
 import json
 import random
 import shutil
-import subprocess
-import sys
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,17 +21,18 @@ from pytest_llmmem.models.checkpoints import safetensors_file, torch_file
 from pytest_llmmem.models.checkpoints.bounds import MAX_TENSORS
 from pytest_llmmem.models.checkpoints.checkpoint_folder import WEIGHT_NAMES, Format
 from pytest_llmmem.models.checkpoints.tensors import DTYPES, Tensor, tensor
+from pytest_llmmem.models.sources import meta_interpreter
 from pytest_llmmem.models.sources.layouts import layout
 
 Fill = Literal["holes", "random"]
 
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 """Part of a spec's key: increase it when the same spec is written differently."""
 
-_BLOCK_BYTES: Final = 2**20
+PUBLISHED_METHODS: Final = ("fp8", "mxfp4")
+"""Quantization methods of published checkpoints that can be made: DeepSeek-V3 and gpt-oss are the best known."""
 
-_PATIENCE_S: Final = 300
-"""Timeout for building a model without memory: 40,000 modules take 8 s of CPU time, half of them to import torch."""
+_BLOCK_BYTES: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +68,11 @@ def write_synthetic(spec: SyntheticSpec, folder: Path) -> None:
     Imports neither torch nor transformers; a child interpreter does where the architecture is not in ``layouts``.
     Raises ``SourceError`` when no model can be built from the config.
     """
-    config, tensors = _described(spec)
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.parent / f".{spec.name}-{uuid.uuid4().hex[:8]}"
     unfinished.mkdir()
     try:
-        (unfinished / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
-        _write_weights(spec, tensors, unfinished)
+        _write_weights(spec, _tensors(spec, unfinished), unfinished)
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -98,40 +95,30 @@ def split_into_shards(tensors: Sequence[Tensor], shard_bytes: int) -> tuple[tupl
     return tuple(map(tuple, (*shards, open_shard) if open_shard else shards))
 
 
-def _described(spec: SyntheticSpec) -> tuple[dict[str, Any], tuple[Tensor, ...]]:
-    """The config as it is written to the folder, and its tensors."""
+def _tensors(spec: SyntheticSpec, folder: Path) -> tuple[Tensor, ...]:
+    """Write the config to the folder, and name the tensors of its model."""
     config = json.loads(spec.config_json)
     # Both transformers 4 and 5 read this name; only 5 reads "dtype".
     config.pop("dtype", None)
     config["torch_dtype"] = spec.dtype
+    _write_json(folder / "config.json", config)
     try:
         if shapes := layout(config):
-            return config, tuple(tensor(name, spec.dtype, shape) for name, shape in shapes.items())
-        answer = _ask_transformers(spec)
-        config["architectures"] = [answer["architecture"]]
-        return config, tuple(
-            tensor(name, dtype or spec.dtype, tuple(shape)) for name, dtype, shape in answer["tensors"]
-        )
+            return tuple(tensor(name, spec.dtype, shape) for name, shape in shapes.items())
+        answer = _ask_transformers(spec, folder)
+        _write_json(folder / "config.json", config | {"architectures": [answer["architecture"]]})
+        return tuple(tensor(name, dtype or spec.dtype, tuple(shape)) for name, dtype, shape in answer["tensors"])
     except ValueError as error:
         msg = f"synthetic:{spec.name}: no model has such a config ({error}): name the config.json of a model"
         raise SourceError(msg) from None
 
 
-def _ask_transformers(spec: SyntheticSpec) -> dict[str, Any]:
-    """Build the model without memory in another interpreter, which imports torch: see ``meta_layout``."""
-    program = Path(__file__).with_name("meta_layout.py")
-    # -P: the program's folder must not be searched for modules, or its files would shadow the standard library's.
-    command = [sys.executable, "-P", str(program)]
+def _ask_transformers(spec: SyntheticSpec, folder: Path) -> dict[str, Any]:
+    """Build the model without memory, in an interpreter that imports torch."""
     try:
-        asked = subprocess.run(
-            command, input=spec.config_json, capture_output=True, text=True, check=False, timeout=_PATIENCE_S
-        )
-    except subprocess.TimeoutExpired:
-        raise _no_model(spec, f"it takes longer than {_PATIENCE_S} s") from None
-    if asked.returncode != 0:
-        why = (asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"])[-1]
-        raise _no_model(spec, excerpt(why.strip(), limit=500))
-    answer: dict[str, Any] = json.loads(asked.stdout.splitlines()[-1])
+        answer = meta_interpreter.describe(folder.resolve())
+    except ValueError as error:
+        raise _no_model(spec, excerpt(str(error), limit=500)) from None
     if len(answer["tensors"]) > MAX_TENSORS:
         raise _no_model(spec, f"it has more than {MAX_TENSORS:,} tensors")
     return answer
@@ -158,7 +145,11 @@ def _write_weights(spec: SyntheticSpec, tensors: Sequence[Tensor], folder: Path)
         weight_map |= {each.name: path.name for each in shard}
     if len(shards) > 1:
         index = {"metadata": {"total_size": sum(each.nbytes for each in tensors)}, "weight_map": weight_map}
-        (folder / f"{WEIGHT_NAMES[spec.format]}.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+        _write_json(folder / f"{WEIGHT_NAMES[spec.format]}.index.json", index)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2), encoding="utf-8")
 
 
 def _fill(path: Path, placed: Iterable[tuple[int, Tensor]]) -> None:

@@ -80,6 +80,10 @@ class TrainSpec:
         _check_float(self, "autocast")
         return dataclasses.replace(self, lora_targets=tuple(self.lora_targets))
 
+    def within(self, positions: object) -> Self:
+        """The same with at most so many tokens, for ``max_position_embeddings`` of a config, whatever is written there."""
+        return dataclasses.replace(self, seq_len=min(self.seq_len, positions)) if isinstance(positions, int) else self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateSpec:

@@ -8,6 +8,7 @@ import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.sources import meta_interpreter
 from pytest_llmmem.models.sources.cache import cache_folder
 from pytest_llmmem.models.sources.source import Source, open_checkpoint, parse_source, resolve
 from pytest_llmmem.plugin.collect.loads import loads_of
@@ -36,6 +37,7 @@ class Models:
         """Make a folder of every source, before any test. Raises ``SourceError``."""
         for source in self.sources:
             self.folder(source)
+        meta_interpreter.end()  # it would hold 300 MB while the tests run
 
     def folder(self, source: Source) -> Path:
         if source not in self._folders:

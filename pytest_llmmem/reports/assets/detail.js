@@ -12,6 +12,13 @@ function el(tag, properties, ...children) {
   return element;
 }
 
+/** The same for a drawing. */
+function shape(tag, attributes) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
 /** As format_size in core/sizes.py: three significant digits or so, in unit, or in the decimal unit that fits. */
 function formatSize(bytes, unit = null) {
   unit ??= ["TB", "GB", "MB", "kB"].find((name) => Math.abs(bytes) >= 0.9995 * DATA.units[name]) ?? "B";

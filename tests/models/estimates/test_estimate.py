@@ -18,7 +18,8 @@ from pytest_llmmem.models.checkpoints import safetensors_file
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Shard, read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
 from pytest_llmmem.models.estimates.conversions import Kind, convert_shard, stacking_bytes
-from pytest_llmmem.models.estimates.estimate import LOADS, estimate
+from pytest_llmmem.models.estimates.estimate import estimate
+from pytest_llmmem.models.estimates.loader_versions import LOADS
 from pytest_llmmem.models.estimates.training import estimate_training
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
@@ -315,7 +316,7 @@ def test_an_unknown_name_is_answered_with_those_that_are(
 def test_every_strategy_but_those_of_ranks_and_that_of_adapters_can_be_estimated() -> None:
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    assert set(LOADS) == set(STRATEGIES) - {"tensor_parallel", "fsdp", "merge"}
+    assert set(LOADS) == {name for name, each in STRATEGIES.items() if not each.needs_ranks and not each.merges_adapter}
 
 
 @pytest.mark.parametrize(("dtype", "thirds"), [("bfloat16", 1), ("float16", 2), ("float32", 4)])

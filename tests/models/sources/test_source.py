@@ -15,6 +15,7 @@ from pytest_llmmem.models.sources.hub import HubModel
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.source import parse_source, resolve
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec
+from tests.conftest import needs
 
 
 def spec_of(text: str, base: Path = Path()) -> SyntheticSpec:
@@ -142,13 +143,13 @@ def test_a_config_is_found_by_its_own_name_or_its_folder(tmp_path: Path, name: s
         ("tiny-llama?format=bin&dtype=float8_e5m2", "a .bin file of float8_e5m2 cannot be made"),
         ("broken.json", "is not JSON"),
         ("list.json", "holds a JSON list instead of an object"),
-        ("quantised.json", "is of a quantised model"),
+        ("quantised.json", "was quantized by 'gptq'"),
     ],
 )
 def test_a_synthetic_source_that_cannot_be_made_is_refused_with_the_reason(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[]")
-    (tmp_path / "quantised.json").write_text('{"model_type": "llama", "quantization_config": {}}')
+    (tmp_path / "quantised.json").write_text('{"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}')
 
     with pytest.raises(SourceError) as error:
         parse_source(f"synthetic:{text}", base=tmp_path)
@@ -178,7 +179,7 @@ def test_a_config_that_means_harm_is_refused_in_a_sentence(tmp_path: Path, confi
     assert len(str(error.value)) < 1000
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+@needs("named pipes")
 @pytest.mark.parametrize("text", ["synthetic:config.json", "synthetic:."])
 def test_a_pipe_is_not_read_for_a_config(tmp_path: Path, text: str) -> None:
     os.mkfifo(tmp_path / "config.json")

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from pytest_llmmem.core.errors import SourceError
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import tensor
+from pytest_llmmem.models.sources import meta_interpreter
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import Fill, SyntheticSpec, split_into_shards, write_synthetic
+from tests.conftest import needs
 
 
 def spec_of(preset: str, **changes: Any) -> SyntheticSpec:
@@ -137,7 +139,7 @@ def test_attention_that_is_fetched_from_the_hub_is_not_asked_for(tmp_path: Path)
     assert written(spec, tmp_path / "made").parameters > 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+@needs("prlimit")
 def test_a_model_of_endless_layers_does_not_take_all_memory() -> None:
     program = """
 from pytest_llmmem.models.sources import meta_layout
@@ -145,13 +147,14 @@ meta_layout.describe = lambda config: bytearray(meta_layout._DATA_BYTES)
 meta_layout.main()
 """
 
-    done = subprocess.run([sys.executable, "-c", program], input="{}", capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], input="a\nb\n", capture_output=True, text=True, check=False)
 
-    assert done.stderr.endswith("MemoryError\n")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"error": "MemoryError"}] * 2
 
 
 def test_a_model_that_takes_too_long_to_build_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_llmmem.models.sources.synthetic._PATIENCE_S", 0.1)
+    meta_interpreter.end()
+    monkeypatch.setattr("pytest_llmmem.models.sources.meta_interpreter._PATIENCE_S", 0.1)
     spec = replace(spec_of("tiny-llama"), config_json='{"model_type": "llama"}')
 
     with pytest.raises(SourceError, match=r"builds no model from this config \(it takes longer than 0\.1 s\)"):
@@ -182,7 +185,8 @@ def test_transformers_finds_every_weight_and_no_other(
 @pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForMaskedLM", "AutoModelForPreTraining"])
 def test_every_class_of_bert_finds_all_of_its_weights(tmp_path: Path, auto: str) -> None:
     pytest.importorskip("torch")
-    write_synthetic(spec_of("bert-base"), tmp_path / "made")
+    config = PRESETS["bert-base"].config | {"architectures": ["BertForPreTraining"]}
+    write_synthetic(spec_of("bert-base", config_json=json.dumps(config)), tmp_path / "made")
 
     _, info = loaded(tmp_path / "made", auto)
 
@@ -255,3 +259,131 @@ def test_filled_bin_files_are_loaded_as_well(tmp_path: Path) -> None:
     weights = torch.load(tmp_path / "made" / "pytorch_model.bin", weights_only=True)
 
     assert all(2**-6 <= value.abs().min() <= value.abs().max() <= 2**-5 for value in weights.values())
+
+
+TINY_DEEPSEEK = {
+    "model_type": "deepseek_v3",
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "moe_intermediate_size": 192,
+    "num_hidden_layers": 2,
+    "first_k_dense_replace": 1,
+    "n_routed_experts": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 64,
+    "kv_lora_rank": 32,
+    "qk_rope_head_dim": 16,
+    "qk_nope_head_dim": 32,
+    "v_head_dim": 32,
+    "vocab_size": 300,
+    "n_group": 2,
+    "topk_group": 1,
+    "num_experts_per_tok": 2,
+    "quantization_config": {
+        "quant_method": "fp8",
+        "activation_scheme": "dynamic",
+        "fmt": "e4m3",
+        "weight_block_size": [128, 128],
+    },
+}
+TINY_GPT_OSS = {
+    "model_type": "gpt_oss",
+    "architectures": ["GptOssForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 1,
+    "num_local_experts": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 300,
+    "quantization_config": {
+        "quant_method": "mxfp4",
+        "modules_to_not_convert": [
+            "model.layers.*.self_attn",
+            "model.layers.*.mlp.router",
+            "model.embed_tokens",
+            "lm_head",
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "published"),
+    [
+        (
+            TINY_DEEPSEEK,
+            {
+                "model.layers.0.mlp.down_proj.weight": ("float8_e4m3fn", (256, 512)),
+                "model.layers.0.mlp.down_proj.weight_scale_inv": ("float32", (2, 4)),
+                "model.layers.1.mlp.experts.3.gate_proj.weight": ("float8_e4m3fn", (192, 256)),
+                "model.layers.1.mlp.experts.3.gate_proj.weight_scale_inv": ("float32", (2, 2)),
+                "model.layers.1.mlp.gate.weight": ("bfloat16", (4, 256)),
+                "lm_head.weight": ("bfloat16", (300, 256)),
+            },
+        ),
+        (
+            TINY_GPT_OSS,
+            {
+                "model.layers.0.mlp.experts.gate_up_proj_blocks": ("uint8", (4, 192, 2, 16)),
+                "model.layers.0.mlp.experts.gate_up_proj_scales": ("uint8", (4, 192, 2)),
+                "model.layers.0.mlp.experts.gate_up_proj_bias": ("bfloat16", (4, 192)),
+                "model.layers.0.mlp.experts.down_proj_blocks": ("uint8", (4, 64, 3, 16)),
+                "model.layers.0.mlp.experts.down_proj_scales": ("uint8", (4, 64, 3)),
+                "model.layers.0.self_attn.q_proj.weight": ("bfloat16", (64, 64)),
+            },
+        ),
+    ],
+    ids=["fp8", "mxfp4"],
+)
+def test_a_quantized_config_has_the_tensors_that_are_published(
+    tmp_path: Path, config: dict[str, Any], published: dict[str, Any]
+) -> None:
+    pytest.importorskip("transformers")
+    spec = replace(spec_of("tiny-llama"), config_json=json.dumps(config), dtype="bfloat16")
+    plain = {name: value for name, value in config.items() if name != "quantization_config"}
+
+    checkpoint = written(spec, tmp_path / "made")
+
+    found = {each.name: (each.dtype, each.shape) for each in checkpoint.tensors}
+    assert published.items() <= found.items()
+    assert not any("experts.gate_up_proj_scale_inv" in name for name in found)
+    assert checkpoint.parameters == written(replace(spec, config_json=json.dumps(plain)), tmp_path / "plain").parameters
+
+
+def test_an_infinite_number_in_a_config_is_understood(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    config = PRESETS["tiny-llama"].config | {"architectures": None, "rms_norm_eps": {"__float__": "Infinity"}}
+    spec = replace(spec_of("tiny-llama"), config_json=json.dumps(config))
+
+    checkpoint = written(spec, tmp_path / "made")
+
+    assert checkpoint.parameters == 213_568
+    assert json.loads((tmp_path / "made" / "config.json").read_text())["rms_norm_eps"] == {"__float__": "Infinity"}
+
+
+def test_the_first_class_that_transformers_has_is_the_one_that_counts(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    config = PRESETS["tiny-llama"].config | {"architectures": ["OwnLlama", "LlamaForSequenceClassification"]}
+    spec = replace(spec_of("tiny-llama"), config_json=json.dumps(config))
+
+    checkpoint = written(spec, tmp_path / "made")
+
+    assert "score.weight" in {each.name for each in checkpoint.tensors}
+
+
+def test_one_interpreter_describes_every_model_until_it_is_ended(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    psutil = pytest.importorskip("psutil")
+    for number in range(2):
+        spec = spec_of("tiny-llama", config_json=json.dumps(MIXTURE | {"vocab_size": 64 + number}))
+        write_synthetic(spec, tmp_path / str(number))
+    interpreters = [each for each in psutil.Process().children() if "meta_layout.py" in " ".join(each.cmdline())]
+
+    meta_interpreter.end()
+
+    assert len(interpreters) == 1
+    assert not interpreters[0].is_running()

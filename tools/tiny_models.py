@@ -1,0 +1,66 @@
+"""Small models of every type that transformers knows: its default config with fewer layers, experts and narrower layers."""
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+_LAYERS: Final = {r"(?:\w+_)?(?:num_|n_)?(?:\w+_)?layers?|n_layers?|depth|(?:\w+_)?num_blocks": 2}
+_EXPERTS: Final = {
+    r"(?:\w+_)?(?:num|n)_(?:\w+_)?experts|moe_num_experts|num_local_experts": 8,
+    r"num_experts_per_tok(?:en)?|moe_k|moe_topk|(?:\w+_)?top_?k|(?:\w+_)?experts_top_k": 2,
+    r"n_group|topk_group": 1,
+}
+_WIDTHS: Final = {
+    r"(?:\w+_)?hidden_(?:size|dim)|d_model|n_embd|embed_dim|embedding_size|dim": 64,
+    r"(?:\w+_)?intermediate_size|(?:\w+_)?ffn_dim|d_ff|d_inner|ffn_hidden_size|mlp_dim": 128,
+    r"(?:\w+_)?(?:num_)?(?:attention_)?heads|n_head|(?:\w+_)?attention_heads|num_key_value_heads": 4,
+    r"head_dim|d_kv|rotary_dim|qk_rope_head_dim|qk_nope_head_dim|v_head_dim": 16,
+}
+_WORDS: Final = {r"vocab_size": 4096, r"(?:\w+_)?token_(?:id|index)": 100}
+_REST: Final = {
+    r"max_position_embeddings|n_positions|max_seq_len": 2048,
+    r"(?:\w+_)?moe_intermediate_size|expert_ffn_hidden_size": 256,
+}
+
+SHRINKINGS: Final = (
+    _LAYERS | _EXPERTS | _WIDTHS | _REST,
+    _LAYERS | _EXPERTS | _WORDS | _REST | {r"intermediate_size": 1024},
+    {next(iter(_LAYERS)): 9} | _EXPERTS | _WIDTHS | _WORDS | _REST,
+    _LAYERS | _EXPERTS | _REST,
+    {},
+)
+"""From small to as it is. A narrow model of some types is no model, a model of two layers of others has no attention."""
+
+_MISSING: Final = {
+    **{key: {"prediction_length": 8} for key in ("autoformer", "informer", "time_series_transformer")},
+    **{key: {"attn_layer_indices": [1]} for key in ("bamba", "granitemoehybrid")},
+    "xmod": {"default_language": "en_XX"},
+}
+"""What a model of the type needs, and its defaults do not say."""
+
+MOST_PARAMETERS: Final = 120_000_000
+
+
+def small_configs(config_class: Any) -> Iterator[Any]:
+    """Configs of that class, the smallest first; those that cannot be made are left out."""
+    for caps in SHRINKINGS:
+        try:
+            missing = _MISSING.get(config_class.model_type, {})
+            yield _shrunk(config_class, config_class(**missing), caps, missing)
+        except Exception:  # noqa: BLE001 -- any class checks its sizes in its own way
+            continue
+
+
+def _shrunk(
+    config_class: Any, default: Any, caps: dict[str, int], missing: Mapping[str, Any] = MappingProxyType({})
+) -> Any:
+    changes = dict(missing)
+    for name, value in vars(default).items():
+        if hasattr(value, "to_dict") and hasattr(value, "model_type"):
+            changes[name] = _shrunk(type(value), value, caps)
+        elif type(value) is int and value > 0:
+            limits = [limit for pattern, limit in caps.items() if re.fullmatch(pattern, name)]
+            if limits and min(limits) < value:
+                changes[name] = min(limits)
+    return config_class(**changes)
