@@ -49,7 +49,7 @@ def _beside(config: Any, main: Any) -> Iterator[str]:
     """Names of arguments that it needs if it takes them, though their default is ``None``."""
     yield from ("visual_feats", "visual_pos", "bbox", "decoder_input_ids")
     if _compares(config, "vision_config", "image_size"):
-        yield "pixel_values"
+        yield from ("pixel_values", "pixel_attention_mask", "spatial_shapes")
     if _compares(config, "audio_config", "spec_size") or _compares(config, "speech_config", "spec_size"):
         yield "input_features"
     if main == "input_features":

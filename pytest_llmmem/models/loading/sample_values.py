@@ -46,6 +46,8 @@ def _pixels(model: Any, config: Any, takes: Any) -> Any:
         patches = _patches(model, config, takes)
         return patches if {"grid_thw", "image_grid_thw"} & takes.keys() else patches[None]
     channels, height, width, frames = _picture(config)
+    if "prompt_pixel_values" in takes:
+        height //= 2  # the model puts the two pictures on top of each other
     shape = (1, channels, height, width)
     return torch.zeros(shape if frames is None else (1, frames, *shape[1:]))
 
@@ -167,6 +169,8 @@ MAKERS: Final[Mapping[str, Callable[[Any, Any, Any], Any]]] = {
     "bbox": lambda *_: _zeros(1, _TOKENS, 4)(*_).long(),
     "pixel_values": _pixels,
     "pixel_values_videos": _video,
+    "prompt_pixel_values": _pixels,
+    "prompt_masks": _pixels,
     "hidden_states": _patches,
     "grid_thw": _grid,
     "image_grid_thw": _grid,
@@ -178,6 +182,8 @@ MAKERS: Final[Mapping[str, Callable[[Any, Any, Any], Any]]] = {
     "visual_pos": _zeros(1, 4, "visual_pos_dim"),
     "query_embeds": _zeros(1, 4, "hidden_size"),
     "encoder_hidden_states": _zeros(1, 4, "encoder_hidden_size"),
+    "audio_mel": _zeros(1, _FRAMES, "input_feat_size"),
+    "audio_mel_mask": lambda *_: _zeros(1, _FRAMES)(*_).bool(),
     "input_values": _waveform,
     "input_features": _spectrogram,
     "input_features_mask": _spectrogram_mask,
