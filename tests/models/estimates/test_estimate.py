@@ -412,8 +412,8 @@ print(*sys.modules)
 def test_experts_whose_down_projections_come_first_need_what_was_measured(tmp_path: Path) -> None:
     tensors = [tensor(name, "bfloat16", (50304, 768)) for name in ("model.embed_tokens.weight", "lm_head.weight")]
     for layer in range(3):
-        for name in "qkvo":
-            tensors.append(tensor(f"model.layers.{layer}.self_attn.{name}_proj.weight", "bfloat16", (768, 768)))
+        attention = f"model.layers.{layer}.self_attn"
+        tensors += [tensor(f"{attention}.{name}_proj.weight", "bfloat16", (768, 768)) for name in "qkvo"]
         for expert in range(64):
             stem = f"model.layers.{layer}.mlp.experts.{expert}"
             tensors.append(tensor(f"{stem}.down_proj.weight", "bfloat16", (768, 512)))
