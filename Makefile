@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 RUN := $(VENV)/bin/python
 DOCS := .venv-docs
+DECIDES := pytest_llmmem/core/*,pytest_llmmem/diagnosis/*,pytest_llmmem/supervision/*
 MINILM := $(VENV)/all-minilm-l6-v2
 
 .PHONY: demo test lint unit fidelity versions docs wine bench clean
@@ -22,8 +23,9 @@ lint: $(VENV)/ready
 	$(VENV)/bin/mypy --platform=win32
 	$(VENV)/bin/lint-imports
 
-unit: $(VENV)/ready
+unit: $(VENV)/ready  ## the tests; what decides about a test is covered to its last branch
 	$(RUN) -m pytest --cov -n 2
+	$(RUN) -m coverage report --include='$(DECIDES)' --fail-under=100
 
 fidelity: $(VENV)/ready  ## the test suites of three packages, plain and isolated
 	$(RUN) tools/fidelity.py

@@ -1,6 +1,6 @@
 """``llmmem fit`` against a bisection: the smallest limit on growth in which a model of 374 MB still loads and runs.
 
-    python bench/fit.py [LOAD ...]    default, float32, offload, and int8 where bitsandbytes is installed
+    python bench/fit.py [LOAD ...]    default, float32, offload, int8 where bitsandbytes is installed, and train
 
 Needs a writable memory control group and torch. Some ten runs for each load.
 """
@@ -15,8 +15,11 @@ from _run import MB, table, verdict
 from pytest_llmmem.fit.measuring import measure, run_limited
 from pytest_llmmem.fit.verdict import verdict_of
 from pytest_llmmem.fit.verifying import drop_page_cache
+from pytest_llmmem.fit.workload import Workload
+from pytest_llmmem.models.steps.spec import TrainSpec
 
-LOADS = ("default", "float32", "offload", *(["int8"] if find_spec("bitsandbytes") else []))
+LOADS = ("default", "float32", "offload", *(["int8"] if find_spec("bitsandbytes") else []), "train")
+"""``train`` is a training step of 64 tokens after ``float32``."""
 
 
 def make(folder: Path) -> None:
@@ -34,15 +37,15 @@ def make(folder: Path) -> None:
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder, max_shard_size="120MB")
 
 
-def bisect(folder: Path, load: str, low: int, high: int, within: int) -> tuple[int, int]:
+def bisect(workload: Workload, low: int, high: int, within: int) -> tuple[int, int]:
     runs = 0
     while high - low > within:
         middle = (low + high) // 2
-        drop_page_cache(folder)
-        limited = run_limited(folder, load, middle, forwards=1, timeout_s=300)
+        drop_page_cache(workload.folder)
+        limited = run_limited(workload.shortest(), middle, timeout_s=300)
         runs += 1
         print(
-            f"    {load} {middle / MB:.0f} MB: {'lives' if limited.lived else 'dies'}{'' if limited.finished else ', unfinished'}, {(limited.refaulted_bytes or 0) / MB:.0f} MB read again",
+            f"    {workload.load} {middle / MB:.0f} MB: {'lives' if limited.lived else 'dies'}{'' if limited.finished else ', unfinished'}, {(limited.refaulted_bytes or 0) / MB:.0f} MB read again",
             flush=True,
         )
         low, high = (low, middle) if limited.finished else (middle, high)
@@ -56,12 +59,14 @@ def main(loads: tuple[str, ...]) -> None:
         make(folder)
         for load in loads:
             drop_page_cache(folder)
-            measured = measure(folder, load)
+            train = TrainSpec(seq_len=64) if load == "train" else None
+            workload = Workload(folder=folder, load="float32" if train else load, train=train)
+            measured = measure(workload)
             found = verdict_of(measured)
             base = measured.base_unreclaimable_bytes
-            smallest, runs = bisect(
-                folder, load, found.growth_dies_bytes // 2, 2 * found.growth_dies_bytes, within=6 * MB
-            )
+            # to 1 %: finer for what grows little
+            within = max(6 * MB, found.dies_below_bytes // 100)
+            smallest, runs = bisect(workload, found.growth_dies_bytes // 2, 2 * found.growth_dies_bytes, within)
             ratio = found.dies_below_bytes / (base + smallest)
             rows.append((load, f"{base / MB:.0f} MB", f"{measured.peak_bytes / MB:.0f} MB", f"{found.dies_below_bytes / MB:.0f} MB",
                          f"{(base + smallest) / MB:.0f} MB", f"{ratio:.3f}", runs, verdict(abs(ratio - 1) <= 0.05)))  # fmt: skip

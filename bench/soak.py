@@ -242,7 +242,7 @@ def wait_until(condition: Callable[[], bool], limit_s: float) -> None:
 
 
 def lines_of(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
 
 
 if __name__ == "__main__":

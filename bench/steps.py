@@ -81,6 +81,7 @@ T5 = {
 }
 VISION = {
     "model_type": "llava",
+    "image_token_id": 15999,
     "architectures": ["LlavaForConditionalGeneration"],
     "text_config": LLAMA
     | {"hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 8, "num_key_value_heads": 8},
@@ -129,8 +130,11 @@ ROWS = {
     "gqa bf16 checkpointing": row(GQA, dtype="bfloat16", checkpointing=True),
     "mixtral": row(MIXTRAL),
     "mixtral bf16": row(MIXTRAL, dtype="bfloat16"),
+    "qwen3-moe": row(QWEN_MOE),
     "qwen3-moe bf16": row(QWEN_MOE, dtype="bfloat16"),
     "llava, text alone": row(VISION),
+    "llava, 2 pictures": row(VISION, images=2),
+    "llava bf16, 2 pictures": row(VISION, dtype="bfloat16", images=2),
     "lora 16": row(lora=16),
     "lora 16 checkpointing": row(lora=16, checkpointing=True),
     "lora 16 nf4 bf16": row(lora=16, dtype="bfloat16", load="nf4"),

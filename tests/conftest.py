@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import hypothesis
 import pytest
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord
+from tests.capabilities import missing
 
 pytest_plugins = ["pytester"]
 
@@ -19,9 +19,9 @@ hypothesis.settings.load_profile("unhurried")
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
-    """Skip a test where one of these is not installed, without importing it here: torch bears no second import."""
-    missing = [name for name in names if find_spec(name) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+    """Skip a test where one of these modules or capabilities is not there: ``tests/capabilities.py``."""
+    lacking = missing(*names)
+    return pytest.mark.skipif(bool(lacking), reason=lacking)
 
 
 @dataclass(frozen=True)

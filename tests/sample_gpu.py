@@ -34,7 +34,7 @@ def plug_in(pytester, *totals, driver=None):
 
     ``driver`` is what it does with processes, as ``nvml.set_up`` takes it; without it there is none to be asked.
     """
-    pytester.makepyfile(card=Path(__file__).read_text())
+    pytester.makepyfile(card=Path(__file__).read_text(encoding="utf-8"))
     pytester.makepyfile(pynvml=Path(__file__).with_name("nvml.py").read_text())
     if driver is not None:
         script = f"import pynvml; pynvml.set_up({totals!r}, **{driver!r})"

@@ -23,8 +23,7 @@ EXPRESSION = re.compile(r"\$\{\{ (.+?) \}\}")
 PINNED = re.compile(r"[\w./-]+@[0-9a-f]{40}")
 
 pytestmark = [
-    needs("yaml"),
-    pytest.mark.skipif(sys.platform == "win32" or not shutil.which("bash"), reason="needs bash"),
+    needs("yaml", "bash"),
 ]
 
 GH = """#!/usr/bin/env bash
@@ -43,7 +42,7 @@ esac
 def load(path: Path) -> dict[str, Any]:
     import yaml
 
-    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return document
 
 
@@ -157,7 +156,7 @@ class TestTheFile:
 
     @pytest.mark.parametrize("path", [ROOT / "action.yml", *WORKFLOWS], ids=lambda path: path.name)
     def test_other_peoples_actions_are_pinned_by_commit(self, path: Path) -> None:
-        uses = re.findall(r"uses: (\S+)", path.read_text())
+        uses = re.findall(r"uses: (\S+)", path.read_text(encoding="utf-8"))
 
         ours = ("./", "pytest-llmmem/pytest-llmmem@")
         assert [each for each in uses if not each.startswith(ours) and not PINNED.fullmatch(each)] == []

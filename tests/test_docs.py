@@ -42,9 +42,11 @@ def test_the_block_runs(pytester: pytest.Pytester, code: str) -> None:
 
 def conftests() -> list[object]:
     return [
-        pytest.param(block["code"], id=f"{page.name}-{page.read_text()[: block.start()].count(chr(10)) + 1}")
+        pytest.param(
+            block["code"], id=f"{page.name}-{page.read_text(encoding='utf-8')[: block.start()].count(chr(10)) + 1}"
+        )
         for page in PAGES
-        for block in BLOCK.finditer(page.read_text())
+        for block in BLOCK.finditer(page.read_text(encoding="utf-8"))
         if block["before"].startswith("<!-- not run: a conftest")
     ]
 
@@ -70,14 +72,14 @@ def test_the_conftest_runs(pytester: pytest.Pytester, code: str) -> None:
     result.stdout.no_re_match_line("llmmem: .*(raised|not written)|.*pytest_llmmem_diagnoses raised")
     if reports:
         result.stdout.fnmatch_lines(["*llmmem: what to do*", "*no seat left."])
-        assert len((pytester.path / "memory.csv").read_text().splitlines()) == 2
-        assert len((pytester.path / "peaks.log").read_text().splitlines()) == 2
+        assert len((pytester.path / "memory.csv").read_text(encoding="utf-8").splitlines()) == 2
+        assert len((pytester.path / "peaks.log").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_the_page_of_the_api_has_every_public_name() -> None:
     import pytest_llmmem
 
-    headings = re.findall(r"^### `(\w+)`$", (ROOT / "docs" / "python-api.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^### `(\w+)`$", (ROOT / "docs" / "python-api.md").read_text(encoding="utf-8"), re.MULTILINE)
 
     assert sorted(headings) == sorted(pytest_llmmem.__all__)
     assert {name for name in headings if not getattr(pytest_llmmem, name).__doc__} == set()
@@ -88,7 +90,9 @@ def test_pages_and_examples_import_what_is_public() -> None:
     imports = re.compile(rf"^ *(?:from|import) (pytest_llmmem\.(?!{suites})[\w.]+)", re.MULTILINE)
     sources = (*PAGES, *(ROOT / "examples").rglob("*.py"))
 
-    assert [(source.name, each) for source in sources for each in imports.findall(source.read_text())] == []
+    assert [
+        (source.name, each) for source in sources for each in imports.findall(source.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_the_pages_name_every_option() -> None:
@@ -102,7 +106,7 @@ def test_the_pages_name_every_option() -> None:
 def prose(page: Path) -> list[tuple[int, str]]:
     """Each line of a page with its number, without blocks of code and rows of tables."""
     is_code, kept = False, []
-    for number, line in enumerate(page.read_text().splitlines(), start=1):
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1):
         if line.startswith("```"):
             is_code = not is_code
         elif not is_code and not line.startswith(("|", "![", "[![")):
@@ -112,7 +116,7 @@ def prose(page: Path) -> list[tuple[int, str]]:
 
 def test_links_lead_somewhere() -> None:
     for page in (*PAGES, *PROJECT_PAGES):
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             inside = REPOSITORY.match(target)
             if inside or not target.startswith("http"):
                 path = ROOT / inside["path"] if inside else page.parent / target
@@ -120,16 +124,18 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_readme_has_no_relative_link_since_a_package_index_shows_it() -> None:
-    assert re.findall(r"\]\((?!http)[^)]*\)", PAGES[0].read_text()) == []
+    assert re.findall(r"\]\((?!http)[^)]*\)", PAGES[0].read_text(encoding="utf-8")) == []
 
 
 def test_pages_link_to_files_outside_the_site_by_their_address() -> None:
     for page in PAGES[1:]:
-        assert "](../" not in page.read_text(), f"{page.name} links to a file that the site does not have"
+        assert "](../" not in page.read_text(encoding="utf-8"), (
+            f"{page.name} links to a file that the site does not have"
+        )
 
 
 def test_every_page_is_in_the_navigation() -> None:
-    navigation = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
+    navigation = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
 
     listed = re.findall(r"[\w-]+\.md", str(navigation))
 

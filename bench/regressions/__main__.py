@@ -55,6 +55,8 @@ def outcome(regression: Regression, version: str) -> str:
         python, "-m", "pytest", "-p", "own_loads", "-p", "no:cacheprovider", f"--rootdir={CACHE}", "-c", "/dev/null",
         "--pyargs", "pytest_llmmem.checks", "-k", f"test_{regression.check}",
         f"--llm-model={checkpoint(regression.model, python)}", f"--llm-load={regression.load}", f"--llm-report={report}",
+        # as llmmem check does: what the ranks need beside their parts is to repeat
+        *([f"--llm-ranks={regression.ranks}", "--llm-malloc=steady"] if regression.ranks > 1 else ()),
     ]  # fmt: skip
     done = subprocess.run(
         command, cwd=CACHE, env=os.environ | {"PYTHONPATH": str(HERE)}, capture_output=True, text=True, check=False

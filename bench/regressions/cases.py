@@ -48,6 +48,7 @@ LLAMA: Final[Mapping[str, Any]] = {
     "tie_word_embeddings": False,
     "torch_dtype": "float16",
 }
+SPREAD: Final[Mapping[str, Any]] = LLAMA | {"num_hidden_layers": 12, "torch_dtype": "bfloat16"}
 BERT: Final[Mapping[str, Any]] = {
     "architectures": ["BertForMaskedLM"],
     "model_type": "bert",
@@ -87,6 +88,8 @@ class Regression:
     bad: str
     """The version of transformers that has it."""
     good: str
+    ranks: int = 1
+    """Processes over which the model is loaded."""
     runs: int = 1
     """With each version. Where it depends on chance one failure shows it, and without it none is allowed."""
 
@@ -96,7 +99,9 @@ ENVIRONMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "4.19.4": ("numpy<2", "setuptools<81"),
     "4.27.2": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
     "4.27.3": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
+    "4.47.1": ("accelerate==1.2.1",),
     "4.57.6": ("accelerate==1.10.1", "bitsandbytes==0.50.2"),
+    "5.0.0": ("accelerate==1.12.0",),
     "5.5.4": ("accelerate==1.15.0", "gguf==0.19.0"),
     "5.6.2": ("accelerate==1.15.0", "gguf==0.19.0"),
     "5.23.0": ("accelerate==1.15.0", "bitsandbytes==0.50.2"),
@@ -188,5 +193,55 @@ REGRESSIONS: Final[Sequence[Regression]] = (
         check="quantization",
         bad="5.23.0",
         good="4.57.6",
+    ),
+    Regression(
+        reference="transformers#35202",
+        what="each rank loads the whole model in float32",
+        model=Model(name="spread", config=SPREAD),
+        load="tensor_parallel",
+        check="rank_load",
+        bad="4.47.1",
+        good="5.23.0",
+        ranks=2,
+    ),
+    Regression(
+        reference="transformers#35202, together",
+        what="all ranks need nearly twice what they hold",
+        model=Model(name="spread", config=SPREAD),
+        load="tensor_parallel",
+        check="group",
+        bad="4.47.1",
+        good="5.23.0",
+        ranks=2,
+    ),
+    Regression(
+        reference="the embedding and the head",
+        what="they are whole in each rank",
+        model=Model(name="spread", config=SPREAD),
+        load="tensor_parallel",
+        check="rank_share",
+        bad="5.6.2",
+        good="5.23.0",
+        ranks=2,
+    ),
+    Regression(
+        reference="transformers#43749",
+        what="a rank that reads nothing initializes the whole model",
+        model=Model(name="spread", config=SPREAD),
+        load="fsdp_rank0",
+        check="rank0_only",
+        bad="5.0.0",
+        good="5.23.0",
+        ranks=2,
+    ),
+    Regression(
+        reference="transformers#45649",
+        what="a rank that reads nothing makes the whole model of zeros",
+        model=Model(name="spread", config=SPREAD),
+        load="fsdp_rank0",
+        check="rank0_only",
+        bad="5.6.2",
+        good="4.57.6",
+        ranks=2,
     ),
 )

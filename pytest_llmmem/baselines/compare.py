@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from pytest_llmmem.baselines.explanation import most_of_it_in
 from pytest_llmmem.baselines.machine import Match
 from pytest_llmmem.baselines.measures import DECIDING
 from pytest_llmmem.baselines.tolerance import Tolerance
@@ -49,28 +50,18 @@ class Comparison:
     @property
     def deciding(self) -> tuple[Change, ...]:
         """The measures that decide, those that changed most first."""
-        chosen = [change for change in self.changes if change.measure.partition(" ")[0] in self.only]
+        chosen = [change for change in self.changes if change.group in self.only]
         return tuple(sorted(chosen, key=lambda change: (change.verdict != self.verdict, -abs(change.difference_bytes))))
 
     @property
     def part(self) -> str:
-        """The phase that accounts for most of what grew or shrank; empty when none does.
+        """The kind of tensors, or the phase, that accounts for most of what grew or shrank; empty when none does."""
+        return self._part(self.deciding[0]) if self.verdict in {"grew", "shrank"} else ""
 
-        A block or a load is inside a phase that changes as much: of such, the last to begin is the innermost.
-        """
-        explained = self.verdict in {"grew", "shrank"} and self.deciding[0].measure == "unreclaimable"
-        if not explained or self.before is None or self.after is None:
+    def _part(self, change: Change) -> str:
+        if self.before is None or self.after is None or change.verdict != self.verdict:
             return ""
-        sign = 1 if self.verdict == "grew" else -1
-        differences = {
-            name: sign * (size - self.before.phases[name])
-            for name, size in self.after.phases.items()
-            if name in self.before.phases
-        }
-        most = max(differences.values(), default=0)
-        if 2 * most <= abs(self.deciding[0].difference_bytes):
-            return ""
-        return [name for name, difference in differences.items() if difference >= 0.9 * most][-1]
+        return most_of_it_in(change, self.changes, self.before, self.after)
 
     def sentence(self) -> str:
         """Before, then after, then the difference, in one unit."""
@@ -104,7 +95,8 @@ class Comparison:
         change = self.deciding[0]
         unit = self._unit(change)
         before, after, apart = format_beside(change.before_bytes, change.after_bytes, unit)
-        difference = f"{apart} {'more' if change.difference_bytes > 0 else 'less'}"
+        share = f" ({change.share})" if change.group == "tensors" and change.share else ""
+        difference = f"{apart} {'more' if change.difference_bytes > 0 else 'less'}{share}"
         part = f", most of it in {self.part}" if self.part else ""
         borrowed = "borrowed" if self.machine and self.machine.borrowed else ""
         origin = ", ".join(word for word in (self.before.commit, borrowed) if word)
@@ -120,7 +112,7 @@ class Comparison:
         origin = "; ".join(part for part in (self.before.origin, str(self.machine or "")) if part)
         if origin:
             yield f"baseline  {origin}"
-        for change in self.changes:
+        for change in filter(_is_shown, self.changes):
             yield f"{change.verdict:<10}{change.measure} {_from_to(change.before_bytes, change.after_bytes, unit)}"
         before = self.before.phases
         used = {name: size for name, size in self.after.phases.items() if size or before.get(name)}
@@ -137,10 +129,10 @@ class Comparison:
             yield "accept    with --llm-baseline-update"
 
     def rows(self) -> Iterator[tuple[str, ...]]:
-        """Rows of the table, under ``HEADER``: one for each measure that decides."""
-        for change in self.deciding:
+        """Rows of the table, under ``HEADER``: one for each measure that decides. Of the kinds of tensors, those that changed."""
+        for change in filter(_is_shown, self.deciding):
             unit = self._unit(change)
-            part = self.part if change.measure == "unreclaimable" else ""
+            part = self._part(change) if change.verdict in {"grew", "shrank"} else ""
             sizes = _before_after_difference(change.before_bytes, change.after_bytes, unit)
             yield change.verdict, *sizes, change.share, change.measure, part, self.nodeid
         if not self.deciding:
@@ -176,16 +168,16 @@ def compare(
     elif (_LOAD in baseline.phases) != (_LOAD in after.phases):
         verdict, why = "incomparable", "only one of the two loaded the model itself; run all tests that share it"
     else:
-        kinds = {
-            change.verdict
-            for change in changes_between(baseline, after, tolerance)
-            if change.measure.partition(" ")[0] in only
-        }
+        kinds = {change.verdict for change in changes_between(baseline, after, tolerance) if change.group in only}
         verdict = next(kind for kind in _STRONGEST if kind in kinds or kind == "held")
     return Comparison(
         nodeid=record.full_name, verdict=verdict, tolerance=tolerance, before=baseline, after=after, only=tuple(only),
         machine=machine, why=why,
     )  # fmt: skip
+
+
+def _is_shown(change: Change) -> bool:
+    return not change.is_of_kind or change.verdict != "held"
 
 
 def why_not(record: TestRecord) -> str:

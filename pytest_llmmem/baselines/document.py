@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from pytest_llmmem.baselines.reading import Pairs, is_size, line_of, parse_json, plain, what_it_seems
-from pytest_llmmem.baselines.values import Baseline, Baselines
+from pytest_llmmem.baselines.values import Baseline, Baselines, StepBaseline
 from pytest_llmmem.core.errors import BaselineError
 from pytest_llmmem.core.sizes import format_size
 
@@ -14,6 +14,7 @@ SCHEMA: Final = 1
 
 _SIZES: Final = ("peak_bytes", "peak_resident_bytes", "peak_file_bytes", "error_bytes")
 _SIZES_BY_NAME: Final = ("peak_reserved_bytes", "phases")
+_SIZES_OF_STEPS: Final = ("largest_by_kind", "kept_by_pattern")
 _TEXTS: Final = ("commit", "date")
 _FIX: Final = "restore the file from version control, or delete it and run with --llm-baseline-update"
 
@@ -36,9 +37,20 @@ def _entry(baseline: Baseline) -> dict[str, Any]:
             device: _beside(size) for device, size in sorted(baseline.peak_reserved_bytes.items())
         }
     entry["phases"] = {name: _beside(size) for name, size in baseline.phases.items()}
+    if baseline.steps:
+        entry["steps"] = {name: _step(step) for name, step in baseline.steps.items()}
     if baseline.spread_bytes is not None:
         entry |= {"runs": baseline.runs, "spread_bytes": _beside(baseline.spread_bytes)}
     return entry | {name: value for name in _TEXTS if (value := getattr(baseline, name)) is not None}
+
+
+def _step(step: StepBaseline) -> dict[str, Any]:
+    sizes = {
+        name: {key: _beside(size) for key, size in getattr(step, name).items()}
+        for name in _SIZES_OF_STEPS
+        if getattr(step, name)
+    }
+    return {"peak_bytes": _beside(step.peak_bytes)} | sizes
 
 
 def _beside(size: int) -> list[int | str]:
@@ -102,9 +114,12 @@ class _Reader:
         later = "resident_error_bytes"
         known[later] = self._size(entry[later], (*path, later)) if later in entry else known["error_bytes"]
         for name in _SIZES_BY_NAME:
-            inner = (*path, name)
-            sizes = self._object(entry.get(name, Pairs()), inner)
-            known[name] = {key: self._size(size, (*inner, key)) for key, size in sizes.items()}
+            known[name] = self._sizes(entry, path, name)
+        steps = (*path, "steps")
+        known["steps"] = {
+            name: self._step(step, (*steps, name))
+            for name, step in self._object(entry.get("steps", Pairs()), steps).items()
+        }
         if "spread_bytes" in entry:
             known["spread_bytes"] = self._size(entry["spread_bytes"], (*path, "spread_bytes"))
             known["runs"] = entry.get("runs")
@@ -115,6 +130,19 @@ class _Reader:
             if not isinstance(known[name], str | None):
                 self._refuse((*path, name), f"{_shown(known[name])} is not a {name}: it is text")
         return Baseline(**known)
+
+    def _step(self, value: Any, path: tuple[str, ...]) -> StepBaseline:
+        entry = self._object(value, path)
+        if "peak_bytes" not in entry:
+            self._refuse(path, f"{path[-1]} has no peak_bytes")
+        sizes = {name: self._sizes(entry, path, name) for name in _SIZES_OF_STEPS}
+        return StepBaseline(peak_bytes=self._size(entry["peak_bytes"], (*path, "peak_bytes")), **sizes)
+
+    def _sizes(self, entry: Mapping[str, Any], path: tuple[str, ...], name: str) -> dict[str, int]:
+        inner = (*path, name)
+        return {
+            key: self._size(size, (*inner, key)) for key, size in self._object(entry.get(name, Pairs()), inner).items()
+        }
 
     def _object(self, value: Any, path: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(value, Pairs):

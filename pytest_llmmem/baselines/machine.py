@@ -74,5 +74,7 @@ def _version_distance(here: str | None, there: str | None) -> float:
         return 0
     if here is None or there is None:
         return float("inf")
-    (major, minor), (other_major, other_minor) = (map(int, version.split(".")) for version in (here, there))
-    return abs(1000 * (major - other_major) + minor - other_minor)
+    from packaging.version import Version
+
+    ours, theirs = Version(here), Version(there)
+    return abs(1000 * (ours.major - theirs.major) + ours.minor - theirs.minor)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-MEASURES: Final = ("unreclaimable", "resident", "file", "vram")
-DECIDING: Final = ("unreclaimable", "vram")
+MEASURES: Final = ("unreclaimable", "resident", "file", "vram", "tensors")
+DECIDING: Final = ("unreclaimable", "vram", "tensors")
 """Mapped files come and go with what else the machine does: they explain a change, and decide only when asked to."""
 
 

@@ -1,4 +1,4 @@
-"""JSON that people edit, merge and mix up: every complaint names the file, the line, and what to do."""
+"""Reads reports and baselines, which people edit, merge and mix up: a complaint names the file, the line, and what to do."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Tests that were renamed: their baseline has no test, and the test no baseline."""
+"""Guesses which tests were renamed: there is a baseline without its test, and a test without a baseline."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass

@@ -5,6 +5,29 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from pytest_llmmem.core.records import SessionRecord, TestRecord
+from pytest_llmmem.core.steps import StepMemory
+
+_KEPT = 10
+"""Patterns of modules in a baseline, those that keep most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBaseline:
+    """Tensors of the steps that one fixture or block has measured or predicted, in bytes."""
+
+    peak_bytes: int
+    largest_by_kind: Mapping[str, int] = field(default_factory=dict)
+    kept_by_pattern: Mapping[str, int] = field(default_factory=dict)
+    """Kept for the backward pass, by module with the layers in one number; the largest ten."""
+
+    @classmethod
+    def of(cls, memory: StepMemory) -> Self:
+        largest = sorted(memory.kept_by_pattern.items(), key=lambda each: -each[1])[:_KEPT]
+        return cls(
+            peak_bytes=memory.peak_bytes,
+            largest_by_kind=dict(memory.largest_by_kind),
+            kept_by_pattern=dict(largest),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +46,8 @@ class Baseline:
     """Peak of each device, by its name; a device that is not here was not measured."""
     phases: Mapping[str, int] = field(default_factory=dict)
     """The peak of each phase above its own beginning, in the order in which they began."""
+    steps: Mapping[str, StepBaseline] = field(default_factory=dict)
+    """Training and inference steps, by the name of the fixture or block."""
     runs: int = 1
     """Number of measured runs; the numbers are those of the run with the median peak."""
     spread_bytes: int | None = None
@@ -48,6 +73,7 @@ class Baseline:
             resident_error_bytes=_first_known(middle.ram.resident_error_bytes, middle.ram.error_bytes),
             peak_reserved_bytes={each.device: each.peak_reserved_bytes for each in middle.vram},
             phases=phases,
+            steps={memory.name: StepBaseline.of(memory) for memory in middle.steps},
             runs=len(runs),
             spread_bytes=max(peaks) - min(peaks) if len(runs) > 1 else None,
             commit=commit,

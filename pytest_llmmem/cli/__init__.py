@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
+from io import TextIOWrapper
 from typing import Annotated, Final
 
 import typer
@@ -68,6 +69,10 @@ for name, command in COMMANDS.items():
 
 def main() -> None:
     """Run the command that ``sys.argv`` names. A broken checkpoint is a finding; what else we complain about is wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # a name that the terminal's encoding does not have is no error of the command
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="llmmem")
     except LlmmemError as error:

@@ -28,7 +28,9 @@ Loader = Annotated[
 ]
 Ranks = Annotated[
     int | None,
-    typer.Option("--ranks", metavar="N", help="Processes over which tensor_parallel and fsdp spread the model."),
+    typer.Option(
+        "--ranks", metavar="N", help="Processes over which the model is spread: for tensor_parallel, fsdp and others."
+    ),
 ]
 Device = Annotated[
     str | None, typer.Option("--device", metavar="DEVICE", help="Where to load it, as --llm-device takes it: cuda:0.")

@@ -1,12 +1,14 @@
 """``llmmem estimate MODEL --train`` and ``--generate``: what a step will take, from the config alone."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+import typer
+
 from pytest_llmmem.cli.arguments import naming_argument
-from pytest_llmmem.cli.output import print_facts, print_findings, print_table
+from pytest_llmmem.cli.output import print_facts, print_findings, print_json, print_table
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import format_size, parse_size
 from pytest_llmmem.core.steps import KINDS, StepMemory
@@ -17,6 +19,39 @@ if TYPE_CHECKING:
 
 LOADS: Final = ("default", "float32", "float16", "bfloat16", "int8", "nf4")
 """Strategies after which a step can be predicted: all weights are on the device."""
+
+
+def estimate_step(
+    model: str,
+    kind: Literal["train", "generate"],
+    given: Mapping[str, Any],
+    *,
+    load: Sequence[str],
+    json: bool,
+    **options: Any,
+) -> None:
+    """Predict a step and print it. Exit status 1 when not even one sequence fits."""
+    from pytest_llmmem.models.steps.predictor import predict_apart
+    from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
+
+    if len(load) > 1:
+        raise SettingError("--load: a step is predicted after one load: write it once")
+    try:
+        step = TrainSpec.parse(given) if kind == "train" else GenerateSpec.parse(given)
+    except ValueError as error:
+        msg = f"--{kind}: {error}"
+        raise SettingError(msg) from None
+    request = make_request(model, step, load=load[0], **options)
+    if isinstance(step, TrainSpec) and "seq_len" not in given:
+        request = dataclasses.replace(request, step=step.within(request.config.get("max_position_embeddings")))
+    prediction = predict_apart(request)
+    document = describe(model, request, prediction)
+    if json:
+        print_json(document)
+    else:
+        show(document, prediction)
+    if document["findings"]:
+        raise typer.Exit(1)
 
 
 def make_request(
@@ -93,8 +128,10 @@ def show(document: Mapping[str, Any], prediction: "Prediction") -> None:
     """The same for people."""
     memory = prediction.memory
     print_facts(_facts(document, memory))
-    print_table(("phase", "peak", *KINDS, "module", "operation"), map(_row, last_step(memory)))
-    print_table(("kept for backward", "bytes"), ((each.module, format_size(each.bytes)) for each in memory.kept))
+    reserved = ("reserved",) if memory.reserved_bytes is not None else ()
+    print_table(("phase", "peak", *reserved, *KINDS, "module", "operation"), map(_row, memory.shown_phases))
+    if memory.kept:
+        print_table(("kept for backward", "bytes"), ((each.place, format_size(each.bytes)) for each in memory.kept))
     if prediction.grid:
         lengths = list(dict.fromkeys(cell.seq_len for cell in prediction.grid))
         cells = {(cell.batch_size, cell.seq_len): cell.peak_bytes for cell in prediction.grid}
@@ -104,11 +141,6 @@ def show(document: Mapping[str, Any], prediction: "Prediction") -> None:
             ((str(batch), *(_cell(cells[batch, length]) for length in lengths)) for batch in batches),
         )
     print_findings(finding["text"] for finding in document["findings"])
-
-
-def last_step(memory: StepMemory) -> Iterator[Any]:
-    """The phases of the last step: from the second on each has the optimizer's state."""
-    return (phase for phase in memory.phases if phase.step == memory.steps)
 
 
 def _facts(document: Mapping[str, Any], memory: StepMemory) -> Iterator[tuple[str, str]]:
@@ -121,6 +153,8 @@ def _facts(document: Mapping[str, Any], memory: StepMemory) -> Iterator[tuple[st
     peak = memory.peak
     if peak is not None:
         yield "peak", f"{format_size(peak.peak_bytes)} in {peak.phase} of step {peak.step}"
+    if memory.reserved_bytes is not None:
+        yield "reserved", f"{format_size(memory.reserved_bytes)} by a model of torch's allocator, not run on a card"
     for fits in document["fits"]:
         limit = format_size(fits["limit_bytes"])
         if fits["batch_size"]:
@@ -132,7 +166,8 @@ def _facts(document: Mapping[str, Any], memory: StepMemory) -> Iterator[tuple[st
 
 def _row(phase: Any) -> tuple[str, ...]:
     sizes = (format_size(phase.by_kind[kind]) if phase.by_kind.get(kind) else "" for kind in KINDS)
-    return f"{phase.phase} {phase.step}", format_size(phase.peak_bytes), *sizes, phase.module, phase.op
+    reserved = () if phase.reserved_bytes is None else (format_size(phase.reserved_bytes),)
+    return f"{phase.phase} {phase.step}", format_size(phase.peak_bytes), *reserved, *sizes, phase.module, phase.op
 
 
 def _cell(peak_bytes: int | None) -> str:

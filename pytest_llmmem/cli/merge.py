@@ -1,5 +1,6 @@
 """``llmmem merge``: the reports, or the baselines, of several runners as one file."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,11 +44,16 @@ def merge(parts: Parts, *, into: Into = None, json: Json = False) -> None:
 
 
 def write_report(record: "SessionRecord", path: Path) -> None:
-    """Write a record in the format that the file's ending names. Raises ``SettingError`` for any other ending."""
+    """Write a record, whole or not at all, in the format that the file's ending names.
+
+    Raises ``SettingError`` for any other ending, and when the file cannot be written.
+    """
     write = _renderer(path)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(write(record), encoding="utf-8", errors="backslashreplace")
+        new.write_text(write(record), encoding="utf-8", errors="backslashreplace")
+        new.replace(path)
     except OSError as error:
         msg = f"{path}: it cannot be written ({error.strerror}): name another file"
         raise SettingError(msg) from None

@@ -17,7 +17,8 @@ _WIDE: Final = 200
 def print_json(document: Mapping[str, Any]) -> None:
     """Print the whole output of a command, on the standard output."""
     text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-    if not text.replace("\n", "").isprintable():
+    # JSON is UTF-8, and Windows writes into a pipe what its code page has
+    if not text.replace("\n", "").isprintable() or str(sys.stdout.encoding).lower() != "utf-8":
         text = json.dumps(document, indent=1, allow_nan=False)
     sys.stdout.write(f"{text}\n")
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,12 +15,11 @@ from pytest_llmmem.cli.merge import write_report
 from pytest_llmmem.cli.output import print_json, print_table
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.printable import printable
-from pytest_llmmem.core.sizes import format_size
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import CellRecord, SessionRecord
     from pytest_llmmem.sweep.driver import Engine
-    from pytest_llmmem.sweep.placement import Node
+    from pytest_llmmem.sweep.earlier import Trend
     from pytest_llmmem.sweep.sweeping import Sweep
 
 File = Annotated[Path, typer.Argument(metavar="[FILE]", help="What to run: docs/fleets.md describes it.")]
@@ -33,6 +32,9 @@ On = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Results; those that are there are not run again.")]
+Again = Annotated[
+    bool, typer.Option("--again", help="Keep the report of the sweep that has ended, and run every cell anew: a trend.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the cells, what each claims, and what fits no node.")]
 Init = Annotated[bool, typer.Option("--init", help="Write FILE for the models that are found here.")]
 
@@ -44,11 +46,13 @@ def sweep(
     *,
     on: On = "local",
     out: Out = Path("results"),
+    again: Again = False,
     dry_run: DryRun = False,
     init: Init = False,
     json: Json = False,
 ) -> None:
     """Run many models, loads and environments: each a session of its own, placed by the memory that it will need."""
+    from pytest_llmmem.sweep.earlier import begin_again, read_trend
     from pytest_llmmem.sweep.results import Results
     from pytest_llmmem.sweep.sweep_file import read_sweep_file
     from pytest_llmmem.sweep.sweeping import Sweep
@@ -56,24 +60,31 @@ def sweep(
     if init:
         _write_example(file)
         return
+    if again and dry_run:
+        raise SettingError("--again and --dry-run: write one of them")
     known = read_sweep_file(file)
     with _alone(out), _engine(on) as engine:
+        if again:
+            begin_again(out)
+        trend = read_trend(out)
         asked = Sweep(known, Results(out))
         if dry_run:
+            from pytest_llmmem.cli.sweep_plan import print_plan
             from pytest_llmmem.cli.sweep_table import quiet
 
             asked.measure(engine, quiet)
-            _print_plan(asked, engine.nodes(), json=json)
+            print_plan(asked, engine.nodes(), json=json)
             return
         with _told_if_interrupted(out):
-            cells = _run(asked, engine, json=json)
+            cells = _run(asked, engine, trend, json=json)
     if any(cell.outcome != "passed" for cell in cells):
         raise typer.Exit(1)
 
 
-def _run(asked: "Sweep", engine: "Engine", *, json: bool) -> "tuple[CellRecord, ...]":
+def _run(asked: "Sweep", engine: "Engine", trend: "Trend", *, json: bool) -> "tuple[CellRecord, ...]":
     from pytest_llmmem.cli.sweep_table import quiet, watching
     from pytest_llmmem.reports.matrix import rows
+    from pytest_llmmem.sweep.earlier import with_trend
 
     began = time.monotonic()
     with watching(len(asked.cells), shown=not json) as table:
@@ -84,7 +95,7 @@ def _run(asked: "Sweep", engine: "Engine", *, json: bool) -> "tuple[CellRecord, 
         for cell in asked.run(engine, table.changed if table else quiet):
             if table:
                 table.ended(cell)
-    record = asked.record()
+    record = with_trend(asked.record(), trend)
     folder = asked.results.folder
     for name in _REPORTS:
         write_report(record, folder / name)
@@ -125,49 +136,6 @@ def _described(cell: "CellRecord") -> dict[str, Any]:
     import dataclasses
 
     return dataclasses.asdict(cell)
-
-
-def _print_plan(asked: "Sweep", nodes: "Sequence[Node]", *, json: bool) -> None:
-    from pytest_llmmem.sweep.placement import fits_nowhere
-
-    cells = [
-        {
-            "name": cell.name,
-            "claim_bytes": asked.claims[cell.name].memory_bytes if cell.name in asked.claims else None,
-            "done": cell.name in asked.jobs and asked.results.load(asked.jobs[cell.name]) is not None,
-            "fits": cell.name in asked.jobs and not fits_nowhere(asked.jobs[cell.name], nodes),
-            "note": asked.claims[cell.name].note
-            if cell.name in asked.claims
-            else asked.results.why_missing(f"cells/{cell.name}"),
-        }
-        for cell in asked.cells
-    ]
-    if json:
-        print_json({"schema": 1, "nodes": [_node(node) for node in nodes], "cells": cells})
-        return
-    print_table(("cell", "claims", "", ""), map(_plan_row, cells))
-    print_table(
-        ("node", "memory", "CPUs", "GPUs"),
-        ((node.name, format_size(node.memory_bytes), f"{node.cpus:g}", f"{node.gpus:g}") for node in nodes),
-    )
-
-
-def _plan_row(cell: dict[str, Any]) -> tuple[str, str, str, str]:
-    claim = "" if cell["claim_bytes"] is None else format_size(cell["claim_bytes"])
-    state = (
-        "done"
-        if cell["done"]
-        else ""
-        if cell["fits"]
-        else "cannot run"
-        if cell["claim_bytes"] is None
-        else "fits no node"
-    )
-    return cell["name"], claim, state, cell["note"]
-
-
-def _node(node: "Node") -> dict[str, Any]:
-    return {"name": node.name, "memory_bytes": node.memory_bytes, "cpus": node.cpus, "gpus": node.gpus}
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, TrustRemoteCode, checkpoint_of
+from pytest_llmmem.cli.arguments import Device, Json, Loader, Loads, Model, Ranks, TrustRemoteCode, checkpoint_of
 from pytest_llmmem.cli.output import print_json
 from pytest_llmmem.core.errors import CheckpointError
 
@@ -21,10 +21,14 @@ def try_(
     load: Loads = None,
     loader: Loader = None,
     device: Device = None,
+    ranks: Ranks = None,
     trust_remote_code: TrustRemoteCode = False,
     json: Json = False,
 ) -> None:
-    """Try ways to load a model, each in a worker that is stopped at the limit, until one fits; print the call to use."""
+    """Try ways to load a model, each in a worker that is stopped at the limit, until one fits; print the call to use.
+
+    With --ranks: ways to spread it over processes, which share the limit.
+    """
     from pytest_llmmem.cli.session import load_options, run_pytest
     from pytest_llmmem.models.checkpoints.findings import findings
     from pytest_llmmem.reports.terminal import trial_table
@@ -34,6 +38,7 @@ def try_(
     if broken:
         raise CheckpointError("; ".join(finding.text for finding in broken))
     how = load_options(load or (), loader, device, trust_remote_code=trust_remote_code)
+    how += [] if ranks is None else [f"--llm-ranks={ranks}"]
     session = run_pytest("pytest_llmmem.suites.fit", f"--llm-model={model}", f"--llm-max-ram={max_ram}", *how)
     (test,) = session.tests
     fits = next((trial for trial in test.trials if trial.fits), None)

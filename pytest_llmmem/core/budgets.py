@@ -1,6 +1,6 @@
 """Budgets: a limit with its rules, and the verdict on what was used."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_llmmem.core.limits import Limit
@@ -80,7 +80,7 @@ class Verdict:
     limit_bytes: int
     actual_bytes: int
     held: bool
-    """Whether the use is within the limit, or above it by no more than the error of measuring."""
+    """Whether the use is within the limit, or above it by no more than the error of measuring; and no more was refused."""
     error_bytes: int = 0
     """Highest possible excess of ``actual_bytes``. A budget counts as held if this error may explain the breach."""
     name: str | None = None
@@ -102,6 +102,10 @@ class Verdict:
     def is_uncertain(self) -> bool:
         """Whether it held only because it may be the error."""
         return self.held and self.actual_bytes > self.limit_bytes
+
+    def refused(self, by: str) -> "Verdict":
+        """The same budget, broken because its hard limit refused the test more memory."""
+        return replace(self, held=False, sentence=f"{self.sentence}; enforce={by!r} refused more")
 
     @property
     def unit(self) -> str | None:

@@ -4,7 +4,8 @@ from typing import Final
 
 CHECKS: Final = (
     "integrity", "duplicates", "load", "resident", "second_copy", "forward", "dtype", "meta", "quantization", "max_memory",
-    "keys", "size", "save", "stays", "group", "rank_load", "rank_share", "release", "second_load", "disk",
+    "keys", "size", "save", "stays", "group", "rank0_only", "rank_load", "rank_share", "release",
+    "second_load", "disk",
 )  # fmt: skip
 """Ids of the checks, in the order of their tests."""
 

@@ -8,6 +8,12 @@ from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.record_parts import Phase
 from pytest_llmmem.core.sizes import format_beside, format_size
 
+SLOW: Final = "with less memory, mapped weights are dropped and read from the disk again and again"
+"""What *slow below* means, wherever it is written."""
+
+DIES: Final = "with less memory, the process is killed"
+"""What *dies below* means."""
+
 _MOST: Final = 0.5
 """Share of the weights: if more than this never became resident, most of the load's cost is still to come."""
 
@@ -47,13 +53,13 @@ def lazy_load_notes(
 def _held_without_files(verdict: Verdict, peak: Peak) -> str:
     limit, files, _ = format_beside(verdict.limit_bytes, peak.peak_file_bytes, verdict.unit)
     return (
-        f"held because mapped files do not count: they took {files}, the limit is {limit}; it is "
-        f"{slow_below(peak.peak_resident_bytes)}; max_ram(..., count='resident') judges both"
+        f"held because mapped files do not count: they took {files}, the limit is {limit}; "
+        f"{slow_below(peak.peak_resident_bytes)}: {SLOW}; max_ram(..., count='resident') judges both"
     )
 
 
 def slow_below(resident_bytes: int) -> str:
-    """Hint for a load with mapped weights: with less memory, the kernel drops them and reads them from the disk again."""
+    """Hint for a load with mapped weights, which ``SLOW`` explains."""
     return f"slow below {format_size(resident_bytes)}"
 
 

@@ -124,20 +124,23 @@ def parse_limit(value: object) -> Limit:
 
 
 def _parse(text: str) -> tuple[Product, ...]:
-    tokens = _tokens(text)
-    if not tokens or len(tokens) % 2 == 0:
-        raise _unreadable(text, "the end" if tokens else "nothing")
-    for operator in tokens[1::2]:
-        if not isinstance(operator, str):
-            raise _unreadable(text, "two values without '+' or '*' between them")
     products: list[Product] = []
-    for index, token in enumerate(tokens[::2]):
+    operator = "+"
+    for token in _tokens(text):
         if isinstance(token, str):
-            raise _unreadable(text, f"{token!r}")
-        if index and tokens[2 * index - 1] == "*":
+            if operator:
+                raise _unreadable(text, repr(token))
+            operator = token
+            continue
+        if not operator:
+            raise _unreadable(text, "two values without '+' or '*' between them")
+        if operator == "*":
             products[-1] = _multiply(text, products[-1], token)
         else:
             products.append(token)
+        operator = ""
+    if operator:
+        raise _unreadable(text, "the end" if products else "nothing")
     if len(products) > 1 and any(product.term == "" for product in products):
         raise _unreadable(text, "a bare number in a sum; give it a unit")
     return tuple(Product(product.factor, product.term or None, product.ranks) for product in products)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.children import ChildrenRecord
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.record_parts import AliveRecord, Phase, RankRecord, TimelineRecord, VramRecord
@@ -19,12 +20,16 @@ class Measured:
     phases: tuple[Phase, ...]
     verdicts: tuple[Verdict, ...]
     seconds: float
+    refusing_limit: str | None = None
+    """The hard limit that refuses memory beyond ``max_ram``: ``"rlimit"`` or ``"job"``; ``None`` where none does, or did."""
     stack: Stack = NO_STACK
     """The stack at the crossing of a budget, or at death; without frames when there is none."""
     growth_stack: Stack = NO_STACK
     """The stack at which the job grew beyond what its baseline allows; without frames when it did not."""
     alive: tuple[AliveRecord, ...] = ()
     """Memory of torch's objects as a limit was crossed; empty when the worker could not report it."""
+    children: ChildrenRecord | None = None
+    """The processes that the test had started, when all together held most; ``None`` without any."""
     output: tuple[str, str] = ("", "")
     """The end of what was written to standard output and error by a worker that died."""
     notes: tuple[str, ...] = ()

@@ -3,17 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from pytest_llmmem.core.readings import (
-    NOTHING,
-    NOTHING_SEEN,
-    Bounds,
-    LifetimeMarks,
-    Peak,
-    Reading,
-    Segment,
-    Tree,
-    without_mark,
-)
+from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.readings import NOTHING, Peak, Reading, Tree, without_mark
+from pytest_llmmem.core.segments import NOTHING_SEEN, Bounds, Segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +90,11 @@ class Window:
         own = self._above_base(unreclaimable_bytes + self.copied.bytes)
         return max(0, own, tree.unreclaimable_bytes - self.tree_base.unreclaimable_bytes)
 
+    @property
+    def copied_growth_bytes(self) -> int:
+        """Copies since the window was opened, as of the last boundary."""
+        return self.copied.bytes - self.base_copied.bytes
+
     def kept_bytes(self, reading: Reading) -> int:
         """Growth above the baseline of the process itself at the window's end; negative when it holds less."""
         return self._above_base(reading.unreclaimable_bytes + self.copied.bytes)
@@ -125,6 +122,11 @@ class Window:
             error_bytes=self._error_bytes(highest.unreclaimable.error),
             resident_error_bytes=self._error_bytes(highest.resident.error),
         )
+
+    @property
+    def is_peak_of_tree(self) -> bool:
+        """Whether the peak is that of the process with its descendants: alone it never held more."""
+        return self.tree_growth.unreclaimable_bytes >= self._above_base(self.highest.unreclaimable.reported)
 
     @property
     def excess_bytes(self) -> int:
@@ -162,13 +164,12 @@ class Meter:
         """Take in what the process holds now."""
         self.segment.add(reading)
 
-    def sample_mark(self, mark_bytes: int) -> None:
-        """Add a high-water mark that was read without a sample, after the process died."""
-        self.segment.add_mark(mark_bytes)
-
-    def sample_lifetime(self, marks: LifetimeMarks) -> None:
-        """Add high-water marks that are never reset, of a process that died."""
-        self.segment.add_lifetime(marks)
+    def sample_exit(self, exit_: Exit) -> None:
+        """Add the high-water marks of a process that died, as far as the platform keeps them."""
+        if exit_.peak_resident_bytes is not None:
+            self.segment.add_mark(exit_.peak_resident_bytes)
+        if exit_.lifetime is not None:
+            self.segment.add_lifetime(exit_.lifetime)
 
     def sample_tree(self, tree: Tree | None) -> None:
         """Take in what the process and its descendants hold now; ``None`` when it is alone."""
@@ -190,6 +191,12 @@ class Meter:
         window = Window(name, reading, self.copied, tree_base, self.mark_error_bytes, self.segment, self.copied)
         self.windows.append(window)
         return window
+
+    def replace_outermost(self, name: str, reading: Reading, tree_base: Tree) -> Window:
+        """Begin the outermost window anew at a boundary: what it has seen until now is forgotten."""
+        self.windows[0] = self.open(name, reading, tree_base)
+        del self.windows[-1]
+        return self.windows[0]
 
     def close(self) -> Window:
         """End the innermost window at a boundary: what follows is not seen by it, whoever keeps it."""

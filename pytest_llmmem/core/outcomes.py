@@ -10,6 +10,8 @@ from pytest_llmmem.core.readings import LifetimeMarks
 EndingKind = Literal["completed", "raised", "over_budget", "out_of_memory", "crashed", "exited", "timed_out", "ended"]
 """``ended`` is said of a rank alone: by us, because another one had failed."""
 PhaseName = Literal["setup", "call", "teardown"]
+PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardown": "teardown"}
+"""The phases of a test, among the windows of a job."""
 StopReason = Literal["over_budget", "low_memory", "timed_out", "other_rank"]
 
 NTSTATUS: Final = {

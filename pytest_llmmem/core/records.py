@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.children import ChildrenRecord
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.readings import Peak
@@ -56,6 +57,8 @@ class TestRecord:
     """The number of frames missing between its ends; ``None`` when the outer end is missing, however long it is."""
     alive: tuple[AliveRecord, ...] = ()
     """Torch's objects as a limit was crossed, listed as soon as Python ran again; the largest first."""
+    children: ChildrenRecord | None = None
+    """The processes that the test had started, when all together held most; ``None`` where they held less than a megabyte."""
     notes: tuple[str, ...] = ()
     diagnosis: Diagnosis | None = None
     timeline: TimelineRecord | None = None
@@ -99,6 +102,16 @@ class TestRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierCell:
+    """The same cell in an earlier sweep."""
+
+    sweep: str
+    """When that sweep ended, in UTC: ``"2026-11-29T02-47-10Z"``."""
+    outcome: Literal["passed", "failed", "missing"]
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CellRecord:
     """One session of a merged record: of a sweep, one model, loaded in one way, in one environment."""
 
@@ -119,6 +132,8 @@ class CellRecord:
     """The memory that was reserved for it on its node."""
     peak_bytes: int | None = None
     """The highest ``absolute_peak_bytes`` of its tests."""
+    earlier: tuple[EarlierCell, ...] = ()
+    """The cell in earlier sweeps into the same folder, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ UNITS: Final = {
 
 _BY_FOLDED_NAME: Final = {name.casefold(): name for name in UNITS}
 _SIZE: Final = re.compile(r"(?P<number>\d+(?:_\d+)*(?:\.\d+)?|\.\d+)\s*(?P<unit>[A-Za-z]*)")
+_UNIT: Final = re.compile(rf"(?<=[\d\s.])(?:{'|'.join(unit for unit in UNITS if unit != 'B')})\b", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
@@ -50,11 +51,9 @@ def is_size(text: str) -> bool:
 
 
 def unit_of(text: str) -> str | None:
-    """The first unit that appears in a text, such as a limit; ``None`` when it names none."""
-    for match in re.finditer(r"(?<=[\d\s.])([A-Za-z]{2,3})\b", text):
-        if name := _BY_FOLDED_NAME.get(match[1].casefold()):
-            return name
-    return None
+    """The first unit that appears in a text, such as a limit; ``None`` when it names none, or bytes."""
+    match = _UNIT.search(text)
+    return _BY_FOLDED_NAME[match[0].casefold()] if match else None
 
 
 def format_size(size_bytes: float, unit: str | None = None) -> str:

@@ -150,17 +150,22 @@ def has_both_ends(dump: str) -> bool:
     return any(section.missing is not None for section in _sections(dump))
 
 
-def parse_stack(dump: str, *, at: At = "the end") -> Stack:
+def parse_stack(dump: str, *, at: At = "the end", crashed: bool = True) -> Stack:
     """The stack that matters of what faulthandler has written, and ``rest_of_stack`` beside it.
 
     At a crossing that is the first of the main thread alone. At the end it is the thread at fault, which faulthandler marks
-    ``Current thread``; else the one that pytest runs the test in.
+    ``Current thread``; else the one that pytest runs the test in. In a process that was ended from outside and has not
+    ``crashed``, the mark is on whichever thread received the signal, and the test's own thread comes first.
     """
     sections = _sections(dump)
     alone = [section for section in sections if section.header.startswith(_ALONE)]
     threads = [section for section in sections if "hread 0x" in section.header]
     outer = next((section for section in sections if section.missing is not None and section.frames), None)
-    chosen = next(iter(alone), None) if at == "the crossing" else _at_fault(threads) or next(reversed(alone), None)
+    chosen = (
+        next(iter(alone), None)
+        if at == "the crossing"
+        else _at_fault(threads, crashed=crashed) or next(reversed(alone), None)
+    )
     if chosen is None:
         return Stack(at=at)
     frames, cut = chosen.frames, None if chosen.is_cut else 0
@@ -198,10 +203,11 @@ def _sections(dump: str) -> list[_Section]:
     return sections
 
 
-def _at_fault(threads: Sequence[_Section]) -> _Section | None:
+def _at_fault(threads: Sequence[_Section], *, crashed: bool) -> _Section | None:
     current = next((thread for thread in reversed(threads) if thread.header.startswith("Current thread")), None)
     running = next((thread for thread in threads if any(frame.is_pytests for frame in thread.frames)), None)
-    return current or running or next((thread for thread in reversed(threads) if thread.frames), None)
+    first, second = (current, running) if crashed else (running, current)
+    return first or second or next((thread for thread in reversed(threads) if thread.frames), None)
 
 
 def stack_heading(at: str, cut: int | None) -> str:

@@ -3,8 +3,12 @@
 Field names are keys of the report's ``steps``. Sizes are bytes; a storage that several tensors share counts once.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
+
+from pytest_llmmem.core.sizes import format_size
 
 Kind = Literal["parameters", "gradients", "optimizer", "activations", "inputs", "kv_cache", "temporary"]
 
@@ -21,7 +25,7 @@ temporary    everything else: results of one operation that the next operations 
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StepPhase:
     """One phase of one step: its highest moment, and what was left at its end."""
 
@@ -52,16 +56,28 @@ class StepPhase:
     ``None`` where it was not measured.
     """
 
+    reserved_bytes: int | None = None
+    """Reserved by the model of a GPU's allocator when the phase ended; ``None`` without one."""
+
+    def __repr__(self) -> str:
+        return f"<{self.phase} of step {self.step}: peak {format_size(self.peak_bytes)}; {_sizes(self.by_kind)}>"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptActivations:
     """Peak memory that one module keeps for the backward pass."""
 
     module: str
+    """Its path; empty for operations outside of all modules."""
     bytes: int
 
+    @property
+    def place(self) -> str:
+        """The module in words."""
+        return self.module or "outside of modules"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StepMemory:
     """Memory of several steps on one device."""
 
@@ -76,6 +92,9 @@ class StepMemory:
 
     kept: tuple[KeptActivations, ...] = ()
     """The ten modules that keep most, the largest first."""
+
+    kept_by_pattern: dict[str, int] = field(default_factory=dict)
+    """Bytes of all modules, those of all layers in one number, the largest first: ``model.layers.*.mlp.act_fn``."""
 
     trainable_parameters: int = 0
     """Elements of all parameters that need a gradient."""
@@ -96,8 +115,14 @@ class StepMemory:
 
     @property
     def peak(self) -> StepPhase | None:
-        """The phase in which that was; ``None`` without any."""
-        return max(self.phases, key=lambda each: each.peak_bytes, default=None)
+        """The phase in which that was, the last of equal ones; ``None`` without any."""
+        return max(self.phases, key=lambda each: (each.peak_bytes, each.step), default=None)
+
+    @property
+    def shown_phases(self) -> tuple[StepPhase, ...]:
+        """The phases of the last step, which has the optimizer's state, and the phase of the peak if it was earlier."""
+        last, peak = self.steps, self.peak
+        return tuple(each for each in self.phases if each.step == last or each is peak)
 
     @property
     def process_peak_bytes(self) -> int | None:
@@ -105,6 +130,11 @@ class StepMemory:
         return max(
             (each.process_peak_bytes for each in self.phases if each.process_peak_bytes is not None), default=None
         )
+
+    @property
+    def reserved_bytes(self) -> int | None:
+        """The most that torch's allocator reserves on a GPU, by a model of it; ``None`` for a measurement."""
+        return max((each.reserved_bytes for each in self.phases if each.reserved_bytes is not None), default=None)
 
     @property
     def steps(self) -> int:
@@ -149,3 +179,17 @@ class StepMemory:
     def temporary_bytes(self) -> int:
         """The most that everything else held."""
         return self.largest_by_kind.get("temporary", 0)
+
+    def __repr__(self) -> str:
+        peak = self.peak
+        where = f"peak {format_size(peak.peak_bytes)} in {peak.phase} of step {peak.step}" if peak else "no operation"
+        return f"<{self.name} on {self.device}: {where}; {_sizes(self.largest_by_kind)}>"
+
+
+def module_pattern(module: str) -> str:
+    """A module's path without the numbers of layers: ``model.layers.*.mlp``."""
+    return re.sub(r"(?<![^.])\d+(?![^.])", "*", module)
+
+
+def _sizes(by_kind: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {format_size(by_kind[kind])}" for kind in KINDS if by_kind.get(kind))

@@ -128,10 +128,10 @@ class VramWindow:
         """Growth on all devices together, now."""
         held_bytes = 0
         for reading in readings:
-            base = self._driver_base.get(reading.device, reading)
+            base = self._driver_base.get(reading.device)
             if reading.own_bytes is not None:
-                held_bytes += reading.own_bytes - (base.own_bytes or 0)
-            elif self._peak(reading.device).device_method != "process":
+                held_bytes += reading.own_bytes - ((base.own_bytes or 0) if base else 0)
+            elif base is not None and self._peak(reading.device).device_method != "process":
                 held_bytes += reading.used_bytes - base.used_bytes
         return max(0, held_bytes)
 

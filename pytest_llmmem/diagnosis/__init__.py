@@ -7,7 +7,7 @@ is a new rule in the module that it belongs to, and a section of ``docs/diagnosi
 from typing import Final
 
 from pytest_llmmem.core.record_parts import Diagnosis
-from pytest_llmmem.diagnosis import crashes, cuda, files, installation, loads, memory, placement
+from pytest_llmmem.diagnosis import after_load, crashes, cuda, files, installation, loads, memory, placement
 from pytest_llmmem.diagnosis.facts import CheckpointFacts, Facts, LoadFacts, frames_of
 from pytest_llmmem.diagnosis.rules import Rule
 
@@ -19,6 +19,7 @@ TABLE: Final[tuple[Rule, ...]] = (
     *files.RULES,
     *memory.RULES,
     *cuda.RULES,
+    *after_load.RULES,
     *loads.RULES,
     *crashes.RULES,
 )

@@ -53,7 +53,7 @@ RULES: Final = (
     Rule(
         id="weights-exceed-memory",
         when=both(_out_of_memory, _weights_do_not_fit),
-        happened="Killed for want of memory{at}: {note}.",
+        happened="Killed because memory ran out{at}: {note}.",
         why="The weights alone are {weights}, and {available} were free before the test.",
         next=(
             "Leave a part on disk or on another device: --llm-load=auto or offload.",
@@ -63,7 +63,7 @@ RULES: Final = (
     Rule(
         id="out-of-memory",
         when=_out_of_memory,
-        happened="Killed for want of memory{at}: {note}.",
+        happened="Killed because memory ran out{at}: {note}.",
         why="The machine, or the container, ran out of memory. The kernel can drop weights that are mapped and only read; "
         "copies of them it cannot.",
         next=(

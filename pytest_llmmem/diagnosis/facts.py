@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from pytest_llmmem.core.children import ChildrenRecord
 from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.record_parts import AliveRecord
 from pytest_llmmem.core.stacks import Frame
 
 
@@ -40,6 +42,12 @@ class LoadFacts:
     """The share of the parameters that is stored in fewer bits, 0 to 1."""
     planned_host_bytes: int | None = None
     """Host memory that a plan of ``device_map`` was free to use; ``None`` without such a plan."""
+    planned_disk_bytes: int | None = None
+    """Bytes of weights that a plan of ``device_map`` put on disk; ``None`` without such a plan."""
+    lost_ties: tuple[str, ...] = ()
+    """Weights with memory of their own at the test's end, which the class ties to another and the checkpoint stores once."""
+    stored_twice: tuple[str, ...] = ()
+    """Tied weights that the checkpoint stores under both names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,10 @@ class Facts:
     """Position in a load: ``"shard 2 of 6, `model.layers.11.mlp.down_proj.weight`"``."""
     checkpoint: CheckpointFacts | None = None
     load: LoadFacts | None = None
+    alive: tuple[AliveRecord, ...] = ()
+    """Memory of torch's objects as a budget was crossed, the largest first; empty when none was."""
+    children: ChildrenRecord | None = None
+    """The processes that the test had started, when all together held most."""
     host_available_bytes: int | None = None
     """Free on the machine before the test."""
     container_available_bytes: int | None = None

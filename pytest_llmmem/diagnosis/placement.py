@@ -2,7 +2,20 @@
 
 from typing import Final
 
-from pytest_llmmem.diagnosis.rules import Rule, either, raised
+from pytest_llmmem.diagnosis.facts import Facts
+from pytest_llmmem.diagnosis.rules import Rule, Words, either, raised
+
+_ALL: Final = 0.99
+"""Share of the checkpoint's weights."""
+
+
+def _plan_without_memory(facts: Facts) -> Words | None:
+    """A plan that left no weight in memory, in a load that completed."""
+    checkpoint, load = facts.checkpoint, facts.load
+    if facts.ending.died or checkpoint is None or load is None or load.planned_disk_bytes is None:
+        return None
+    return {} if load.planned_disk_bytes >= _ALL * checkpoint.weights_bytes > 0 else None
+
 
 RULES: Final = (
     Rule(
@@ -10,9 +23,11 @@ RULES: Final = (
         when=either(
             raised("ValueError", r"trying to offload the whole model to the disk"),
             raised("SafetensorError", r"device disk is invalid"),
+            _plan_without_memory,
         ),
         happened="The plan puts the whole model on disk.",
-        why="Every module was given to 'disk': by the device_map itself, or because max_memory left no room for any.",
+        why="Every module was given to 'disk': by the device_map itself, or because max_memory left no room for any. "
+        "It allows only the devices that it names: {{'disk': 0}} allows no other one.",
         next=(
             "Give the plan memory: max_memory={{'cpu': '4GB'}}, or no max_memory at all.",
             "If it is meant: accelerate.disk_offload(model, offload_dir=...), or from_pretrained of transformers 5.",

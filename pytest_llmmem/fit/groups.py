@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
-from pytest_llmmem.workers.limits import delegate
+from pytest_llmmem.workers.cgroup_limiter import delegate
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class LimitedGroup:
     group: MemoryGroup
 
     @classmethod
-    def make(cls, limit_bytes: int) -> Self:
-        """Raises ``OSError`` where no group can be made."""
-        parent = own_group()
+    def make(cls, limit_bytes: int, *, parent: MemoryGroup | None = None) -> Self:
+        """A child of ``parent``, by default of our own group. Raises ``OSError`` where no group can be made."""
+        parent = parent or own_group()
         if parent is None:
             msg = "no memory control group is mounted"
             raise OSError(msg)
@@ -35,11 +35,22 @@ class LimitedGroup:
         made = cls(MemoryGroup(parent.path / f"llmmem-fit-{os.getpid()}-{time.monotonic_ns()}", parent.version))
         made.group.path.mkdir()
         try:
-            made._limit(limit_bytes)
+            made.limit_to(limit_bytes)
         except OSError:
             made.group.path.rmdir()
             raise
         return made
+
+    def limit_to(self, limit_bytes: int) -> None:
+        """Set the limit, and allow no swap. Raises ``OSError`` where the kernel refuses."""
+        if self.group.version == 2:
+            _write(self.group.path / "memory.max", limit_bytes)
+            with contextlib.suppress(OSError):  # a kernel without swap has no such file
+                _write(self.group.path / "memory.swap.max", 0)
+        else:
+            _write(self.group.path / "memory.limit_in_bytes", limit_bytes)
+            with contextlib.suppress(OSError):  # the limit of memory and swap together
+                _write(self.group.path / "memory.memsw.limit_in_bytes", limit_bytes)
 
     def enter(self, pid: int) -> None:
         """Move a process in."""
@@ -64,16 +75,6 @@ class LimitedGroup:
                 self.group.path.rmdir()
                 return
             time.sleep(0.01)
-
-    def _limit(self, limit_bytes: int) -> None:
-        if self.group.version == 2:
-            _write(self.group.path / "memory.max", limit_bytes)
-            with contextlib.suppress(OSError):  # a kernel without swap has no such file
-                _write(self.group.path / "memory.swap.max", 0)
-        else:
-            _write(self.group.path / "memory.limit_in_bytes", limit_bytes)
-            with contextlib.suppress(OSError):
-                _write(self.group.path / "memory.memsw.limit_in_bytes", limit_bytes)
 
 
 def _write(path: Path, value: int) -> None:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from pytest_llmmem import probes
@@ -18,9 +17,12 @@ from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.core.meter import NONE_COPIED, Meter, Window
 from pytest_llmmem.core.readings import NOTHING, Reading
 from pytest_llmmem.fit.groups import LimitedGroup
+from pytest_llmmem.fit.workload import Workload
 
 STEADY: Final = {"MALLOC_MMAP_THRESHOLD_": "131072"}
 """Environment of ``--llm-malloc=steady``: the freed memory that glibc keeps is the same in every run."""
+PATIENCE_S: Final = 120.0
+"""Shortest time for a run within a limit, which may read its files again and again."""
 _TIMEOUT_S: Final = 3600.0
 
 
@@ -32,14 +34,18 @@ class Measured:
     """Memory of the interpreter with all of its imports, absolute."""
     base_resident_bytes: int
     peak_bytes: int
-    """Unreclaimable growth above the base, of the load and of the forwards."""
+    """Unreclaimable growth above the base, of the load and of the steps."""
     peak_resident_bytes: int
     loaded_resident_bytes: int
     """The same while it runs only, once it is loaded."""
     error_bytes: int
     load_s: float
-    forward_s: float
-    """The fastest of several."""
+    step_s: float
+    """The fastest of several steps."""
+
+    def seconds(self, workload: Workload) -> float:
+        """Time that a workload takes without a limit, its start aside."""
+        return self.load_s + workload.steps * self.step_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +54,19 @@ class Limited:
 
     limit_bytes: int
     lived: bool
-    """Whether it has loaded and run, or was still at it when the time was over."""
+    """Whether it has finished, or was still at it when the time was over."""
     finished: bool
-    forward_s: float | None
+    timeout_s: float
+    """The time that it had."""
+    step_s: float | None
     """The fastest; ``None`` when there was none."""
     refaulted_bytes: int | None
     """Pages of files that were dropped and read again; ``None`` where that is not counted."""
 
 
-def measure(folder: Path, load: str, *, forwards: int = 3) -> Measured:
+def measure(workload: Workload) -> Measured:
     """Raises ``LlmmemError`` with the program's last line when it fails."""
-    with _started(folder, load, forwards) as program, contextlib.closing(probes.open_memory(program.pid)) as memory:
+    with _started(workload) as program, contextlib.closing(probes.open_memory(program.pid)) as memory:
         meter = Meter(mark_error_bytes=probes.mark_error_bytes())
 
         def read() -> Reading:
@@ -102,18 +110,18 @@ def measure(folder: Path, load: str, *, forwards: int = 3) -> Measured:
         loaded_resident_bytes=loaded_resident_bytes,
         error_bytes=max(first.error_bytes, second.error_bytes),
         load_s=loaded["seconds"],
-        forward_s=min(done["forwards"]),
+        step_s=min(done["seconds"]),
     )
 
 
-def run_limited(folder: Path, load: str, limit_bytes: int, *, forwards: int = 3, timeout_s: float = 120.0) -> Limited:
+def run_limited(workload: Workload, limit_bytes: int, *, timeout_s: float = PATIENCE_S) -> Limited:
     """Run with so much growth allowed. Raises ``OSError`` where no control group can be made."""
     group = LimitedGroup.make(limit_bytes)
     end = time.monotonic() + timeout_s
     took: float | None = None
     lived = finished = False
     try:
-        with _started(folder, load, forwards) as program:
+        with _started(workload) as program:
             program.expect("ready")
             group.enter(program.pid)
             program.go_on()
@@ -122,7 +130,7 @@ def run_limited(folder: Path, load: str, limit_bytes: int, *, forwards: int = 3,
                 program.go_on()
                 program.expect("running", end=end)
                 program.go_on()
-                took = min(program.expect("done", end=end)["forwards"])
+                took = min(program.expect("done", end=end)["seconds"])
                 lived = finished = True
             except TimeoutError:
                 lived = program.is_alive()
@@ -133,7 +141,12 @@ def run_limited(folder: Path, load: str, limit_bytes: int, *, forwards: int = 3,
     finally:
         group.remove()
     return Limited(
-        limit_bytes=limit_bytes, lived=lived, finished=finished, forward_s=took, refaulted_bytes=refaulted_bytes
+        limit_bytes=limit_bytes,
+        lived=lived,
+        finished=finished,
+        timeout_s=timeout_s,
+        step_s=took,
+        refaulted_bytes=refaulted_bytes,
     )
 
 
@@ -188,11 +201,11 @@ class _Program:
 
 
 @contextlib.contextmanager
-def _started(folder: Path, load: str, forwards: int) -> Iterator[_Program]:
+def _started(workload: Workload) -> Iterator[_Program]:
     with tempfile.TemporaryDirectory(prefix="llmmem-fit-") as offload, tempfile.TemporaryFile() as errors:
         program = [sys.executable, "-m", "pytest_llmmem.fit.program"]
         process = subprocess.Popen(
-            [*program, str(folder), load, str(forwards), offload],
+            [*program, json.dumps(workload.to_json()), offload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

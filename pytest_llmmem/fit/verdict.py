@@ -76,10 +76,10 @@ def complaints(measured: Measured, smallest: Limited, fast: Limited) -> list[str
         found.append("it died in the limit that it was to live in")
     if not fast.finished:
         found.append("it did not finish in the limit that it was to run fast in")
-    elif (fast.refaulted_bytes or 0) > _FEW_REFAULTED * fast.limit_bytes:
-        found.append(f"{format_size(fast.refaulted_bytes or 0)} were read from the disk again where it was to run fast")
-    elif fast.forward_s is not None and fast.forward_s > _AS_FAST * measured.forward_s:
-        found.append(
-            f"a forward took {fast.forward_s:.2f} s where it was to run fast, and {measured.forward_s:.2f} s without"
-        )
+    elif fast.refaulted_bytes is not None:
+        # where the kernel counts, the clock has no vote: it also shows what else the machine does
+        if fast.refaulted_bytes > _FEW_REFAULTED * fast.limit_bytes:
+            found.append(f"{format_size(fast.refaulted_bytes)} were read from the disk again where it was to run fast")
+    elif fast.step_s is not None and fast.step_s > _AS_FAST * measured.step_s:
+        found.append(f"a step took {fast.step_s:.2f} s where it was to run fast, and {measured.step_s:.2f} s without")
     return found

@@ -100,7 +100,9 @@ def write_output_to(descriptor: int) -> None:
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = (
-        io.TextIOWrapper(io.FileIO(number, "w", closefd=False), line_buffering=True, errors="backslashreplace")
+        io.TextIOWrapper(
+            io.FileIO(number, "w", closefd=False), encoding="utf-8", line_buffering=True, errors="backslashreplace"
+        )
         for number in (1, 2)
     )
 

@@ -1,4 +1,4 @@
-"""The connection that what runs now is measured through: a worker's to its parent, or one within this process."""
+"""The connection by which the running code is measured: a worker's to its parent, or one within this process."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Source of the worker of ``measure``: forked from the caller, or a fresh interpreter."""
+"""The source of the worker of ``measure``: forked from the caller, or a fresh interpreter."""
 
 import contextlib
 import os
@@ -19,7 +19,8 @@ from pytest_llmmem.workers.fork_safety import torch_works_after_fork, why_never_
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.session_folders import SessionFolder
 from pytest_llmmem.workers.spawned import Launcher, Spawner
-from pytest_llmmem.workers.worker import NoWorkerError, Source, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError, WorkerSource
 
 WorkerKind = Literal["auto", "fork", "spawn"]
 
@@ -70,7 +71,7 @@ def open_worker(calls: Calls, kind: WorkerKind, output: int) -> Generator[ReadyW
     job = _spawned_call(calls, reason) if kind == "spawn" or reason else None
     with contextlib.ExitStack() as opened:
         try:
-            folder = SessionFolder()
+            folder = SessionFolder.create()
             opened.callback(folder.remove)
             files = SessionFiles.create(folder.path)
             opened.callback(files.close)
@@ -101,7 +102,7 @@ if sys.platform == "linux":
     from pytest_llmmem.workers.served_workers import ForkedWorker, ServedWorker
     from pytest_llmmem.workers.spawned import serve_spawns
 
-    def _source(calls: Calls, launcher: Launcher, *, forks: bool) -> tuple[Source, tuple[str, ...]]:
+    def _source(calls: Calls, launcher: Launcher, *, forks: bool) -> tuple[WorkerSource, tuple[str, ...]]:
         files = launcher.files
         if not forks:
             return Server(partial(serve_spawns, launcher), files.folder, files, ServedWorker), ()
@@ -124,7 +125,7 @@ else:
         launcher: Launcher,
         *,
         forks: bool,
-    ) -> tuple[Source, tuple[str, ...]]:
+    ) -> tuple[WorkerSource, tuple[str, ...]]:
         assert not forks, "open_worker has asked whether it is safe"
         return Spawner(partial(start_worker, launcher)), ()
 

@@ -99,8 +99,8 @@ MARKERS: Final = {
     "llm_load": "llm_load(strategy='default', *, loader=None, **arguments): load the model of this test by strategy, or by a "
                 "function; further arguments are from_pretrained's, or the function's.",
     "llm_train": "llm_train(*, batch_size=1, seq_len=512, optimizer='adamw', checkpointing=False, accumulation=1, lora=None, "
-                 "lora_targets=(), precision=None, autocast=None, steps=2): train the model of this test for some steps, as "
-                 "train_step does; max_ram and max_vram know its terms.",
+                 "lora_targets=(), precision=None, autocast=None, images=0, steps=2): train the model of this test for some "
+                 "steps, as train_step does; max_ram and max_vram know its terms.",
     "llm_generate": "llm_generate(*, batch_size=1, prompt=128, new_tokens=16): generate text with the model of this test, as "
                     "generate_step does; max_ram and max_vram know its terms.",
     "llm_baseline": "llm_baseline(*, tolerance=None, only=None): "

@@ -17,9 +17,10 @@ _FIXTURES: Final = frozenset(
         "memory_budget",
         "memory_growth",
         "training_memory",
+        "process_group",
     }
 )
-_LOADING: Final = _FIXTURES - {"memory_budget", "memory_growth", "training_memory"}
+_LOADING: Final = _FIXTURES - {"memory_budget", "memory_growth", "training_memory", "process_group"}
 
 
 def is_marked(item: pytest.Item) -> bool:

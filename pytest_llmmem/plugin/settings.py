@@ -201,7 +201,7 @@ def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | 
         # known before the run, not after an hour of loading
         path.parent.mkdir(parents=True, exist_ok=True)
         existed = path.exists()
-        path.open("a").close()
+        path.open("ab").close()
         if not existed:
             path.unlink()
     except OSError as error:

@@ -28,6 +28,7 @@ class LlmTrain(Marker):
         lora_targets: tuple[str, ...] = (),
         precision: str | None = None,
         autocast: str | None = None,
+        images: int = 0,
         steps: int = 2,
     ) -> Self:
         return cls(
@@ -41,6 +42,7 @@ class LlmTrain(Marker):
                 lora_targets=lora_targets,
                 precision=precision,
                 autocast=autocast,
+                images=images,
                 steps=steps,
             ).checked()
         )

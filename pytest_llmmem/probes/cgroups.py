@@ -98,6 +98,6 @@ def _group(version: Literal[1, 2], path: str) -> MemoryGroup | None:
 
 def _lines(path: str) -> list[str]:
     try:
-        return Path(path).read_text().splitlines()
+        return Path(path).read_text(encoding="utf-8").splitlines()
     except OSError:
         return []

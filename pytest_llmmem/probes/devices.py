@@ -73,10 +73,14 @@ def _ask() -> Found:
         return Found(why_none="this machine has no device file of a GPU")
     command = [sys.executable, "-m", "pytest_llmmem.probes.devices"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+        asked = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_TIMEOUT_S, check=True
+        )
     except subprocess.CalledProcessError as error:
         said = (error.stderr.strip().splitlines() or [f"exit status {error.returncode}"])[-1]
         return Found(why_none=f"torch could not be asked: {said}")
+    except OSError as error:
+        return Found(why_none=f"torch could not be asked: {error}")
     except subprocess.TimeoutExpired:
         return Found(why_none=f"torch did not answer within {_TIMEOUT_S} s")
     answer = json.loads(asked.stdout.splitlines()[-1])

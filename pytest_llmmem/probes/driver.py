@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 from pytest_llmmem.core.vram import DriverReading
 from pytest_llmmem.probes import devices
@@ -52,27 +53,38 @@ class NoDriver:
         """Do nothing: no process was started."""
 
 
+@dataclass(slots=True)
 class Nvml:
     """NVIDIA's, through a process that samples it."""
 
-    def __init__(self, of_cuda: Iterable[Device]) -> None:
+    _process: "subprocess.Popen[str]"
+    why_none: str = ""
+    devices: frozenset[str] = frozenset()
+    _names: Mapping[str, str] = field(default_factory=dict)
+    """Torch's names of the devices, by the driver's."""
+    _owes: bool = True
+    """Whether an answer is to come."""
+
+    @classmethod
+    def start(cls, of_cuda: Iterable[Device]) -> Self:
+        """Start the process, and wait until it says which of torch's devices it can sample."""
         names = {device.card: device.name for device in of_cuda}
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "pytest_llmmem.probes.nvml_sampler"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,  # Ctrl-C is for us: the sampler ends with its input
         )
-        self.why_none = ""
-        self._owes = True
-        said = self._hear(_START_S)
-        self._names = {card: names[card] for card in said.get("cards", ()) if card in names}
-        self.devices = frozenset(self._names.values())
-        if not self.why_none and not self._names:
-            silent = "it does not answer" if self._owes else "it does not list the devices that torch finds"
-            self.why_none = said.get("why_none", silent)
+        asked = cls(process)
+        said = asked._hear(_START_S)
+        asked._names = {card: names[card] for card in said.get("cards", ()) if card in names}
+        asked.devices = frozenset(asked._names.values())
+        if not asked.why_none and not asked._names:
+            silent = "it does not answer" if asked._owes else "it does not list the devices that torch finds"
+            asked.why_none = said.get("why_none", silent)
+        return asked
 
     def ask(self, pids: Iterable[int], *, patience_s: float) -> tuple[DriverReading, ...]:
         if self.why_none:
@@ -142,7 +154,7 @@ def _readable(descriptor: int, timeout_s: float) -> bool:
 def find() -> Driver:
     """The driver of this session's devices. NVIDIA's alone can be asked."""
     of_cuda = [device for device in devices.find().devices if device.name.startswith("cuda")]
-    return Nvml(of_cuda) if of_cuda else NoDriver("only NVIDIA's can, and there is no device of it")
+    return Nvml.start(of_cuda) if of_cuda else NoDriver("only NVIDIA's can, and there is no device of it")
 
 
 def close() -> None:

@@ -30,6 +30,7 @@ _STATUS: Final = re.compile(
     rb"VmHWM:\s+(\d+) kB\nVmRSS:\s+\d+ kB\nRssAnon:\s+(\d+) kB\nRssFile:\s+(\d+) kB\nRssShmem:\s+(\d+) kB\n"
     rb"(?:.*\n)*?VmSwap:\s+(\d+) kB\n(?:HugetlbPages:\s+(\d+) kB)?"  # a kernel may be built without huge pages
 )
+_SIZES: Final = re.compile(rb"^(\w+):\s+(\d+) kB$", re.MULTILINE)
 _GPU_FILES: Final = ("/dev/nvidia", "/dev/kfd", "/dev/dri/render", "/dev/xpu", "/dev/dxg")
 
 
@@ -142,6 +143,11 @@ def open_memory(pid: int, libraries: Spans = ()) -> Memory | Gone:
         return Gone()
 
 
+def status_sizes(pid: int) -> dict[str, int]:
+    """The sizes in ``/proc/PID/status`` in bytes, by name, all of one instant. Raises ``OSError`` once it is gone."""
+    return {name.decode(): int(size) * 1024 for name, size in _SIZES.findall(read_file(f"/proc/{pid}/status"))}
+
+
 def reset_mark() -> bool:
     """Reset our own ``VmHWM`` to what is resident now (``clear_refs(5)``, proc_pid_clear_refs(5)).
 
@@ -194,6 +200,15 @@ def host_memory() -> HostMemory:
         machine_available_bytes=machine_available,
         limited_by=limited_by,
     )
+
+
+def swap_bytes() -> int:
+    """Swap of the machine, zram included; 0 where it is unknown."""
+    try:
+        lines = read_file("/proc/swaps").splitlines()[1:]
+    except OSError:
+        return 0
+    return sum(int(line.split()[2]) * 1024 for line in lines)
 
 
 def oom_kills_on_host() -> int | None:

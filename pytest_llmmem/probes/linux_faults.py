@@ -44,7 +44,7 @@ def _huge_pages() -> dict[int, Path | None]:
 def _is_on(setting: Path) -> bool:
     """There is none for sizes that only shared memory can have."""
     try:
-        return "[never]" not in setting.read_text()
+        return "[never]" not in setting.read_text(encoding="utf-8")
     except OSError:
         return False
 

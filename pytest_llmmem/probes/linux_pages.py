@@ -13,8 +13,9 @@ from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.probes.host import Mappings, Spans
 from pytest_llmmem.probes.system_files import close, open_file, read_at, read_file
 
-Kind = Literal["file", "shared"]
-"""Pages of files; or anonymous pages that are other processes' too, as all that were inherited are until they are written to."""
+Kind = Literal["file", "shared", "present"]
+"""Pages of files; anonymous pages that are other processes' too, as all that were inherited are until they are written to;
+or all that are resident."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _ENTRY: Final = 8
@@ -38,7 +39,15 @@ def _others(is_kind: Callable[[int], bool]) -> bytes:
     return bytes(byte for byte in range(256) if not is_kind(byte))
 
 
-_OTHERS: Final[dict[Kind, bytes]] = {"file": _others(_is_file), "shared": _others(_is_shared)}
+def _is_present(byte: int) -> bool:
+    return bool(byte & _PRESENT)
+
+
+_OTHERS: Final[dict[Kind, bytes]] = {
+    "file": _others(_is_file),
+    "shared": _others(_is_shared),
+    "present": _others(_is_present),
+}
 """The highest bytes of entries of all other kinds."""
 
 
@@ -56,6 +65,13 @@ def mappings() -> Mappings:
         if inode != "0" and device not in in_memory:  # pages of a tmpfs's files are shared memory
             _append(files, first, end)
     return Mappings(pid=os.getpid(), files=tuple(files), private=tuple(private))
+
+
+def mapped_files() -> Spans:
+    """First page and end of every file mapping of this process, files in memory included."""
+    lines = (line.split(maxsplit=5) for line in _lines("/proc/self/maps"))
+    bounds = (fields[0].split("-") for fields in lines if fields[-1].startswith("/"))
+    return tuple((int(first, 16) // _PAGE, int(end, 16) // _PAGE) for first, end in bounds)
 
 
 def _append(spans: list[tuple[int, int]], first: int, end: int) -> None:
@@ -80,8 +96,10 @@ def count_pages(pid: int, spans: Spans, kind: Kind) -> int | None:
     """Resident bytes of one kind of page in some ranges of a process's address space.
 
     From ``/proc/PID/pagemap`` (Documentation/admin-guide/mm/pagemap.rst), which anybody may read of a process of theirs.
-    ``None`` where the kernel has no such file or refuses it, and once the process is gone.
+    ``None`` where the kernel has no such file or refuses it, once the process is gone, and where the highest byte comes first.
     """
+    if sys.byteorder != "little":
+        return None
     pages, others = 0, _OTHERS[kind]
     try:
         pagemap = open_file(f"/proc/{pid}/pagemap")

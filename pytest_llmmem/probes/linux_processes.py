@@ -7,10 +7,11 @@ assert sys.platform == "linux", "the platform's switch is probes/__init__.py"
 
 import contextlib
 import ctypes
+import os
 import platform
 from typing import Final
 
-from pytest_llmmem.probes.system_files import list_folder, read_file
+from pytest_llmmem.probes.system_files import list_folder, read_file, read_link
 
 _KCMP: Final = {"x86_64": 312, "aarch64": 272}
 """The call's number by architecture."""
@@ -37,6 +38,18 @@ def _children(pid: int) -> list[int]:
     return children
 
 
+def open_files(pid: int) -> set[str]:
+    """Names of the files that a process has open or mapped; empty where that cannot be seen."""
+    names: set[str] = set()
+    with contextlib.suppress(OSError):  # it is gone, or another user's
+        for line in read_file(f"/proc/{pid}/maps").decode(errors="replace").splitlines():
+            if "/" in line:
+                names.add(os.path.basename(line.split(maxsplit=5)[5]))
+        for descriptor in list_folder(f"/proc/{pid}/fd"):
+            names.add(os.path.basename(read_link(f"/proc/{pid}/fd/{descriptor}")))
+    return names
+
+
 def has_memory(pid: int) -> bool:
     """Whether a process has any: one that ends gives up all of it first, and is a zombie until it is waited for."""
     try:
@@ -54,6 +67,14 @@ def shares_memory(pid: int, other: int) -> bool:
     if number is None:
         return False
     return bool(ctypes.CDLL(None).syscall(number, pid, other, _KCMP_VM, 0, 0) == 0)
+
+
+def command(pid: int) -> tuple[str, ...]:
+    """The program and the arguments that a process runs; empty where they cannot be read."""
+    try:
+        return tuple(read_file(f"/proc/{pid}/cmdline").decode(errors="replace").split("\0")[:-1])
+    except OSError:
+        return ()
 
 
 def environment(pid: int) -> dict[str, str]:

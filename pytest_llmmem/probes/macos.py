@@ -11,8 +11,6 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-import psutil
-
 from pytest_llmmem.core.readings import LifetimeMarks, Reading, Tree
 from pytest_llmmem.probes.host import Gone, HostMemory, Spans
 from pytest_llmmem.probes.portable import sum_of, unreclaimable_of
@@ -116,6 +114,8 @@ def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:  # n
 
 def host_memory() -> HostMemory:
     """The machine, as psutil sees it."""
+    import psutil
+
     memory = psutil.virtual_memory()
     return HostMemory(
         total_bytes=memory.total,

@@ -4,8 +4,6 @@ import os
 from collections.abc import Iterable
 from typing import Literal
 
-import psutil
-
 from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.probes.host import Mappings, Spans
 
@@ -25,7 +23,12 @@ def mappings() -> Mappings:
     return Mappings(pid=os.getpid())
 
 
-def count_pages(pid: int, spans: Spans, kind: Literal["file", "shared"]) -> int | None:  # noqa: ARG001 -- as on Linux
+def mapped_files() -> Spans:
+    """Unknown here."""
+    return ()
+
+
+def count_pages(pid: int, spans: Spans, kind: Literal["file", "shared", "present"]) -> int | None:  # noqa: ARG001 -- as on Linux
     """Unknown here; spawned workers inherit no pages, so nothing is missed."""
     return None
 
@@ -47,6 +50,8 @@ def sum_of(readings: Iterable[Reading | None]) -> Tree:
 
 def descendants(pid: int) -> tuple[int, ...]:
     """Every process below this one."""
+    import psutil
+
     try:
         return tuple(child.pid for child in psutil.Process(pid).children(recursive=True))
     except psutil.Error:
@@ -55,6 +60,8 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 def has_memory(pid: int) -> bool:
     """Whether a process lives."""
+    import psutil
+
     return psutil.pid_exists(pid)
 
 
@@ -78,8 +85,32 @@ def written_bytes(pid: int | Literal["self"] = "self") -> int | None:  # noqa: A
     return None
 
 
+def open_files(pid: int) -> set[str]:  # noqa: ARG001 -- as on Linux
+    """Unknown here: psutil would need the rights of an administrator."""
+    return set()
+
+
+def swap_bytes() -> int:
+    """Swap of the machine."""
+    import psutil
+
+    return int(psutil.swap_memory().total)
+
+
+def command(pid: int) -> tuple[str, ...]:
+    """The program and the arguments that a process runs; empty where they cannot be read."""
+    import psutil
+
+    try:
+        return tuple(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ()
+
+
 def environment(pid: int) -> dict[str, str]:
     """The environment of a process; empty where it cannot be read."""
+    import psutil
+
     try:
         return dict(psutil.Process(pid).environ())
     except psutil.Error:

@@ -1,4 +1,4 @@
-"""Resolution of waits."""
+"""How finely this process can wait: on Windows, waits end at ticks of 16 ms unless a finer timer is asked for."""
 
 import contextlib
 import ctypes

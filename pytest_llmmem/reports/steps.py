@@ -15,11 +15,11 @@ _HIDDEN_BELOW: Final = 0.001
 
 
 def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
-    """The phases of the last step, which has all that stays; what is at the peak, and which modules keep most."""
+    """The phases of the last step and of the peak; what made the peak, and which modules keep most."""
     peak = memory.peak
     if peak is None:
         return
-    shown = [each for each in memory.phases if each.step == memory.steps]
+    shown = memory.shown_phases
     kinds = [
         kind for kind in KINDS if any(each.by_kind.get(kind, 0) >= _HIDDEN_BELOW * memory.peak_bytes for each in shown)
     ]
@@ -27,7 +27,15 @@ def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
         {(each.step, each.phase): each.peak_bytes for each in memory.predicted.phases} if memory.predicted else {}
     )
     is_process_known = memory.process_peak_bytes is not None
-    beside = [name for name, known in (("predicted", bool(predicted)), ("process", is_process_known)) if known]
+    beside = [
+        name
+        for name, known in (
+            ("predicted", bool(predicted)),
+            ("reserved", memory.reserved_bytes is not None),
+            ("process", is_process_known),
+        )
+        if known
+    ]
     head = ["phase", "tensors", *beside, *kinds]
     rows = [head, *(list(_row(each, beside, kinds, predicted)) for each in shown)]
     yield f"{memory.name} of {of}: step {memory.steps} of {memory.steps}, tensors on {memory.device}"
@@ -36,9 +44,7 @@ def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
     yield from (f"  {line}" for line in text_table(rows, align=align))
     yield f"  highest: {peak_words(peak)}"
     if memory.kept:
-        most = ", ".join(
-            f"{each.module or 'outside of modules'} {format_size(each.bytes)}" for each in memory.kept[:_KEPT]
-        )
+        most = ", ".join(f"{each.place} {format_size(each.bytes)}" for each in memory.kept[:_KEPT])
         yield f"  kept for backward, most: {most}"
 
 
@@ -56,6 +62,8 @@ def _row(
     yield format_size(phase.peak_bytes)
     if "predicted" in beside:
         yield _size(predicted.get((phase.step, phase.phase)))
+    if "reserved" in beside:
+        yield _size(phase.reserved_bytes)
     if "process" in beside:
         yield _size(phase.process_peak_bytes)
     yield from (_size(phase.by_kind.get(kind)) for kind in kinds)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from pytest_llmmem.core.hints import slow_below
+from pytest_llmmem.core.hints import SLOW, slow_below
 from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size
@@ -65,6 +65,8 @@ def trial_table(trials: Sequence[TrialRecord]) -> Iterator[str]:
     call = next((trial.call for trial in trials if trial.fits), None)
     if call:
         yield f"  use: {call}"
+    if any(_is_mapped(trial) for trial in trials):
+        yield f"  slow below: {SLOW}"
 
 
 def _trial_row(trial: TrialRecord) -> tuple[str, str, str, str, str, str]:
@@ -82,9 +84,12 @@ def _trial_row(trial: TrialRecord) -> tuple[str, str, str, str, str, str]:
 
 
 def _fits(trial: TrialRecord) -> str:
-    """Whether it also runs fast in that little memory."""
-    mapped_bytes = (trial.peak_resident_bytes or 0) - (trial.peak_bytes or 0)
-    return f"fits, {slow_below(trial.peak_resident_bytes or 0)}" if mapped_bytes > _MUCH_MAPPED_BYTES else "fits"
+    return f"fits, {slow_below(trial.peak_resident_bytes or 0)}" if _is_mapped(trial) else "fits"
+
+
+def _is_mapped(trial: TrialRecord) -> bool:
+    """Whether a load fits in less memory than it runs fast in."""
+    return trial.fits and (trial.peak_resident_bytes or 0) - (trial.peak_bytes or 0) > _MUCH_MAPPED_BYTES
 
 
 def _row(test: TestRecord) -> tuple[str, str, str, str, str]:

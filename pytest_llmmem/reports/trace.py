@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.record_parts import TimelineRecord
+from pytest_llmmem.core.record_parts import Phase, TimelineRecord
 from pytest_llmmem.core.records import SessionRecord, TestRecord
+from pytest_llmmem.core.steps import KINDS, StepMemory
 from pytest_llmmem.reports.wording import reasons, stack_words, state, worst_first
 
 _COUNTERS: Final = {"max_ram": "RAM", "max_vram": "VRAM"}
@@ -43,6 +44,10 @@ def _events(pid: int, test: TestRecord) -> Iterator[Event]:
         yield from _marks(pid, test, test.timeline)
         for budget in test.budgets:
             yield from _limit(pid, budget, test.timeline)
+    for memory in test.steps:
+        yield from _tensors(pid, memory.name, memory, test.phases)
+        if memory.predicted is not None:
+            yield from _tensors(pid, f"{memory.name} predicted", memory.predicted, test.phases)
 
 
 def _samples(pid: int, line: TimelineRecord) -> Iterator[Event]:
@@ -59,6 +64,25 @@ def _counts(pid: int, name: str, seconds: Sequence[float], columns: Mapping[str,
             yield _counter(pid, name, second, dict(zip(columns, values, strict=True)))
             before = values
     yield _counter(pid, name, seconds[-1], dict.fromkeys(columns, 0))
+
+
+def _tensors(pid: int, name: str, memory: StepMemory, phases: Sequence[Phase]) -> Iterator[Event]:
+    """The tensors at the peak of each phase, by kind, from the phase's beginning on.
+
+    Where no span was recorded, as for a prediction alone, each phase lasts a second.
+    """
+    recorded = {phase.name: phase for phase in reversed(phases)}
+    spans = [recorded.get(f"{phase.phase} {phase.step}") for phase in memory.phases]
+    known = [span for span in spans if span is not None]
+    if len(known) == len(spans):
+        seconds = [span.started_s for span in known]
+        end = max((span.started_s + span.seconds for span in known), default=0.0)
+    else:
+        seconds, end = [float(number) for number in range(len(spans))], float(len(spans))
+    kinds = [kind for kind in KINDS if any(phase.by_kind.get(kind) for phase in memory.phases)]
+    columns = {kind: [phase.by_kind.get(kind, 0) for phase in memory.phases] for kind in kinds}
+    if kinds:
+        yield from _counts(pid, name, [*seconds, end], {kind: [*sizes, sizes[-1]] for kind, sizes in columns.items()})
 
 
 def _marks(pid: int, test: TestRecord, timeline: TimelineRecord) -> Iterator[Event]:

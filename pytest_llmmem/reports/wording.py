@@ -113,11 +113,12 @@ def limit_words(budget: Verdict) -> str:
 
 
 def share_words(budget: Verdict) -> str:
-    """``"85%"``: how much of a budget was used, more than all of it where it was broken; empty for a limit of 0."""
+    """``"85%"``: how much of a budget was used, more than all of it where that broke it; empty for a limit of 0."""
     if not budget.limit_bytes:
         return ""
     percent = round(100 * budget.actual_bytes / budget.limit_bytes)
-    return f"{percent if budget.held else max(101, percent)}%"
+    exceeded = not budget.held and budget.actual_bytes > budget.limit_bytes
+    return f"{max(101, percent) if exceeded else percent}%"
 
 
 def unit_beside(budget: Verdict | None) -> str | None:

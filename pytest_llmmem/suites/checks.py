@@ -40,7 +40,7 @@ def skips_as_asked(request: pytest.FixtureRequest, pytestconfig: pytest.Config) 
     """Skip the checks of ``--llm-skip-check``."""
     check = request.function.__name__.removeprefix("test_")
     if check in settings_of(pytestconfig).skip_check:
-        pytest.skip(f"llm_skip_check has {check!r}")
+        pytest.skip(f"left out by --llm-skip-check={check}")
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def within(what: str, used: int, limit: int, promise: str, loaded: LoadedModel, 
 
 def is_quantized(chosen: Load) -> bool:
     """Whether the load quantizes."""
-    return chosen.asked_bits is not None or "quantization_config" in chosen.options
+    return chosen.bits is not None or "quantization_config" in chosen.options
 
 
 def unreclaimable_bytes() -> int:

@@ -14,12 +14,14 @@ from pytest_llmmem import probes
 from pytest_llmmem.core.sizes import format_beside, format_size
 from pytest_llmmem.models.loading.loaded import LoadedModel
 
-__all__ = ["ranks", "test_group", "test_rank_load", "test_rank_share"]
+__all__ = ["ranks", "test_group", "test_rank0_only", "test_rank_load", "test_rank_share"]
 
 RANK_SLACK: Final = 64 * 10**6
 """Bytes that a load may take in each rank beside its part of the weights."""
 REPLICATED: Final = 1.05
 """Limit of a rank's weights, relative to its share: norms are whole in each rank, an embedding or a head is not."""
+UNREAD: Final = 0.1
+"""Share of the weights that a rank may hold for a moment although another rank reads them."""
 TOGETHER: Final = 1.25
 """Limit of the load's memory in all ranks together, relative to the weights that they hold."""
 
@@ -29,7 +31,7 @@ def ranks() -> int:
     """Number of ranks; skips a check of ranks where there is one process."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count < 2:
-        pytest.skip("is of a load over ranks: --llm-load=tensor_parallel --llm-ranks=2")
+        pytest.skip("needs a load over ranks: --llm-load=tensor_parallel --llm-ranks=2")
     return count
 
 
@@ -56,6 +58,26 @@ def test_rank_share(ranks: int, loaded_model: LoadedModel) -> None:
         pytest.fail(
             f"the rank holds {held}, more than its share of {format_size(_whole(loaded_model))} over {ranks} ranks and 5% "
             f"({allowed}): weights that are whole on every rank, as the embedding and the head before transformers 5.23",
+            pytrace=False,
+        )
+
+
+def test_rank0_only(ranks: int, rank: int, loaded_model: LoadedModel) -> None:
+    """Where rank 0 alone reads the checkpoint, no other rank makes a whole model to receive its part."""
+    if loaded_model.load != "fsdp_rank0":
+        pytest.skip("needs a load that rank 0 alone reads: --llm-load=fsdp_rank0")
+    if loaded_model.peak is None:
+        pytest.skip("nothing is measured with --llm-isolate=none")
+    whole = _whole(loaded_model)
+    largest = max(tensor.nbytes for tensor in loaded_model.checkpoint.tensors)
+    limit = loaded_model.nbytes + largest + round(UNREAD * whole) + RANK_SLACK
+    used = loaded_model.peak.peak_bytes
+    if rank > 0 and used > limit:
+        allowed, needed, _ = format_beside(limit, used)
+        pytest.fail(
+            f"the load needed {needed}, more than what the rank keeps, the largest tensor, a tenth of the weights and 64 MB "
+            f"({allowed}), although rank 0 alone reads them: it keeps {format_size(loaded_model.nbytes)} of {format_size(whole)} "
+            f"over {ranks} ranks",
             pytrace=False,
         )
 

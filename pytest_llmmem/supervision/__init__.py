@@ -4,10 +4,10 @@ ranks, rank_total            several workers that run one job at once, each by i
 supervisor                   one job step by step: samples and messages in, actions out
 decide                       what to do now: pure
 sampler, sampling_schedule   reads the worker as often and as closely as it must
-guard, window_budgets        budgets beside what was used, and the hard limit
-accounting                   what each phase has used
+guard                        budgets beside what was used, and the hard limit
+accounting                   what each phase has used: its parts are window_budgets, block_budgets, written_bytes
 timeline_recorder            the course over time
 process_tree, gpus           the worker's children, and its GPU memory
-stack_dumps                  stacks at a crossing and at death
+stack_dumps, oom_kills       stacks at a crossing and at death, and the kernel's kills
 plan, listener               what is decided before, and who is told
 """

@@ -3,25 +3,27 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final, Self
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Verdict
-from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.meter import Meter, Window
-from pytest_llmmem.core.outcomes import PhaseName
-from pytest_llmmem.core.readings import Peak, Reading, Segment, Tree
+from pytest_llmmem.core.outcomes import PHASES, PhaseName
+from pytest_llmmem.core.readings import Peak, Reading, Tree
 from pytest_llmmem.core.record_parts import Phase
+from pytest_llmmem.core.segments import Segment
 from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.core.vram import DriverReading, VramWindow
+from pytest_llmmem.supervision.block_budgets import BlockBudgets
+from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.timeline_recorder import Instant, MarkKind, TimelineRecorder
-from pytest_llmmem.supervision.window_budgets import window_held_bytes, window_verdict
+from pytest_llmmem.supervision.window_budgets import window_verdict
+from pytest_llmmem.supervision.written_bytes import WrittenBytes
 from pytest_llmmem.workers.messages import Accepted, Boundary, Opening, Spent
 
 _SMALL_BYTES: Final = 64 * 2**20
 WHOLE: Final = "test"
 """The name of the window around a whole job."""
-PHASES: Final[dict[str, PhaseName]] = {"setup": "setup", "call": "call", "teardown": "teardown"}
 
 
 @dataclass(slots=True)
@@ -37,6 +39,8 @@ class Accounting:
     whole: Window | None = None
     """``None`` until the job has begun."""
     vram: VramWindow = field(default_factory=lambda: VramWindow({}))
+    """For the whole job."""
+    written: WrittenBytes = field(default_factory=WrittenBytes)
     """For the whole job."""
     phase: PhaseName | None = None
     """The phase that is running."""
@@ -54,25 +58,28 @@ class Accounting:
     """Memory on all devices together, from the driver's last sample."""
     _driver: tuple[DriverReading, ...] = ()
     """The driver's last answer."""
-    _written_before_bytes: int | None = None
-    _written_bytes: int = 0
     _began: float = field(init=False)
-    _blocks: dict[int, Budget] = field(default_factory=dict)
-    """Limits of the ``memory_budget`` blocks that are open, by the identity of their window."""
-    _keeps: dict[int, Budget] = field(default_factory=dict)
-    """Limits of what they leave."""
+    _blocks: BlockBudgets = field(init=False)
     _verdicts: list[Verdict] = field(default_factory=list)
     _phases: list[Phase] = field(default_factory=list)
     _opened: list["_Opened"] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._began = self.clock()
+        self._blocks = BlockBudgets(self.terms, self.rank)
+
+    @classmethod
+    def of(cls, plan: JobPlan, clock: Callable[[], float]) -> Self:
+        """The account of a job that has not begun."""
+        timeline = TimelineRecorder() if plan.draws_timeline else None
+        return cls(plan.budgets, plan.terms, clock, timeline=timeline, judges_setup=plan.judges_setup, rank=plan.rank)
 
     def cross(self, boundary: Boundary, tree: Tree) -> list[Accepted | Spent]:
         """Close and open windows; returns what the worker waits to hear. ``tree`` is the baseline of its process tree now."""
-        self.add_written(boundary.written_bytes)
+        self.written.add(boundary.written_bytes)
         ended = self.meter.boundary(boundary.reading, boundary.copied)
-        self._draw_boundary(ended, boundary.reading)
+        if self.timeline is not None and self.whole is not None:
+            self.timeline.boundary(self._point(ended, boundary.reading))
         for opened in self._opened:
             opened.vram.add(boundary.vram)
         if self.whole is not None and boundary.pinned_bytes is not None:
@@ -93,12 +100,11 @@ class Accounting:
         """Forget what the setup used; its phase, which has ended, keeps it."""
         assert self.whole is not None, "a call follows a setup"
         self.judges_setup = True
-        self.whole = self.meter.open(WHOLE, boundary.reading, tree)
-        self.meter.windows.insert(0, self.meter.windows.pop())
-        del self.meter.windows[1]  # the whole as it was
+        self.whole = self.meter.replace_outermost(WHOLE, boundary.reading, tree)
         self._opened[0] = _Opened(now, VramWindow.opened(boundary.vram, self._driver))
         self.vram, self.pinned_bytes = self._opened[0].vram, None
-        self._written_before_bytes, self._written_bytes = boundary.written_bytes, 0
+        self.written = WrittenBytes()
+        self.written.add(boundary.written_bytes)
         if self.timeline is not None:
             self.timeline.begin_anew()
 
@@ -108,40 +114,21 @@ class Accounting:
             self.whole, self._began, self.vram = window, self._opened[-1].at, self._opened[-1].vram
         elif opening.name in PHASES:
             self.phase = PHASES[opening.name]
-        if opening.limit is None and opening.keeps is None:
-            return []
-        try:
-            if opening.limit is not None:
-                self._blocks[id(window)] = self._block_budget("memory_budget", opening.limit, opening.name)
-            if opening.keeps is not None:
-                self._keeps[id(window)] = self._block_budget("keeps", opening.keeps, opening.name)
-        except ValueError as error:
-            return [Accepted(f"memory_budget {opening.name!r}: {error}")]
-        return [Accepted(None)]
-
-    def _block_budget(self, kind: Literal["memory_budget", "keeps"], limit: Limit, name: str) -> Budget:
-        """Raises ``ValueError`` where the limit cannot be worked out."""
-        return Budget(kind=kind, limit=limit, limit_bytes=self.terms.bytes(limit), name=name, rank=self.rank)
+        return self._blocks.open(window, opening)
 
     def _close(self, window: Window, opened: "_Opened", reading: Reading, now: float) -> Spent:
-        budget, keeps = self._blocks.pop(id(window), None), self._keeps.pop(id(window), None)
+        budget, keeps = self._blocks.close(window)
         kept_bytes = window.kept_bytes(reading)
         verdicts = [self.verdict(window, budget)] if budget else []
         if keeps is not None:
-            error_bytes = window.kept_error_bytes
-            verdicts.append(keeps.judge(max(0, kept_bytes), error_bytes))
+            verdicts.append(keeps.judge(max(0, kept_bytes), window.kept_error_bytes))
         self._verdicts += verdicts
         if window.name in PHASES:
             self.phase = None
         if window is not self.whole:
             self._phases.append(self._phase(window, opened, now))
-        broken = [verdict.sentence for verdict in verdicts if not verdict.held]
-        limit_bytes = budget.limit_bytes if budget else None
-        return Spent(window.peak, kept_bytes, limit_bytes, "; ".join(broken) or None)
-
-    def sample(self, reading: Reading) -> None:
-        """Take in what the worker holds now."""
-        self.meter.sample(reading)
+        broken = "; ".join(verdict.sentence for verdict in verdicts if not verdict.held)
+        return Spent(window.peak, kept_bytes, budget.limit_bytes if budget else None, broken or None)
 
     def add_driver_readings(self, readings: tuple[DriverReading, ...], *, in_use: bool) -> None:
         """Take in what the driver says of each device, and whether the worker has anything to do with them."""
@@ -153,19 +140,6 @@ class Accounting:
             opened.vram.add_driver(ours)
         self.vram_held_bytes = self.vram.held_bytes(ours)
 
-    def add_written(self, written_bytes: int | None) -> None:
-        """Take in what the worker has written to storage since it began; ``None`` when that is unknown."""
-        if written_bytes is None:
-            return
-        if self._written_before_bytes is None:
-            self._written_before_bytes = written_bytes
-        self._written_bytes = max(self._written_bytes, written_bytes - self._written_before_bytes)
-
-    @property
-    def written_bytes(self) -> int | None:
-        """Bytes that the job wrote to storage; ``None`` where that is unknown."""
-        return None if self._written_before_bytes is None else self._written_bytes
-
     def mark(self, kind: MarkKind, text: str) -> None:
         """Note a moment on the timeline."""
         if self.timeline is not None:
@@ -176,11 +150,7 @@ class Accounting:
         if self.timeline is not None and self.whole is not None:
             self.timeline.sample(self._point(self.meter.segment, reading))
 
-    def _draw_boundary(self, ended: Segment, reading: Reading) -> None:
-        if self.timeline is not None and self.whole is not None:
-            self.timeline.boundary(self._point(ended, reading))
-
-    def _point(self, segment: Segment, reading: Reading) -> "Instant":
+    def _point(self, segment: Segment, reading: Reading) -> Instant:
         assert self.whole is not None
         return Instant(
             seconds=self._seconds(),
@@ -212,7 +182,7 @@ class Accounting:
         """The budgets that can still be broken: the job's own, and those of open blocks."""
         if self.whole is None:
             return []
-        blocks = [(window, self._blocks[id(window)]) for window in self.meter.windows if id(window) in self._blocks]
+        blocks = [(window, budget) for window in self.meter.windows if (budget := self._blocks.of_peak(window))]
         return [(self.whole, budget) for budget in self.budgets if self.judges_setup] + blocks
 
     def verdicts(self, *, at_least_bytes: int, unfinished: bool) -> tuple[Verdict, ...]:
@@ -256,15 +226,11 @@ class Accounting:
             return budget.judge(self.vram.seen_bytes(budget))
         return self.verdict(window, budget)
 
-    def held_bytes(self, window: Window, budget: Budget, reading: Reading) -> int:
-        """The worker's current use, counted as the budget counts."""
-        return window_held_bytes(window, budget, reading, self.meter.tree)
-
     def verdict(self, window: Window, budget: Budget) -> Verdict:
         """A budget beside what its window used."""
         match budget.kind:
             case "max_disk":
-                return budget.judge(self._written_bytes)
+                return budget.judge(self.written.bytes or 0)
             case "max_vram":
                 return budget.judge(self.vram.used_bytes(budget))
             case _:

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.guard import GuardedBudget, Machine
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Seen
 from pytest_llmmem.supervision.plan import JobPlan
+from pytest_llmmem.supervision.window_budgets import window_held_bytes
 from pytest_llmmem.workers.limits import Limiter, NoLimiter, build_limiter
 from pytest_llmmem.workers.worker import Worker
 
@@ -20,15 +22,15 @@ class Guard:
     accounting: Accounting
     limiter: Limiter = field(default_factory=NoLimiter)
 
-    def enforce(self, worker: Worker) -> str:
-        """Set the hard limit that the plan asks for; one sentence if another had to be taken, or nothing."""
+    def enforce(self, worker: Worker) -> tuple[str, ...]:
+        """Set the hard limit that the plan asks for; returns a note if another had to be taken."""
         of_memory = [budget for budget in self.plan.budgets if budget.kind == "max_ram"]
         if not of_memory:
-            return ""
+            return ()
         enforce = next((budget.enforce for budget in of_memory if budget.enforce != "watch"), "watch")
         strictest_bytes = min(budget.limit_bytes for budget in of_memory)
         self.limiter, complaint = build_limiter(enforce, worker, strictest_bytes)
-        return complaint
+        return (complaint,) if complaint else ()
 
     @property
     def growth_bytes(self) -> int:
@@ -58,12 +60,17 @@ class Guard:
         """Move the hard limit with what the worker holds, and say what a decision needs."""
         for window, budget in self.accounting.standing():
             if budget.kind == "max_ram":
-                self.limiter.tick(self.accounting.held_bytes(window, budget, reading), reading)
+                held_bytes = window_held_bytes(window, budget, reading, self.accounting.meter.tree)
+                self.limiter.tick(held_bytes, reading)
         return Seen(
             budgets=self.budgets(),
             machine=self._machine() if at_machine else None,
             exceeds_baseline=self._exceeds_baseline(),
         )
+
+    def verdicts(self, *, unfinished: bool) -> tuple[Verdict, ...]:
+        """Every budget beside what was used, which is at least what the hard limit has seen when it killed."""
+        return self.accounting.verdicts(at_least_bytes=self.limiter.killed_at_bytes(), unfinished=unfinished)
 
     def breach_sentence(self) -> str:
         """The first broken budget, in words."""

@@ -34,3 +34,11 @@ class JobPlan:
         """The plan of one rank."""
         budgets = tuple(replace(budget, rank=rank) for budget in self.rank_budgets)
         return replace(self, budgets=budgets, rank=rank, ranks=1, rank_budgets=(), baseline_allows_bytes=None)
+
+    def without_setup(self) -> Self:
+        """The plan of a test that repeats another test's setup: limits that would count the setup are not enforced."""
+        budgets = tuple(
+            replace(budget, enforce="watch") if budget.enforce in {"cgroup", "cap"} else budget
+            for budget in self.budgets
+        )
+        return replace(self, budgets=budgets, judges_setup=False)

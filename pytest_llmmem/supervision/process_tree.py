@@ -3,12 +3,14 @@
 import contextlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.children import ChildrenRecord, children_record
 from pytest_llmmem.core.launch import rank_in_launch
-from pytest_llmmem.core.readings import Tree
+from pytest_llmmem.core.meter import Window
+from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.core.record_parts import RankRecord
 from pytest_llmmem.workers.worker import Worker
 
@@ -22,12 +24,20 @@ class ProcessTree:
     worker: Worker
     seen: bool = False
     """Whether there ever were any."""
+    _children_at_most: ChildrenRecord | None = None
+    _most_bytes: int = 0
+    """With living children."""
+    _alone_bytes: int = 0
+    """When all of them had ended."""
     _ranks: dict[int, int | None] = field(default_factory=dict)
     """Rank by process; ``None`` for a process that is not a rank."""
     _peaks: dict[int, RankRecord] = field(default_factory=dict)
 
-    def sample(self) -> Tree | None:
-        """Memory of the worker and its descendants together, shared pages once; ``None`` when it is alone."""
+    def sample(self, reading: Reading) -> Tree | None:
+        """Memory of the worker and its descendants together, shared pages once; ``None`` when it is alone.
+
+        ``reading`` is the worker's own memory now.
+        """
         trees: list[Tree] = []
         children = self._children()
         for _ in range(_ATTEMPTS):
@@ -42,13 +52,37 @@ class ProcessTree:
                 break  # else one came or went meanwhile, and pages that it shared were counted too often, or not at all
         for pid in children:
             self._sample_rank(pid)
-        return min(trees, key=lambda tree: tree.unreclaimable_bytes)
+        tree = min(trees, key=lambda tree: tree.unreclaimable_bytes)
+        self._note_highest(tree, reading, children)
+        return tree
+
+    def _note_highest(self, tree: Tree, reading: Reading, children: Iterable[int]) -> None:
+        if tree.unreclaimable_bytes <= self._most_bytes:
+            return
+        commands = [command for pid in children if (command := probes.command(pid))]
+        if not commands:  # all have ended, and have not been waited for
+            self._alone_bytes = max(self._alone_bytes, tree.unreclaimable_bytes)
+            return
+        self._most_bytes = tree.unreclaimable_bytes
+        alone = self.worker.tree_with(reading)
+        self._children_at_most = children_record(
+            commands,
+            of_worker=probes.command(self.worker.pid),
+            size=tree.unreclaimable_bytes - alone.unreclaimable_bytes,
+        )
 
     def written_bytes(self) -> int | None:
         """Bytes that the worker and its descendants wrote to storage since they began; ``None`` where that is unknown."""
         written = [probes.written_bytes(pid) for pid in (self.worker.pid, *probes.descendants(self.worker.pid))]
         known = [size for size in written if size is not None]
         return sum(known) if known else None
+
+    def told(self, whole: Window | None) -> ChildrenRecord | None:
+        """The children when all processes together held most, beside the job's window; ``None`` for a little memory."""
+        children = self._children_at_most
+        if children is None or whole is None or not children.is_told:
+            return None
+        return replace(children, in_peak=whole.is_peak_of_tree and self._most_bytes >= self._alone_bytes)
 
     def ranks(self) -> tuple[RankRecord, ...]:
         """The peak of each rank of a distributed launch, in order."""

@@ -1,6 +1,5 @@
 """All ranks of one test together: their memory at one instant, and the budgets that stand over the sum."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
@@ -21,6 +20,24 @@ _TREE_S: Final = 0.05
 
 
 @dataclass(slots=True)
+class _Highest:
+    """The highest sample, with the inherited pages that ranks had copied by then: a rank counts them at its boundaries."""
+
+    bytes: int = 0
+    _since_bytes: int = 0
+    """The highest sample since copies were last counted."""
+    _copied_bytes: int = 0
+
+    def add(self, held_bytes: int, copied_bytes: int) -> None:
+        """Take in a sample, in which copies are included as far as they were counted: ``copied_bytes``."""
+        if copied_bytes > self._copied_bytes:
+            self.bytes = max(self.bytes, self._since_bytes + copied_bytes - self._copied_bytes)
+            self._since_bytes, self._copied_bytes = 0, copied_bytes
+        self._since_bytes = max(self._since_bytes, held_bytes)
+        self.bytes = max(self.bytes, held_bytes)
+
+
+@dataclass(slots=True)
 class RankTotal:
     """Sums the last samples of all ranks.
 
@@ -31,12 +48,14 @@ class RankTotal:
     plan: JobPlan
     """The plan for all ranks together."""
     ranks: Sequence[Supervision]
-    _sampled_bytes: int = 0
-    """The highest sum."""
-    _sampled_each_bytes: list[int] = field(default_factory=list)
-    """The highest of each rank."""
+    started_s: float
+    """Time at which the ranks were begun."""
+    _sampled: _Highest = field(default_factory=_Highest)
+    """Of the sum."""
+    _sampled_each: list[_Highest] = field(init=False)
+    _resident: _Highest = field(default_factory=_Highest)
+    """Of the sum, mapped files included."""
     _file_bytes: int = 0
-    _resident_bytes: int = 0
     _absolute_bytes: int = 0
     _base: Tree | None = None
     """Shared pages once, before the test; ``None`` until each rank has begun it."""
@@ -44,15 +63,16 @@ class RankTotal:
     """Whether the last sample counted shared pages. The machine is sampled equally often."""
     _tree_due_s: float = 0.0
     _timeline: TimelineRecorder = field(default_factory=TimelineRecorder)
-    _started_s: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self._sampled_each_bytes = [0] * len(self.ranks)
+        self._sampled_each = [_Highest() for _ in self.ranks]
 
     def sample(self, now_s: float) -> None:
         """Take in what the ranks hold now."""
         held = [_Held.of(each) for each in self.ranks]
-        self._sampled_each_bytes = list(map(max, self._sampled_each_bytes, (each.bytes for each in held)))
+        copied = [each.accounting.whole.copied_growth_bytes if each.accounting.whole else 0 for each in self.ranks]
+        for highest, rank, copied_bytes in zip(self._sampled_each, held, copied, strict=True):
+            highest.add(rank.bytes, copied_bytes)
         shared = [each.shared_bytes for each in held]
         held_bytes = sum(each.bytes for each in held) - sum(shared) + max(shared)
         file_bytes = max(each.file_bytes for each in held)
@@ -64,13 +84,13 @@ class RankTotal:
             file_bytes = max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes)
             if any(shared):
                 held_bytes = max(held_bytes, tree.unreclaimable_bytes)
-        self._sampled_bytes = max(self._sampled_bytes, held_bytes)
+        self._sampled.add(held_bytes, sum(copied))
+        self._resident.add(held_bytes + file_bytes, sum(copied))
         self._file_bytes = max(self._file_bytes, file_bytes)
-        self._resident_bytes = max(self._resident_bytes, held_bytes + file_bytes)
         if self.plan.draws_timeline and windows:
             self._timeline.sample(
                 Instant(
-                    seconds=now_s - self._started_s,
+                    seconds=now_s - self.started_s,
                     held_bytes=held_bytes,
                     peak_bytes=0,
                     file_bytes=file_bytes,
@@ -83,8 +103,8 @@ class RankTotal:
         """Bytes that only the ranks' high-water marks show: counted as if all ranks had held them at once."""
         wholes = [each.accounting.whole for each in self.ranks]
         return sum(
-            max(0, whole.peak.peak_bytes - sampled)
-            for whole, sampled in zip(wholes, self._sampled_each_bytes, strict=True)
+            max(0, whole.peak.peak_bytes - sampled.bytes)
+            for whole, sampled in zip(wholes, self._sampled_each, strict=True)
             if whole is not None
         )
 
@@ -127,7 +147,7 @@ class RankTotal:
         return Machine(
             available_bytes=probes.host_memory().available_bytes,
             reserve_bytes=self.plan.reserve_bytes,
-            growth_bytes=self._sampled_bytes,
+            growth_bytes=self._sampled.bytes,
         )
 
     def breach_sentence(self) -> str:
@@ -145,11 +165,11 @@ class RankTotal:
 
     def _used_bytes(self, budget: Budget, unseen_bytes: int) -> int:
         if budget.kind == "max_disk":
-            return sum(each.accounting.written_bytes or 0 for each in self.ranks)
+            return sum(each.accounting.written.bytes or 0 for each in self.ranks)
         base = self._base or NOTHING
         if budget.count == "resident":
-            return self._absolute_bytes if budget.limit.is_share else self._resident_bytes + unseen_bytes
-        return self._sampled_bytes + unseen_bytes + (base.unreclaimable_bytes if budget.limit.is_share else 0)
+            return self._absolute_bytes if budget.limit.is_share else self._resident.bytes + unseen_bytes
+        return self._sampled.bytes + unseen_bytes + (base.unreclaimable_bytes if budget.limit.is_share else 0)
 
     def beside(self, ranks: Sequence[Measured]) -> Measured:
         """The first rank, with what all of them have used together."""
@@ -171,12 +191,12 @@ class RankTotal:
 
     def _peak(self, first: Peak, unseen_bytes: int, error_bytes: int) -> Peak:
         base = self._base or Tree(unreclaimable_bytes=0, resident_bytes=first.baseline_bytes)
-        peak_bytes = self._sampled_bytes + unseen_bytes
+        peak_bytes = self._sampled.bytes + unseen_bytes
         return replace(
             first,
             baseline_bytes=base.resident_bytes,
             peak_bytes=peak_bytes,
-            peak_resident_bytes=self._resident_bytes + unseen_bytes,
+            peak_resident_bytes=self._resident.bytes + unseen_bytes,
             peak_file_bytes=self._file_bytes,
             absolute_peak_bytes=max(self._absolute_bytes, base.resident_bytes + peak_bytes),
             error_bytes=error_bytes,

@@ -4,7 +4,7 @@ A rank that waits for one that is gone would wait until its timeout, and then be
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -53,9 +53,11 @@ class MeasuredRanks:
 
 def measure_ranks(jobs: Sequence[RankJob], *, plan: JobPlan, driver: Driver) -> MeasuredRanks:
     """Run one job in each rank at once; ``plan`` has what holds for all of them together."""
-    group = _Group(jobs, plan, [Supervision(each.worker, each.plan, each.listener, driver) for each in jobs])
+    group = RankGroup(jobs, plan, [Supervision.of(each.worker, each.plan, each.listener, driver) for each in jobs])
     try:
-        group.watch()
+        group.begin()
+        while not group.is_over:
+            group.step()
         return group.result()
     except KeyboardInterrupt:
         for each in jobs:
@@ -67,12 +69,13 @@ def measure_ranks(jobs: Sequence[RankJob], *, plan: JobPlan, driver: Driver) -> 
 
 
 @dataclass(slots=True)
-class _Group:
-    """The loop over all ranks."""
+class RankGroup:
+    """All ranks of one test, step by step."""
 
     jobs: Sequence[RankJob]
     plan: JobPlan
     supervisions: Sequence[Supervision]
+    clock: Callable[[], float] = time.monotonic
     failed: list[int] = field(default_factory=list)
     """Ranks, in the order in which they failed."""
     _end_at_s: float = float("inf")
@@ -81,22 +84,30 @@ class _Group:
     _total: RankTotal = field(init=False)
 
     def __post_init__(self) -> None:
-        self._state = State(started_s=time.monotonic())
-        self._total = RankTotal(self.plan, self.supervisions)
+        self._state = State(started_s=self.clock())
+        self._total = RankTotal(self.plan, self.supervisions, self._state.started_s)
 
-    def watch(self) -> None:
-        """Run until every rank is done or gone."""
+    def begin(self) -> None:
+        """Hand over the job to every rank."""
         for supervision, each in zip(self.supervisions, self.jobs, strict=True):
             supervision.begin(each.job, last=True)
-        while running := [each for each in self.supervisions if not each.is_over]:
-            wait_for_any([each.worker for each in running], min(each.due_in_s for each in running))
-            for supervision in running:
-                supervision.step(0)
-            now = time.monotonic()
-            self._note_failures(now)
-            self._guard(now)
-            if now > self._end_at_s:
-                self._stop_others()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether every rank is done or gone."""
+        return all(each.is_over for each in self.supervisions)
+
+    def step(self) -> None:
+        """Wait until a rank has sent a message or is to be sampled, and do what is due for all of them."""
+        running = [each for each in self.supervisions if not each.is_over]
+        wait_for_any([each.worker for each in running], min(each.due_in_s for each in running))
+        for supervision in running:
+            supervision.step(0)
+        now = self.clock()
+        self._note_failures(now)
+        self._guard(now)
+        if now > self._end_at_s:
+            self._stop_others()
 
     def _note_failures(self, now: float) -> None:
         for rank, (supervision, each) in enumerate(zip(self.supervisions, self.jobs, strict=True)):

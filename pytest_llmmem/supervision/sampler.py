@@ -28,41 +28,38 @@ class Sampler:
     _shard: str | None = None
 
     def read(self, kind: SampleKind) -> Reading | None:
-        match kind:
-            case "cheap":
-                return self.memory.read_growth()
-            case "full":
-                return self.memory.read()
-            case "tree":
-                return self.memory.read_pages()
+        """The worker's memory now; ``None`` once it is gone."""
+        if kind == "cheap":
+            return self.memory.read_growth()
+        return self.memory.read() if kind == "full" else self.memory.read_pages()
 
     def take_in(self, reading: Reading, kind: SampleKind, state: State, now: float) -> Seen | None:
         """Take a sample in; ``None`` for a cheap one far from every limit, which is judged with the next full one."""
         changed, self.last_reading = reading != self.last_reading, reading
         if kind == "cheap" and not self.schedule.is_judged_now(reading.used_bytes, now):
             self.schedule.changed(now)
-            self.guard.accounting.sample(reading)
+            self.guard.accounting.meter.sample(reading)
             return None
         samples_tree = kind == "tree" and not self.schedule.near
         if samples_tree:
-            self._sample_tree()
+            self._sample_tree(reading)
         if changed or self.processes.seen:
             self.schedule.changed(now)
-        self.guard.accounting.sample(reading)
+        self.guard.accounting.meter.sample(reading)
         if self.guard.plan.draws_timeline:
             self.load_position()
             self.guard.accounting.draw(reading)
         if self.guard.needs_library_pages(breached=state.breached):
-            self.guard.accounting.sample(self.memory.read_pages() or reading)
+            self.guard.accounting.meter.sample(self.memory.read_pages() or reading)
         seen = self.guard.look(reading, at_machine=samples_tree and not self.schedule.idle(now))
         ahead_bytes = min((budget.ahead_bytes for budget in seen.budgets), default=None)
         self.schedule.room(ahead_bytes, reading.used_bytes, now)
         return seen
 
-    def _sample_tree(self) -> None:
-        self.guard.accounting.meter.sample_tree(self.processes.sample())
+    def _sample_tree(self, reading: Reading) -> None:
+        self.guard.accounting.meter.sample_tree(self.processes.sample(reading))
         if any(budget.kind == "max_disk" for budget in self.guard.plan.budgets):
-            self.guard.accounting.add_written(self.processes.written_bytes())
+            self.guard.accounting.written.add(self.processes.written_bytes())
         self.gpus.sample(self.guard.accounting)
 
     def load_position(self) -> str | None:

@@ -43,7 +43,7 @@ class StackDumps:
             return crossing
         exit_ = self.worker.exit
         dump = without_handled(self.worker.files.stacks_text(self._death), exit_.signal_number if exit_ else None)
-        death = parse_stack(dump)
+        death = parse_stack(dump, crashed=ending.kind == "crashed")
         return death if death.frames else crossing
 
     def of_growth(self) -> Stack:

@@ -9,4 +9,5 @@ driver       runs jobs on an engine until each has a result
 local        an engine: this machine
 on_ray       an engine: a Ray cluster; the only importer of ray
 results      the folder with one file for each result, and the merged record
+earlier      the reports of earlier sweeps into that folder
 """

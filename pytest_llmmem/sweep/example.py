@@ -25,6 +25,9 @@ loads = ["default"]
 # The budget of each test without a marker, and so what a cell claims. By default what 'llmmem estimate' predicts.
 # max_ram = "1.1 * weights + 1GB"
 
+# Memory that each cell claims, the interpreter included, in place of what is predicted.
+# memory = "8GB"
+
 # Seconds for each test, and for each cell.
 timeout = 600
 cell_timeout = 3600
@@ -32,6 +35,9 @@ cell_timeout = 3600
 # What a cell claims of its node beside memory.
 # cpus = 1
 # gpus = 0
+
+# Processes that spread one model: above 1, with loads = ["tensor_parallel"] or ["fsdp"].
+# ranks = 2
 
 # An environment is an interpreter that has pytest-llmmem and what your models need: several versions of a library.
 [env.current]

@@ -30,14 +30,13 @@ _LOOK_EVERY_S: Final = 0.1
 _POLL_S: Final = 0.02
 _TAIL_BYTES: Final = 100_000
 _END_WITH_PARENT: Final = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-if os.getppid() != int(sys.argv[1]):
-    sys.exit("its parent has ended")
+import os, sys
+from pytest_llmmem.workers.children import end_with
+end_with(int(sys.argv[1]))
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-"""PR_SET_PDEATHSIG, SIGKILL: set by the process itself before it becomes pytest, since code between fork and exec is not safe
-in a process with threads, as a node's agent is."""
+"""Asked for by the process itself before it becomes pytest: code between fork and exec is not safe in a process with threads, as
+a node's agent is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ def run_job(data: Mapping[str, Any], *, is_stopped: Callable[[], bool] = lambda:
     job = Job.from_json(data)
     began = time.time()
     result: dict[str, Any] = {"exit_code": None, "error": None, "timed_out": False, "peak_bytes": None}
-    folder = SessionFolder()
+    folder = SessionFolder.create()
     try:
         result |= _run(job, folder.path, is_stopped)
         result |= _written(folder.path)

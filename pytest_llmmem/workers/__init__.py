@@ -5,7 +5,8 @@ fork_server, server        forked from the parent while it is clean; forks worke
 reaper                     above both: restarts the server, ends what is left
 child                      what runs inside a worker
 channel, messages          how parent and worker talk
-limits                     rlimit and control groups
+limits, rlimit             hard limits of processes: which there is, and that of Linux
+cgroup_limiter             the hard limit of a control group
 memory_queue               which of several sessions may run now
 session_files              stacks, load progress and scratch files of the workers
 """

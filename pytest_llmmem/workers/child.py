@@ -89,15 +89,13 @@ class ParentConnection:
     counts_copies: bool = False
     """Whether inherited pages that were written to are counted even where they are few: 2 ms at each boundary."""
     _memory: Any = None
-    _inherited: InheritedPages = field(init=False)
+    _inherited: InheritedPages | None = None
+    """``None`` until the first boundary: what is copied before belongs to no test."""
     _pid: int = field(default_factory=_getpid)
 
     def ready(self) -> None:
         self._memory = probes.open_memory(_getpid(), self.mappings.files)
-        reading = self._read()
-        few = {"few_bytes": 0} if self.counts_copies else {}
-        self._inherited = InheritedPages(self.mappings, reading, **few)
-        self._tell(Ready(reading, self._inherited.private_bytes, self.mappings.files))
+        self._tell(Ready(self._read(), probes.faulted_bytes(), self.mappings.files))
 
     def switch(self, *, closes: int = 0, opens: tuple[Opening, ...] = ()) -> None:
         """End the innermost windows and begin others. The high-water mark is reset: no window includes another's peak."""
@@ -138,6 +136,8 @@ class ParentConnection:
 
     def _send_boundary(self, closes: int, opens: tuple[Opening, ...], *, wants_peak: bool) -> None:
         reading = self._read()
+        if self._inherited is None:
+            self._inherited = InheritedPages(self.mappings, reading, counts_all=self.counts_copies)
         copied = self._inherited.copied(reading)
         probes.reset_mark()
         written = probes.written_bytes()
@@ -217,7 +217,7 @@ class _Helper:
 
 def offer_to_oom_killer() -> None:
     """Ask the kernel to choose this process first when memory runs out: not the session that judges it."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write("500")
 
 

@@ -7,12 +7,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Self
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
 from pytest_llmmem.probes import descendants
 
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -70,19 +71,26 @@ def leave(run: Callable[[], None]) -> None:
         _exit(code)
 
 
+@dataclass(slots=True)
 class ChildEvents:
     """Tells which children have ended; can be waited for, as it has a descriptor."""
 
-    def __init__(self) -> None:
-        self.signals: set[int] = set()
-        """Those that have come, if a handler is set for them."""
-        self._woken, self._wake = socket.socketpair()
-        for end in (self._woken, self._wake):
+    _woken: socket.socket
+    _wake: socket.socket
+    signals: set[int] = field(default_factory=set)
+    """Those that have come, if a handler is set for them."""
+
+    @classmethod
+    def listen(cls) -> Self:
+        """Set the signal handlers of this process."""
+        woken, wake = socket.socketpair()
+        for end in (woken, wake):
             end.setblocking(False)
         # the handlers do nothing: what wakes is the byte that Python writes for each signal
-        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGINT):
             signal.signal(number, lambda *_: None)
+        return cls(woken, wake)
 
     def fileno(self) -> int:
         return self._woken.fileno()

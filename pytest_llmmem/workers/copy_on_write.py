@@ -16,20 +16,21 @@ _FEW_BYTES: Final = 6 * 2**20
 
 
 class InheritedPages:
-    """The pages that this process was forked with, some of which it has written to since."""
+    """The pages that this process was forked with, some of which it writes to from now on."""
 
-    def __init__(self, mappings: Mappings, reading: Reading, *, few_bytes: int = _FEW_BYTES) -> None:
+    def __init__(self, mappings: Mappings, reading: Reading, *, counts_all: bool = False) -> None:
         """``mappings`` are those of the process that this one was forked from, or its own if it was not forked.
 
-        Up to ``few_bytes`` of copies are estimated and not counted.
+        ``reading`` is the current one. Only ``counts_all`` counts copies of less than 6 MiB; else those are estimated.
         """
-        self._few_bytes = few_bytes
-        # every fault since the fork copied a page or mapped one of a file: near enough, and no walk is needed
-        self.private_bytes = probes.faulted_bytes()
-        """Anonymous pages that were its own from the beginning."""
         self._pid, self._origin_pid = _getpid(), _getppid()
         self._mappings = mappings
-        self._last = Copied(0, 0, counts=0)
+        self._few_bytes = 0 if counts_all else _FEW_BYTES
+        own = self._unshared_bytes() if counts_all else None
+        # every fault since the fork copied a page or mapped one of a file: near enough, and no walk is needed
+        self._own_bytes = probes.faulted_bytes() if own is None else own
+        """Anonymous pages that are its own now, at the beginning."""
+        self._last = NONE_COPIED
         self._counted = reading
         """The reading at the last count of the copies."""
 
@@ -41,9 +42,9 @@ class InheritedPages:
         if self._mappings.pid == self._pid:
             return NONE_COPIED
         possible = self._possible_bytes(reading)
-        if possible > self._few_bytes and (copied := self._count_bytes()) is not None:
-            self._last = Copied(max(self._last.bytes, copied), 0, counts=self._last.counts + 1)
-            self._counted = reading
+        if possible > self._few_bytes and (unshared := self._unshared_bytes()) is not None:
+            copied = max(self._last.bytes, unshared - self._own_bytes)
+            self._last, self._counted = Copied(copied, 0, counts=self._last.counts + 1), reading
             return self._last
         return Copied(self._last.bytes + possible // 2, possible // 2, counts=self._last.counts)
 
@@ -54,11 +55,11 @@ class InheritedPages:
         new = reading.anonymous_bytes - self._counted.anonymous_bytes
         return max(0, reading.faulted_bytes - self._counted.faulted_bytes - max(0, new))
 
-    def _count_bytes(self) -> int | None:
+    def _unshared_bytes(self) -> int | None:
         """All anonymous pages were shared at the fork, and those that are not any more were copied, or given back."""
         shared = probes.count_pages(self._pid, self._mappings.private, "shared")
         with closing(probes.open_memory(self._origin_pid)) as memory:
             origin = memory.read()
         if shared is None or origin is None:
             return None
-        return origin.anonymous_bytes - shared - self.private_bytes
+        return origin.anonymous_bytes - shared

@@ -7,7 +7,7 @@ right after collection, before any test has run there.
 import sys
 
 # above the other imports: type checkers of other platforms stop here
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 import ctypes
 import gc
@@ -31,7 +31,7 @@ Body = Callable[[Channel], None]
 
 def serve_forks(control: Channel, body: Body, preload: Callable[[], None], *, jobs: int) -> None:
     """The fork server's life: preload, then fork when asked. ``jobs`` are to be expected."""
-    events = ChildEvents()
+    events = ChildEvents.listen()
     preload()
     control.send(Preloaded(os.getpid(), gpu_files_open()))
     # without it the first collection in a worker would copy every inherited page that holds an object

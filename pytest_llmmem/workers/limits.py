@@ -1,28 +1,13 @@
-"""Hard limits around one worker, set from outside: a landing ``rlimit``, or a memory control group."""
+"""Hard limits around one worker, set from outside: a landing ``rlimit``, a Job Object, or a memory control group."""
 
-import contextlib
-import errno
-import os
-import re
 import sys
-import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from pytest_llmmem.core.readings import Reading
-from pytest_llmmem.probes import descendants
-from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
+from pytest_llmmem.probes.cgroups import own_group
+from pytest_llmmem.workers.cgroup_limiter import CgroupLimiter
 from pytest_llmmem.workers.worker import Worker
-
-_LANDING: Final = 0.7
-"""The share of its budget from which a worker gets its ``RLIMIT_DATA``."""
-_MARGIN_BYTES: Final = 4 * 2**20
-"""Memory that malloc mapped ahead, and that the worker may still touch after the limit is set."""
-_SLACK_BYTES: Final = 16 * 2**20
-"""Difference between a group's budget and its hard limit: the stacks are written before the kernel kills."""
-_MOVES: Final = 20
-"""Maximum number of passes: a process may be started between the listing and the move."""
 
 
 class Limiter(Protocol):
@@ -32,6 +17,9 @@ class Limiter(Protocol):
 
     def tick(self, held_bytes: int, reading: Reading) -> None:
         """Called with every sample, and with what the worker holds of its budget."""
+
+    def refuses(self) -> bool:
+        """Whether memory beyond the budget is refused, so that the line that asks for it raises."""
 
     def oom_kills(self) -> int:
         """OOM kills that the limit itself has caused."""
@@ -51,6 +39,9 @@ class NoLimiter:
     def tick(self, held_bytes: int, reading: Reading) -> None:
         """Do nothing."""
 
+    def refuses(self) -> bool:
+        return False
+
     def oom_kills(self) -> int:
         return 0
 
@@ -59,50 +50,6 @@ class NoLimiter:
 
     def close(self) -> None:
         """Do nothing: no group was made."""
-
-
-@dataclass(slots=True)
-class RlimitLimiter:
-    """``RLIMIT_DATA``, set only when the worker nears its budget: the offending line itself raises.
-
-    The limit counts private writable mappings whether they are touched or not, and safetensors maps whole files so:
-    set from the start, it would refuse maps that cost nothing. So one allocation that is larger than all that is left is
-    granted to a worker that has not come near yet, and watched as it is touched.
-    """
-
-    pid: int
-    limit_bytes: int
-    name: str = "rlimit"
-    _landed: bool = False
-
-    def tick(self, held_bytes: int, reading: Reading) -> None:
-        if self._landed or held_bytes < _LANDING * self.limit_bytes:
-            return
-        import resource
-
-        self._landed = True
-        if sys.platform != "linux":
-            return
-        with contextlib.suppress(OSError):
-            now = _status(self.pid)
-            left = self.limit_bytes - held_bytes - (now["RssAnon"] - reading.anonymous_bytes)
-            limit = now["VmData"] + left - _MARGIN_BYTES
-            resource.prlimit(self.pid, resource.RLIMIT_DATA, (limit, resource.RLIM_INFINITY))
-
-    def oom_kills(self) -> int:
-        return 0
-
-    def killed_at_bytes(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        """A worker's limit dies with it, or is lifted for the next job of its group."""
-        if sys.platform != "linux":
-            return
-        import resource
-
-        with contextlib.suppress(OSError):
-            resource.prlimit(self.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 @dataclass(slots=True)
@@ -118,6 +65,9 @@ class JobLimiter:
     def tick(self, held_bytes: int, reading: Reading) -> None:
         """The kernel does it."""
 
+    def refuses(self) -> bool:
+        return True
+
     def oom_kills(self) -> int:
         return 0
 
@@ -129,94 +79,12 @@ class JobLimiter:
         self.worker.limit_commit(None)
 
 
-class CgroupLimiter:
-    """A child of our own memory control group, with the worker alone in it: exact over its whole tree.
-
-    Memory stays charged to where it was first touched, so what the worker had inherited is not counted: the group's
-    charge is growth by itself. Version 2 throttles a little above the budget (``memory.high``) and kills above that;
-    version 1 knows only the killing.
-    """
-
-    name = "cgroup"
-
-    def __init__(self, pid: int, limit_bytes: int, parent: MemoryGroup) -> None:
-        """Raises ``OSError`` where the group cannot be made."""
-        self._home = delegate(parent) if parent.version == 2 else parent.path
-        self._group = MemoryGroup(parent.path / f"llmmem-{pid}-{time.monotonic_ns()}", parent.version)
-        self._pid = pid
-        self._group.path.mkdir()
-        hard = limit_bytes + _SLACK_BYTES
-        try:
-            if parent.version == 2:
-                # at the budget itself the test would be slowed down for minutes before anybody sees the breach
-                self._write("memory.high", limit_bytes + _SLACK_BYTES // 2)
-                self._write("memory.max", hard)
-                self._write("memory.oom.group", 1)
-                with contextlib.suppress(OSError):
-                    self._write("memory.swap.max", 0)
-            else:
-                self._write("memory.limit_in_bytes", hard)
-            self._write("cgroup.procs", pid)
-        except OSError:
-            self._group.path.rmdir()
-            raise
-
-    def tick(self, held_bytes: int, reading: Reading) -> None:
-        """The kernel does it."""
-
-    def oom_kills(self) -> int:
-        return self._group.oom_kills() or 0
-
-    def killed_at_bytes(self) -> int:
-        return self._group.peak_bytes() if self.oom_kills() else 0
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            _write(self._home / "cgroup.procs", self._pid)
-        for _ in range(50):
-            with contextlib.suppress(OSError):
-                self._group.path.rmdir()
-                return
-            time.sleep(0.01)  # the kernel lets go of a dead task's group a moment after its parent has reaped it
-
-    def _write(self, name: str, value: int) -> None:
-        _write(self._group.path / name, value)
-
-
-def delegate(group: MemoryGroup) -> Path:
-    """Let a version 2 group limit its children; returns the leaf that we live in from then on.
-
-    The kernel allows it only in a group without processes of its own (cgroups(7), "no internal processes"), so ours
-    move into a leaf. Processes that are not ours stay where they are. Raises ``OSError`` when there are any.
-    """
-    leaf = group.path / "llmmem-session"
-    if "memory" in (group.path / "cgroup.subtree_control").read_text().split():
-        return leaf
-    for _ in range(_MOVES):
-        ours = {os.getpid(), *descendants(os.getpid())}
-        inside = [int(pid) for pid in (group.path / "cgroup.procs").read_text().split()]
-        if not ours.issuperset(inside):
-            msg = "other processes share pytest's group; give it one of its own, as systemd-run --user --scope does"
-            raise OSError(msg)
-        leaf.mkdir(exist_ok=True)
-        for pid in inside:
-            with contextlib.suppress(ProcessLookupError):
-                _write(leaf / "cgroup.procs", pid)
-        try:
-            _write(group.path / "cgroup.subtree_control", "+memory")
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-        else:
-            return leaf
-    msg = "processes were started in pytest's group faster than they could be moved"
-    raise OSError(msg)
-
-
 def build_limiter(enforce: str, worker: Worker, limit_bytes: int) -> tuple[Limiter, str]:
     """The limiter that was asked for, and one sentence if another had to be taken."""
     if enforce == "rlimit":
         if sys.platform == "linux":
+            from pytest_llmmem.workers.rlimit import RlimitLimiter
+
             return RlimitLimiter(worker.pid, limit_bytes), ""
         return NoLimiter(), "enforce='rlimit' needs Linux (prlimit): watched instead"
     if enforce == "job":
@@ -228,22 +96,7 @@ def build_limiter(enforce: str, worker: Worker, limit_bytes: int) -> tuple[Limit
         if parent is None:
             return NoLimiter(), "enforce='cgroup' needs a memory control group: watched instead"
         try:
-            return CgroupLimiter(worker.pid, limit_bytes, parent), ""
+            return CgroupLimiter.enclose(worker.pid, limit_bytes, parent), ""
         except OSError as error:
             return NoLimiter(), f"enforce='cgroup' needs a writable memory control group ({error}): watched instead"
     return NoLimiter(), ""
-
-
-def _write(path: Path, value: int | str) -> None:
-    # a buffered write would report the kernel's refusal in a destructor, where it is swallowed
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.write(descriptor, str(value).encode())
-    finally:
-        os.close(descriptor)
-
-
-def _status(pid: int) -> dict[str, int]:
-    """The fields of ``/proc/PID/status`` that are sizes, in bytes, all of one instant."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return {name: int(size) * 1024 for name, size in re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE)}

@@ -12,7 +12,7 @@ import time
 from typing import Final
 
 # above the names below: type checkers of Windows stop here
-assert sys.platform != "win32", "the platform's switch is plugin.pool"
+assert sys.platform != "win32", "the platform's switch is plugin.run.pool"
 
 from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
 from pytest_llmmem.core.readings import LifetimeMarks

@@ -14,7 +14,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from pytest_llmmem.workers.owner_locks import claim
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -61,40 +63,45 @@ def may_enter(number: int, reservations: Sequence[Reservation], tickets: Sequenc
     return True
 
 
+@dataclass(slots=True)
 class QueueTicket:
     """A ticket that this process holds."""
 
-    def __init__(self, folder: Path, reservations: Sequence[Reservation]) -> None:
+    _folder: Path
+    _reservations: Sequence[Reservation]
+    _number: int
+    _lock: "FileLock"
+    admitted: bool = False
+
+    @classmethod
+    def take(cls, folder: Path, reservations: Sequence[Reservation]) -> Self:
         """Queue up, and go in at once if there is room. Raises ``OSError`` where the folder cannot be used."""
-        self._folder, self._reservations = folder, reservations
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if sys.platform != "win32" and folder.stat().st_uid != os.getuid():
             msg = f"{folder} belongs to another user"
             raise PermissionError(msg)
-        with self._tickets() as tickets:
-            self._number = max((ticket.number for ticket in tickets), default=0) + 1
-            self._lock = _lock_of(folder, self._number)
-            self._lock.acquire(timeout=0)
-            tickets.append(
-                Ticket(
-                    number=self._number,
-                    reservations={reservation.resource: reservation.size_bytes for reservation in reservations},
-                )
-            )
-            self.admitted = self._admit(tickets)
+        with _tickets_in(folder) as tickets:
+            number = max((ticket.number for ticket in tickets), default=0) + 1
+            lock = claim(_lock_of(folder, number))
+            assert lock is not None, "the number is a new one"
+            sizes = {reservation.resource: reservation.size_bytes for reservation in reservations}
+            tickets.append(Ticket(number=number, reservations=sizes))
+            taken = cls(folder, reservations, number, lock)
+            taken.admitted = taken._admit(tickets)
+        return taken
 
     def wait(self, timeout_s: float = math.inf) -> bool:
         """Wait for room, first come, first served; returns whether there was room before the timeout."""
         deadline = time.monotonic() + timeout_s
         while not self.admitted and time.monotonic() < deadline:
             time.sleep(_LOOK_S)
-            with self._tickets() as tickets:
+            with _tickets_in(self._folder) as tickets:
                 self.admitted = self._admit(tickets)
         return self.admitted
 
     def leave(self) -> None:
         """Make room for others, or stop waiting."""
-        with self._tickets() as tickets:
+        with _tickets_in(self._folder) as tickets:
             tickets[:] = [ticket for ticket in tickets if ticket.number != self._number]
             _let_go(self._lock)
 
@@ -111,37 +118,32 @@ class QueueTicket:
         return admitted
 
     def _is_orphan(self, ticket: Ticket) -> bool:
-        from filelock import Timeout
-
-        lock = _lock_of(self._folder, ticket.number)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        lock = claim(_lock_of(self._folder, ticket.number))
+        if lock is None:
             return False
         _let_go(lock)
         return True
 
-    @contextlib.contextmanager
-    def _tickets(self) -> Iterator[list[Ticket]]:
-        """The list, under the lock; it is written back as a whole or not at all."""
-        from filelock import FileLock
 
-        path = self._folder / "tickets.json"
-        with FileLock(self._folder / "tickets.lock"):
-            before: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
-            tickets = [Ticket(**ticket) for ticket in before]
-            yield tickets
-            after = [asdict(ticket) for ticket in tickets]
-            if after != before:
-                new = path.with_suffix(".new")
-                new.write_text(json.dumps(after), encoding="utf-8")
-                os.replace(new, path)
-
-
-def _lock_of(folder: Path, number: int) -> "FileLock":
+@contextlib.contextmanager
+def _tickets_in(folder: Path) -> Iterator[list[Ticket]]:
+    """The list, under the lock; it is written back as a whole or not at all."""
     from filelock import FileLock
 
-    return FileLock(folder / f"ticket-{number}.lock")
+    path = folder / "tickets.json"
+    with FileLock(folder / "tickets.lock"):
+        before: list[dict[str, Any]] = json.loads(path.read_bytes()) if path.exists() else []
+        tickets = [Ticket(**ticket) for ticket in before]
+        yield tickets
+        after = [asdict(ticket) for ticket in tickets]
+        if after != before:
+            new = path.with_suffix(".new")
+            new.write_text(json.dumps(after), encoding="utf-8")
+            os.replace(new, path)
+
+
+def _lock_of(folder: Path, number: int) -> Path:
+    return folder / f"ticket-{number}.lock"
 
 
 def _let_go(lock: "FileLock") -> None:

@@ -122,4 +122,5 @@ class Finished:
     """The job is done; the last word about it."""
 
 
-Message = Ready | Boundary | Payload | Streams | Finished
+Message = Boundary | Payload | Finished
+"""What a worker says of its job. ``Ready`` comes before any, and ``Streams`` is for its own side of the channel."""

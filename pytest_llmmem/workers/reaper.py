@@ -1,4 +1,4 @@
-"""The process above all that a session starts: whoever of them ends, and whenever the parent does, nothing is left behind.
+"""The process above all others that a session starts. It ends what they leave behind, even when the parent is killed.
 
 It is forked from the parent before any test has run, and runs no code of others. So it can start the server of workers
 again when that is killed, while the parent may have computed, opened a GPU, or started threads meanwhile.
@@ -7,7 +7,7 @@ again when that is killed, while the parent may have computed, opened a GPU, or 
 import sys
 
 # above the other imports: type checkers of other platforms stop here
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ def reap(control: Channel, run_server: RunServer, folder: Path, *, parent: int) 
     """The reaper's life: until the parent is gone, or closes the channel; then the session's folder is removed."""
     os.setsid()
     adopt_orphans()
-    events = ChildEvents()
+    events = ChildEvents.listen()
     signal.signal(signal.SIGTERM, lambda *_: None)
     end_with(parent, signal.SIGTERM)
     selector = selectors.DefaultSelector()

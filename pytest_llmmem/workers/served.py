@@ -3,7 +3,7 @@
 import sys
 
 # above the other imports: type checkers of other platforms stop here
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from pytest_llmmem.workers.reaper import RunServer, ServerEnded, StartServer, re
 from pytest_llmmem.workers.server import Ended, NotStarted, Preloaded, Release, Start, Started
 from pytest_llmmem.workers.served_workers import ServedWorker
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 _LEAVING_S: Final = 10.0
 _ATTEMPTS: Final = 3
@@ -44,7 +44,7 @@ class Server:
         """Exit of the server; ``None`` while it lives."""
         self._requested: Channel | None = None
         self._kind = kind
-        self._traces = files
+        self._files = files
         self._reaper = self._fork_reaper(run_server, folder)
         try:
             self._start_server(preloads=True)
@@ -182,7 +182,7 @@ class Server:
                 raise NoWorkerError(why)
         assert self._requested is not None, "a worker is started on request"
         channel, self._requested = self._requested, None
-        worker = self._kind(self._started.popleft(), channel, self._traces, self)
+        worker = self._kind(self._started.popleft(), channel, self._files, self)
         try:
             worker.wait_ready()
         except NoWorkerError:

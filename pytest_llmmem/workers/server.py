@@ -3,7 +3,7 @@
 import sys
 
 # above the other imports: type checkers of other platforms stop here
-assert sys.platform == "linux", "the platform's switch is plugin.pool"
+assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 import selectors
 from collections.abc import Callable

@@ -4,27 +4,37 @@ import contextlib
 import shutil
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
+
+from pytest_llmmem.workers.owner_locks import claim
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
 _PREFIX: Final = "llmmem-session-"
+_LOCK: Final = "owner.lock"
 _YOUNG_S: Final = 10.0
 """A folder that was made so lately may not have been locked by its owner yet."""
 
 
+@dataclass(frozen=True, slots=True)
 class SessionFolder:
-    """A temporary folder. Its owner holds a lock in it, which the kernel takes away however the owner ends."""
+    """A temporary folder, which its owner has locked."""
 
-    def __init__(self) -> None:
+    path: Path
+    _lock: "FileLock"
+
+    @classmethod
+    def create(cls) -> Self:
         """Make a folder, and remove those without an owner."""
         for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             _remove_if_abandoned(left)
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = _lock_in(self.path)
-        self._lock.acquire(timeout=0)
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        lock = claim(path / _LOCK)
+        assert lock is not None, "nobody else knows the folder"
+        return cls(path, lock)
 
     def remove(self) -> None:
         """Remove the folder with its contents."""
@@ -33,17 +43,9 @@ class SessionFolder:
 
 
 def _remove_if_abandoned(folder: Path) -> None:
-    from filelock import Timeout
-
     # of another user, or being removed by another session
-    with contextlib.suppress(OSError, Timeout):
-        if time.time() - folder.stat().st_mtime > _YOUNG_S:
-            with _lock_in(folder).acquire(timeout=0):
-                shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        if time.time() - folder.stat().st_mtime > _YOUNG_S and (lock := claim(folder / _LOCK)):
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
             shutil.rmtree(folder, ignore_errors=True)  # Windows keeps a file that is open, as the lock was
-
-
-def _lock_in(folder: Path) -> "FileLock":
-    from filelock import FileLock
-
-    return FileLock(folder / "owner.lock")

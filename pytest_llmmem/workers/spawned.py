@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from pytest_llmmem.workers.channel import Channel, move_high
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 VARIABLE: Final = "PYTEST_LLMMEM_WORKER"
 """Variable for a spawned interpreter: it marks it as a worker and locates its channel."""
@@ -69,7 +70,7 @@ if sys.platform == "linux":
 
     def serve_spawns(launcher: Launcher, control: Channel, _preloads: bool) -> None:
         """The life of a server that starts interpreters when asked; each of them imports by itself."""
-        events = ChildEvents()
+        events = ChildEvents.listen()
         control.send(Preloaded(os.getpid(), None))
         started: dict[int, subprocess.Popen[bytes]] = {}
 

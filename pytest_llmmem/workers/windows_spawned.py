@@ -12,8 +12,6 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any, Final
 
-import psutil
-
 from pytest_llmmem.core.outcomes import Exit, exit_on_windows
 from pytest_llmmem.probes.windows import marks_of_ended
 from pytest_llmmem.probes.windows_api import (
@@ -107,6 +105,8 @@ class WindowsWorker(Worker):
 
 def _first_thread(pid: int) -> int:
     """The only one of a process that has not run yet. Raises ``OSError``."""
+    import psutil
+
     try:
         return int(psutil.Process(pid).threads()[0].id)
     except (psutil.Error, IndexError) as error:

@@ -1,15 +1,13 @@
 """The parent's side of one worker, whatever started it."""
 
 import contextlib
-import ctypes
 import os
 import signal
-import stat
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
@@ -18,8 +16,10 @@ from pytest_llmmem.probes import shared_once
 from pytest_llmmem.probes.host import Spans
 from pytest_llmmem.workers.channel import Channel, ChannelError, readable
 from pytest_llmmem.workers.messages import Message, Ready, Run, Streams
+from pytest_llmmem.workers.output_files import take_tails
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.stack_signals import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST
+from pytest_llmmem.workers.stack_signals import FATAL_DUMP, HOLD, LIVE_DUMP, LIVE_REST, signal_main_thread
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 _DUMP_GRACE_S: Final = 0.25
 _EXIT_GRACE_S: Final = 10.0
@@ -32,22 +32,6 @@ def wait_for_any(workers: "Sequence[Worker]", timeout_s: float) -> None:
         return
     signs = {sign for worker in workers if (sign := worker.end_sign) is not None}
     readable((*(worker.channel.fileno() for worker in workers), *signs), timeout_s)
-
-
-class NoWorkerError(Exception):
-    """No worker could be made; the message is the reason."""
-
-
-class Source(Protocol):
-    """Makes workers."""
-
-    notes: list[str]
-    """Events of the worker since the list was last emptied."""
-
-    def take(self) -> "Worker": ...
-    def prepare(self) -> None: ...
-    def drain(self) -> None: ...
-    def close(self) -> None: ...
 
 
 class Worker(ABC):
@@ -246,36 +230,18 @@ class Worker(ABC):
                 os.close(descriptor)
 
     def output_tail(self, length: int) -> tuple[str, str]:
-        """The end of what it wrote to the files of standard output and error, which are then emptied.
-
-        The next worker writes to the same files, where they were inherited.
-        """
-        tails = []
-        for descriptor in self.output:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            os.lseek(descriptor, max(0, status.st_size - length), os.SEEK_SET)
-            tails.append(os.read(descriptor, length).decode(errors="replace"))
-            os.ftruncate(descriptor, 0)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        return (tails[0], tails[1]) if len(tails) == 2 else ("", "")
+        """The end of what it wrote to the files of standard output and error, which are then emptied."""
+        return take_tails(self.output, length)
 
     def _request_stack(self) -> None:
-        self._signal_main_thread(LIVE_DUMP)
-        self._signal_main_thread(LIVE_REST)
+        if self.exit is None:
+            with contextlib.suppress(ProcessLookupError):
+                signal_main_thread(self.pid, LIVE_DUMP)
+                signal_main_thread(self.pid, LIVE_REST)
 
     def _request_death(self) -> None:
         self._signal(HOLD)
         self._signal(FATAL_DUMP)
-
-    def _signal_main_thread(self, number: int) -> None:
-        """The thread whose number is the process's: sent to the process, the signal may go to any that does not block it."""
-        tgkill = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), "tgkill", None)
-        if tgkill is None:
-            self._signal(number)
-        elif self.exit is None:
-            tgkill(self.pid, self.pid, number)
 
     def _signal(self, number: int) -> None:
         if self.exit is None:

@@ -14,6 +14,7 @@ from pytest_llmmem.baselines.document import render
 from pytest_llmmem.baselines.values import Baselines
 from pytest_llmmem.core.errors import BaselineError
 from tests.baselines.records import baseline
+from tests.conftest import needs
 
 SESSION = """
 import sys
@@ -91,7 +92,7 @@ def test_a_broken_file_is_not_written_over(path):
     assert path.read_text() == '{"schema": 1,'
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a link needs a privilege on Windows")
+@needs("links")
 def test_a_link_stays_a_link(path, tmp_path):
     (tmp_path / "real").mkdir()
     path.symlink_to(tmp_path / "real" / "numbers.json")
@@ -131,7 +132,7 @@ def test_a_file_is_made_as_readable_as_any_other(path):
         pytest.param(
             "/proc/llm-baselines.json",
             "it cannot be written",
-            marks=pytest.mark.skipif(sys.platform != "linux", reason="needs a file system without new files"),
+            marks=needs("/proc"),
         ),
     ],
 )

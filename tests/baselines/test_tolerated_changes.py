@@ -87,7 +87,7 @@ def test_only_takes_measures():
 @pytest.mark.parametrize("value", [[], ["rss"], "unreclaimable,vram", None, 5, [["vram"]], {"vram"}])
 def test_only_refuses_anything_else(value):
     with pytest.raises(
-        ValueError, match="is not a list of measures: write some of unreclaimable, resident, file, vram"
+        ValueError, match="is not a list of measures: write some of unreclaimable, resident, file, vram, tensors"
     ):
         parse_only(value)
 

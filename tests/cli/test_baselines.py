@@ -31,7 +31,7 @@ def report(name: str, peak_bytes: int, *more: int) -> Path:
     )  # fmt: skip
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(SessionRecord(environment=ENVIRONMENT, tests=(test,)).to_json()))
+    path.write_text(json.dumps(SessionRecord(environment=ENVIRONMENT, tests=(test,)).to_json()), encoding="utf-8")
     return path
 
 
@@ -93,7 +93,7 @@ def test_reports_of_two_runners_become_one_that_compare_and_history_take(llmmem:
     assert (grown["nodeid"], grown["verdict"]) == ("llama: test_a.py::test_it", "grew")
     assert (held["nodeid"], held["verdict"]) == ("bert: test_a.py::test_it", "held")
     assert [(trend["nodeid"], len(trend["steps"])) for trend in trends] == [(grown["nodeid"], 1), (held["nodeid"], 0)]
-    assert "| llama |" in Path("page/2.md").read_text()
+    assert "| llama |" in Path("page/2.md").read_text(encoding="utf-8")
 
 
 def test_what_cannot_be_merged_is_one_sentence(llmmem: Llmmem) -> None:
@@ -134,7 +134,7 @@ def test_what_is_suggested_is_in_the_json_as_numbers(llmmem: Llmmem) -> None:
 
 
 def test_a_file_that_is_no_report_is_wrong_usage(llmmem: Llmmem) -> None:
-    Path("other.json").write_text("{}")
+    Path("other.json").write_text("{}", encoding="utf-8")
 
     done = llmmem("compare", "other.json", "other.json")
 

@@ -38,7 +38,7 @@ def report(
     other = replace(test, nodeid="test_a.py::test_nothing", model=None, phases=())
     session = SessionRecord(environment={"transformers": "5.23.0", "malloc": malloc}, tests=(test, other))
     path = Path("report.json")
-    path.write_text(json.dumps(session.to_json()))
+    path.write_text(json.dumps(session.to_json()), encoding="utf-8")
     return path
 
 
@@ -85,7 +85,7 @@ def test_a_405b_checkpoint_is_estimated_from_its_191_headers(llmmem: Llmmem) -> 
         "hidden_size": 16384, "intermediate_size": 53248, "num_hidden_layers": 126, "num_attention_heads": 128
     }  # fmt: skip
     Path("405b").mkdir()
-    Path("405b/config.json").write_text(json.dumps(config))
+    Path("405b/config.json").write_text(json.dumps(config), encoding="utf-8")
     assert llmmem("synth", "405b", "made").code == 0
 
     document = llmmem("estimate", "made", "--json").document

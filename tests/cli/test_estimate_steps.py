@@ -88,7 +88,7 @@ def test_what_cannot_be_is_one_sentence(llmmem: Llmmem, options: tuple[object, .
 
 
 def test_a_config_that_no_transformers_knows_is_said(llmmem: Llmmem) -> None:
-    Path("config.json").write_text('{"model_type": "nope", "hidden_size": 4}')
+    Path("config.json").write_text('{"model_type": "nope", "hidden_size": 4}', encoding="utf-8")
 
     done = llmmem("estimate", ".", "--train")
 

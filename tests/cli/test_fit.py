@@ -26,8 +26,29 @@ def test_a_real_checkpoint_is_verified_by_two_runs_in_a_group(llmmem: Llmmem) ->
 
     done = llmmem("fit", "real")
 
-    assert "in a memory control group of " in done.out
+    assert "verified in a memory control group: in " in done.out
     assert "resources: {requests: {memory: " in done.out
+
+
+@in_a_group
+def test_a_training_step_has_the_same_words_and_two_verifying_runs(llmmem: Llmmem) -> None:
+    assert llmmem("synth", "tiny-llama", "real", "--fill", "random").code == 0
+
+    done = llmmem("fit", "real", "--train", "--batch", 2, "--checkpointing")
+
+    assert done.code == 0
+    assert "training step  2 x 256 tokens, adamw, checkpointing" in done.out
+    assert "dies below" in done.out
+    assert done.out.count("it lived, a training step took ") == 2
+
+
+def test_the_parts_of_a_size_add_up(llmmem: Llmmem) -> None:
+    loads = llmmem("fit", "synthetic:tiny-llama", "--json", "--no-verify").document["loads"]
+
+    for load in loads:
+        measured = load["measured"]
+        assert measured["base_unreclaimable_bytes"] + measured["peak_bytes"] < load["dies_below_bytes"]
+        assert measured["base_resident_bytes"] + measured["peak_resident_bytes"] < load["slow_below_bytes"]
 
 
 def test_what_cannot_be_fitted_is_one_sentence(llmmem: Llmmem) -> None:
@@ -40,6 +61,13 @@ def test_what_cannot_be_fitted_is_one_sentence(llmmem: Llmmem) -> None:
             ("synthetic:tiny-llama", "--load", "int9"),
             2,
             "llmmem: --load: 'int9' is not a strategy: write one of default",
+        ),
+        (("synthetic:tiny-llama", "--batch", "2"), 2, "llmmem: --batch needs --train"),
+        (("synthetic:tiny-llama", "--train", "--batch", "0"), 2, "llmmem: --train: batch_size=0 is not a number"),
+        (
+            ("synthetic:tiny-llama", "--train", "--load", "offload"),
+            2,
+            "llmmem: --load: 'offload' leaves no model that can be trained: with --train, write one of default",
         ),
         (("nowhere",), 2, "llmmem: MODEL nowhere: there is no folder"),
         (("broken",), 1, f"llmmem: MODEL broken: {gone.name} is missing or cut off"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Llmmem
+from tests.conftest import needs
 from tests.models.hostile import Hostile
 from tests.models.hostile_kinds import HEAVY, LIGHT
 
@@ -66,7 +67,7 @@ finally:
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@needs("/proc")
 @pytest.mark.parametrize("kind", HEAVY, ids=lambda kind: kind.name)
 def test_what_is_large_is_answered_within_300_megabytes(folder: Path, kind: Hostile) -> None:
     kind.make(folder)

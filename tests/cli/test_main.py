@@ -1,7 +1,10 @@
 """The command line as a whole."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +38,20 @@ def test_the_package_can_be_run(tmp_path: object) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage: llmmem" in done.stdout
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_names_are_printed_in_any_encoding_of_the_terminal(llmmem: Llmmem, tmp_path: Path, encoding: str) -> None:
+    assert llmmem("synth", "tiny-llama", tmp_path / "größe-모델").code == 0
+    command = [sys.executable, "-m", "pytest_llmmem", "inspect", str(tmp_path / "größe-모델")]
+
+    text, document = (
+        subprocess.run(
+            [*command, *options], capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": encoding}
+        )
+        for options in ((), ("--json",))
+    )
+
+    assert (text.returncode, text.stderr) == (0, b"")
+    assert text.stdout.decode(encoding).startswith("model ")
+    assert json.loads(document.stdout.decode("utf-8"))["source"].endswith("größe-모델")

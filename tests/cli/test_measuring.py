@@ -34,9 +34,9 @@ def test_every_check_holds_for_a_whole_checkpoint(llmmem: Llmmem) -> None:
 def test_a_broken_checkpoint_is_a_finding_with_its_reason(llmmem: Llmmem) -> None:
     assert llmmem("synth", "tiny-neox", "broken", "--shard", "100kB").code == 0
     index = Path("broken", "model.safetensors.index.json")
-    named = json.loads(index.read_text())
+    named = json.loads(index.read_text(encoding="utf-8"))
     named["metadata"]["total_size"] += 1
-    index.write_text(json.dumps(named))
+    index.write_text(json.dumps(named), encoding="utf-8")
     Path("broken", "pytorch_model.bin").write_bytes(b"not read")
 
     done = llmmem("check", "broken", *(f"--skip={name}" for name in SLOW))
@@ -55,6 +55,24 @@ def test_a_load_over_ranks_has_checks_of_its_own(llmmem: Llmmem) -> None:
     outcomes = {each["id"]: each["outcome"] for each in done.document["checks"]}
     assert done.document["held"]
     assert (outcomes["rank_load"], outcomes["rank_share"], outcomes["group"]) == ("passed", "passed", "passed")
+
+
+def test_ways_to_spread_a_model_over_ranks_are_tried_within_one_limit(llmmem: Llmmem) -> None:
+    fits, does_not = (
+        llmmem("try", "synthetic:tiny-llama", "--ranks", "2", "--max-ram", limit, "--json") for limit in ("2GB", "10kB")
+    )
+
+    assert (fits.code, fits.err) == (0, "")
+    assert fits.document["fits"] == "tensor_parallel"
+    assert "DistributedConfig(tp_size=2, tp_plan='auto')" in fits.document["call"]
+    assert does_not.code == 1
+    assert [each["load"] for each in does_not.document["loads"]][:2] == ["tensor_parallel", "fsdp"]
+
+
+def test_any_load_can_be_tried_in_each_of_several_ranks(llmmem: Llmmem) -> None:
+    tried = llmmem("try", "synthetic:tiny-llama", "--ranks", "2", "--load", "default", "--max-ram", "2GB", "--json")
+
+    assert (tried.code, tried.document["fits"]) == (0, "default")
 
 
 def test_one_reason_for_many_checks_is_told_once(llmmem: Llmmem) -> None:
@@ -86,7 +104,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_tried(llmmem: Llmmem) -> None:
     assert f"{gone.name} is not there, and the index names it" in done.err
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@needs("/proc")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     command = [
@@ -122,7 +140,9 @@ def test_a_dtype_that_is_not_the_checkpoints_is_found(llmmem: Llmmem, tmp_path: 
     # a config that says another dtype than its weights have is what a load goes by
     assert llmmem("synth", "tiny-llama", "wrong").code == 0
     config = Path("wrong", "config.json")
-    config.write_text(json.dumps({**json.loads(config.read_text()), "torch_dtype": "float32"}))
+    config.write_text(
+        json.dumps({**json.loads(config.read_text(encoding="utf-8")), "torch_dtype": "float32"}), encoding="utf-8"
+    )
 
     done = llmmem("check", "wrong", *(f"--skip={name}" for name in SLOW if name != "dtype"), "--json")
 

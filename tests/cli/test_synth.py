@@ -34,7 +34,7 @@ def test_options_are_those_of_a_source(llmmem: Llmmem) -> None:
 @pytest.mark.parametrize("source", ["mine", "mine/config.json", "synthetic:mine"])
 def test_a_config_and_its_folder_are_sources(llmmem: Llmmem, source: str) -> None:
     Path("mine").mkdir()
-    Path("mine/config.json").write_text(json.dumps(PRESETS["tiny-neox"].config))
+    Path("mine/config.json").write_text(json.dumps(PRESETS["tiny-neox"].config), encoding="utf-8")
 
     assert llmmem("synth", source, "made").code == 0
     assert read_checkpoint(Path("made")).model_type == "gpt_neox"

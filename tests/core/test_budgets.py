@@ -1,5 +1,6 @@
 """Limits follow the laws of arithmetic, and a breach says limit, then actual."""
 
+import re
 from typing import Any
 
 import pytest
@@ -59,6 +60,25 @@ def test_a_bad_limit_is_refused_with_what_was_given(text: object) -> None:
         parse_limit(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "nothing"),
+        ("weights +", "the end"),
+        ("+ weights", "'+'"),
+        ("weights + * shard", "'*'"),
+        ("weights shard", "two values without '+' or '*' between them"),
+        ("weights * shard", "bytes multiplied by bytes"),
+        ("weights + 2", "a bare number in a sum; give it a unit"),
+        ("weights; 8GB", "'; 8GB'"),
+        ("weigths", "'weigths': did you mean 'weights'?"),
+    ],
+)
+def test_a_bad_limit_is_refused_with_what_cannot_be_read(text: str, what: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{text!r} is not a limit (cannot read {what}): write a size")):
+        parse_limit(text)
+
+
 @given(st.text(alphabet="weightsard123.*+%@ GMBkhostpfl", max_size=20))
 def test_no_text_breaks_the_parser(text: str) -> None:
     try:
@@ -83,6 +103,10 @@ def test_no_text_breaks_the_parser(text: str) -> None:
          "max_vram is 4.80 GB (80% device), used 5.00 GB by the driver on cuda:0: 0.20 GB over"),
         ({"limit": "20MB", "kind": "max_disk", "count": "written"}, 20_000_000, 30_000_000,
          "max_disk is 20.0 MB, wrote 30.0 MB: 10.0 MB over"),
+        ({"limit": "1MB", "kind": "keeps", "name": "decode"}, 1_000_000, 3_000_000,
+         "keeps is 1.00 MB, kept 3.00 MB in 'decode': 2.00 MB over"),
+        ({"limit": "100kB", "kind": "max_growth"}, 100_000, 20_000, "max_growth is 100.0 kB, grew by 20.0 kB a call: 80.0 kB left"),
+        ({"limit": "1GB", "rank": 3}, 10**9, 2 * 10**9, "max_ram is 1.00 GB, used 2.00 GB unreclaimable in rank 3: 1.00 GB over"),
     ],
 )  # fmt: skip
 def test_a_budget_beside_what_was_used_is_one_sentence_in_the_users_unit(

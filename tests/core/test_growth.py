@@ -43,6 +43,16 @@ def test_noise_around_a_level_is_within_the_error_or_nearly_nothing(noise: list[
     assert level.per_call_bytes == 0
 
 
+def test_growth_on_gpus_is_unknown_where_none_is_used() -> None:
+    assert growth(0, MB, 2 * MB).vram_per_call_bytes is None
+    assert MemoryGrowth(held_bytes=(0, 0, 0), vram_held_bytes=(0, 3, 6)).vram_per_call_bytes == 3
+
+
+@pytest.mark.parametrize(("repeat", "warmup"), [(2, 0), (20, 3)])
+def test_two_calls_are_enough_and_a_warm_up_is_not_needed(repeat: int, warmup: int) -> None:
+    check_calls(repeat, warmup)
+
+
 @pytest.mark.parametrize(
     ("repeat", "warmup", "error"), [(1, 3, "repeat is 1"), ("5", 3, "repeat is '5'"), (20, -1, "warmup is -1")]
 )

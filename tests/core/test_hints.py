@@ -44,7 +44,8 @@ def test_a_budget_that_does_not_count_files_says_so_where_they_would_break_it() 
 
     (note,) = lazy_load_notes(held, peak(500), weights_bytes=1000 * MB, still_mapped_bytes=0)
 
-    assert note.startswith("held because mapped files do not count: they took 500 MB, the limit is 100 MB")
+    assert note.startswith("held because mapped files do not count: they took 500 MB, the limit is 100 MB; slow below ")
+    assert ": with less memory, mapped weights are dropped and read from the disk again and again; max_ram(" in note
 
 
 def test_there_is_no_note_without_weights_a_peak_or_a_held_budget() -> None:

@@ -1,8 +1,9 @@
 """Boundaries make peaks of nested windows that count nothing twice."""
 
 from pytest_llmmem.core.meter import NONE_COPIED, Copied, Meter
-from pytest_llmmem.core.readings import NOTHING, Reading, Tree
-from tests.core.test_readings import MB, reading
+from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.readings import NOTHING, LifetimeMarks, Reading, Tree
+from tests.core.test_readings import MB, committed, reading
 
 
 def meter_at(base: Reading) -> Meter:
@@ -125,3 +126,38 @@ def test_a_tree_counts_above_what_it_shared_from_the_start() -> None:
 
     peak = meter.close().peak
     assert (peak.peak_bytes, peak.peak_resident_bytes, peak.absolute_peak_bytes) == (320 * MB, 400 * MB, 500 * MB)
+
+
+def test_a_mark_that_the_kernel_told_after_death_is_in_every_open_window() -> None:
+    meter = meter_at(reading(100))
+    meter.open("call", reading(100), NOTHING)
+
+    meter.sample_exit(Exit(signal="SIGKILL", peak_resident_bytes=180 * MB))
+
+    assert [window.peak.peak_resident_bytes for window in meter.windows] == [80 * MB, 80 * MB]
+
+
+def test_marks_that_are_never_reset_close_the_account_of_a_process_that_died() -> None:
+    meter = meter_at(committed(20, mark=30))
+
+    meter.sample_exit(Exit(code=0, lifetime=LifetimeMarks(unreclaimable_bytes=700 * MB)))
+
+    assert meter.close().peak.peak_bytes == 680 * MB
+
+
+def test_memory_that_is_kept_has_its_copies_and_their_error() -> None:
+    meter = meter_at(reading(100))
+    meter.boundary(reading(130), copied(7, error=2))
+
+    window = meter.close()
+
+    assert (window.kept_bytes(reading(130)), window.kept_error_bytes) == (37 * MB, 2 * MB)
+    assert window.kept_bytes(reading(60)) == -33 * MB
+
+
+def test_of_committed_memory_what_was_touched_is_resident() -> None:
+    meter = meter_at(committed(20, mark=20, resident=10))
+
+    peak = meter.close().peak
+
+    assert (peak.baseline_bytes, peak.peak_resident_bytes) == (10 * MB, 0)

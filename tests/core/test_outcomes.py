@@ -11,6 +11,7 @@ from pytest_llmmem.core.outcomes import (
     NTSTATUS,
     Evidence,
     Exit,
+    StopReason,
     exit_from_returncode,
     exit_from_wait_status,
     exit_on_windows,
@@ -71,6 +72,11 @@ KILLED = Exit(signal="SIGKILL", signal_number=9)
         (Evidence(oom_kills_in_group=1), "over_budget", "its own memory cgroup"),
         (Evidence(oom_kills_on_host=1, oom_kills_readable=True), "out_of_memory", "/proc/vmstat"),
         (Evidence(oom_kills_readable=True), "crashed", "the test sent it, or another process"),
+        (
+            Evidence(oom_kills_readable=True, ended_with="SIGTERM"),
+            "crashed",
+            "was ended by SIGTERM, and this worker with it",
+        ),
         (Evidence(), "crashed", "neither shown nor ruled out"),
     ],
 )
@@ -118,3 +124,48 @@ def test_a_windows_crash_keeps_its_name_and_its_marks() -> None:
     exit_ = exit_on_windows(0xC0000005, "", marks)
 
     assert (exit_.signal, exit_.lifetime, exit_.may_be_killed) == ("ACCESS_VIOLATION (0xC0000005)", marks, False)
+
+
+@pytest.mark.parametrize(("exit_", "how"), [(Exit(signal="SIGSEGV"), "SIGSEGV"), (Exit(code=3), "exit code 3")])
+def test_an_exit_has_words_for_how_it_came(exit_: Exit, how: str) -> None:
+    assert exit_.how == how
+
+
+@pytest.mark.parametrize(
+    ("stopped", "kind", "note"),
+    [
+        ("over_budget", "over_budget", ""),
+        ("low_memory", "over_budget", "stopped before the machine ran out of memory"),
+        ("timed_out", "timed_out", ""),
+        ("other_rank", "ended", "another rank had failed"),
+    ],
+)
+def test_what_we_stopped_is_named_by_our_reason(stopped: StopReason, kind: str, note: str) -> None:
+    ending = judge_ending(KILLED, finished=False, phase="setup", stopped=stopped, evidence=Evidence())
+
+    assert (ending.kind, ending.note, ending.phase) == (kind, note, "setup")
+
+
+def test_a_test_that_had_its_last_word_completed_however_its_process_ended() -> None:
+    assert judge_ending(KILLED, finished=True, phase=None, stopped="timed_out", evidence=Evidence()).kind == "completed"
+
+
+def test_a_crash_is_named_by_its_signal() -> None:
+    ending = judge_ending(Exit(signal="SIGBUS"), finished=False, phase="call", stopped=None, evidence=Evidence())
+
+    assert (ending.kind, ending.signal) == ("crashed", "SIGBUS")
+
+
+def test_a_process_that_lives_on_without_its_channel_has_ended_for_us() -> None:
+    ending = judge_ending(None, finished=False, phase="call", stopped=None, evidence=Evidence())
+
+    assert (ending.kind, ending.note) == ("exited", "it closed its channel and lives on")
+
+
+def test_bytes_that_are_no_message_are_named_before_the_exit_that_we_caused() -> None:
+    ending = judge_ending(
+        KILLED, finished=False, phase="call", stopped=None, evidence=Evidence(), foreign_bytes="b'hello'"
+    )
+
+    assert ending.kind == "exited"
+    assert ending.note.startswith("it wrote to the descriptor by which its worker reports (b'hello'), and was ended")

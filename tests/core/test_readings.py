@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.readings import LifetimeMarks, Reading, Segment
+from pytest_llmmem.core.readings import LifetimeMarks, Reading
+from pytest_llmmem.core.segments import Segment
 
 MB = 10**6
 
@@ -104,6 +105,15 @@ def test_the_kernels_last_word_has_no_page_faults_to_go_by() -> None:
     assert unreclaimable(segment) == (180, 110)
 
 
+def test_a_last_word_below_what_was_seen_changes_nothing() -> None:
+    segment = Segment(reading(100))
+    segment.add(reading(110, mark=150, faults=50))
+
+    segment.add_mark(140 * MB)
+
+    assert unreclaimable(segment) == (150, 110)
+
+
 def test_library_pages_are_in_no_peak() -> None:
     segment = Segment(reading(100, library=20))
 
@@ -173,6 +183,13 @@ def test_the_peak_is_never_below_any_look_nor_resident_below_the_mark(looks: lis
     reported, certain = unreclaimable(segment)
     assert reported >= certain == max(anonymous for anonymous, _, _ in looks)
     assert segment.resident.reported == highest * MB
+
+
+def test_memory_in_use_is_in_ram_or_in_swap_or_committed() -> None:
+    parts = Reading(anonymous_bytes=1, file_bytes=2, library_bytes=4, shmem_bytes=8, swap_bytes=16, huge_bytes=32)
+
+    assert parts.used_bytes == 63
+    assert Reading(anonymous_bytes=5, committed_bytes=20).used_bytes == 20
 
 
 # -- marks that the kernel never resets: Windows and macOS

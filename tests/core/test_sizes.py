@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.sizes import UNITS, format_beside, format_size, parse_size, unit_of
+from pytest_llmmem.core.sizes import UNITS, format_beside, format_size, parse_seconds, parse_size, unit_of
 
 
 @given(number=st.integers(0, 10**6), unit=st.sampled_from(list(UNITS)), space=st.sampled_from(["", " ", "  "]))
@@ -26,7 +26,15 @@ def test_anything_else_is_refused_with_what_is_accepted(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "unit"), [("7.5 GiB", "GiB"), ("1.1 * weights + 200MB", "MB"), ("50% host", None), ("2 * weights", None)]
+    ("text", "unit"),
+    [
+        ("7.5 GiB", "GiB"),
+        ("1.1 * weights + 200MB", "MB"),
+        ("50% host", None),
+        ("2 * weights", None),
+        ("2 * weights + 1kb", "kB"),
+        ("9000B", None),
+    ],
 )
 def test_a_limit_is_reported_in_the_unit_it_was_written_in(text: str, unit: str | None) -> None:
     assert unit_of(text) == unit
@@ -71,3 +79,14 @@ def test_sizes_beside_each_other_have_no_more_digits_than_they_need() -> None:
     assert format_beside(300_000_000, 199_749_632, "MB") == ("300 MB", "200 MB", "100 MB")
     assert format_beside(100, 103) == ("100 B", "103 B", "3 B")
     assert format_beside(0, 0, "MB") == ("0 MB", "0 MB", "0 MB")
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(30, 30.0), ("0.5", 0.5), (1e-3, 0.001)])
+def test_a_timeout_is_a_number_above_zero(value: object, seconds: float) -> None:
+    assert parse_seconds(value) == seconds
+
+
+@pytest.mark.parametrize("value", [0, -1, "soon", None, [], True, float("nan"), "inf"])
+def test_any_other_timeout_is_refused_with_what_is_accepted(value: object) -> None:
+    with pytest.raises(ValueError, match=r"is not a timeout: write seconds above zero, like 30 or 0\.5"):
+        parse_seconds(value)

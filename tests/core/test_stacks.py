@@ -40,6 +40,12 @@ def test_the_thread_at_fault_is_chosen_in_a_crash() -> None:
     assert [frame.function for frame in parse_stack(crash).frames] == ["serve"]
 
 
+def test_in_a_process_that_was_ended_from_outside_the_thread_that_got_the_signal_is_not_at_fault() -> None:
+    ended = DUMP.replace("Thread 0x1", "Current thread 0x1")
+
+    assert [frame.function for frame in parse_stack(ended, crashed=False).frames] == ["linear", "test_load"]
+
+
 def test_the_users_frames_come_first_and_libraries_are_named_without_their_place() -> None:
     assert [frame.shown("/home/me/repo") for frame in parse_stack(DUMP).users_first] == [
         f"{Path('tests/test_x.py')}:12 in test_load",
@@ -68,11 +74,10 @@ def test_the_rest_of_a_stack_begins_where_the_dump_ends_and_keeps_its_outer_end(
         rest = rest_from(depth)
         whole = [frame.function for frame in inspect.stack()]
         found = parse_stack(CROSSING + rest, at="the crossing")
-        outer = [frame.function for frame in found.frames[100:]]
         assert found.cut is not None
         # rest_from itself, its own frame and those below it, less those of pytest
         assert 100 + found.cut + rest.count("  File ") == depth + 1 + len(whole)
-        assert outer[-1] == "test_the_rest_of_a_stack_begins_where_the_dump_ends_and_keeps_its_outer_end"
+        assert found.users[-1].function == "test_the_rest_of_a_stack_begins_where_the_dump_ends_and_keeps_its_outer_end"
 
 
 def test_a_stack_that_has_grown_short_meanwhile_has_no_rest() -> None:

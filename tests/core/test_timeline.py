@@ -3,6 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llmmem.core.record_parts import MarkRecord
 from pytest_llmmem.core.timeline import POINTS, Point, Timeline
 
 STEPS = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=5 * POINTS)
@@ -41,3 +42,13 @@ def test_a_level_stretch_is_its_two_ends():
         timeline.add(Point(number, held, 0))
 
     assert timeline.record().seconds == (0, 1, 5, 6)
+
+
+def test_marks_are_kept_in_order_up_to_the_same_bound():
+    timeline = Timeline()
+    for number in range(POINTS + 5):
+        timeline.mark(MarkRecord(seconds=number, kind="shard", text=f"shard {number}"))
+
+    marks = timeline.record().marks
+
+    assert [mark.seconds for mark in marks] == list(range(POINTS))

@@ -128,6 +128,16 @@ def test_the_numbers_of_cuda_s_own_allocator_are_read() -> None:
     assert (found.free_bytes, found.total_bytes) == (15 * 2**20, int(Decimal("23.68") * 2**30))
 
 
+@pytest.mark.parametrize(("error", "device"), [(ASYNC, "GPU 0"), ("CUDA error: out of memory", None)])
+def test_what_was_refused_is_recorded_with_its_device_where_that_is_known(error: str, device: str | None) -> None:
+    found = CudaOutOfMemory.of_error("torch.OutOfMemoryError", error)
+
+    assert found is not None
+    record = found.record()
+    assert (record.device, record.asked_bytes) == (device, found.asked_bytes)
+    assert (record.free_bytes, record.total_bytes) == (found.free_bytes, found.total_bytes)
+
+
 @pytest.mark.parametrize("kind", ["torch.AcceleratorError", "RuntimeError"])
 def test_an_error_of_cuda_itself_is_a_finding_without_numbers(kind: str) -> None:
     text = "CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."

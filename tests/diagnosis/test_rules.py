@@ -181,7 +181,7 @@ def test_an_oom_kill_says_where_and_by_what_evidence() -> None:
 
     assert found is not None
     assert found.id == "out-of-memory"
-    assert found.happened.startswith("Killed for want of memory at shard 5 of 8: the kernel's OOM killer")
+    assert found.happened.startswith("Killed because memory ran out at shard 5 of 8: the kernel's OOM killer")
     assert_readable(found)
 
 

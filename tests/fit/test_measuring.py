@@ -1,5 +1,6 @@
 """The program, measured and limited for real."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.fit.groups import LimitedGroup
 from pytest_llmmem.fit.measuring import measure, run_limited
 from pytest_llmmem.fit.verifying import drop_page_cache
+from pytest_llmmem.fit.workload import Workload
+from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
 from pytest_llmmem.models.sources.source import parse_source, resolve
+from pytest_llmmem.models.steps.spec import TrainSpec
 from pytest_llmmem.probes.cgroups import own_group
 from tests.conftest import needs
 
@@ -37,12 +41,35 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_load_that_casts_is_seen_as_a_copy_and_its_shards_as_mapped_until_it_ends(bert: Path) -> None:
-    found = measure(bert, "float16", forwards=1)
+    found = measure(Workload(folder=bert, load="float16", steps=1))
 
     assert WEIGHTS < found.peak_bytes < 1.3 * WEIGHTS
     assert 2.9 * WEIGHTS < found.peak_resident_bytes < 3.5 * WEIGHTS
     assert found.loaded_resident_bytes < 1.5 * WEIGHTS
     assert 50 * MB < found.base_unreclaimable_bytes < found.base_resident_bytes
+
+
+def test_training_adds_gradients_and_the_state_of_the_optimizer(bert: Path, tmp_path: Path) -> None:
+    # a third of bert-base, in float32: kernels of float16 are slow on a processor, and take memory of their own
+    config = json.loads((bert / "config.json").read_text()) | {"num_hidden_layers": 2}
+    (folder := tmp_path / "small").mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    source = parse_source(f"synthetic:{folder}?dtype=float32", base=tmp_path)
+    workload = Workload(folder=resolve(source, cache=tmp_path), load="default", train=TrainSpec(seq_len=8), steps=2)
+    weights_bytes = read_checkpoint(workload.folder).weights_bytes
+
+    found = measure(workload)
+
+    # the weights are mapped, and those that the optimizer writes to become private
+    assert 4 * weights_bytes < found.peak_bytes < 4 * weights_bytes + 200 * MB
+    assert found.peak_resident_bytes >= found.peak_bytes
+
+
+def test_a_step_that_cannot_be_made_is_told_in_a_sentence(bert: Path) -> None:
+    step = TrainSpec(seq_len=100_000)
+
+    with pytest.raises(LlmmemError, match=r"run: seq_len is 100,000, and the model has 512 positions"):
+        measure(Workload(folder=bert, load="default", train=step))
 
 
 def test_what_a_load_raises_is_told_in_a_line(tmp_path: Path, bert: Path) -> None:
@@ -52,18 +79,19 @@ def test_what_a_load_raises_is_told_in_a_line(tmp_path: Path, bert: Path) -> Non
     (broken / "model.safetensors").symlink_to(bert / "model.safetensors")
 
     with pytest.raises(LlmmemError, match=r"the model could not be loaded and run: .*NoSuchModel"):
-        measure(broken, "default")
+        measure(Workload(folder=broken, load="default"))
 
 
 @in_a_group
 def test_a_limit_below_the_mapped_weights_is_thrashing_that_the_kernel_counts(tmp_path: Path) -> None:
     source = parse_source("synthetic:bert-base?fill=random", base=tmp_path)
     folder = resolve(source, cache=tmp_path)
+    workload = Workload(folder=folder, load="default", steps=1)
 
     drop_page_cache(folder)
-    slow = run_limited(folder, "default", 200 * MB, forwards=1)
+    slow = run_limited(workload, 200 * MB)
     drop_page_cache(folder)
-    fast = run_limited(folder, "default", 700 * MB, forwards=1)
+    fast = run_limited(workload, 700 * MB)
 
     assert slow.finished
     assert fast.finished
@@ -74,12 +102,14 @@ def test_a_limit_below_the_mapped_weights_is_thrashing_that_the_kernel_counts(tm
 
 @in_a_group
 def test_a_limit_below_the_copy_kills_and_one_above_it_does_not(bert: Path) -> None:
-    died = run_limited(bert, "float16", 150 * MB, forwards=1)
-    lived = run_limited(bert, "float16", 900 * MB, forwards=1)
+    workload = Workload(folder=bert, load="float16", steps=1)
 
-    assert (died.lived, died.finished, died.forward_s) == (False, False, None)
+    died = run_limited(workload, 150 * MB)
+    lived = run_limited(workload, 900 * MB)
+
+    assert (died.lived, died.finished, died.step_s) == (False, False, None)
     assert (lived.lived, lived.finished) == (True, True)
-    assert lived.forward_s is not None
+    assert lived.step_s is not None
     parent = own_group()
     assert parent is not None
     assert not list(parent.path.glob(f"llmmem-fit-{os.getpid()}-*"))

@@ -9,13 +9,21 @@ MB = 10**6
 GIB = 2**30
 MAPPED = Measured(
     base_unreclaimable_bytes=200 * MB, base_resident_bytes=300 * MB, peak_bytes=100 * MB, peak_resident_bytes=5000 * MB,
-    loaded_resident_bytes=5000 * MB, error_bytes=0, load_s=1.0, forward_s=0.5,
+    loaded_resident_bytes=5000 * MB, error_bytes=0, load_s=1.0, step_s=0.5,
 )  # fmt: skip
 
 
 def limited(**fields: object) -> Limited:
     return Limited(
-        **{"limit_bytes": 100 * MB, "lived": True, "finished": True, "forward_s": 0.5, "refaulted_bytes": 0, **fields}
+        **{
+            "limit_bytes": 100 * MB,
+            "lived": True,
+            "finished": True,
+            "timeout_s": 120.0,
+            "step_s": 0.5,
+            "refaulted_bytes": 0,
+            **fields,
+        }
     )
 
 
@@ -34,17 +42,22 @@ def test_a_machine_keeps_a_reserve(size: float, word: str) -> None:
 
 
 def test_runs_that_went_as_predicted_contradict_nothing() -> None:
-    assert complaints(MAPPED, limited(forward_s=9.0, refaulted_bytes=900 * MB), limited(refaulted_bytes=MB)) == []
-    assert complaints(MAPPED, limited(finished=False, forward_s=None), limited(refaulted_bytes=None)) == []
+    assert complaints(MAPPED, limited(step_s=9.0, refaulted_bytes=900 * MB), limited(refaulted_bytes=MB)) == []
+    assert complaints(MAPPED, limited(finished=False, step_s=None), limited(refaulted_bytes=None)) == []
+    assert complaints(MAPPED, limited(), limited(step_s=9.0)) == []
 
 
 @pytest.mark.parametrize(
     ("smallest", "fast", "complaint"),
     [
         ({"lived": False}, {}, "it died in the limit that it was to live in"),
-        ({}, {"finished": False, "forward_s": None}, "it did not finish in the limit"),
+        ({}, {"finished": False, "step_s": None}, "it did not finish in the limit"),
         ({}, {"refaulted_bytes": 11 * MB}, "11.0 MB were read from the disk again where it was to run fast"),
-        ({}, {"forward_s": 0.8}, "a forward took 0.80 s where it was to run fast, and 0.50 s without"),
+        (
+            {},
+            {"step_s": 0.8, "refaulted_bytes": None},
+            "a step took 0.80 s where it was to run fast, and 0.50 s without",
+        ),
     ],
 )
 def test_what_a_run_contradicts_is_told(smallest: dict[str, object], fast: dict[str, object], complaint: str) -> None:

@@ -16,7 +16,10 @@ from pytest_llmmem import BudgetExceeded, LlmmemError, WorkerCrashed, measure, m
 from tests.conftest import Run, needs
 
 MB = 1_000_000
-linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
+COPIES = 2 * MB
+"""What a worker may copy of the pages of this process: 0.3 MB of a fresh heap, 2 MB of one that has run a thousand tests."""
+
+linux = needs("forked workers")
 
 
 def fill(megabytes: int) -> int:
@@ -31,9 +34,9 @@ def test_a_closure_is_measured_and_its_value_comes_back() -> None:
 
     assert run.value == size
     assert run.ending.kind == "completed"
-    assert abs(run.peak_bytes - size) < 2 * MB
+    assert abs(run.peak_bytes - size) < COPIES + run.error_bytes
     assert run.peak_bytes <= run.peak_resident_bytes
-    assert repr(run).startswith("<Measurement fifty: 50.")
+    assert repr(run).startswith(f"<Measurement fifty: {run.peak_bytes / MB:.1f} MB unreclaimable (± ")
 
 
 @linux
@@ -47,8 +50,8 @@ def test_what_is_kept_is_what_is_held_when_the_function_has_returned() -> None:
     run = measure(step).check()
 
     assert run.kept_bytes is not None
-    assert abs(run.kept_bytes - 20 * MB) < MB
-    assert abs(run.peak_bytes - 100 * MB) < 2 * MB
+    assert abs(run.kept_bytes - 20 * MB) < COPIES + run.error_bytes
+    assert abs(run.peak_bytes - 100 * MB) < COPIES + run.error_bytes
     assert kept == []
 
 
@@ -145,9 +148,9 @@ def test_a_death_is_a_result_and_check_raises_its_sentence(step: Callable[[], ob
 def test_a_budget_is_judged_as_a_markers_is() -> None:
     over, twice = (measure(fill, size, max_ram="40MB") for size in (50, 500))
 
-    with pytest.raises(BudgetExceeded, match=r"^max_ram is 40\.0 MB, used 50\.\d MB unreclaimable: 10\.\d MB over$"):
+    with pytest.raises(BudgetExceeded, match=r"^max_ram is 40\.0 MB, used 5\d\.\d MB unreclaimable: 1\d\.\d MB over$"):
         over.check()
-    with pytest.raises(BudgetExceeded, match=r"^max_ram is 40\.0 MB, used .* over; stopped at twice that after"):
+    with pytest.raises(BudgetExceeded, match=r"^max_ram is 40\.0 MB, used .* over; stopped at twice the limit after"):
         twice.check()
     assert over.value == 50 * MB
     assert "in fill" in over.stack[0]
@@ -233,7 +236,7 @@ def test_a_spawned_worker_runs_what_it_can_import() -> None:
     run = measure(fill, 40, worker="spawn").check()
 
     assert run.value == 40 * MB
-    assert abs(run.peak_bytes - 40 * MB) < run.error_bytes + MB
+    assert abs(run.peak_bytes - 40 * MB) < COPIES + run.error_bytes
 
 
 def test_a_spawned_worker_refuses_what_it_cannot_import() -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import struct
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pytest_llmmem.models.sources.presets import PRESETS
+from tests.capabilities import is_there
 
 CONFIG: Final = json.dumps(PRESETS["tiny-llama"].config)
 ENTRY: Final = '{"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}'
@@ -40,7 +40,7 @@ class Hostile:
 
     @property
     def can_be_made(self) -> bool:
-        return {"anything": True, "posix": os.name == "posix", "linux": sys.platform == "linux"}[self.on]
+        return {"anything": True, "posix": is_there("named pipes"), "linux": is_there("/proc")}[self.on]
 
 
 def config(folder: Path, text: str | bytes = CONFIG) -> None:

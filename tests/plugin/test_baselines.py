@@ -98,7 +98,7 @@ def test_a_baseline_goes_with_its_test_and_is_named(pytester: pytest.Pytester) -
 
 
 def baseline_ids(pytester: pytest.Pytester) -> list[str]:
-    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text())["machines"].values()
+    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text(encoding="utf-8"))["machines"].values()
     return sorted(machine)
 
 
@@ -144,7 +144,7 @@ def test_a_commit_that_was_changed_since_is_dirty(run: Callable[..., Run], pytes
 
     run(source, "--llm-baseline-update")
 
-    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text())["machines"].values()
+    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text(encoding="utf-8"))["machines"].values()
     assert all(entry["commit"].endswith("-dirty") for entry in machine.values())
 
 
@@ -197,7 +197,7 @@ def test_repeated_runs_give_a_median_and_a_spread(run: Callable[..., Run], pytes
     assert [round(peak / 1e7) for peak in record.run_peaks_bytes] == [10, 13, 11]
     assert record.ram is not None
     assert round(record.ram.peak_bytes / 1e7) == 11
-    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text())["machines"].values()
+    (machine,) = json.loads(Path(pytester.path, "llm-baselines.json").read_text(encoding="utf-8"))["machines"].values()
     (entry,) = machine.values()
     assert entry["runs"] == 3
     assert round(entry["spread_bytes"][0] / 1e7) == 3
@@ -224,7 +224,7 @@ def test_workers_of_xdist_share_the_baselines(run: Callable[..., Run], pytester:
 def test_an_unusable_file_stops_the_run_before_any_test(
     run: Callable[..., Run], pytester: pytest.Pytester, text: str, complaint: str
 ) -> None:
-    Path(pytester.path, "llm-baselines.json").write_text(text)
+    Path(pytester.path, "llm-baselines.json").write_text(text, encoding="utf-8")
 
     ran = run("import pytest\n@pytest.mark.in_worker\ndef test_a(): raise SystemExit('it ran')")
 

@@ -2,16 +2,15 @@
 
 import html
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 MB = 10**6
-linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+linux = needs("/proc")
 
 
 def test_a_test_over_its_budget_fails_and_says_what_would_have_passed(run: Callable[..., Run]) -> None:
@@ -35,7 +34,8 @@ def test_a_test_over_its_budget_fails_and_says_what_would_have_passed(run: Calla
     record = ran["test_it"]
     assert (record.ending.kind, record.outcome, record.budgets[0].held) == ("over_budget", "failed", False)
     assert record.ram is not None
-    assert abs(record.ram.peak_bytes - 80 * MB) <= MB + record.ram.error_bytes
+    copied = 2 * MB  # of the pages that the worker inherits pytest writes to nearly so many
+    assert 80 * MB - record.ram.error_bytes <= record.ram.peak_bytes <= 80 * MB + copied + record.ram.error_bytes
 
 
 def test_a_breach_is_one_sentence_on_every_surface(
@@ -62,9 +62,10 @@ def test_a_breach_is_one_sentence_on_every_surface(
             budget.sentence,
         )
         surfaces = {
-            file: Path(pytester.path, file).read_text() for file in ("r.html", "r.md", "r.trace.json", "summary.md")
+            file: Path(pytester.path, file).read_text(encoding="utf-8")
+            for file in ("r.html", "r.md", "r.trace.json", "summary.md")
         }
-        testcases = html.unescape(Path(pytester.path, "r.xml").read_text()).split("<testcase")
+        testcases = html.unescape(Path(pytester.path, "r.xml").read_text(encoding="utf-8")).split("<testcase")
         surfaces["r.xml"] = next(each for each in testcases if f'name="{name}"' in each)
         surfaces["terminal"] = ran.text.split("::error")[0]
         surfaces["annotation"] = ran.text.split("::error", 1)[1]
@@ -396,7 +397,7 @@ def test_the_peak_of_a_stopped_test_includes_what_it_grew_while_it_was_stopped(r
         """
     )
 
-    touched = int(Path("touched").read_text()) * 10 * MB
+    touched = int(Path("touched").read_text(encoding="utf-8")) * 10 * MB
     record = ran["test_it"]
     assert record.ram is not None
     assert record.ending.kind == "over_budget"

@@ -13,8 +13,8 @@ import pytest
 from pytest_llmmem.probes import descendants
 from tests.conftest import Run, needs
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="the fork server is Linux's")
-posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+linux = needs("forked workers")
+posix = needs("signals")
 both = pytest.mark.parametrize("worker", ["fork", "spawn"])
 
 
@@ -368,7 +368,7 @@ def test_a_killed_session_leaves_no_process_and_no_folder(
 
 def lives(pid: int) -> bool:
     try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except FileNotFoundError:
         return False
 

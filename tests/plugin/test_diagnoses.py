@@ -1,14 +1,13 @@
 """What is said under a failure of a real worker, and what is not."""
 
 import os
-import sys
 from collections.abc import Callable, Generator
 
 import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts and control groups are Linux's")
+pytestmark = needs("control groups")
 
 SMALL_SHM = """
 import ctypes

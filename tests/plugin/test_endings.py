@@ -1,14 +1,13 @@
 """Every way to die, in every phase, ends as that test's result; the next test runs."""
 
 import os
-import sys
 from collections.abc import Callable, Generator
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the deaths below are Linux's")
+pytestmark = needs("forked workers")
 
 DEATHS = """
 import ctypes, itertools, mmap, os, signal, subprocess, sys, tempfile, time
@@ -141,7 +140,7 @@ def test_the_stack_at_death_begins_with_the_users_line(run: Callable[..., Run]) 
         assert f"in {cause}" in ran[f"test_dies[{cause}-call]"].stack[0]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs("fork")
 def test_a_forked_child_that_comes_back_into_pytest_does_not_speak_for_its_test(run: Callable[..., Run]) -> None:
     ran = run(
         """

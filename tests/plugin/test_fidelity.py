@@ -248,7 +248,7 @@ def test_setup_show_and_live_output_work(run: Callable[..., Run]) -> None:
     ran.result.stdout.fnmatch_lines(["*SETUP    F tmp_path*", "*live words*"])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@needs("/proc")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_an_interrupted_session_leaves_nothing(pytester: pytest.Pytester, how: str) -> None:
     pytester.makepyfile(
@@ -298,7 +298,7 @@ def below(pid: int) -> tuple[int, ...]:
 
 def is_zombie(pid: int) -> bool:
     try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except FileNotFoundError:
         return True
 

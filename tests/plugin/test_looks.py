@@ -1,15 +1,14 @@
 """A parent that does not look in time, as on a busy machine: what it missed is no failure, and is said."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 MB = 10**6
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = needs("/proc")
 
 LATE = """
     import os, time

@@ -1,15 +1,14 @@
 """Resident are the files that a test mapped itself, whatever the page cache holds of its libraries."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 MB = 10**6
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = needs("/proc")
 
 LIBRARIES = """
     import ctypes, mmap, re, pytest, time

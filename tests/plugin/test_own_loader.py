@@ -157,7 +157,7 @@ def test_the_command_line_tries_and_checks_with_a_loader(checkpoint: str, pytest
 
 
 def test_a_loader_in_the_ini_file(run: Callable[..., Run], checkpoint: str, pytester: pytest.Pytester) -> None:
-    Path(pytester.path, "pytest.ini").write_text("[pytest]\nllm_loader = serving:load\n")
+    Path(pytester.path, "pytest.ini").write_text("[pytest]\nllm_loader = serving:load\n", encoding="utf-8")
 
     ran = run("def test_it(loaded_model): assert loaded_model.load == 'serving:load'", checkpoint)
 

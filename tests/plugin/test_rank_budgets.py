@@ -1,13 +1,12 @@
 """Budgets of a test in ranks: of each rank by itself, or of all together; and what the report says of the ranks."""
 
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux")
+pytestmark = needs("forked workers")
 
 MB = 10**6
 
@@ -92,6 +91,28 @@ def test_the_report_has_each_rank_by_itself(run: Callable[..., Run]) -> None:
     assert max(second.timeline.unreclaimable_bytes) > 90 * MB
     assert test.timeline is not None
     assert max(test.timeline.unreclaimable_bytes) > 120 * MB, "the test's own course is the sum"
+
+
+COPIES = """
+    import time, pytest
+
+    NUMBERS = [float(number) for number in range(1_500_000)]  # 48 MB that each worker inherits
+
+    @pytest.mark.in_worker(ranks=2, timeout=60)
+    @pytest.mark.max_ram("60MB")
+    def test_copies(rank):
+        for number in NUMBERS:  # counting its references writes to its page
+            pass
+        time.sleep(1)
+"""
+
+
+def test_inherited_pages_that_the_ranks_copy_count_in_the_sum(run: Callable[..., Run]) -> None:
+    ran = run(COPIES)
+
+    ran.result.assert_outcomes(failed=1)
+    (verdict,) = ran["test_copies"].budgets
+    assert verdict.certain_bytes > 70 * MB, "two ranks copied 36 MB or more"
 
 
 LOADS = """

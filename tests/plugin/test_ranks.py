@@ -1,14 +1,13 @@
 """A test in ranks: workers that run it at once, find each other, and are ended when one of them fails."""
 
 import os
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux")
+pytestmark = needs("forked workers")
 
 GROUPS = """
     import os, pytest, torch
@@ -173,6 +172,14 @@ def test_a_number_of_ranks_that_cannot_be_is_refused_with_a_sentence(run: Callab
 IN_RANKS = "import pytest\n@pytest.mark.in_worker(ranks=2)\ndef test_it(rank): pass"
 
 
+@needs("torch")
+def test_a_test_that_only_wants_a_process_group_runs_in_the_ranks_of_the_option(run: Callable[..., Run]) -> None:
+    ran = run("def test_it(process_group): assert process_group.size() == 2", "--llm-ranks=2", timeout_s=120)
+
+    assert ran["test_it"].outcome == "passed"
+    assert len(ran["test_it"].ranks) == 2
+
+
 def test_a_session_that_is_a_rank_starts_no_ranks(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -184,4 +191,4 @@ def test_without_workers_a_test_in_ranks_is_skipped(run: Callable[..., Run]) -> 
     ran = run(IN_RANKS, "--llm-isolate=none", "-rs")
 
     ran.result.assert_outcomes(skipped=1)
-    ran.result.stdout.fnmatch_lines(["*2 ranks are so many workers, and nothing is isolated here"])
+    ran.result.stdout.fnmatch_lines(["*it needs 2 workers, one for each rank, and tests run in this process here *"])

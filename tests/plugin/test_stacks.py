@@ -1,14 +1,11 @@
 """The stacks in reports of real workers: whose, of which moment, and both ends of deep ones."""
 
-import sys
 from collections.abc import Callable
 
-import pytest
-
 from pytest_llmmem.core.records import TestRecord
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="live stacks need real-time signals")
+pytestmark = needs("real-time signals")
 
 DEEP = """
     import ctypes, os, signal, time
@@ -126,3 +123,26 @@ def test_growth_beyond_a_baseline_has_the_stack_of_the_moment(run: Callable[...,
     assert record.stack_at == "the crossing"
     assert grown["test_stays"].stack == ()
     grown.result.stdout.fnmatch_lines(["*llmmem: baseline*", "stack     at the crossing, yours first", "*in grow"])
+
+
+ACCEPTS = """
+    import socket, threading, time
+    import pytest
+
+    # a thread of the imports does not block the signals that ask for stacks
+    server = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=server.accept, daemon=True).start()
+
+    @pytest.mark.in_worker(timeout=2)
+    def test_sleeps():
+        def my_wait(): time.sleep(100)
+        my_wait()
+"""
+
+
+def test_a_timeout_in_a_spawned_worker_has_the_stack_of_the_test_not_of_a_helper_thread(
+    run: Callable[..., Run],
+) -> None:
+    ran = run(ACCEPTS, "--llm-worker=spawn")
+
+    assert "in my_wait" in ran["test_sleeps"].stack[0]

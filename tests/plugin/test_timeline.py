@@ -1,15 +1,12 @@
 """The timeline of a real test: a line that stays up as long as its memory is held."""
 
-import sys
 from collections.abc import Callable
 
-import pytest
-
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 MB = 10**6
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = needs("/proc")
 
 
 def assert_one_hill(ran: Run, height_bytes: int) -> None:

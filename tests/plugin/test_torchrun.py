@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux")
+pytestmark = needs("forked workers")
 
 RANKS = """
     import os, pathlib, pytest, torch
@@ -49,7 +49,7 @@ def test_workers_of_two_ranks_meet_each_other_and_no_dead_ones(pytester: pytest.
     assert len(list(pytester.path.glob("ran-*"))) == 8
     assert done.stdout.count("llmmem: wrote ") == done.stdout.count("baselines.json: ") == 1
     assert Path(pytester.path, "baselines.json").exists()
-    tests = json.loads(Path(pytester.path, "report.json").read_text())["tests"]
+    tests = json.loads(Path(pytester.path, "report.json").read_text(encoding="utf-8"))["tests"]
     assert [test["outcome"] for test in tests] == ["passed"] * 5
 
 

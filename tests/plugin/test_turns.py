@@ -109,7 +109,7 @@ def test_a_dead_test_leaves_its_turn_to_the_next(run: Callable[..., Run]) -> Non
 
 def test_a_long_wait_is_said(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
     folder = Path(pytester.path, f"pytest-llmmem-{os.getuid()}")
-    place = QueueTicket(folder, [Reservation(resource="card-0", size_bytes=24 * GB, capacity_bytes=24 * GB)])
+    place = QueueTicket.take(folder, [Reservation(resource="card-0", size_bytes=24 * GB, capacity_bytes=24 * GB)])
 
     def leave_when_another_waits() -> None:
         while '"number": 2' not in (folder / "tickets.json").read_text():
@@ -133,7 +133,7 @@ def test_a_long_wait_is_said(run: Callable[..., Run], pytester: pytest.Pytester)
 def test_a_queue_that_cannot_be_used_is_said(run: Callable[..., Run], pytester: pytest.Pytester, name: str) -> None:
     in_the_way = Path(pytester.path, f"pytest-llmmem-{os.getuid()}{name}")
     in_the_way.parent.mkdir(exist_ok=True)
-    in_the_way.write_text("not ours")
+    in_the_way.write_text("not ours", encoding="utf-8")
 
     ran = run("import pytest\n@pytest.mark.max_vram('1GB')\ndef test_it(): pass")
 

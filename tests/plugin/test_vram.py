@@ -406,7 +406,7 @@ def test_every_worker_of_xdist_sees_another_card_first(
         "-n2",
     )
 
-    assert {name: Path(name).read_text() for name in ("gw0", "gw1")} == {"gw0": "3,5,6", "gw1": "5,6,3"}
+    assert {name: Path(name).read_text(encoding="utf-8") for name in ("gw0", "gw1")} == {"gw0": "3,5,6", "gw1": "5,6,3"}
 
 
 def test_without_a_budget_the_visible_cards_are_left_alone(

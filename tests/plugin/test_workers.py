@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Run, needs
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux")
+linux = needs("forked workers")
 
 
 def test_tests_of_one_scope_share_a_worker_each_with_its_own_peak(run: Callable[..., Run]) -> None:

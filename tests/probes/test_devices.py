@@ -1,7 +1,9 @@
 """What torch is asked about devices, in a process of its own, and what is said where it cannot be."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,8 +69,19 @@ def test_a_torch_that_finds_none_says_its_version(monkeypatch: pytest.MonkeyPatc
     assert found.why_none.endswith(" finds none")
 
 
-def test_a_torch_that_cannot_be_imported_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_an_interpreter_that_cannot_be_started_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(probes, "gpu_files_there", lambda: True)
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+
+    found = devices.find()
+
+    assert found.devices == ()
+    assert found.why_none.startswith("torch could not be asked: [")
+
+
+@pytest.mark.skipif(shutil.which("false") is None, reason="needs the command false")
+def test_a_torch_that_cannot_be_imported_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "gpu_files_there", lambda: True)
+    monkeypatch.setattr(sys, "executable", "false")
 
     assert devices.find() == devices.Found(why_none="torch could not be asked: exit status 1")

@@ -2,7 +2,8 @@
 
 import ctypes
 
-from pytest_llmmem.core.readings import LifetimeMarks, Segment
+from pytest_llmmem.core.readings import LifetimeMarks
+from pytest_llmmem.core.segments import Segment
 from pytest_llmmem.probes.macos import Memory, Usage, reading_of
 
 MB = 10**6

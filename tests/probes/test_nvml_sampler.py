@@ -137,14 +137,14 @@ def test_nvml_has_these_functions_with_the_same_arguments(stand_in: Any) -> None
 @pytest.fixture
 def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Device]:
     """One card, of a driver that the sampler finds in the current folder."""
-    (tmp_path / "pynvml.py").write_text(Path(nvml.__file__).read_text())
+    (tmp_path / "pynvml.py").write_text(Path(nvml.__file__).read_text(encoding="utf-8"))
     monkeypatch.chdir(tmp_path)
     subprocess.run([sys.executable, "-c", "import pynvml; pynvml.set_up([24])"], check=True)
     return [Device(name="cuda:0", total_bytes=24, card="card-0")]
 
 
 def test_a_sampler_that_dies_is_silent_for_good(cards: list[Device]) -> None:
-    asked = driver.Nvml(cards)
+    asked = driver.Nvml.start(cards)
     assert [reading.device for reading in asked.ask([1], patience_s=2)] == ["cuda:0"]
 
     asked._process.kill()
@@ -158,7 +158,7 @@ def test_a_sampler_that_dies_is_silent_for_good(cards: list[Device]) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs a signal that stops a process")
 def test_a_sampler_that_is_slow_is_heard_later(cards: list[Device]) -> None:
-    asked = driver.Nvml(cards)
+    asked = driver.Nvml.start(cards)
     asked._process.send_signal(signal.SIGSTOP)
     assert (asked.ask([1], patience_s=0.1), asked.ask([1], patience_s=0.1)) == ((), ())
 
@@ -173,7 +173,7 @@ def test_a_sampler_that_is_slow_is_heard_later(cards: list[Device]) -> None:
 
 
 def test_a_driver_that_does_not_know_torch_s_devices_is_not_asked(cards: list[Device]) -> None:
-    other = driver.Nvml([Device(name="cuda:0", total_bytes=24, card="another")])
+    other = driver.Nvml.start([Device(name="cuda:0", total_bytes=24, card="another")])
 
     assert other.why_none == "it does not list the devices that torch finds"
     other.close()

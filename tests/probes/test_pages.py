@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem import probes
+from tests.conftest import needs
 
 MB = 10**6
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+pytestmark = needs("/proc")
 
 
 def in_a_process(program: str) -> list[int]:
@@ -23,7 +24,7 @@ def in_a_process(program: str) -> list[int]:
 
 
 def rss_file() -> int:
-    match = re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    match = re.search(r"RssFile:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
     assert match is not None
     return int(match[1]) * 1024
 

@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from pytest_llmmem import probes
+from tests.conftest import needs
 
 MB = 10**6
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's probes")
+pytestmark = needs("/proc")
 
 
 def test_a_reading_is_what_ps_says() -> None:
@@ -123,3 +124,47 @@ def test_the_marks_bound_grows_with_the_processors(monkeypatch: pytest.MonkeyPat
         bounds[processors] = probes.mark_error_bytes()
 
     assert bounds == {4: 524288, 64: 33554432}
+
+
+def test_the_files_that_a_process_has_open_or_mapped_are_named(tmp_path: Path) -> None:
+    opened, mapped = tmp_path / "opened.bin", tmp_path / "a mapped one.bin"
+    for path in (opened, mapped):
+        path.write_bytes(bytes(mmap.PAGESIZE))
+    with opened.open("rb"), mapped.open("rb") as file:
+        page = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        file.close()
+
+        assert {opened.name, mapped.name} <= probes.open_files(os.getpid())
+
+        page.close()
+    assert not {opened.name, mapped.name} & probes.open_files(os.getpid())
+
+
+def test_a_process_that_is_gone_has_no_files() -> None:
+    child = subprocess.Popen(["true"])
+    child.wait()
+
+    assert probes.open_files(child.pid) == set()
+
+
+def test_a_mapping_of_a_file_is_listed_and_its_resident_pages_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(64 * mmap.PAGESIZE))
+    before = set(probes.mapped_files())
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as page:
+        page.madvise(mmap.MADV_RANDOM)  # or one touched page brings its neighbors
+        (span,) = set(probes.mapped_files()) - before
+        assert span[1] - span[0] == 64
+
+        for touched in range(5):
+            page[touched * mmap.PAGESIZE]
+
+        resident_bytes = probes.count_pages(os.getpid(), (span,), "present")
+        assert resident_bytes is not None
+        assert 5 * mmap.PAGESIZE <= resident_bytes <= 64 * mmap.PAGESIZE
+        page.madvise(mmap.MADV_DONTNEED)
+        assert probes.count_pages(os.getpid(), (span,), "present") == 0
+
+
+def test_swap_is_as_psutil_sees_it() -> None:
+    assert probes.swap_bytes() == psutil.swap_memory().total

@@ -214,7 +214,7 @@ def _tests(points: int) -> Iterator[TestRecord]:
         ),
         diagnosis=Diagnosis(
             id="second_copy",
-            happened="Killed for want of memory at shard 5 of 8.",
+            happened="Killed because memory ran out at shard 5 of 8.",
             why="A state dict and the model's own weights were held at once: two copies of what was loaded so far.",
             next=("Load shard by shard (--llm-load=sharded needs 'weights + shard', 16.0 GB), or in the checkpoint's dtype with 'default'.",),
         ),

@@ -96,7 +96,9 @@ def test_the_headline_counts_tests_reports_and_changes():
 def test_each_point_stands_beside_the_level_that_is_kept_from_there_on(tmp_path):
     reports = [session(record(peak=peak, error=1)) for peak in (100, 110, 300, 310)]
 
-    data = json.loads(Elements(written(folder_of(reports, tmp_path / "reports")).read_text()).scripts[0])
+    data = json.loads(
+        Elements(written(folder_of(reports, tmp_path / "reports")).read_text(encoding="utf-8")).scripts[0]
+    )
 
     (only,) = data["lines"]
     assert [round(size / 1e6) for size in only["levels"]] == [100, 100, 300, 300]
@@ -104,11 +106,11 @@ def test_each_point_stands_beside_the_level_that_is_kept_from_there_on(tmp_path)
 
 
 def test_the_file_names_no_other_and_has_the_library_with_its_licence(tmp_path):
-    page = written(folder_of(sample(), tmp_path / "reports")).read_text()
+    page = written(folder_of(sample(), tmp_path / "reports")).read_text(encoding="utf-8")
 
     assert all(address.startswith("data:") for address in Elements(page).addresses)
     assert "default-src 'none'" in page
-    assert ASSETS.joinpath("uPlot.LICENSE").read_text() in page
+    assert ASSETS.joinpath("uPlot.LICENSE").read_text(encoding="utf-8") in page
 
 
 def test_no_text_leaves_its_place():

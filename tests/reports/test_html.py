@@ -61,8 +61,8 @@ def test_the_file_names_no_other() -> None:
 def test_the_library_comes_with_its_licence() -> None:
     page = html.render(sample())
 
-    assert ASSETS.joinpath("uPlot.LICENSE").read_text() in page
-    assert ASSETS.joinpath("uPlot.iife.min.js").read_text() in page
+    assert ASSETS.joinpath("uPlot.LICENSE").read_text(encoding="utf-8") in page
+    assert ASSETS.joinpath("uPlot.iife.min.js").read_text(encoding="utf-8") in page
 
 
 def test_no_text_leaves_its_place() -> None:
@@ -150,7 +150,7 @@ def test_a_session_without_tests_has_a_page() -> None:
 )  # fmt: skip
 def test_colours_can_be_told_from_their_ground(scheme: int, ink: str, ground: str, least: float) -> None:
     """Contrast as WCAG 2 defines it: 7 and 4.5 for text, 3 for what is drawn."""
-    colours = dict(re.findall(r"--(\w+): light-dark\((.*)\);", ASSETS.joinpath("page.css").read_text()))
+    colours = dict(re.findall(r"--(\w+): light-dark\((.*)\);", ASSETS.joinpath("page.css").read_text(encoding="utf-8")))
 
     brighter, darker = sorted((luminance(colours[name].split(", ")[scheme]) for name in (ink, ground)), reverse=True)
 

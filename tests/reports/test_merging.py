@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_llmmem.core.records import CellRecord, SessionRecord
+from pytest_llmmem.core.records import CellRecord, EarlierCell, SessionRecord
 from pytest_llmmem.reports import html, markdown, merging
 from tests.baselines.records import record, session
 from tests.reports.browser import MISSING, launched, opened
@@ -128,6 +128,29 @@ def test_a_cell_of_the_page_shows_its_tests(tmp_path: Path) -> None:
     assert len(before) == len(after) == 2
     assert len(shown) == 1
     assert "llama/new" in shown[0]
+
+
+@pytest.mark.skipif(MISSING is not None, reason=f"needs {MISSING}")
+def test_a_cell_of_the_page_has_its_peaks_over_sweeps(tmp_path: Path) -> None:
+    old, new = two_environments().cells
+    merged = replace(two_environments(), cells=(with_earlier(old, 112_000_000), with_earlier(new, 60_000_000)))
+    file = tmp_path / "all.html"
+    file.write_text(html.render(merged), encoding="utf-8")
+
+    with launched() as browser, opened(browser, file) as page:
+        lines = page.locator("#cells .spark")
+        told = [lines.nth(number).get_attribute("aria-label") for number in range(lines.count())]
+        grown = page.locator("#cells small.bad").all_inner_texts()
+
+    assert told == [
+        "Peak from sweep to sweep: 2026-11-28T02-47-10Z 112 MB, now 110 MB",
+        "Peak from sweep to sweep: 2026-11-28T02-47-10Z 60.0 MB, now 120 MB",
+    ]
+    assert [text.strip() for text in grown] == ["+100%"]
+
+
+def with_earlier(cell: CellRecord, peak_bytes: int) -> CellRecord:
+    return replace(cell, earlier=(EarlierCell(sweep="2026-11-28T02-47-10Z", outcome="passed", peak_bytes=peak_bytes),))
 
 
 def listed(page: "Page") -> list[str]:

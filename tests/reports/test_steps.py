@@ -21,7 +21,7 @@ def test_each_phase_of_the_last_step_has_a_row_beside_its_prediction() -> None:
 def test_the_highest_moment_and_what_is_kept_most_are_named() -> None:
     *_, highest, kept = step_table(steps(), of="x")
 
-    assert highest == "  highest: 718 MB in optimizer 1, aten.div.Tensor"
+    assert highest == "  highest: 718 MB in optimizer 2, aten.div.Tensor"
     assert kept == "  kept for backward, most: LlamaForCausalLM 33.0 MB, model.layers.0.self_attn 5.00 MB"
 
 

@@ -3,9 +3,9 @@
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
-from pytest_llmmem.core.record_parts import Outcome, Phase
+from pytest_llmmem.core.record_parts import Outcome, Phase, TrialRecord
 from pytest_llmmem.core.records import SessionRecord, TestRecord
-from pytest_llmmem.reports.terminal import table
+from pytest_llmmem.reports.terminal import table, trial_table
 
 MB = 10**6
 
@@ -67,3 +67,28 @@ def test_quiet_prints_nothing_and_verbose_prints_all() -> None:
 
 def test_without_measured_tests_there_is_no_section() -> None:
     assert list(table(session())) == []
+
+
+def trial(peak: int, resident: int, *, fits: bool = True) -> TrialRecord:
+    ending = "completed" if fits else "over_budget"
+    return TrialRecord(
+        load="default", ending=ending, fits=fits, peak_bytes=peak * MB, peak_resident_bytes=resident * MB,
+        seconds=1.0, disk_bytes=0, call="load()" if fits else "", why="" if fits else "max_ram is 1 GB",
+    )  # fmt: skip
+
+
+def test_a_load_that_fits_since_its_weights_are_mapped_says_where_it_is_slow_and_what_that_means() -> None:
+    lines = list(trial_table([trial(3000, 3000, fits=False), trial(30, 2690)]))
+
+    assert lines[2].endswith("fits, slow below 2.69 GB")
+    assert lines[3:] == [
+        "  use: load()",
+        "  slow below: with less memory, mapped weights are dropped and read from the disk again and again",
+    ]
+
+
+def test_a_load_that_copies_is_never_slow() -> None:
+    lines = list(trial_table([trial(2690, 2700)]))
+
+    assert lines[1].endswith("fits")
+    assert lines[2:] == ["  use: load()"]

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from pytest_llmmem.core.record_parts import TimelineRecord
+from pytest_llmmem.core.record_parts import Phase, TimelineRecord
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.reports.trace import render
 from tests.conftest import Run
-from tests.reports.records import hostile, large, sample
+from tests.reports.records import hostile, large, sample, steps
 
 
 def events(*tests: TestRecord) -> list[dict[str, Any]]:
@@ -54,6 +54,35 @@ def test_a_budget_of_the_whole_test_is_a_line_and_a_blocks_is_not() -> None:
     limit = {"max_ram 1.2 * weights + 200MB": 3_396_000_000}
     assert limit in [args for _, args in counters(events(whole), "RAM budget")]
     assert counters(events(block), "RAM budget") == []
+
+
+def test_the_tensors_of_a_step_are_a_counter_by_kind_in_the_span_of_their_phase() -> None:
+    memory = steps()
+    spans = tuple(
+        Phase(name=f"{each.phase} {each.step}", peak_bytes=0, seconds=0.5, started_s=1 + number / 2)
+        for number, each in enumerate(memory.phases)
+    )
+    found = events(replace(level(), steps=(memory,), phases=spans))
+
+    counted = counters(found, "train_step")
+    assert counted == counters(found, "train_step predicted")
+    assert [when for when, _ in counted] == [
+        1_000_000,
+        1_500_000,
+        2_000_000,
+        2_500_000,
+        3_000_000,
+        3_500_000,
+        4_000_000,
+    ]
+    assert [sum(args.values()) for _, args in counted] == [*(each.peak_bytes for each in memory.phases), 0]
+    assert list(counted[0][1]) == ["parameters", "gradients", "optimizer", "activations", "temporary"]
+
+
+def test_a_prediction_alone_has_a_second_for_each_phase() -> None:
+    found = events(replace(level(), steps=(steps(predicted=False),), phases=()))
+
+    assert [when for when, _ in counters(found, "train_step")] == [number * 1_000_000 for number in range(7)]
 
 
 def test_phases_are_spans_and_marks_are_moments_with_the_stack() -> None:

@@ -81,6 +81,32 @@ def test_each_check_fails_for_the_fault_that_it_is_for(
     ])  # fmt: skip
 
 
+def test_a_strategy_of_a_team_is_judged_by_the_dtype_and_the_bits_that_it_promises(
+    run: Callable[..., Run], pytester: pytest.Pytester, tied: Path
+) -> None:
+    pytester.makeconftest(
+        """
+        from pytest_llmmem import Strategy
+
+        def pytest_llmmem_strategies():
+            half = Strategy(name="half", summary="", dtype="float16", load=lambda request: request.from_pretrained())
+            quarter = Strategy(name="quarter", summary="", bits=4, load=lambda request: request.from_pretrained())
+            return [half, quarter]
+        """
+    )
+
+    ran = run(
+        "from pytest_llmmem.suites.checks import test_dtype, test_quantization",
+        f"--llm-model={tied}", "--llm-load=half", "--llm-load=quarter", "--llm-scope=module", timeout_s=240,
+    )  # fmt: skip
+
+    outcomes = {test.nodeid.rpartition("::")[2]: test.outcome for test in ran.record.tests}
+    assert outcomes == {
+        "test_dtype[made-half]": "failed", "test_quantization[made-half]": "skipped",
+        "test_dtype[made-quarter]": "passed", "test_quantization[made-quarter]": "failed",
+    }  # fmt: skip
+
+
 def test_a_tensor_that_the_checkpoint_lacks_is_found_in_the_loading_report(
     run: Callable[..., Run], pytester: pytest.Pytester, tied: Path
 ) -> None:

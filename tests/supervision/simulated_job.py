@@ -1,6 +1,7 @@
 """A job without processes: its clock, its boundaries and its samples are what a test says."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.limits import parse_limit
@@ -54,11 +55,19 @@ class SimulatedJob:
         self.state = State(started_s=0.0, timeout_s=self.plan.timeout_s)
 
     def cross(
-        self, at: Reading, *, closes: int = 0, opens: tuple[str, ...] = (), limit: str | None = None
+        self,
+        at: Reading,
+        *,
+        closes: int = 0,
+        opens: tuple[str, ...] = (),
+        limit: str | None = None,
+        keeps: str | None = None,
+        **told: Any,
     ) -> list[Accepted | Spent]:
-        """A boundary, at which ``limit`` is that of the window that is opened."""
-        openings = tuple(Opening(name, parse_limit(limit) if limit else None) for name in opens)
-        boundary = Boundary(at, closes, openings, NONE_COPIED, wants_peak=bool(closes))
+        """A boundary, at which ``limit`` and ``keeps`` are those of the window that is opened."""
+        limits = [parse_limit(each) if each else None for each in (limit, keeps)]
+        openings = tuple(Opening(name, *limits) for name in opens)
+        boundary = Boundary(at, closes, openings, NONE_COPIED, wants_peak=bool(closes), **told)
         return self.accounting.cross(boundary, NOTHING)
 
     def begin(self, at: Reading, *phases: str) -> None:
@@ -67,6 +76,6 @@ class SimulatedJob:
     def sample(self, now: Reading, *, after_s: float = 0.002) -> Action | None:
         """A sample, and what is decided upon it."""
         self.now_s += after_s
-        self.accounting.sample(now)
+        self.accounting.meter.sample(now)
         self.accounting.draw(now)
         return decide(self.state, self.guard.look(now, at_machine=False), self.now_s)

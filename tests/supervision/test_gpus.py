@@ -43,23 +43,26 @@ def window() -> VramWindow:
 def test_memory_that_comes_back_late_is_waited_for(window: VramWindow) -> None:
     driver = Answers([5 * 10**9, 10**9, 0])
 
-    assert Gpus(driver, 1).wait_back(window) == ""
+    assert Gpus(driver, 1).wait_back(window) == ()
     assert driver.held_bytes == [0]
 
 
 def test_memory_that_does_not_come_back_is_told(window: VramWindow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cards, "_BACK_S", 0.1)
 
-    assert Gpus(Answers([5 * 10**9]), 1).wait_back(window).startswith("5.00 GB of GPU memory were not back")
+    (note,) = Gpus(Answers([5 * 10**9]), 1).wait_back(window)
+
+    assert note.startswith("5.00 GB of GPU memory were not back")
 
 
 def test_a_test_that_used_no_device_waits_for_nothing() -> None:
-    assert Gpus(Answers([5 * 10**9]), 1).wait_back(VramWindow.opened([])) == ""
+    assert Gpus(Answers([5 * 10**9]), 1).wait_back(VramWindow.opened([])) == ()
 
 
 def test_a_driver_that_went_silent_is_told_where_a_budget_needs_it() -> None:
     silent = Gpus(Answers([0], why_none="the process that asks it has ended"), 1)
 
-    assert silent.complaint([BUDGET]).endswith("could not be asked: the process that asks it has ended")
-    assert silent.complaint([]) == ""
-    assert Gpus(Answers([0]), 1).complaint([BUDGET]) == ""
+    (note,) = silent.silence_notes([BUDGET])
+    assert note.endswith("could not be asked: the process that asks it has ended")
+    assert silent.silence_notes([]) == ()
+    assert Gpus(Answers([0]), 1).silence_notes([BUDGET]) == ()

@@ -20,7 +20,7 @@ class RecordingLimiter:
         self.held: list[int] = []
 
     def tick(self, held_bytes: int, reading: Reading) -> None:
-        assert reading.unreclaimable_bytes >= held_bytes
+        assert reading.used_bytes >= held_bytes
         self.held.append(held_bytes // MB)
 
     def oom_kills(self) -> int:
@@ -42,18 +42,28 @@ def job_with(*budgets: Budget, reserve_mb: int = 0) -> SimulatedJob:
 def test_without_a_budget_of_memory_nothing_is_enforced() -> None:
     job = job_with(Budget(kind="max_disk", limit=parse_limit("1MB"), limit_bytes=MB, count="written"))
 
-    assert job.guard.enforce(None) == ""  # type: ignore[arg-type]  # no worker is asked
+    assert job.guard.enforce(None) == ()  # type: ignore[arg-type]  # no worker is asked
     assert job.guard.limiter.name == "watch"
 
 
-def test_a_hard_limit_moves_with_what_the_worker_holds() -> None:
-    job = job_with(max_ram("200MB"))
+@pytest.mark.parametrize(("count", "held"), [("unreclaimable", [20, 80]), ("resident", [60, 120])])
+def test_a_hard_limit_moves_with_what_the_worker_holds(count: str, held: list[int]) -> None:
+    job = job_with(max_ram("200MB", count=count))
     job.guard.limiter = limiter = RecordingLimiter("rlimit")
 
-    for held in (120, 180):
-        job.guard.look(reading(held), at_machine=False)
+    for anonymous in (120, 180):
+        job.guard.look(reading(anonymous, file=40), at_machine=False)
 
-    assert limiter.held == [20, 80]
+    assert limiter.held == held
+
+
+def test_of_a_share_of_the_machine_a_hard_limit_has_all_that_is_held() -> None:
+    job = job_with(Budget(kind="max_ram", limit=parse_limit("20% host"), limit_bytes=200 * MB))
+    job.guard.limiter = limiter = RecordingLimiter("rlimit")
+
+    job.guard.look(reading(130), at_machine=False)
+
+    assert limiter.held == [130]
 
 
 @pytest.mark.parametrize(("enforced", "stops"), [("watch", False), ("cgroup", True)])
@@ -80,6 +90,14 @@ def test_resident_memory_counts_files_too() -> None:
     assert (budget.used_bytes, budget.breached) == (160 * MB, True)
     assert job.guard.needs_library_pages(breached=False)
     assert not job.guard.needs_library_pages(breached=True)
+
+
+def test_a_share_of_the_machine_may_count_all_that_is_resident() -> None:
+    job = job_with(Budget(kind="max_ram", limit=parse_limit("20% host"), limit_bytes=200 * MB, count="resident"))
+    job.sample(reading(150, file=120))
+
+    (budget,) = job.guard.budgets()
+    assert (budget.used_bytes, budget.breached) == (270 * MB, True)
 
 
 def test_pages_of_libraries_matter_to_resident_budgets_alone() -> None:

@@ -1,17 +1,23 @@
 """What a worker and its children hold together, while they come and go: real processes, and a parent that is late."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.core.readings import Tree
+from pytest_llmmem import probes
+from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.supervision.process_tree import ProcessTree
+from tests.conftest import needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared pages are known on Linux")
+pytestmark = needs("/proc")
 
 WORKER = """
 import os, subprocess, sys
@@ -22,6 +28,7 @@ sys.stdin.read()
 """
 """Its child has ended, and has not been waited for."""
 SEEN = Tree(unreclaimable_bytes=10, resident_bytes=20)
+OWN = Reading(anonymous_bytes=4)
 TOO_LATE = Tree(unreclaimable_bytes=1000, resident_bytes=2000)
 
 
@@ -39,6 +46,9 @@ class Worker:
 
     def siblings(self) -> tuple[int, ...]:
         return (os.getpid(),)
+
+    def tree_with(self, reading: Reading) -> Tree:
+        return Tree(unreclaimable_bytes=reading.unreclaimable_bytes, resident_bytes=reading.resident_bytes)
 
     def shared_with(self, children: Iterable[int]) -> Tree:
         assert children
@@ -62,11 +72,121 @@ def process() -> "Generator[subprocess.Popen[str]]":
 def test_a_worker_that_lives_is_read_once(process: "subprocess.Popen[str]") -> None:
     worker = Worker(process, lives=1)
 
-    assert ProcessTree(worker).sample() == SEEN  # type: ignore[arg-type]
+    assert ProcessTree(worker).sample(OWN) == SEEN  # type: ignore[arg-type]
 
 
 def test_a_worker_that_ended_while_it_was_read_tells_nothing(process: "subprocess.Popen[str]") -> None:
     # those that shared its pages were read after it had gone: they hold all of them then, and so did it
     worker = Worker(process, lives=0)
 
-    assert ProcessTree(worker).sample() is None  # type: ignore[arg-type]
+    assert ProcessTree(worker).sample(OWN) is None  # type: ignore[arg-type]
+
+
+# -- children that live: each is the same program, which sleeps until its parent ends
+
+PARENT = """
+import os, subprocess, sys
+program = "import os, sys; held = b'x' * int(os.environ.get('HELD', 0)); print(flush=True); sys.stdin.read()"
+environments = eval(sys.argv[1])
+children = [
+    subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, env={**os.environ, **each}) for each in environments
+]
+for child in children:
+    child.stdout.readline()
+print(*(child.pid for child in children), flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass
+class Family:
+    """A parent of living children, which is asked for the memory of all of them."""
+
+    process: "subprocess.Popen[str]"
+    children: list[int]
+    ends_one_each_time: bool = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def siblings(self) -> tuple[int, ...]:
+        return ()
+
+    def tree_with(self, reading: Reading) -> Tree:
+        return Tree(unreclaimable_bytes=reading.unreclaimable_bytes, resident_bytes=reading.resident_bytes)
+
+    def shared_with(self, children: Iterable[int]) -> Tree:
+        living = sum(map(probes.has_memory, children))
+        if self.ends_one_each_time:
+            self.end_one()
+        return Tree(unreclaimable_bytes=living, resident_bytes=10 * living)
+
+    def end_one(self) -> None:
+        pid = self.children.pop()
+        os.kill(pid, signal.SIGKILL)
+        while probes.has_memory(pid):
+            time.sleep(0.001)
+
+
+@contextlib.contextmanager
+def family(*environments: dict[str, str], **options: bool) -> Generator[Family]:
+    program = [sys.executable, "-c", PARENT, repr(environments)]
+    with subprocess.Popen(program, stdin=-1, stdout=-1, text=True) as parent:
+        assert parent.stdout is not None
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        yield Family(parent, children, **options)
+
+
+def test_children_that_come_and_go_at_every_attempt_count_by_the_lowest_of_them() -> None:
+    with family({}, {}, {}, {}, ends_one_each_time=True) as worker:
+        tree = ProcessTree(worker).sample(OWN)  # type: ignore[arg-type]
+
+    # a page whose owner ends meanwhile is counted in those that are left, too
+    assert tree == Tree(unreclaimable_bytes=2, resident_bytes=20)
+
+
+def test_each_rank_of_a_launch_has_its_own_peak() -> None:
+    ranks = [{"RANK": str(rank), "WORLD_SIZE": "2", "HELD": str((2 - rank) * 40_000_000)} for rank in range(2)]
+    with family(ranks[1], {}, ranks[0]) as worker:
+        tree = ProcessTree(worker)  # type: ignore[arg-type]
+        for _ in range(2):
+            tree.sample(OWN)
+
+        first, second = tree.ranks()
+
+    assert [each.rank for each in (first, second)] == [0, 1]
+    assert abs(first.peak_bytes - second.peak_bytes - 40_000_000) < 2_000_000
+    assert first.peak_resident_bytes >= first.peak_bytes
+
+
+def test_a_rank_that_has_just_ended_keeps_the_peak_that_it_had() -> None:
+    with family({"RANK": "0", "WORLD_SIZE": "1", "HELD": "40000000"}) as worker:
+        tree = ProcessTree(worker)  # type: ignore[arg-type]
+        tree.sample(OWN)
+        before = tree.ranks()
+        worker.end_one()
+        tree.sample(OWN)
+
+        assert tree.ranks() == before
+        assert before[0].peak_bytes > 40_000_000
+
+
+VFORK = """
+import os, sys
+os.posix_spawnp("true", ["true"], os.environ, file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])
+"""
+"""Its child waits between ``vfork`` and ``exec``, until somebody opens the pipe for writing."""
+
+
+def test_a_child_that_still_runs_in_its_parents_memory_is_none_of_its_own(tmp_path: Path) -> None:
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    with subprocess.Popen([sys.executable, "-c", VFORK, str(fifo)], text=True) as parent:
+        while not probes.descendants(parent.pid):
+            time.sleep(0.01)
+        tree = ProcessTree(Family(parent, []))  # type: ignore[arg-type]
+        alone = tree.sample(OWN) is None and not tree.seen
+        fifo.open("w", encoding="utf-8").close()
+
+    assert alone

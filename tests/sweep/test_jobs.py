@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.sweep.jobs import HERE, REPORT, Job, run_job
+from tests.conftest import needs
 from tests.sweep.jobs import MB, job
 
-on_linux = pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+on_linux = needs("forked workers")
 
 
 def test_a_job_survives_json() -> None:
@@ -119,6 +120,6 @@ def wait_for(there: object) -> None:
 
 def is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True

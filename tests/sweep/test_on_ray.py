@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import needs
 
-pytestmark = [needs("ray"), pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")]
+pytestmark = [needs("ray"), needs("/proc")]
 
 DRIVER = """
 import json, sys
@@ -111,5 +111,5 @@ def wait_until(there: Callable[[], bool]) -> None:
 
 
 def read(path: Path) -> dict[str, object]:
-    document: dict[str, object] = json.loads(path.read_text())
+    document: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
     return document

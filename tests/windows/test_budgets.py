@@ -54,6 +54,10 @@ SOURCE = r"""
     def test_is_limited_by_its_job():
         hold(100_000_000)
 
+    @pytest.mark.max_ram("300MB", enforce="job")
+    def test_is_refused_memory():
+        bytearray(10**15)  # Wine refuses it too, though not for the job
+
     @pytest.mark.max_ram("300MB", enforce="rlimit")
     def test_asks_for_what_is_not_there():
         hold(100_000_000)
@@ -112,6 +116,13 @@ def test_a_job_enforces_without_a_complaint(session: Session) -> None:
 
     assert record.outcome == "passed"
     assert not [note for note in record.notes if "enforce" in note]
+
+
+def test_memory_that_is_refused_beside_a_job_is_a_breach(session: Session) -> None:
+    record = session["test_is_refused_memory"]
+
+    assert (record.outcome, record.ending.kind) == ("failed", "over_budget")
+    assert record.budgets[0].sentence.endswith("enforce='job' refused more")
 
 
 def test_what_cannot_be_enforced_here_is_said(session: Session) -> None:

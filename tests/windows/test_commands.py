@@ -128,7 +128,7 @@ def test_an_abandoned_folder_is_removed(tmp_path: Path, monkeypatch: pytest.Monk
     old = time.time() - 3600
     os.utime(abandoned, (old, old))
 
-    folder = SessionFolder()
+    folder = SessionFolder.create()
 
     assert not abandoned.exists()
     folder.remove()

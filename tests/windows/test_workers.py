@@ -17,7 +17,7 @@ from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.spawned import Launcher, open_startup_output
 from pytest_llmmem.workers.windows_job import Job
 from pytest_llmmem.workers.windows_spawned import WindowsWorker, start_worker
-from pytest_llmmem.workers.worker import NoWorkerError
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 _SLEEP = "import time; time.sleep(600)"
 

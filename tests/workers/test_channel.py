@@ -1,7 +1,6 @@
 """Messages come as they were sent, and nothing else passes for one."""
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llmmem.workers.channel import Channel, ChannelError, Frames, channel_pair, frame, move_high
+from tests.conftest import needs
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="a named pipe keeps messages apart by itself")
+posix = needs("Unix sockets")
 PAYLOADS = st.lists(st.binary(max_size=300), max_size=6)
 
 

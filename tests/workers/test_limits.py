@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
-from pytest_llmmem.workers.limits import CgroupLimiter, NoLimiter, build_limiter, delegate
+from pytest_llmmem.workers.cgroup_limiter import CgroupLimiter, delegate
+from pytest_llmmem.workers.limits import NoLimiter, build_limiter
 from pytest_llmmem.workers.worker import Worker
 
 
@@ -42,7 +43,7 @@ def test_a_group_is_made_and_leaves_nothing_behind() -> None:
         pytest.skip("needs a writable memory control group")
     pid = os.posix_spawnp("sleep", ["sleep", "60"], os.environ)
     try:
-        group = CgroupLimiter(pid, 50_000_000, parent)
+        group = CgroupLimiter.enclose(pid, 50_000_000, parent)
         (made,) = parent.path.glob(f"llmmem-{pid}-*")
         assert (made / "cgroup.procs").read_text().split() == [str(pid)]
         assert group.oom_kills() == group.killed_at_bytes() == 0

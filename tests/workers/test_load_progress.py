@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.core.load_position import LoadPosition
 from pytest_llmmem.workers.load_progress import LoadProgress
+from tests.conftest import needs
 
 PLACE = "place"
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=600)
@@ -102,7 +103,7 @@ def test_what_was_cleared_is_gone_and_a_new_worker_may_count_from_one_again(
     assert place.read() == LoadPosition("2.safetensors", "b.weight", 1)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs("fork")
 def test_a_forked_worker_that_is_killed_leaves_its_last_place(place: LoadProgress) -> None:
     pid = os.fork()
     if pid == 0:
@@ -152,7 +153,7 @@ def spawned(place: LoadProgress, *names: str) -> Iterator[None]:
         worker.kill()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs descriptors that are inherited")
+@needs("inherited descriptors")
 def test_a_spawned_worker_that_is_killed_leaves_its_last_place(place: LoadProgress) -> None:
     with spawned(place):
         pass
@@ -160,7 +161,7 @@ def test_a_spawned_worker_that_is_killed_leaves_its_last_place(place: LoadProgre
     assert noted(place) == ("2.safetensors", "b.weight")
 
 
-@pytest.mark.skipif(os.name == "nt", reason="needs descriptors that are inherited")
+@needs("inherited descriptors")
 def test_what_is_read_while_threads_write_was_written_by_one_of_them(place: LoadProgress) -> None:
     seen: set[LoadPosition] = set()
     with spawned(place, "x", "y", "z"):

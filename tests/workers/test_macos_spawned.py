@@ -11,8 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-if sys.platform == "win32":
-    pytest.skip("needs process groups", allow_module_level=True)
+from tests.capabilities import missing
+
+if lacking := missing("process groups"):
+    pytest.skip(lacking, allow_module_level=True)
 
 from pytest_llmmem.workers.channel import channel_pair
 from pytest_llmmem.workers.macos_spawned import SessionLeader, start_worker

@@ -19,7 +19,7 @@ from pathlib import Path
 from pytest_llmmem.workers.memory_queue import Reservation, QueueTicket
 
 resource, size = sys.argv[2], int(sys.argv[3])
-place = QueueTicket(Path(sys.argv[1]), [Reservation(resource=resource, size_bytes=size, capacity_bytes=100)])
+place = QueueTicket.take(Path(sys.argv[1]), [Reservation(resource=resource, size_bytes=size, capacity_bytes=100)])
 print("queued", flush=True)
 place.wait()
 print("in", flush=True)
@@ -134,7 +134,7 @@ def test_several_claims_are_met_at_once_or_not_at_all(arrive: Callable[..., Visi
     arrive(100, "cuda:1").hears("in")
     both = [Reservation(resource=name, size_bytes=100, capacity_bytes=CARD) for name in ("cuda:0", "cuda:1")]
 
-    place = QueueTicket(tmp_path, both)
+    place = QueueTicket.take(tmp_path, both)
 
     assert not place.admitted
     assert inside(tmp_path) == [100]
@@ -145,14 +145,14 @@ def test_several_claims_are_met_at_once_or_not_at_all(arrive: Callable[..., Visi
 CROWD = """
 import json, os, random, signal, sys, time
 from pathlib import Path
-from pytest_llmmem.workers.memory_queue import Reservation, QueueTicket
+from pytest_llmmem.workers.memory_queue import Reservation, QueueTicket, _tickets_in
 
 folder, chance = Path(sys.argv[1]), random.Random(int(sys.argv[2]))
 for _ in range(12):
     names = chance.sample(["cuda:0", "cuda:1", "host"], chance.randint(1, 3))
-    place = QueueTicket(folder, [Reservation(resource=name, size_bytes=chance.randint(1, 120), capacity_bytes=100) for name in names])
+    place = QueueTicket.take(folder, [Reservation(resource=name, size_bytes=chance.randint(1, 120), capacity_bytes=100) for name in names])
     place.wait()
-    with place._tickets() as tickets:
+    with _tickets_in(folder) as tickets:
         for name in names:
             sizes = [ticket.reservations[name] for ticket in tickets if ticket.admitted and name in ticket.reservations]
             assert len(sizes) == 1 or sum(sizes) <= 100, sizes
@@ -171,6 +171,6 @@ def test_a_crowd_with_victims_gets_through_and_never_too_many_at_once(tmp_path: 
 
     codes = [process.wait() for process in crowd]
     assert codes[2:] == [0, 0, 0, 0]
-    place = QueueTicket(tmp_path, [Reservation(resource="host", size_bytes=CARD, capacity_bytes=CARD)])
+    place = QueueTicket.take(tmp_path, [Reservation(resource="host", size_bytes=CARD, capacity_bytes=CARD)])
     assert place.admitted
     assert len(json.loads((tmp_path / "tickets.json").read_text())) == 1

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -11,8 +10,10 @@ from typing import Any
 
 import pytest
 
-if sys.platform != "linux":
-    pytest.skip("workers have a server on Linux", allow_module_level=True)
+from tests.capabilities import missing
+
+if lacking := missing("forked workers"):
+    pytest.skip(lacking, allow_module_level=True)
 
 from pytest_llmmem.probes import descendants, mappings
 from pytest_llmmem.workers import child
@@ -23,7 +24,8 @@ from pytest_llmmem.workers.messages import Finished, Payload
 from pytest_llmmem.workers.served import Server
 from pytest_llmmem.workers.served_workers import ForkedWorker
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 
 def run_job(job: Any, connection: ParentConnection) -> None:

@@ -14,7 +14,7 @@ from pytest_llmmem.workers.session_folders import SessionFolder
 OWNER = """
 import sys
 from pytest_llmmem.workers.session_folders import SessionFolder
-folder = SessionFolder()
+folder = SessionFolder.create()
 folder.path.joinpath("weights").write_bytes(bytes(4096))
 print(folder.path, flush=True)
 sys.stdin.read()
@@ -33,12 +33,12 @@ def test_the_folder_of_a_killed_session_is_removed_and_that_of_a_living_one_is_n
         assert owner.stdout is not None
         folder = Path(owner.stdout.readline().strip())
         _age(folder)
-        SessionFolder().remove()
+        SessionFolder.create().remove()
         assert folder.joinpath("weights").exists()
         owner.kill()
 
     _age(folder)
-    SessionFolder().remove()
+    SessionFolder.create().remove()
 
     assert not folder.exists()
 
@@ -47,13 +47,13 @@ def test_a_folder_that_was_just_made_is_left_to_its_owner(tmp_path: Path) -> Non
     folder = tmp_path / "llmmem-session-young"
     folder.mkdir()
 
-    SessionFolder().remove()
+    SessionFolder.create().remove()
 
     assert folder.exists()
 
 
 def test_its_own_folder_is_removed_with_what_is_in_it(tmp_path: Path) -> None:
-    folder = SessionFolder()
+    folder = SessionFolder.create()
     folder.path.joinpath("scratch").mkdir()
 
     folder.remove()

@@ -53,5 +53,6 @@ def read_index(path: Path) -> Index:
 
 def is_inside(name: str) -> bool:
     """Whether the name is a file in the checkpoint's folder, or below it, on every platform."""
-    steps = name.split("/")
-    return name.isprintable() and {"\\", ":"}.isdisjoint(name) and {"", ".", ".."}.isdisjoint(steps)
+    # Windows cuts dots and spaces off the end of a name, so ".. " is ".." there
+    steps = [step.strip(" .") for step in name.split("/")]
+    return name.isprintable() and {"\\", ":"}.isdisjoint(name) and all(steps)

@@ -68,7 +68,10 @@ class ModelConfig:
 def read_config(folder: Path) -> ModelConfig:
     """Read the config of a checkpoint; an empty one when there is none. Raises ``CheckpointError`` unless it is a JSON object."""
     path = folder / "config.json"
-    if not os.path.exists(path):
-        return ModelConfig.of({})
+    return read_config_file(path) if os.path.exists(path) else ModelConfig.of({})
+
+
+def read_config_file(path: Path) -> ModelConfig:
+    """Read one config. Raises ``CheckpointError`` unless it is a JSON object."""
     parsed = read_object(path)
     return ModelConfig.of(parsed.value, repeated=parsed.repeated)

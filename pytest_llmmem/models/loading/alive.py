@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pytest_llmmem.core.record_parts import AliveRecord
+from pytest_llmmem.models.loading.tensor_walk import is_tensor, walk
 
 _LEAST_BYTES: Final = 1_000_000
 """Smaller objects are not reported: they explain no exceeded limit."""
 _MOST: Final = 8
-_DEPTH: Final = 4
-"""Levels of attributes and containers below a cache that are searched for tensors."""
 
 
 def objects_alive() -> tuple[AliveRecord, ...]:
@@ -36,10 +35,13 @@ def objects_alive() -> tuple[AliveRecord, ...]:
         "gradients", (tensor.grad for tensor in tensors if tensor.is_leaf and tensor.grad is not None), once=True
     )
     for optimizer in (each for each in objects if _is_a(each, torch.optim.Optimizer)):
-        inventory.add(f"{type(optimizer).__name__} state", _tensors_below(dict(optimizer.state), torch))
+        inventory.add(f"{type(optimizer).__name__} state", _tensors_below(dict(optimizer.state)))
     if cache := getattr(sys.modules.get("transformers.cache_utils"), "Cache", None):
         for each in (each for each in objects if _is_a(each, cache)):
-            inventory.add(type(each).__name__, _tensors_below(each, torch))
+            inventory.add(type(each).__name__, _tensors_below(each))
+    if kept := getattr(sys.modules.get("transformers.trainer_pt_utils"), "EvalLoopContainer", None):
+        for each in (each for each in objects if _is_a(each, kept)):
+            inventory.add(kept.__name__, _tensors_below(each))
     inventory.add("other tensors", tensors, once=True)
     return inventory.records()
 
@@ -79,12 +81,5 @@ def _weights(module: Any) -> Iterator[Any]:
     yield from module.buffers()
 
 
-def _tensors_below(value: Any, torch: Any, depth: int = 0) -> Iterator[Any]:
-    if _is_a(value, torch.Tensor):
-        yield value
-    elif depth < _DEPTH:
-        held = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else None
-        if held is None:
-            held = getattr(value, "__dict__", {}).values()
-        for each in list(held):
-            yield from _tensors_below(each, torch, depth + 1)
+def _tensors_below(value: Any) -> Iterator[Any]:
+    return (found.value for found in walk(value) if is_tensor(found.value))

@@ -1,4 +1,4 @@
-"""Loads that spread a model over the ranks of an existing process group."""
+"""Loads by transformers that spread a model over the ranks of an existing process group."""
 
 import importlib
 import os
@@ -6,8 +6,8 @@ from typing import Any
 
 from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
 
-OLDEST = (4, 57)
-"""Earlier versions of transformers load whole models in each rank (issue 35202), or need a GPU."""
+OLDEST = (4, 47)
+"""The first version of transformers with ``tp_plan``."""
 
 
 def load_tensor_parallel(request: LoadRequest) -> Any:
@@ -36,21 +36,12 @@ def fsdp_call(request: LoadRequest) -> str:
 
 def no_tensor_parallel() -> str | None:
     """The reason that tensor parallelism is unavailable here; ``None`` if it is available."""
-    return _no_ranks() or (None if installed("transformers") >= OLDEST else "needs transformers 4.57 or newer")
+    return None if installed("transformers") >= OLDEST else "needs transformers 4.47 or newer"
 
 
 def no_fsdp() -> str | None:
     """The reason that FSDP is unavailable here; ``None`` if it is available."""
-    return _no_ranks() or (
-        None if _has_config_for("fsdp_size") else "needs a transformers with DistributedConfig(fsdp_size)"
-    )
-
-
-def _no_ranks() -> str | None:
-    if "WORLD_SIZE" not in os.environ:
-        return "needs several processes: pass --llm-ranks=2, or mark the test with in_worker(ranks=2)"
-    absent = [name for name in ("transformers", "accelerate") if not installed(name)]
-    return f"needs {' and '.join(absent)}: pip install {' '.join(absent)}" if absent else None
+    return None if _has_config_for("fsdp_size") else "needs a transformers with DistributedConfig(fsdp_size)"
 
 
 def _tensor_parallel() -> dict[str, Any]:

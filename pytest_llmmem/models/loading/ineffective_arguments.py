@@ -3,12 +3,11 @@
 The wheels before and after each version boundary were checked.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-Version = tuple[int, int]
+MajorMinor = tuple[int, int]
 """Major and minor version: no patch release changes an entry."""
 
 
@@ -17,13 +16,13 @@ class _Known:
     """An argument of ``from_pretrained`` or ``save_pretrained``, or an environment variable."""
 
     name: str
-    starts: Version = (0, 0)
+    starts: MajorMinor = (0, 0)
     """The first version in which it has an effect."""
-    ends: Version | None = None
+    ends: MajorMinor | None = None
     """The first version in which it has no effect again."""
     instead: str
 
-    def hint(self, installed: Version, version: str) -> str | None:
+    def hint(self, installed: MajorMinor, version: str) -> str | None:
         """The reason that the argument does nothing in the installed version; ``None`` where it has an effect."""
         if installed < self.starts:
             when = f"before transformers {self.starts[0]}.{self.starts[1]}"
@@ -84,10 +83,16 @@ def _unplanned(options: Mapping[str, Any]) -> Iterator[str]:
         yield "offload_folder has no effect without a device_map: pass device_map='auto' too"
 
 
-def _parse(version: str) -> Version:
-    """Parse ``"4.51.0.dev0"`` to ``(4, 51)``. Raises ``ValueError`` for an invalid version."""
-    match = re.match(r"(\d+)\.(\d+)", version)
-    if match is None:
+def _parse(version: str) -> MajorMinor:
+    """Parse ``"4.51.0.dev0"`` to ``(4, 51)``: what a release changes, the commits before it may have changed already.
+
+    Raises ``ValueError`` for an invalid version.
+    """
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        parsed = Version(version)
+    except InvalidVersion:
         msg = f"{version!r} is no version of transformers: give transformers.__version__"
-        raise ValueError(msg)
-    return int(match[1]), int(match[2])
+        raise ValueError(msg) from None
+    return parsed.major, parsed.minor

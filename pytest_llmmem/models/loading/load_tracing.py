@@ -1,22 +1,19 @@
 """Reports the progress of a load, tensor by tensor, without changing the load.
 
-The libraries read checkpoints through ``safetensors.safe_open``, ``torch.load`` and ``numpy.load``. While a load is
-traced, every module that has one of these functions gets a wrapper in its place.
+The libraries read checkpoints through ``safetensors.safe_open``, ``torch.load``, ``numpy.load``, ``numpy.memmap`` and
+``gguf``. While a load is traced, every module that has one of these functions gets a wrapper in its place.
 Tried with transformers 4.40.1, 4.57.6, 5.0.0 and 5.23.0, accelerate 0.30.1 to 1.15.0 and safetensors 0.4.3 and 0.8.0:
 none checks the type of the object that ``safe_open`` returns.
 """
 
-import functools
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from types import ModuleType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
-Note = Callable[[str, str], None]
-"""A function of the file name of a shard and the name of a tensor."""
+from pytest_llmmem.models.loading.traced_readers import FUNCTIONS, METHODS, Note, Progress
 
 
 @contextmanager
@@ -31,54 +28,57 @@ def follow_load(note: Note, *, mapped: Literal["followed", "left"] = "followed")
     ``mapped="left"`` is for a whole test, where the end of a load is unknown: the names are empty as soon as a read
     returns. A load that is traced inside of such a test uses its own setting.
     """
-    progress = _Progress(note, lasts=mapped == "followed")
-    there = tuple(_replacements(progress))
-    back = tuple((name, new, old) for name, old, new in there)
+    progress = Progress(note, lasts=mapped == "followed")
+    functions, methods = tuple(_replacements(progress)), tuple(_methods(progress))
     try:
-        _replace(there)
+        _replace(functions)
+        for cls, name, _, followed in methods:
+            setattr(cls, name, followed)
         yield
     finally:
-        _replace(back)
+        for cls, name, method, _ in methods:
+            setattr(cls, name, method)
+        _replace(tuple(each.reversed for each in functions))
         progress.end()
 
 
-class _Progress:
-    """Passes notes on until the end: a handle or a thread of the load may outlive the tracing."""
+class _Replacement(NamedTuple):
+    """A function that takes the place of another, under its name."""
 
-    def __init__(self, note: Note, *, lasts: bool) -> None:
-        self.note = note
-        self.lasts = lasts
+    name: str
+    old: Any
+    new: Any
 
-    def leave(self, shard: str = "") -> None:
-        """Report a finished read. Where mapped tensors are followed, the shard stays reported while its tensors are used."""
-        self.note(shard if self.lasts else "", "")
-
-    def returned(self) -> None:
-        """Report a finished read. Where mapped tensors are followed, its names stay reported until the next read."""
-        if not self.lasts:
-            self.note("", "")
-
-    def end(self) -> None:
-        note, self.note = self.note, _ignore
-        note("", "")
+    @property
+    def reversed(self) -> Self:
+        return self._replace(old=self.new, new=self.old)
 
 
-def _ignore(shard: str, tensor: str) -> None:
-    """Ignore reads after the end of the load."""
-
-
-def _replacements(progress: _Progress) -> Iterator[tuple[str, Any, Any]]:
-    """Functions of the imported libraries that read checkpoints: name, function, and its wrapper."""
-    for library, name, follow in _READERS:
+def _replacements(progress: Progress) -> Iterator[_Replacement]:
+    """Functions of the imported libraries that read checkpoints, with their wrappers."""
+    for library, name, follow in FUNCTIONS:
         function = getattr(sys.modules.get(library), name, None)
         if function is not None:
-            followed = follow(getattr(function, _FOLLOWS, function), progress)
-            if not progress.lasts:
-                setattr(followed, _FOLLOWS, function)
-            yield name, function, followed
+            yield _Replacement(name, function, _followed(follow, function, progress))
 
 
-def _replace(replacements: Sequence[tuple[str, Any, Any]]) -> None:
+def _methods(progress: Progress) -> Iterator[tuple[type, str, Any, Any]]:
+    """The same for methods: class, name, method, wrapper."""
+    for library, class_name, name, follow in METHODS:
+        cls = getattr(sys.modules.get(library), class_name, None)
+        if isinstance(cls, type) and name in vars(cls):
+            method = vars(cls)[name]
+            yield cls, name, method, _followed(follow, getattr(method, "__func__", method), progress)
+
+
+def _followed(follow: Callable[[Any, Progress], Any], function: Any, progress: Progress) -> Any:
+    followed = follow(getattr(function, _FOLLOWS, function), progress)
+    if not progress.lasts:
+        setattr(followed, _FOLLOWS, function)
+    return followed
+
+
+def _replace(replacements: Sequence[_Replacement]) -> None:
     """Replace each function in every module that has it under that name, also in modules imported later."""
     if not replacements:
         return
@@ -90,7 +90,7 @@ def _replace(replacements: Sequence[tuple[str, Any, Any]]) -> None:
 
 
 def find_readers() -> list[ModuleType]:
-    """The modules that have ``safe_open`` or ``load`` under its own name.
+    """The modules that have ``safe_open``, ``load`` or ``dequantize`` under its own name.
 
     Each module is examined once in this process and its forks: reading an inherited module copies its page, and all modules
     together take ten megabytes.
@@ -105,109 +105,9 @@ def find_readers() -> list[ModuleType]:
     return _readers
 
 
-_NAMES: Final = frozenset({"safe_open", "load"})
+_NAMES: Final = frozenset(name for _, name, _ in FUNCTIONS)
 _readers: list[ModuleType] = []
 _looked_at = [0]
 """Number of modules at the last search."""
-
-
-def _opening(safe_open: Any, progress: _Progress) -> Any:
-    @functools.wraps(safe_open, updated=())
-    def followed(filename: Any, *arguments: Any, **options: Any) -> Any:
-        __tracebackhide__ = True
-        return _File(safe_open(filename, *arguments, **options), _file_name(filename), progress)
-
-    return followed
-
-
-def _loading(load: Any, progress: _Progress) -> Any:
-    @functools.wraps(load)
-    def followed(f: Any, *arguments: Any, **options: Any) -> Any:
-        __tracebackhide__ = True
-        if not isinstance(f, str | os.PathLike):
-            return load(f, *arguments, **options)
-        progress.note(_file_name(f), "")
-        try:
-            return load(f, *arguments, **options)
-        finally:
-            progress.returned()
-
-    return followed
-
-
-def _file_name(path: Any) -> str:
-    return os.path.basename(os.fsdecode(path))
-
-
-_READERS: Final = (("safetensors", "safe_open", _opening), ("torch", "load", _loading), ("numpy", "load", _loading))
 _FOLLOWS: Final = "llmmem_follows"
 """Attribute of a wrapper for a whole test: the wrapped function. A load in that test wraps it instead."""
-
-
-class _File:
-    """An open safetensors file that reports each read."""
-
-    __slots__ = ("_file", "_gave_tensors", "_progress", "_shard")
-
-    def __init__(self, file: Any, shard: str, progress: _Progress) -> None:
-        self._file = file
-        self._shard = shard
-        self._progress = progress
-        self._gave_tensors = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> Self:
-        self._file.__enter__()
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> Any:
-        if error is None:
-            # mapped tensors may be used later in any order; a slice is read when it is indexed
-            self._progress.leave(self._shard if self._gave_tensors else "")
-        return self._file.__exit__(kind, error, trace)
-
-    def get_tensor(self, name: str) -> Any:
-        __tracebackhide__ = True
-        self._gave_tensors = True
-        self._progress.note(self._shard, name)
-        try:
-            return self._file.get_tensor(name)
-        finally:
-            self._progress.returned()
-
-    def get_tensors(self) -> Any:
-        __tracebackhide__ = True
-        self._gave_tensors = True
-        self._progress.note(self._shard, "")
-        try:
-            return self._file.get_tensors()
-        finally:
-            self._progress.returned()
-
-    def get_slice(self, name: str) -> "_Slice":
-        return _Slice(self._file.get_slice(name), self._shard, name, self._progress)
-
-
-class _Slice:
-    """A tensor that is read when it is indexed."""
-
-    __slots__ = ("_name", "_part", "_progress", "_shard")
-
-    def __init__(self, part: Any, shard: str, name: str, progress: _Progress) -> None:
-        self._part = part
-        self._shard = shard
-        self._name = name
-        self._progress = progress
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._part, name)
-
-    def __getitem__(self, index: Any) -> Any:
-        __tracebackhide__ = True
-        self._progress.note(self._shard, self._name)
-        try:
-            return self._part[index]
-        finally:
-            self._progress.returned()

@@ -9,6 +9,7 @@ from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES
 from pytest_llmmem.models.loading import fidelity, residency, storage
 from pytest_llmmem.models.loading.offload import as_bytes, written_bytes
 from pytest_llmmem.models.loading.request import LoadRequest
+from pytest_llmmem.models.loading.ties import Ties, ties_of
 
 
 class LoadedModel:
@@ -139,6 +140,11 @@ class LoadedModel:
     def lost_ties(self) -> tuple[str, ...]:
         """Names of weights with their own storage that the checkpoint has tied to others."""
         return fidelity.compare(self.checkpoint, self.model).missing
+
+    @property
+    def ties(self) -> Ties:
+        """Ties of the model's class that are lost in the model, or stored twice in the checkpoint. Empty after ``release()``."""
+        return ties_of(self.checkpoint, self._model) if self._model is not None else Ties()
 
     @property
     def differences(self) -> fidelity.Differences:

@@ -1,6 +1,5 @@
 """The input of a strategy, and the code that most strategies share: the class, its arguments, the call as text."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -83,7 +82,8 @@ class LoadRequest:
         self._require_files()
         keywords = self._keywords(self._placed(arguments)) | self._file
         self.calls.append(keywords)
-        reports = self.model_class.__module__.startswith("transformers.")
+        # transformers 4.47 returns a model with its report before it would apply a tp_plan
+        reports = self.model_class.__module__.startswith("transformers.") and "tp_plan" not in keywords
         try:
             loaded = self.model_class.from_pretrained(
                 self._place, **keywords | ({"output_loading_info": True} if reports else {})
@@ -120,12 +120,16 @@ class LoadRequest:
     @property
     def loaded_bytes(self) -> int:
         """Bytes of the weights in the dtype of ``from_pretrained``: transformers 4 converts to float32 by default."""
+        dtype = self.dtype_name
+        return self.checkpoint.weights_bytes if dtype is None else self.checkpoint.nbytes_in(dtype)
+
+    @property
+    def dtype_name(self) -> str | None:
+        """The dtype of ``from_pretrained``, such as ``"float32"``; ``None``: each weight keeps that of the checkpoint."""
         dtype = self._options().get("dtype")
         if dtype is None and installed("transformers") < (5,):
-            dtype = "float32"
-        if dtype in {None, "auto"}:
-            return self.checkpoint.weights_bytes
-        return self.checkpoint.nbytes_in(str(dtype).removeprefix("torch."))
+            return "float32"
+        return None if dtype in {None, "auto"} else str(dtype).removeprefix("torch.")
 
     @property
     def _place(self) -> Path:
@@ -201,8 +205,10 @@ class Code:
 
 def installed(library: str) -> tuple[int, ...]:
     """The first two numbers of an installed library's version, without importing it; empty when it is not installed."""
+    from packaging.version import Version
+
     try:
-        return tuple(int(number) for number in re.findall(r"\d+", version(library))[:2])
+        return Version(version(library)).release[:2]
     except PackageNotFoundError:
         return ()
 

@@ -2,40 +2,31 @@
 
 import gc
 import mmap
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+from pytest_llmmem import probes
 from pytest_llmmem.models.loading.storage import plain_tensors, union
 
 _MALLINFO2: Final = (
     "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
 )  # fmt: skip
-_PRESENT: Final = bytes(range(0x80, 0x100))
-"""The highest bytes of an entry in ``/proc/self/pagemap`` for a page that is present."""
 
 
 def mapped_nbytes(model: Any) -> int | None:
-    """Bytes of weights that are mapped from files and not resident in this process, in whole pages; ``None`` if unknown.
-
-    Read from ``/proc/self/pagemap``, whose highest bit marks a present page (Documentation/admin-guide/mm/pagemap.rst).
-    """
-    if sys.platform != "linux" or sys.byteorder != "little":
-        return None
+    """Bytes of weights that are mapped from files and not resident in this process, in whole pages; ``None`` if unknown."""
     pages = {
         (tensor.data_ptr() // mmap.PAGESIZE, -(-(tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE))
         for device, tensor in plain_tensors(model)
         if device == "cpu"
     }
-    try:
-        with open("/proc/self/pagemap", "rb") as pagemap:
-            absent = 0
-            for first, end in _overlaps(union(pages), _mapped_files()):
-                pagemap.seek(8 * first)
-                absent += len(pagemap.read(8 * (end - first))[7::8].translate(None, _PRESENT))
-    except OSError:
+    mapped = tuple(_overlaps(union(pages), probes.mapped_files()))
+    present_bytes = probes.count_pages(os.getpid(), mapped, "present")
+    if present_bytes is None:
         return None
-    return absent * mmap.PAGESIZE
+    return sum(end - first for first, end in mapped) * mmap.PAGESIZE - present_bytes
 
 
 def touch(model: Any) -> None:
@@ -90,13 +81,3 @@ def _overlaps(spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]
         for other_start, other_end in others:
             if max(start, other_start) < min(end, other_end):
                 yield max(start, other_start), min(end, other_end)
-
-
-def _mapped_files() -> Iterator[tuple[int, int]]:
-    """First page and end of every file mapping of this process."""
-    with open("/proc/self/maps") as lines:
-        for line in lines:  # address perms offset dev inode path
-            addresses, *_, path = line.split(maxsplit=5)
-            if path.startswith("/"):
-                start, end = (int(address, 16) // mmap.PAGESIZE for address in addresses.split("-"))
-                yield start, end

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pytest_llmmem.models.loading.tensor_walk import is_module, is_tensor, walk
 
-_BESIDE = ("absmax", "code", "offset", "CB", "SCB")
-"""Attributes of bitsandbytes beside a packed weight: scales, tables, and, for 8 bits, a second copy of the weight."""
+_BESIDE = ("absmax", "code", "offset", "CB", "SCB", "ds_tensor")
+"""Attributes beside a weight. bitsandbytes: scales, tables, and, for 8 bits, a second copy; DeepSpeed: this rank's part."""
 
 
 def plain_tensors(model: Any, *, of: Literal["weights", "everything"] = "everything") -> Iterator[tuple[str, Any]]:
@@ -141,12 +141,16 @@ def _beside(holder: Any) -> Iterator[Any]:
 
 
 def _elements(weight: Any) -> int:
-    """Number of elements of a weight, packed or not."""
-    return math.prod(getattr(getattr(weight, "quant_state", None), "shape", weight.shape))
+    """Number of elements of a weight, packed or not, in all ranks together."""
+    whole: int | None = getattr(weight, "ds_numel", None)  # DeepSpeed's; the weight itself is empty until it is used
+    return math.prod(getattr(getattr(weight, "quant_state", None), "shape", weight.shape)) if whole is None else whole
 
 
 def _here(weight: Any) -> Any:
-    """The part of a distributed tensor on this rank."""
+    """The part of a distributed tensor on this rank: torch's DTensor, or DeepSpeed's partition."""
+    part = getattr(weight, "ds_tensor", None)
+    if part is not None:
+        return part
     return weight.to_local() if hasattr(weight, "to_local") else weight
 
 

@@ -3,15 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from pytest_llmmem.models.loading.distributed import (
-    fsdp_call,
-    load_fsdp,
-    load_tensor_parallel,
-    no_fsdp,
-    no_tensor_parallel,
-    tensor_parallel_call,
-)
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
+from pytest_llmmem.models.loading.rank_strategies import RANK_STRATEGIES
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
 from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
 from pytest_llmmem.models.loading.strategy import Strategy, needs
@@ -39,6 +32,7 @@ def _dtype(name: str, *, offered: bool) -> Strategy:
     return Strategy(
         name=name,
         summary=f"from_pretrained, every weight cast to {name}",
+        dtype=name,
         load=lambda request: request.from_pretrained(dtype=name),
         call=lambda request: request.written(dtype=name),
         unavailable=_NEEDS_TRANSFORMERS,
@@ -57,7 +51,7 @@ def _planned(name: str, summary: str, plan: Callable[[LoadRequest], dict[str, An
     )
 
 
-def _quantized(name: str, summary: str, **config: Any) -> Strategy:
+def _quantized(name: str, bits: int, **config: Any) -> Strategy:
     text = f"BitsAndBytesConfig({', '.join(f'{key}={value!r}' for key, value in config.items())})"
 
     def load(request: LoadRequest) -> Any:
@@ -67,7 +61,8 @@ def _quantized(name: str, summary: str, **config: Any) -> Strategy:
 
     return Strategy(
         name=name,
-        summary=summary,
+        summary=f"bitsandbytes, {bits} bits",
+        bits=bits,
         load=load,
         call=lambda request: request.written(quantization_config=Code(text)),
         libraries=("accelerate", "bitsandbytes"),
@@ -121,8 +116,8 @@ _BUILT_IN: Final = (
     _planned("auto", "device_map='auto' within the memory that there is here", auto_arguments),
     _dtype("bfloat16", offered=True),
     _dtype("float16", offered=True),
-    _quantized("int8", "bitsandbytes, 8 bits", load_in_8bit=True),
-    _quantized("nf4", "bitsandbytes, 4 bits", load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+    _quantized("int8", 8, load_in_8bit=True),
+    _quantized("nf4", 4, load_in_4bit=True, bnb_4bit_quant_type="nf4"),
     _planned("offload", "half of the weights in memory, the rest on disk", offload_arguments),
     _dtype("float32", offered=False),
     Strategy(
@@ -142,26 +137,7 @@ _BUILT_IN: Final = (
         offered=False,
         merges_adapter=True,
     ),
-    Strategy(
-        name="tensor_parallel",
-        summary="each rank holds its part of every layer",
-        load=load_tensor_parallel,
-        call=tensor_parallel_call,
-        libraries=("accelerate",),
-        unavailable=no_tensor_parallel,
-        offered=False,
-        needs_ranks=True,
-    ),
-    Strategy(
-        name="fsdp",
-        summary="each rank holds its part of every weight, and gathers a layer to run it",
-        load=load_fsdp,
-        call=fsdp_call,
-        libraries=("accelerate",),
-        unavailable=no_fsdp,
-        offered=False,
-        needs_ranks=True,
-    ),
+    *RANK_STRATEGIES,
 )
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {strategy.name: strategy for strategy in _BUILT_IN}

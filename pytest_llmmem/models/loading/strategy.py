@@ -24,6 +24,12 @@ class Strategy:
     call: Callable[[LoadRequest], str] | None = None
     """The equivalent user code as text. ``None``: the ``from_pretrained`` call that was made, or ``load`` itself."""
 
+    dtype: str | None = None
+    """The dtype that it casts weights to, such as ``"float16"``. ``None``: the caller's, or else the library's choice."""
+
+    bits: int | None = None
+    """Bits of each weight that it quantizes. ``None``: it quantizes nothing."""
+
     libraries: tuple[str, ...] = ()
     """Libraries imported before the load, so that their import does not count as its memory."""
 

@@ -72,6 +72,7 @@ def _ask(process: subprocess.Popen[str], folder: Path, late: threading.Event) ->
         return ""
     finally:
         patience.cancel()
+        patience.join()  # workers are only forked from a process of one thread
 
 
 def _pipe(stream: IO[str] | None) -> IO[str]:

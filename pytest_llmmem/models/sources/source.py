@@ -15,8 +15,7 @@ from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from pytest_llmmem.models.checkpoints.checkpoint_folder import Format
-from pytest_llmmem.models.checkpoints.foreign_json import read_object
-from pytest_llmmem.models.checkpoints.model_config import ModelConfig
+from pytest_llmmem.models.checkpoints.model_config import ModelConfig, read_config_file
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
 from pytest_llmmem.models.sources import adapters, hub
 from pytest_llmmem.models.sources.presets import PRESETS
@@ -209,7 +208,7 @@ def _path(text: str, base: Path) -> Path:
 
 def _read_config(path: Path) -> ModelConfig:
     try:
-        config = ModelConfig.of(read_object(path).value)
+        config = read_config_file(path)
     except CheckpointError as error:
         raise ValueError(error) from None
     if config.complaints:

@@ -3,8 +3,11 @@
 spec             the settings of a step: batch, length, optimizer, adapter
 tracker          the storages that exist, and the purpose of each
 fake_tracker     the same for fake tensors, which have no values
+tensors          tensors inside of arguments and caches
+caching_allocator  a model of the allocator of a GPU
 storages         peaks from the events of the tracker
 phases           forward, backward, optimizer; prefill, decode
+batches          random tokens and pictures
 training         the loop that is measured and predicted
 generation       the same for inference
 fake_model       a model from a config alone, without memory

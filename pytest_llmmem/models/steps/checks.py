@@ -12,8 +12,10 @@ from typing import Any, Final
 from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_beside, format_size
+from pytest_llmmem.core.steps import StepMemory
+from pytest_llmmem.models.steps.caching_allocator import BLOCK_BYTES
 from pytest_llmmem.models.steps.laboratory import Laboratory
-from pytest_llmmem.models.steps.optimizers import promised_bytes_per_element
+from pytest_llmmem.models.steps.optimizers import promised_bytes_per_element, promised_copies
 from pytest_llmmem.models.steps.prediction import predict
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 
@@ -27,8 +29,8 @@ _CHECKPOINTED: Final = 0.5
 _STATE: Final = 0.02
 """Largest relative deviation of the optimizer's state from its expected size: step counts, and rounding to blocks."""
 
-_BLOCK_BYTES: Final = 512
-"""Block size to which a GPU's allocator rounds each tensor."""
+_COPY: Final = 0.5
+"""Temporary tensors beside whole copies, relative to the trained weights: the largest weight of a small model."""
 
 _LOGITS: Final = 1.05
 """Largest size of the kept logits, relative to their size in float32."""
@@ -72,7 +74,7 @@ def accumulation_costs_one_batch(laboratory: Laboratory) -> str | None:
 
 
 def optimizer_state(laboratory: Laboratory) -> str | None:
-    """The optimizer keeps the state that its name promises."""
+    """The optimizer keeps the state that its name promises, and its step makes no more temporary copies than that."""
     step = _step(laboratory)
     memory = laboratory.trained(step)
     promised = promised_bytes_per_element(step.optimizer, memory.trainable_bytes // max(1, memory.trainable_parameters))
@@ -80,7 +82,7 @@ def optimizer_state(laboratory: Laboratory) -> str | None:
         msg = f"what {step.optimizer} keeps depends on each weight's shape"
         raise NotApplicableError(msg)
     expected = round(promised * memory.trainable_parameters)
-    rounding = 3 * _BLOCK_BYTES * len(laboratory.trained_names(step))  # two moments, and a step count
+    rounding = 3 * BLOCK_BYTES * len(laboratory.trained_names(step))  # two moments, and a step count
     if abs(memory.optimizer_bytes - expected) > _STATE * expected + rounding:
         wanted, kept, _ = format_beside(expected, memory.optimizer_bytes)
         each = memory.optimizer_bytes / max(1, memory.trainable_parameters)
@@ -88,7 +90,19 @@ def optimizer_state(laboratory: Laboratory) -> str | None:
             f"{step.optimizer} keeps {kept}, {each:.1f} bytes for each trained weight, and its name promises {wanted}: "
             "is its state wider than the weights, or are there more moments?"
         )
-    return None
+    return _too_many_temporaries(step.optimizer, memory)
+
+
+def _too_many_temporaries(optimizer: str, memory: StepMemory) -> str | None:
+    peak = max((each for each in memory.phases if each.phase == "optimizer"), key=lambda each: each.step)
+    made = peak.by_kind.get("temporary", 0)
+    copies, promised = made / max(1, memory.trainable_bytes), promised_copies(optimizer)
+    if copies <= promised + _COPY:
+        return None
+    return (
+        f"a step of {optimizer} makes {format_size(made)} of temporary tensors at once ({peak.op}), {copies:.1f} times the "
+        f"trained weights, and its name promises {promised}: pass fused=True, or foreach=False"
+    )
 
 
 def only_adapter_trains(laboratory: Laboratory) -> str | None:
@@ -102,7 +116,7 @@ def only_adapter_trains(laboratory: Laboratory) -> str | None:
     if others:
         return f"{len(others)} weights beside the adapter are trained, {some_of(others)}: freeze the base model"
     memory = laboratory.trained(step)
-    if memory.gradients_bytes > memory.trainable_bytes + _BLOCK_BYTES * len(names):
+    if memory.gradients_bytes > memory.trainable_bytes + BLOCK_BYTES * len(names):
         trained, held, _ = format_beside(memory.trainable_bytes, memory.gradients_bytes)
         return f"gradients take {held}, and the adapter's weights {trained}: a frozen weight has one"
     return None

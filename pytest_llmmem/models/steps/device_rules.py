@@ -12,9 +12,6 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
-BLOCK_BYTES = {"cpu": 1, "cuda": 512}
-"""Block size to which each storage is rounded up: CUDACachingAllocator's ``kMinBlockSize``."""
-
 _FLASH_HEAD = 256
 """The largest head dimension of flash attention."""
 

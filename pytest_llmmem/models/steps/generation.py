@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.models.steps.batches import random_tokens
 from pytest_llmmem.models.steps.spec import GenerateSpec
-from pytest_llmmem.models.steps.training import random_tokens
 
 
 class _LongEnough(Exception):  # noqa: N818 -- it ends a loop

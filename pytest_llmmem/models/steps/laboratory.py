@@ -9,13 +9,13 @@ import torch
 
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.adapters import prepare, quietly
-from pytest_llmmem.models.steps.device_rules import BLOCK_BYTES
+from pytest_llmmem.models.steps.batches import random_tokens
 from pytest_llmmem.models.steps.fake_model import build_on_meta, make_fake
 from pytest_llmmem.models.steps.fake_tracker import FakeStorageTracker
 from pytest_llmmem.models.steps.optimizers import make_optimizer
 from pytest_llmmem.models.steps.prediction import on_fake_tensors
 from pytest_llmmem.models.steps.spec import PredictRequest, TrainSpec
-from pytest_llmmem.models.steps.training import extra_arguments, random_tokens, run_training
+from pytest_llmmem.models.steps.training import extra_arguments, run_training
 
 _LAYERS: Final = 4
 VOCABULARY: Final = 256
@@ -97,7 +97,7 @@ class Laboratory:
 
     @contextlib.contextmanager
     def _tracked(self, model: Any) -> Iterator[FakeStorageTracker]:
-        with FakeStorageTracker(model, block_bytes=BLOCK_BYTES[self.request.device]) as tracker:
+        with FakeStorageTracker(model, device=self.request.device) as tracker:
             yield tracker
 
 

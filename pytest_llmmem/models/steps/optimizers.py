@@ -55,6 +55,14 @@ def promised_bytes_per_element(name: str, dtype_bytes: int) -> float | None:
     return None
 
 
+def promised_copies(name: str) -> int:
+    """Temporary tensors of one step on a GPU, in copies of all trained weights.
+
+    torch's ``foreach`` loop of AdamW takes the root of all second moments at once.
+    """
+    return 1 if name in {"adamw", "adamw-foreach"} else 0
+
+
 def _adamw8bit(trained: list[torch.nn.Parameter]) -> Any:
     try:
         import bitsandbytes

@@ -8,7 +8,7 @@ import torch
 
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.adapters import check_length, prepare, quietly
-from pytest_llmmem.models.steps.device_rules import BLOCK_BYTES, rules_of
+from pytest_llmmem.models.steps.device_rules import rules_of
 from pytest_llmmem.models.steps.fake_model import build_on_meta, make_fake
 from pytest_llmmem.models.steps.fake_tracker import FakeStorageTracker
 from pytest_llmmem.models.steps.generation import run_generation
@@ -43,10 +43,10 @@ def predicting(request: PredictRequest) -> Iterator[Callable[[TrainSpec | Genera
         def measure(step: TrainSpec | GenerateSpec) -> StepMemory:
             check_length(model.config, step)
             phases = None if isinstance(step, TrainSpec) else GenerationPhases()
-            tracker = FakeStorageTracker(model, phases=phases, block_bytes=BLOCK_BYTES[request.device])
+            tracker = FakeStorageTracker(model, phases=phases, device=request.device)
             _run(model, step, tracker, device=request.device)
             name = "train_step" if isinstance(step, TrainSpec) else "generate_step"
-            return tracker.memory(name, device=request.device)
+            return tracker.memory(name)
 
         yield measure
 

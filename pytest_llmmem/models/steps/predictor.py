@@ -24,7 +24,7 @@ from pytest_llmmem.models.sources.cache import cache_folder
 from pytest_llmmem.models.steps.spec import PredictRequest
 
 _PATIENCE_S: Final = 600
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 """Part of the cache key: increase it when the same request gets another answer."""
 
 _DECIDING: Final = ("pytest-llmmem", "torch", "transformers", "peft", "bitsandbytes")
@@ -126,7 +126,8 @@ def _ask(request: PredictRequest) -> dict[str, Any]:
             command,
             input=json.dumps(request.to_json()),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             timeout=_PATIENCE_S,
             env=environment,

@@ -47,6 +47,9 @@ class TrainSpec:
     autocast: str | None = None
     """The dtype of ``torch.autocast`` around the forward pass; ``None`` without autocast."""
 
+    images: int = 0
+    """Pictures in each sequence, for a vision-language model of LLaVA's kind."""
+
     steps: int = 2
     """Number of steps. Two are enough: the optimizer's state exists from the end of the first."""
 
@@ -58,6 +61,8 @@ class TrainSpec:
     def checked(self) -> Self:
         """Check and return the spec. Raises ``ValueError`` for an invalid value, with the valid ones."""
         _check_counts(self, "batch_size", "seq_len", "accumulation", "steps")
+        if self.images != 0:
+            _check_counts(self, "images")
         if self.optimizer not in OPTIMIZERS:
             msg = f"optimizer={self.optimizer!r} is not known: write one of {', '.join(OPTIMIZERS)}"
             raise ValueError(msg)
@@ -74,6 +79,10 @@ class TrainSpec:
         _check_float(self, "precision")
         _check_float(self, "autocast")
         return dataclasses.replace(self, lora_targets=tuple(self.lora_targets))
+
+    def within(self, positions: object) -> Self:
+        """The same with at most so many tokens, for ``max_position_embeddings`` of a config, whatever is written there."""
+        return dataclasses.replace(self, seq_len=min(self.seq_len, positions)) if isinstance(positions, int) else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pytest_llmmem.core.steps import KeptActivations, Kind, StepMemory, StepPhase
+from pytest_llmmem.core.steps import KeptActivations, Kind, StepMemory, StepPhase, module_pattern
+from pytest_llmmem.models.steps.caching_allocator import Block, CachingAllocator
 from pytest_llmmem.models.steps.phases import Stage
 
 _KEPT: Final = 10
@@ -30,6 +31,8 @@ class Storage:
     kind: Kind = "temporary"
     counted_as: Kind | None = None
     """The kind under which the balance counts it; ``None`` while it is not counted."""
+    block: Block | None = None
+    """Its block in the model of the allocator; ``None`` without one."""
 
 
 @dataclass(slots=True)
@@ -38,12 +41,15 @@ class _Phase:
     by_kind: dict[str, int] = field(default_factory=dict)
     storage: Storage | None = None
     end_by_kind: dict[str, int] = field(default_factory=dict)
+    reserved_bytes: int | None = None
 
 
 class StorageLog:
     """The events of the storages of one device."""
 
-    def __init__(self) -> None:
+    def __init__(self, allocator: CachingAllocator | None = None) -> None:
+        """``allocator`` models the memory that a GPU reserves for the storages."""
+        self._allocator = allocator
         self._events: list[tuple[Stage, Storage, bool]] = []
         self._balance: Counter[str] = Counter()
         self._total = 0
@@ -78,6 +84,7 @@ class StorageLog:
                 self._count(storage, +1)
         for stage, storage, is_new in self._events:
             phase = self._phase(stage)
+            self._reserve(storage, phase, is_new=is_new)
             if not is_new:
                 if storage.counted_as is not None:
                     self._count(storage, -1)
@@ -106,11 +113,15 @@ class StorageLog:
                 op=str(found.storage.op or "") if found.storage else "",
                 module=found.storage.module if found.storage else "",
                 end_by_kind=found.end_by_kind,
+                reserved_bytes=found.reserved_bytes,
             )
             for (step, phase), found in self._phases.items()
             if found.peak_bytes
         )
         kept = tuple(KeptActivations(module=module, bytes=size) for module, size in self._kept.most_common(_KEPT))
+        by_pattern: Counter[str] = Counter()
+        for module, size in self._kept.items():
+            by_pattern[module_pattern(module)] += size
         largest = {kind: size for kind, size in self._largest.items() if size}
         parameters, nbytes = trainable
         return StepMemory(
@@ -119,6 +130,7 @@ class StorageLog:
             phases=phases,
             largest_by_kind=largest,
             kept=kept,
+            kept_by_pattern=dict(by_pattern.most_common()),
             trainable_parameters=parameters,
             trainable_bytes=nbytes,
         )
@@ -135,6 +147,15 @@ class StorageLog:
                 found.peak_bytes, found.storage = self._total, None
                 found.by_kind = {kind: size for kind, size in self._balance.items() if size}
         return found
+
+    def _reserve(self, storage: Storage, phase: _Phase, *, is_new: bool) -> None:
+        if self._allocator is None:
+            return
+        if is_new:
+            storage.block = self._allocator.allocate(storage.nbytes)
+        elif storage.block is not None:
+            self._allocator.free(storage.block)
+        phase.reserved_bytes = self._allocator.reserved_bytes
 
     def _count(self, storage: Storage, sign: int) -> None:
         if sign > 0:

@@ -6,6 +6,7 @@ its device.
 
 import contextlib
 import importlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -39,6 +40,8 @@ __all__ = [
 
 NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
 
+
+_NO_CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 
 ASK_DEVICE = torch.ops.prim.device.default
 """The operation that ``tensor.device`` dispatches for a fake tensor: it makes no storage."""
@@ -75,9 +78,12 @@ def transformers_as_in_a_run() -> Iterator[None]:
     """Make transformers treat fake tensors like real ones.
 
     It takes fake tensors for tracing, and would keep masks that a real run drops. A real run uses torch's grouped product in
-    every dtype; it supports fake tensors in bfloat16 alone, so that the other dtypes use transformers' own product.
+    every dtype; it supports fake tensors in bfloat16 alone, so that the other dtypes use transformers' own product. Its
+    checks compare values, such as the number of a picture's tokens with that of its features, which fake tensors do not have.
     """
     with contextlib.ExitStack() as undo:
+        undo.callback(_set_variable, _NO_CHECKS, os.environ.get(_NO_CHECKS))
+        os.environ[_NO_CHECKS] = "1"
         for module, name, make in (
             ("transformers.masking_utils", "is_tracing", lambda _before: lambda *_: False),
             ("transformers.integrations.moe", "_can_use_grouped_mm", _only_in_bfloat16),
@@ -90,6 +96,13 @@ def transformers_as_in_a_run() -> Iterator[None]:
             undo.callback(setattr, place, name, before)
             setattr(place, name, make(before))
         yield
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def _only_in_bfloat16(before: Callable[..., bool]) -> Callable[..., bool]:

@@ -8,11 +8,9 @@ It records operations that torch dispatches in this thread and in autograd's. Me
 no tensor, and is not recorded.
 """
 
-import math
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
@@ -21,8 +19,10 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from pytest_llmmem.core.steps import Kind, StepMemory
 from pytest_llmmem.models.loading.storage import plain_tensors
+from pytest_llmmem.models.steps.caching_allocator import BLOCK_BYTES, CachingAllocator, rounded
 from pytest_llmmem.models.steps.phases import Phases, Stage, TrainingPhases
 from pytest_llmmem.models.steps.storages import Storage, StorageLog
+from pytest_llmmem.models.steps.tensors import shares_storage, storage_of, tensors_of
 from pytest_llmmem.models.steps.torch_internals import (
     ASK_DEVICE,
     TorchDispatchMode,
@@ -33,9 +33,6 @@ from pytest_llmmem.models.steps.torch_internals import (
     storage_key,
     tree_iter,
 )
-
-_CARD_BLOCK = 512
-"""Block size to which the allocator of a GPU rounds each request: CUDACachingAllocator's ``kMinBlockSize``."""
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no types here
@@ -49,14 +46,17 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         self,
         *watched: nn.Module | torch.optim.Optimizer,
         phases: Phases | None = None,
-        block_bytes: int | None = None,
+        device: Literal["cpu", "cuda"] | None = None,
         on_stage: Callable[[Stage], None] | None = None,
     ) -> None:
-        """``block_bytes`` rounds the sizes; ``None``: as the device does. ``on_stage`` is called when another stage has begun."""
+        """``device`` is the one whose rules fake tensors follow; ``None``: their own.
+
+        ``on_stage`` is called when another stage has begun.
+        """
         super().__init__()
         self._watched = watched
         self._phases = phases or TrainingPhases()
-        self._block_bytes = block_bytes
+        self._device = device
         self._on_stage = on_stage
         self.stage = self._phases.now()
         """The stage of the current operations."""
@@ -112,15 +112,15 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         """Run an operation and return its result."""
         return func(*args, **kwargs)
 
-    def memory(self, name: str = "train_step", *, device: str | None = None) -> StepMemory:
-        """The memory up to now, on the device with the most bytes; ``device`` replaces its name."""
+    def memory(self, name: str = "train_step") -> StepMemory:
+        """The memory up to now, on the device with the most bytes."""
         for log in self._logs.values():
             log.add_up()
         if not self._logs:
-            return StepMemory(name=name, device=device or "cpu", phases=(), largest_by_kind={})
+            return StepMemory(name=name, device=self._device or "cpu", phases=(), largest_by_kind={})
         elements, nbytes = (sum(each[place] for each in self._trainable.values()) for place in (0, 1))
         found = {
-            place: log.memory(name=name, device=device or place, trainable=(elements, nbytes))
+            place: log.memory(name=name, device=self._device or place, trainable=(elements, nbytes))
             for place, log in self._logs.items()
         }
         return max(found.values(), key=lambda each: each.peak_bytes)
@@ -204,15 +204,12 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         cache = getattr(result, "past_key_values", None)
         if cache is None:
             return
-        held: Counter[str] = Counter()
-        seen: set[Storage] = set()
-        for tensor in _tensors_of(cache):
-            storage = self._note(tensor, kind="kv_cache")
-            if storage is not None and storage not in seen:
-                seen.add(storage)
-                held[str(tensor.device)] += storage.nbytes
-        for device, nbytes in held.items():
-            self._logs[device].cache_holds(nbytes)
+        held: dict[str, set[Storage]] = {}
+        for tensor in tensors_of(cache):
+            if (storage := self._note(tensor, kind="kv_cache")) is not None:
+                held.setdefault(str(tensor.device), set()).add(storage)
+        for device, storages in held.items():
+            self._logs[device].cache_holds(sum(each.nbytes for each in storages))
 
     def _note(self, tensor: Any, op: Any = None, args: Any = (), *, kind: Kind | None = None) -> Storage | None:
         """Record the storage of a tensor if it is new; ``None`` for a tensor without memory."""
@@ -220,9 +217,8 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             for name in tensor.__tensor_flatten__()[0]:
                 self._note(getattr(tensor, name), op, args, kind=kind)
             return None
-        try:
-            memory = tensor.untyped_storage()
-        except (NotImplementedError, RuntimeError):  # a sparse tensor
+        memory = storage_of(tensor)
+        if memory is None:
             return None
         key = storage_key(memory)
         known = self._alive.get(key)
@@ -230,14 +226,18 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             if kind is not None:
                 known[1].kind = kind
             return known[1]
-        device = device_of(tensor)
-        nbytes = self._rounded(memory.nbytes(), device.type)
+        if kind is None:
+            kind = "inputs" if shares_storage(key, args) else "temporary"
+        return self._record(memory, device_of(tensor), op, kind)
+
+    def _record(self, memory: Any, device: torch.device, op: Any, kind: Kind) -> Storage | None:
+        follows_card = (self._device or device.type) == "cuda"
+        nbytes = rounded(memory.nbytes(), BLOCK_BYTES) if follows_card else memory.nbytes()
         if nbytes == 0 or device.type == "meta":
             return None
-        if kind is None:
-            kind = "inputs" if _shares(key, args) else "temporary"
-        storage = Storage(nbytes, self.stage, op, self.last_module if op is not None else "", kind)
-        log = self._logs.setdefault(str(device), StorageLog())
+        if (log := self._logs.get(str(device))) is None:
+            log = self._logs[str(device)] = StorageLog(CachingAllocator() if self._device == "cuda" else None)
+        storage, key = Storage(nbytes, self.stage, op, self.last_module if op else "", kind), storage_key(memory)
         log.appeared(storage)
 
         def gone(reference: weakref.ref[Any]) -> None:
@@ -247,32 +247,3 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
 
         self._alive[key] = weakref.ref(memory, gone), storage
         return storage
-
-    def _rounded(self, nbytes: int, device_type: str) -> int:
-        block = self._block_bytes or (_CARD_BLOCK if device_type == "cuda" else 1)
-        return math.ceil(nbytes / block) * block
-
-
-def _shares(key: int, args: Any) -> bool:
-    """Whether an operation has that storage as an input: then it existed before, unrecorded."""
-    for each in tree_iter(args):
-        if isinstance(each, torch.Tensor):
-            try:
-                if storage_key(each.untyped_storage()) == key:
-                    return True
-            except (NotImplementedError, RuntimeError):
-                continue
-    return False
-
-
-def _tensors_of(value: Any) -> Iterator[torch.Tensor]:
-    """All tensors in a cache of keys and values of any class."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from _tensors_of(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _tensors_of(each)
-    elif type(value).__module__.startswith("transformers.") and hasattr(value, "__dict__"):
-        yield from _tensors_of([each for name, each in vars(value).items() if "config" not in name])

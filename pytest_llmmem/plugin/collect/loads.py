@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pytest
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pytest_llmmem.models.loading.request import LoadRequest
     from pytest_llmmem.models.loading.strategy import Strategy
 
+FITTING: Final = "first_load_that_fits"
+"""The fixture that tries strategies until one fits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -32,19 +35,21 @@ class Load:
     options: Mapping[str, Any] = field(default_factory=dict)
     loader: Callable[..., Any] | None = None
     """The function of a marker; that of ``--llm-loader`` is found by its name, as a strategy is."""
+    strategy_dtype: str | None = None
+    """The dtype that the strategy casts to."""
+    bits: int | None = None
+    """Bits that the strategy quantizes to; ``None`` without, or when the team's own config sets them."""
+
+    @classmethod
+    def of(cls, strategy: "Strategy", options: Mapping[str, Any] | None = None) -> Self:
+        """A load by a strategy that is known."""
+        return cls(strategy.name, options or {}, strategy_dtype=strategy.dtype, bits=strategy.bits)
 
     @property
     def asked_dtype(self) -> str | None:
         """``"float16"``; ``None`` when the dtype was left to the library."""
-        asked = self.options.get("dtype", self.options.get("torch_dtype"))
-        if asked is None and self.strategy in {"float32", "float16", "bfloat16"}:
-            return self.strategy
+        asked = self.options.get("dtype", self.options.get("torch_dtype", self.strategy_dtype))
         return None if asked in {None, "auto"} else str(asked).removeprefix("torch.")
-
-    @property
-    def asked_bits(self) -> int | None:
-        """Bits of the quantization; ``None`` without one, or when the team's own config sets it."""
-        return {"int8": 8, "nf4": 4}.get(self.strategy)
 
 
 def loads_of(definition: pytest.Item) -> list[Load]:
@@ -53,15 +58,24 @@ def loads_of(definition: pytest.Item) -> list[Load]:
         marker = LlmLoad.of(definition)
     except MarkerError:
         return []  # its plan complains, with the place
-    if marker is not None:
+    if marker is None:
+        return session_loads(definition.config)
+    if marker.loader is not None:
         return [Load(marker.strategy, marker.options, marker.loader)]
-    return session_loads(definition.config)
+    return [_named(definition.config, marker.strategy, marker.options)]
 
 
 def session_loads(config: pytest.Config) -> list[Load]:
     """Those of ``--llm-loader`` and ``--llm-load``; none for just ``default``."""
     settings = settings_of(config)
-    return [Load(name) for name in (*([settings.loader] if settings.loader else ()), *settings.load)]
+    return [_named(config, name) for name in (*([settings.loader] if settings.loader else ()), *settings.load)]
+
+
+def _named(config: pytest.Config, name: str, options: Mapping[str, Any] | None = None) -> Load:
+    try:
+        return Load.of(find_strategy(config, name), options)
+    except ValueError:
+        return Load(name, options or {})  # its plan complains, with the place
 
 
 def load_of(item: pytest.Item) -> Load:
@@ -141,13 +155,14 @@ def load(
     strategy = strategy_of(config, chosen)
     if reason := strategy.unavailable():
         pytest.skip(f"llm_load {strategy.name!r}: {reason}")
-    if strategy.needs_ranks and RANK in config.stash:
+    if strategy.needs_ranks:
         from pytest_llmmem.plugin.worker.ranks import join_process_group
 
-        join_process_group(config.stash[RANK])
+        join_process_group(config.stash.get(RANK, None))
     files = config.stash.get(SESSION_FILES, None)
-    with contextlib.suppress(ImportError):
-        importlib.import_module("safetensors")  # what is not imported cannot be followed
+    for library in ("safetensors", "gguf") if checkpoint.format == "gguf" else ("safetensors",):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(library)  # what is not imported cannot be followed
 
     @contextlib.contextmanager
     def followed() -> Generator[Any]:

@@ -18,13 +18,12 @@ from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.core.terms import Terms, terms_of
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
-from pytest_llmmem.plugin.collect.loads import Load, load_of, strategy_of
+from pytest_llmmem.plugin.collect.loads import FITTING, Load, load_of, strategy_of
 from pytest_llmmem.plugin.collect.models import source_of
 from pytest_llmmem.plugin.collect.ranks import check_ranks_fit, ranks_of, split_budgets
 from pytest_llmmem.plugin.collect.steps import check_steps, with_step_terms
 from pytest_llmmem.plugin.collect.vram_budgets import check_device, vram_budgets
 from pytest_llmmem.plugin.markers import InWorker, LlmBaseline, LlmLoad, MaxDisk, MaxGrowth, MaxRam
-from pytest_llmmem.plugin.run.trials import FITTING
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.supervision.plan import JobPlan
 
@@ -69,7 +68,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
     except DeviceError as error:
         return Isolated(None, str(error), None, why_skipped="" if settings.require_gpu else str(error))
     if ranks > 1 and settings.isolate == "none":
-        why = f"{ranks} ranks are so many workers, and nothing is isolated here"
+        why = f"it needs {ranks} workers, one for each rank, and tests run in this process here (--llm-isolate=none, --pdb)"
         return Isolated(None, why, None, why_skipped=why)
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
     together, of_rank = split_budgets(item, budgets) if ranks > 1 else (budgets, ())
@@ -184,13 +183,8 @@ def _limit_bytes(limit: Limit, where: str, terms: Terms) -> int:
         raise MarkerError(msg) from None
 
 
-def terms_without_model() -> Terms:
-    """Terms for a place without a test, such as a session fixture."""
-    return Terms(host_bytes=probes.host_memory().total_bytes)
-
-
 def _terms(item: pytest.Item, find_checkpoint: FindCheckpoint) -> Terms:
-    terms = terms_without_model()
+    terms = Terms(host_bytes=probes.host_memory().total_bytes)
     try:
         checkpoint = find_checkpoint(item)
     except LlmmemError as error:

@@ -9,9 +9,8 @@ from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import MarkerError
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.core.sizes import format_size
-from pytest_llmmem.plugin.collect.loads import find_strategy, load_of
+from pytest_llmmem.plugin.collect.loads import FITTING, find_strategy, load_of
 from pytest_llmmem.plugin.markers import InWorker, MaxRam
-from pytest_llmmem.plugin.run.trials import FITTING
 from pytest_llmmem.plugin.settings import Settings
 
 
@@ -25,9 +24,6 @@ def ranks_of(item: pytest.Item, in_worker: InWorker | None, settings: Settings) 
         return 1
     if rank_of(os.environ) is not None:
         msg = f"{where}: this session is a rank itself (RANK and WORLD_SIZE are set): start pytest without torchrun"
-        raise MarkerError(msg)
-    if FITTING in getattr(item, "fixturenames", ()):
-        msg = f"{where}: {FITTING} tries loads in one worker: let the test use loaded_model, or leave ranks out"
         raise MarkerError(msg)
     return ranks
 
@@ -60,7 +56,7 @@ def check_ranks_fit(ranks: int, together: Iterable[Budget], of_rank: Iterable[Bu
 
 def _needs_ranks(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
-    if "process_group" in names:
+    if "process_group" in names or FITTING in names:
         return True
     try:
         return "llm_load" in names and find_strategy(item.config, load_of(item).strategy).needs_ranks

@@ -12,9 +12,9 @@ import pytest
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.errors import DeviceError, MarkerError
 from pytest_llmmem.core.terms import Terms
+from pytest_llmmem.plugin.collect.loads import FITTING
 from pytest_llmmem.plugin.collect.steps import with_step_terms
 from pytest_llmmem.plugin.markers import MaxVram
-from pytest_llmmem.plugin.run.trials import FITTING
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.probes import devices, driver, torch_memory
 from pytest_llmmem.supervision.plan import JobPlan

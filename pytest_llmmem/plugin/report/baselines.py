@@ -197,7 +197,7 @@ def _commit(root: Path) -> str | None:
         asked = subprocess.run(
             # --exclude: by its number, never by a tag; -dirty: what was measured is in no commit
             ["git", "describe", "--always", "--dirty", "--exclude=*", "--abbrev=10"],  # noqa: S607 -- whichever git the user has
-            cwd=root, capture_output=True, text=True, check=False,
+            cwd=root, capture_output=True, encoding="utf-8", errors="replace", check=False,
         )  # fmt: skip
     except OSError:
         return None

@@ -16,7 +16,6 @@ from pytest_llmmem.models.loading.ineffective_arguments import is_plan
 from pytest_llmmem.models.loading.offload import as_bytes
 from pytest_llmmem.plugin.collect.loads import Load, load_of
 from pytest_llmmem.plugin.run.inbox import Inbox
-from pytest_llmmem.plugin.worker.messages import Loaded
 from pytest_llmmem.probes.host import HostMemory
 
 _PLANNING: Final = frozenset({"auto", "offload"})
@@ -70,7 +69,9 @@ def _facts(measured: Measured, ending: Ending, inbox: Inbox, checkpoint: Checkpo
         stack=(raised and raised.stack) or measured.stack.frames,
         place=measured.place,
         checkpoint=_facts_of(checkpoint) if checkpoint else None,
-        load=_load_facts(measured, inbox.loaded, load_of(inbox.item), host),
+        load=_load_facts(measured, inbox, load_of(inbox.item)),
+        alive=measured.alive,
+        children=measured.children,
         host_available_bytes=host.machine_available_bytes,
         container_available_bytes=host.available_bytes if contained else None,
         shm_total_bytes=shm[0] if shm else None,
@@ -101,13 +102,14 @@ def _shared_memory() -> tuple[int, int] | None:
     return usage.total, usage.free
 
 
-def _load_facts(measured: Measured, loaded: Loaded | None, asked: Load, host: HostMemory) -> LoadFacts | None:
+def _load_facts(measured: Measured, inbox: Inbox, asked: Load) -> LoadFacts | None:
+    loaded, at_end = inbox.loaded, inbox.at_end
     peaks = [phase.peak_bytes for phase in measured.phases if phase.name == "load"]
     facts = LoadFacts(
         asked_dtype=asked.asked_dtype,
         peak_bytes=max(peaks, default=None),
-        asked_bits=asked.asked_bits,
-        planned_host_bytes=_planned_host_bytes(asked, host),
+        asked_bits=asked.bits,
+        planned_host_bytes=_planned_host_bytes(asked, inbox.host),
     )
     if loaded is None:
         return facts if peaks else None
@@ -118,6 +120,9 @@ def _load_facts(measured: Measured, loaded: Loaded | None, asked: Load, host: Ho
         kept_bytes=loaded.kept_bytes,
         bits_per_parameter=loaded.bits_per_parameter,
         quantized_fraction=loaded.quantized_fraction,
+        planned_disk_bytes=loaded.on_disk_bytes if is_plan(asked.options.get("device_map")) else None,
+        lost_ties=at_end.ties.lost if at_end else (),
+        stored_twice=at_end.ties.stored_twice if at_end else (),
     )
 
 

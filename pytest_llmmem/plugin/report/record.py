@@ -60,6 +60,7 @@ def record_of(
         budgets=measured.verdicts,
         model=model,
         alive=measured.alive,
+        children=measured.children,
         notes=measured.notes,
         timeline=measured.timeline,
         trials=trials,

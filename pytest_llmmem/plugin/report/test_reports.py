@@ -10,11 +10,10 @@ from pytest_llmmem.baselines.compare import Comparison
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.errors import BaselineExceeded, BudgetExceeded, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Ending, PhaseName
+from pytest_llmmem.core.outcomes import PHASES, Ending, PhaseName
 from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.plugin.compat import evaluate_xfail, is_of_subtest, make_report
 from pytest_llmmem.reports import failure
-from pytest_llmmem.supervision.accounting import PHASES
 
 _BREACH: Final = "llmmem_breach"
 """Set on the report that fails because of a broken budget."""
@@ -169,15 +168,21 @@ def _with_death(item: pytest.Item, reports: Sequence[pytest.TestReport], measure
 def with_breach(
     item: pytest.Item, reports: Sequence[pytest.TestReport], broken: Sequence[Verdict], measured: Measured
 ) -> list[pytest.TestReport]:
-    """A test that broke a budget fails in its call; one that failed anyway keeps its own failure."""
+    """A test that broke a budget fails in its call; one that failed anyway keeps its own failure.
+
+    An error that says that memory was refused is the breach itself, in whatever phase.
+    """
     section = ("llmmem", failure.details(measured, root=str(item.config.rootpath)))
+    refused = next(filter(_has_failed, _of_test(reports)), None) if measured.refusing_limit else None
     replaced = []
     for report in reports:
         is_xpass = str(report.longrepr).startswith("[XPASS(strict)]")
-        if report.when == "call" and not is_of_subtest(report) and (report.passed or is_xpass):
+        passed_call = report.when == "call" and not is_of_subtest(report) and (report.passed or is_xpass)
+        if passed_call or report is refused:
             error = _OverBudget("; ".join(verdict.sentence for verdict in broken))
-            over = failed_report(item, "call", error, report.duration)
-            over.sections = [*report.sections, section]
+            over = failed_report(item, report.when, error, report.duration)
+            traceback = [("What was refused", report.longreprtext)] if report is refused else []
+            over.sections = [*traceback, *report.sections, section]
             over.user_properties = report.user_properties
             setattr(over, _BREACH, "yes")
             replaced.append(over)

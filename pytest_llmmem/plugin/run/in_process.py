@@ -1,6 +1,5 @@
 """Tests in pytest's own process (``--llm-isolate=none``, ``--pdb``): measured by the high-water mark, judged afterwards."""
 
-import dataclasses
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
@@ -114,14 +113,14 @@ class _Running:
         whole = self.accounting.whole
         measured = Measured(
             ending=Ending(kind="completed"),
-            peak=dataclasses.replace(whole.peak, method=probes.METHOD) if whole else None,
+            peak=replace(whole.peak, method=probes.METHOD) if whole else None,
             phases=self.accounting.phases(),
             verdicts=verdicts,
             seconds=time.monotonic() - self._began,
             notes=uncertain_notes(verdicts),
             vram=self.accounting.vram.peaks,
             pinned_bytes=self.accounting.pinned_bytes,
-            written_bytes=self.accounting.written_bytes,
+            written_bytes=self.accounting.written.bytes,
         )
         return with_growth(replace(measured, phases=self.inbox.phases(measured)), self.growth, self.inbox.growth)
 

@@ -20,7 +20,8 @@ from pytest_llmmem.plugin.collect.loads import load_of
 from pytest_llmmem.plugin.compat import name_rank, restore_report
 from pytest_llmmem.plugin.run.importable_classes import find_class
 from pytest_llmmem.plugin.run.progress import Progress
-from pytest_llmmem.plugin.worker.messages import Aborted, Loaded, Raised, Reported, Stepped, StillMapped, Warned
+from pytest_llmmem.plugin.worker.import_costs import Imported, import_notes
+from pytest_llmmem.plugin.worker.messages import Aborted, AtEnd, Loaded, Raised, Reported, Stepped, Warned
 from pytest_llmmem.plugin.worker.repeated_calls import Grown
 from pytest_llmmem.probes.host import HostMemory
 
@@ -37,11 +38,12 @@ class Inbox:
     """Rank of the worker, if several run the item at once; only the first one passes on warnings."""
     aborted: Aborted | None = None
     loaded: Loaded | None = None
-    still_mapped_bytes: int | None = None
+    at_end: AtEnd | None = None
     growth: MemoryGrowth | None = None
     """Growth of a test that is marked with ``max_growth``."""
     raised: Raised | None = None
     """The first, which the later ones may follow from."""
+    _imported: list[Imported] = field(default_factory=list)
     _reported: list[Reported] = field(default_factory=list)
     _steps: dict[str, StepMemory] = field(default_factory=dict)
     _inner: list[InnerPhase] = field(default_factory=list)
@@ -61,10 +63,17 @@ class Inbox:
                 self.growth = growth
             case InnerPhase():
                 self._inner.append(what)
-            case StillMapped(mapped_bytes):
-                self.still_mapped_bytes = mapped_bytes
             case Stepped(memory):
                 self._steps[memory.name] = memory
+            case _:
+                self._received_fact(what)
+
+    def _received_fact(self, what: Any) -> None:
+        match what:
+            case Imported():
+                self._imported.append(what)
+            case AtEnd():
+                self.at_end = what
             case Raised():
                 self.raised = self.raised or what
 
@@ -120,11 +129,11 @@ class Inbox:
             measured.verdicts,
             measured.peak,
             weights_bytes=model.weights_bytes if model else None,
-            still_mapped_bytes=self.still_mapped_bytes,
+            still_mapped_bytes=self.at_end.mapped_bytes if self.at_end else None,
         )
         refused = self.raised.out_of_vram if self.raised else None
         hints = self.loaded.hints if self.loaded else ()
-        return (*lazy, *hints, *([refused.sentence()] if refused else []))
+        return (*lazy, *import_notes(self._imported), *hints, *([refused.sentence()] if refused else []))
 
     def _warn(self, warned: Warned) -> None:
         self.item.ihook.pytest_warning_recorded.call_historic(

@@ -1,4 +1,4 @@
-"""Source of the workers in this session: forked if that is safe here, else spawned, with the reason."""
+"""The source of the workers in this session: forked if that is safe here, else spawned, with the reason."""
 
 import contextlib
 import errno
@@ -24,7 +24,8 @@ from pytest_llmmem.workers.fork_safety import why_not_fork
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.session_folders import SessionFolder
 from pytest_llmmem.workers.spawned import Launcher, Spawner, open_startup_output
-from pytest_llmmem.workers.worker import NoWorkerError, Source, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError, WorkerSource
 
 _ENDING: Final = (signal.SIGTERM, *(number for number in signal.Signals if number.name == "SIGBREAK"))
 """``SIGBREAK`` is Windows' Ctrl-Break."""
@@ -38,7 +39,7 @@ class Pool:
     kind: Literal["fork", "spawn"]
     reason: str
     """Why it is not the kind that ``auto`` prefers; empty when it is."""
-    source: Source
+    source: WorkerSource
     folder: SessionFolder
     files: SessionFiles
     startup_output: int
@@ -91,7 +92,7 @@ def open_pool(
     kind: Literal["fork", "spawn"] = "spawn" if reason or settings.worker == "spawn" else "fork"
     with contextlib.ExitStack() as undo:
         try:
-            folder = SessionFolder()
+            folder = SessionFolder.create()
             undo.callback(folder.remove)
             files = SessionFiles.create(folder.path)
             startup_output = open_startup_output()
@@ -108,7 +109,7 @@ def open_pool(
                 fork = partial(_run_fork_server, inside, (settings.preload, tuple(model_types)), jobs)
                 spawn = partial(serve_spawns, launcher)
                 run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
-                source: Source = Server(run, folder.path, files, worker)
+                source: WorkerSource = Server(run, folder.path, files, worker)
             else:
                 source = Spawner(partial(start_worker, launcher))
         except OSError as error:

@@ -1,12 +1,11 @@
 """A line under the running test, for a person who waits for a long load at a terminal."""
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import pytest
 
+from pytest_llmmem import probes
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 
@@ -55,7 +54,7 @@ class Progress:
         if self._checkpoint is None:
             return f"{format_size(held_bytes)} · {seconds:.0f} s"
         names = {shard.path.name for shard in self._checkpoint.shards}
-        self._seen |= _open_files(pid) & names
+        self._seen |= probes.open_files(pid) & names
         weights = self._checkpoint.weights_bytes
         held = format_size(min(held_bytes, weights), "GB").removesuffix(" GB")
         return (
@@ -74,16 +73,3 @@ class NoProgress(Progress):
 
     def erase(self) -> None:
         pass
-
-
-def _open_files(pid: int) -> set[str]:
-    """Names of the files that a process has open or mapped; empty where that cannot be seen."""
-    names: set[str] = set()
-    try:
-        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as maps:
-            names |= {Path(line.split(maxsplit=5)[5].strip()).name for line in maps if line.count("/")}
-        for descriptor in os.listdir(f"/proc/{pid}/fd"):
-            names.add(Path(os.readlink(f"/proc/{pid}/fd/{descriptor}")).name)
-    except OSError:
-        pass
-    return names

@@ -54,7 +54,7 @@ class MemoryQueue:
             return
         began = time.monotonic()
         try:
-            self._ticket = QueueTicket(self._folder, tuple(reservations.values()))
+            self._ticket = QueueTicket.take(self._folder, tuple(reservations.values()))
             if not self._ticket.wait(_TELL_AFTER_S):
                 self._tell(f"llmmem: {item.nodeid} waits until other tests have left room for its budgets")
                 self._ticket.wait()

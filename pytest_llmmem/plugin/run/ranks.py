@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -16,12 +17,17 @@ from pytest_llmmem.core.record_parts import RankRecord
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import NoProgress, Progress
-from pytest_llmmem.plugin.worker.messages import Job
+from pytest_llmmem.plugin.run.trials import TrialInbox
+from pytest_llmmem.plugin.worker.messages import Job, Trial
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.ranks import MeasuredRanks, RankJob, measure_ranks
 from pytest_llmmem.workers.session_files import SessionFiles
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError
+
+AnyInbox = TypeVar("AnyInbox", Inbox, TrialInbox)
+"""The parent's side of one rank."""
 
 
 def run_in_ranks(
@@ -38,10 +44,37 @@ def run_in_ranks(
 
     ``ready`` is called when all workers are there. Raises ``NoWorkerError``.
     """
+    inboxes = [Inbox(item, NoProgress() if number else progress, rank=number) for number in range(plan.ranks)]
+    measured, inbox = _measure(pool, job, plan, inboxes, driver=driver, ready=ready, root=str(item.config.rootpath))
+    inbox.aborted = next((each.aborted for each in inboxes if each.aborted), None)
+    return measured, inbox
+
+
+def try_in_ranks(
+    pool: Pool, trial: Trial, plan: JobPlan, *, driver: Driver, ready: Callable[[], None]
+) -> tuple[Measured, TrialInbox]:
+    """Try a load in ranks. Returns what was measured, and the inbox of the rank that failed, or else of the first one.
+
+    Raises ``NoWorkerError``.
+    """
+    inboxes = [TrialInbox() for _ in range(plan.ranks)]
+    return _measure(pool, trial, plan, inboxes, driver=driver, ready=ready, root="")
+
+
+def _measure(
+    pool: Pool,
+    job: Job | Trial,
+    plan: JobPlan,
+    inboxes: Sequence[AnyInbox],
+    *,
+    driver: Driver,
+    ready: Callable[[], None],
+    root: str,
+) -> tuple[Measured, AnyInbox]:
+    """Run one job in each rank; ``root`` is the folder to which the files of stacks are shown relative."""
     with _rank_folder(pool.folder.path, plan.ranks) as (ranks, files):
         workers = _take(pool, files)
         ready()
-        inboxes = [Inbox(item, NoProgress() if rank.number else progress, rank=rank.number) for rank in ranks]
         jobs = [
             RankJob(
                 worker=worker,
@@ -53,12 +86,10 @@ def run_in_ranks(
         ]
         measured = measure_ranks(jobs, plan=plan, driver=driver)
     shown = shown_rank(measured, inboxes)
-    inbox = inboxes[shown]
-    inbox.aborted = next((each.aborted for each in inboxes if each.aborted), None)
-    return _as_one(measured, shown, inboxes, root=str(item.config.rootpath)), inbox
+    return _as_one(measured, shown, inboxes, root=root), inboxes[shown]
 
 
-def shown_rank(measured: MeasuredRanks, inboxes: Sequence[Inbox]) -> int:
+def shown_rank(measured: MeasuredRanks, inboxes: Sequence[AnyInbox]) -> int:
     """The rank whose reports become the test's: the first to fail; rank 0 if it failed in the same way, or none failed."""
     if not measured.failed:
         return 0
@@ -66,12 +97,12 @@ def shown_rank(measured: MeasuredRanks, inboxes: Sequence[Inbox]) -> int:
     return 0 if 0 in measured.failed and _failure(measured, inboxes, 0) == _failure(measured, inboxes, first) else first
 
 
-def _failure(measured: MeasuredRanks, inboxes: Sequence[Inbox], rank: int) -> tuple[str, str | None, str | None]:
+def _failure(measured: MeasuredRanks, inboxes: Sequence[AnyInbox], rank: int) -> tuple[str, str | None, str | None]:
     ending, raised = measured.ranks[rank].ending, inboxes[rank].raised
     return ending.kind, ending.signal, raised.line if raised else None
 
 
-def _as_one(measured: MeasuredRanks, shown: int, inboxes: Sequence[Inbox], *, root: str) -> Measured:
+def _as_one(measured: MeasuredRanks, shown: int, inboxes: Sequence[AnyInbox], *, root: str) -> Measured:
     """The shown rank, with what is known of all of them together."""
     one, together = measured.ranks[shown], measured.together
     records = [
@@ -92,7 +123,7 @@ def _as_one(measured: MeasuredRanks, shown: int, inboxes: Sequence[Inbox], *, ro
     )
 
 
-def _record(rank: int, measured: Measured, inbox: Inbox, *, root: str) -> RankRecord:
+def _record(rank: int, measured: Measured, inbox: Inbox | TrialInbox, *, root: str) -> RankRecord:
     peak, ending = measured.peak, measured.ending
     raised = inbox.raised if inbox.has_failed else None
     if raised and not ending.died:

@@ -19,21 +19,24 @@ from pytest_llmmem.plugin.report import baselines as baselining
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.report.diagnosis import explain
+from pytest_llmmem.plugin.report.refusals import with_refusal
+from pytest_llmmem.plugin.run.fitting import try_loads
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.run.queue import MemoryQueue
 from pytest_llmmem.plugin.run.ranks import run_in_ranks
-from pytest_llmmem.plugin.run.trials import TrialInbox, is_asked_by, loads_to_try, trial_plan
+from pytest_llmmem.plugin.run.trials import is_asked_by
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.main import item_keys
-from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Trial
+from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job
 from pytest_llmmem.plugin.worker.repeated_calls import with_growth
 from pytest_llmmem.probes import driver
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.supervisor import measure
-from pytest_llmmem.workers.worker import NoWorkerError, Worker
+from pytest_llmmem.workers.worker import Worker
+from pytest_llmmem.workers.worker_source import NoWorkerError
 
 _MEASURED_AGAIN: Final = 2
 
@@ -93,7 +96,9 @@ class Runner:
         self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
-        trials = self._try_loads(item, isolated) if is_asked_by(item) and find_checkpoint(item) else ()
+        trials: tuple[TrialRecord, ...] = ()
+        if is_asked_by(item) and find_checkpoint(item):
+            trials = try_loads(self.pool, self._config, self._keys[item], self._plan(item, isolated), self._driver)
         runs = [self._run_once(item, nextitem, isolated, trials, run=0)]
         while self._is_run_again(item, isolated, runs):
             runs.append(self._run_once(item, nextitem, isolated, trials, run=len(runs)))
@@ -102,8 +107,8 @@ class Runner:
         records = [run.record for run in runs if run.record]
         counted = self._judge.clear(item, records) if self._judge and runs[-1].can_be_repeated else records
         chosen = runs[-1] if not runs[-1].can_be_repeated else runs[records.index(median_run(counted))]
-        assert chosen.record is not None, "the others have left already"
         record = chosen.record
+        assert record is not None, "the others have left already"
         if len(counted) > 1:
             peaks = tuple(record.ram.peak_bytes for record in counted if record.ram)
             record = dataclasses.replace(record, run_peaks_bytes=peaks)
@@ -143,8 +148,7 @@ class Runner:
         goes_on = isolated.group is not None and self._group_of(nextitem) == isolated.group
         lost_in, self._lost_in = self._lost_in, None
         plan = self._plan(item, isolated)
-        if lost_in is not None:
-            plan = _without_setup(plan)
+        plan = plan if lost_in is None else plan.without_setup()
         history = history_file(item, (*plan.budgets, *plan.rank_budgets), self._settings)
         following = self._keys[nextitem] if goes_on and nextitem else None
         number = self._numbers[item] * (self._settings.repeat + _MEASURED_AGAIN) + run
@@ -168,7 +172,7 @@ class Runner:
         finally:
             progress.erase()
         model = inbox.model(find_checkpoint(item))
-        again = (setup_again_note(lost_in, measured.phases),) if lost_in else ()
+        again = [setup_again_note(lost_in, measured.phases)] if lost_in else []
         measured = dataclasses.replace(
             measured,
             phases=inbox.phases(measured),
@@ -181,7 +185,7 @@ class Runner:
                 *history_notes(history),
             ),
         )
-        measured = with_growth(measured, isolated.growth, inbox.growth)
+        measured = with_refusal(with_growth(measured, isolated.growth, inbox.growth), inbox.raised)
         reports, ending = bridge.complete_reports(item, inbox.reports(), measured)
         diagnosis = explain(reports, measured, ending, inbox, find_checkpoint(item))
         record = recording.record_of(
@@ -219,25 +223,6 @@ class Runner:
             self._lost_in = inbox.item.nodeid
         return measured
 
-    def _try_loads(self, item: pytest.Item, isolated: Isolated) -> tuple[TrialRecord, ...]:
-        """Strategies in order, until one fits."""
-        trials: list[TrialRecord] = []
-        plan = trial_plan(self._plan(item, isolated))
-        for load in loads_to_try(self._config):
-            try:
-                worker = self.pool.take()
-            except NoWorkerError:
-                break  # the test itself will say so
-            self.pool.source.prepare()
-            inbox = TrialInbox()
-            trial = Trial(self._keys[item], load)
-            measured = measure(worker, trial, last=True, plan=plan, listener=inbox, driver=self._driver)
-            self.pool.files.sweep()
-            trials.append(inbox.record(load, measured))
-            if trials[-1].fits:
-                break
-        return tuple(trials)
-
     def _plan(self, item: pytest.Item, isolated: Isolated) -> JobPlan:
         assert isolated.plan is not None, "only planned tests run"
         timeout_s = isolated.plan.timeout_s or item.stash.get(TIMEOUT, None)
@@ -247,15 +232,6 @@ class Runner:
     def _group_of(self, item: pytest.Item | None) -> str | None:
         isolated = self._isolated.get(item) if item is not None else None
         return isolated.group if isolated else None
-
-
-def _without_setup(plan: JobPlan) -> JobPlan:
-    """The plan of a test that repeats another test's setup: limits that would count the setup are not enforced."""
-    budgets = tuple(
-        dataclasses.replace(budget, enforce="watch") if budget.enforce in {"cgroup", "cap"} else budget
-        for budget in plan.budgets
-    )
-    return dataclasses.replace(plan, budgets=budgets, judges_setup=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +246,5 @@ class _Ran:
 
     @property
     def can_be_repeated(self) -> bool:
-        """Whether it went as it should."""
-        went = self.record is not None and self.record.outcome in {"passed", "xfailed", "xpassed"}
-        return went and self.aborted is None
+        """Whether the test did what was expected of it."""
+        return not self.aborted and self.record is not None and self.record.outcome in {"passed", "xfailed", "xpassed"}

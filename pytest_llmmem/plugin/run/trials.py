@@ -1,94 +1,29 @@
 """``first_load_that_fits``: strategies are tried in order, each in a worker of its own, before the test itself runs."""
 
-import contextlib
-import io
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.record_parts import TrialRecord
-from pytest_llmmem.plugin.collect.loads import (
-    Load,
-    load,
-    own_strategies,
-    scratch_folder,
-    session_loads,
-    strategy_of,
-)
-from pytest_llmmem.plugin.state import MODELS
+from pytest_llmmem.plugin.collect.loads import FITTING, Load, own_strategies, session_loads
+from pytest_llmmem.plugin.report.refusals import with_refusal
 from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.reports import failure
 from pytest_llmmem.supervision.plan import JobPlan
-from pytest_llmmem.workers.child import ParentConnection
-from pytest_llmmem.workers.messages import Opening
-
-FITTING: Final = "first_load_that_fits"
 
 
-def loads_to_try(config: pytest.Config) -> list[Load]:
-    """Those of ``--llm-load``, else every strategy that is offered, the team's own first."""
+def loads_to_try(config: pytest.Config, *, ranks: int) -> list[Load]:
+    """Those of ``--llm-load``, else every strategy that is offered, the team's own first.
+
+    In several ranks, the strategies that spread a model over ranks are offered, and only those.
+    """
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    return session_loads(config) or [
-        Load(strategy.name)
-        for strategy in (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered))
-    ]
-
-
-def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> None:
-    """Load in the worker, make the weights resident, and report the result."""
-    from pytest_llmmem.plugin.collect.models import source_of
-
-    config = item.config
-    models, source = config.stash[MODELS], source_of(item)
-    assert source is not None, "only a test with a model tries loads"
-    connection.switch(opens=(Opening("test"), Opening("load")))
-    # no test runs, and so nothing is captured: progress bars would land in the middle of pytest's line
-    output = contextlib.ExitStack()
-    if config.getoption("capture") != "no":
-        output.enter_context(contextlib.redirect_stdout(io.StringIO()))
-        output.enter_context(contextlib.redirect_stderr(io.StringIO()))
-    try:
-        if reason := strategy_of(config, chosen).unavailable():
-            connection.send(Unusable(reason))
-            return
-        with scratch_folder(config) as folder:
-            loaded = load(
-                config, models.checkpoint(source), chosen, lambda: contextlib.nullcontext(_Unmeasured()), folder
-            )
-            connection.switch(closes=1, opens=(Opening("touch"),))
-            loaded.touch()
-            connection.send(loaded_message(loaded))
-    except Exception as error:  # noqa: BLE001 -- whatever a load raises is this trial's result
-        connection.send(Raised.of(error))
-    finally:
-        output.close()
-        connection.switch(closes=2)
-
-
-def loaded_message(loaded: Any, hints: tuple[str, ...] = ()) -> Loaded:
-    """Describe a model for the parent."""
-    return Loaded(
-        load=loaded.load,
-        dtype=str(loaded.dtype).removeprefix("torch."),
-        nbytes=loaded.nbytes,
-        mapped_bytes=loaded.mapped_after_load_bytes,
-        kept_bytes=loaded.kept_bytes,
-        bits_per_parameter=loaded.bits_per_parameter,
-        quantized_fraction=loaded.quantized_fraction,
-        disk_bytes=loaded.disk_bytes,
-        call=loaded.call,
-        hints=hints,
-    )
-
-
-class _Unmeasured:
-    """A load that the parent measures as a whole."""
-
-    peak = None
+    known = (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered or each.needs_ranks))
+    return session_loads(config) or [Load.of(each) for each in known if each.needs_ranks == (ranks > 1)]
 
 
 class TrialInbox:
@@ -98,6 +33,11 @@ class TrialInbox:
         self.loaded: Loaded | None = None
         self.raised: Raised | None = None
         self.unusable: Unusable | None = None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the load raised."""
+        return self.raised is not None
 
     def received(self, what: Any) -> None:
         match what:
@@ -113,13 +53,15 @@ class TrialInbox:
 
     def record(self, chosen: Load, measured: Measured) -> TrialRecord:
         """One row of the table."""
+        measured = with_refusal(measured, self.raised)
         peak = None if self.unusable else measured.peak
         held = all(verdict.held for verdict in measured.verdicts)
         why = ""
         if self.unusable:
             why = self.unusable.reason
         elif self.raised:
-            why = self.raised.line
+            rank = f"rank {measured.ending.rank}: " if measured.ending.rank else ""
+            why = f"{rank}{self.raised.line}"
         elif measured.ending.died:
             why = failure.death_sentence(measured)
         elif not held:
@@ -140,9 +82,10 @@ class TrialInbox:
 
 def trial_plan(plan: JobPlan) -> JobPlan:
     """The test's own plan, stopped where it breaks: the next strategy waits."""
-    return replace(
-        plan, budgets=tuple(replace(budget, on_breach="stop") for budget in plan.budgets), draws_timeline=False
+    stopped, of_rank = (
+        tuple(replace(budget, on_breach="stop") for budget in budgets) for budgets in (plan.budgets, plan.rank_budgets)
     )
+    return replace(plan, budgets=stopped, rank_budgets=of_rank, draws_timeline=False)
 
 
 def is_asked_by(item: pytest.Item) -> bool:

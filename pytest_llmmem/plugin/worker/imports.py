@@ -1,13 +1,16 @@
-"""Modules that every test with a model would import again: this takes seconds, and hundreds of megabytes beside the load."""
+"""Imports ahead of the tests: each worker would import these modules again, in seconds and hundreds of megabytes."""
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Iterable
 from typing import Final
 
 from pytest_llmmem.models.loading.load_tracing import find_readers
 
 _MODELLING: Final = "transformers.models.{0}.modeling_{0}"
+_FOR_OPTIMIZERS: Final = "torch._dynamo"
+"""Imported by the first call of any optimizer, and by torch.compile: 110 MB."""
 
 
 def import_ahead(modules: Iterable[str], model_types: Iterable[str]) -> None:
@@ -17,7 +20,8 @@ def import_ahead(modules: Iterable[str], model_types: Iterable[str]) -> None:
     """
     modelling = [_MODELLING.format(each) for each in model_types]
     for_loads = ("torch", "transformers", "accelerate", *modelling) if modelling else ()
-    for name in (*modules, *for_loads):
+    for_steps = (_FOR_OPTIMIZERS,) if modelling or "torch" in sys.modules else ()
+    for name in (*modules, *for_loads, *for_steps):
         # what is missing or broken raises in the test that needs it
         with contextlib.suppress(Exception):
             importlib.import_module(name)

@@ -16,8 +16,8 @@ from pytest_llmmem.models.loading.ineffective_arguments import noop_arguments
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.request import installed
 from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
-from pytest_llmmem.plugin.run.trials import loaded_message
-from pytest_llmmem.plugin.worker.messages import StillMapped
+from pytest_llmmem.plugin.worker.messages import AtEnd
+from pytest_llmmem.plugin.worker.trial import loaded_message
 from pytest_llmmem.reports.terminal import trial_table
 
 
@@ -32,7 +32,7 @@ def load_for_test(checkpoint: Checkpoint, chosen: Load, config: pytest.Config) -
             connection.send(loaded_message(loaded, _hints(loaded)))
         yield loaded
         if connection is not None:
-            connection.send(StillMapped(loaded.mapped_nbytes))
+            connection.send(AtEnd(loaded.mapped_nbytes, loaded.ties))
         loaded.release()
 
 

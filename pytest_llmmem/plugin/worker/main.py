@@ -18,13 +18,14 @@ from pytest_llmmem.models.loading.load_tracing import find_readers, follow_load
 from pytest_llmmem.plugin.collect.steps import runs_steps
 from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
-from pytest_llmmem.plugin.run.trials import try_load
 from pytest_llmmem.plugin.state import RANK, SESSION_FILES, TRIALS
+from pytest_llmmem.plugin.worker.import_costs import import_costs
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.worker.phases import Phases
 from pytest_llmmem.plugin.worker.ranks import enter_rank, own_output
 from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
+from pytest_llmmem.plugin.worker.trial import try_load
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel
@@ -100,7 +101,7 @@ class WorkerMain:
         self._relay.connection = connection
         self.config.stash[SESSION_FILES] = self.files
         item = self.items[job.item]
-        if isinstance(job, Job) and job.rank is not None:
+        if job.rank is not None:
             self.config.stash[RANK] = job.rank
             self.config.stash[SESSION_FILES] = enter_rank(job.rank, self.files)
         elif isinstance(job, Job) and rank_of(os.environ) is not None:
@@ -115,7 +116,7 @@ class WorkerMain:
         self._phases.begin(connection)
         nextitem = self.items[job.following] if job.following else None
         try:
-            with follow_load(self.files.place.write, mapped="left"):
+            with import_costs(connection.send), follow_load(self.files.place.write, mapped="left"):
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         except pytest.exit.Exception as error:
             connection.send(Aborted("exit", str(error.msg), error.returncode))

@@ -12,6 +12,7 @@ from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.diagnosis import frames_of
 from pytest_llmmem.diagnosis.cuda import CudaOutOfMemory
+from pytest_llmmem.models.loading.ties import Ties
 from pytest_llmmem.plugin.collect.loads import Load
 
 _KEPT: Final = 2000
@@ -54,6 +55,8 @@ class Trial:
 
     item: ItemKey
     load: Load
+    rank: Rank | None = None
+    """Rank of this worker, if several workers load the model together; ``None`` for a single worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,16 +156,21 @@ class Loaded:
     bits_per_parameter: float | None
     quantized_fraction: float
     disk_bytes: int
+    """Left in the offload folder."""
+    on_disk_bytes: int
+    """Weights that are read from disk at each use."""
     call: str
     hints: tuple[str, ...] = ()
     """Arguments that do nothing in the installed versions."""
 
 
 @dataclass(frozen=True, slots=True)
-class StillMapped:
-    """Weights that are mapped and not resident at the end of the test."""
+class AtEnd:
+    """``loaded_model`` at the end of the test."""
 
     mapped_bytes: int | None
+    """Weights that are mapped and not resident."""
+    ties: Ties
 
 
 @dataclass(frozen=True, slots=True)

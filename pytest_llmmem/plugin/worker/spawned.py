@@ -14,20 +14,20 @@ class SpawnedRole:
     """Takes the place of pytest's own loop over the tests."""
 
     def __init__(self, config: pytest.Config) -> None:
-        self._birth = spawn_arguments()
+        self._arguments = spawn_arguments()
         self._config = config
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        spawn_arguments = self._birth
-        assert spawn_arguments is not None, "this role is only taken when the environment says so"
+        given = self._arguments
+        assert given is not None, "this role is only taken when the environment says so"
         if self._config.getoption("capture") == "no":
-            for ours, theirs in zip((1, 2), spawn_arguments.streams, strict=True):
+            for ours, theirs in zip((1, 2), given.streams, strict=True):
                 os.dup2(theirs, ours)
-        import_ahead(spawn_arguments.preload, spawn_arguments.model_types)
+        import_ahead(given.preload, given.model_types)
         malloc = settings_of(self._config).malloc
-        inside = WorkerMain(self._config, item_keys(session.items), malloc, spawn_arguments.files)
+        inside = WorkerMain(self._config, item_keys(session.items), malloc, given.files)
         inside.settle()
-        inside(spawn_arguments.channel)
+        inside(given.channel)
         # the parent reports; a normal exit would write junit files, caches and summaries a second time
         os._exit(0)

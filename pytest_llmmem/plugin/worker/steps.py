@@ -1,30 +1,29 @@
 """The steps of a test: run and measured in its process, and reported to the parent."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import pytest
 
 from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.core.steps import StepMemory
-from pytest_llmmem.measuring.blocks import MemoryBudget, memory_budget
+from pytest_llmmem.measuring.blocks import memory_budget
 from pytest_llmmem.measuring.connection import current
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 from pytest_llmmem.plugin.collect.steps import request_of
 from pytest_llmmem.plugin.state import settings_of
 from pytest_llmmem.plugin.step_markers import LlmGenerate, LlmTrain
 from pytest_llmmem.plugin.worker.messages import Stepped
+from pytest_llmmem.plugin.worker.step_meter import measured_steps
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
     from pytest_llmmem.models.loading.loaded import LoadedModel
-    from pytest_llmmem.models.steps.phases import Phases, Stage
     from pytest_llmmem.plugin.collect.loads import Load
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MeasuredStep(StepMemory):
     """The value of ``train_step`` and ``generate_step``: the measured and the predicted memory of the steps."""
 
@@ -98,7 +97,7 @@ def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:
         check_length(model.config, step)
         if isinstance(step, GenerateSpec):
             loaded.touch()
-            with _measured(model.eval(), phases=GenerationPhases()) as meter:
+            with measured_steps(model.eval(), phases=GenerationPhases()) as meter:
                 run_generation(model, step, device=device)
             return meter.memory("generate_step")
         model = prepare(model, step)
@@ -106,74 +105,9 @@ def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:
         optimizer = make_optimizer(step.optimizer, model.parameters(), device=kind, are_fake=False)
         # weights that are still mapped would count for the step that uses them first
         loaded.touch()
-        with _measured(model, optimizer) as meter:
+        with measured_steps(model, optimizer) as meter:
             run_training(model, optimizer, step, device=device)
         return meter.memory("train_step")
-
-
-@contextlib.contextmanager
-def _measured(*watched: Any, phases: "Phases | None" = None) -> "Iterator[_Meter]":
-    """The storages, and the process in a window for each phase, so that the high-water mark gives each peak."""
-    from pytest_llmmem.models.steps.tracker import StorageTracker
-
-    meter = _Meter()
-    tracker = meter.tracker = StorageTracker(*watched, phases=phases, on_stage=meter.stage_begins)
-    with tracker:
-        meter.begin(tracker.held_bytes)
-        try:
-            yield meter
-        finally:
-            meter.end()
-
-
-class _Meter:
-    """The storages of steps, and the kernel's counters of the process."""
-
-    tracker: Any
-
-    def __init__(self) -> None:
-        self._open: MemoryBudget | None = None
-        self._key = (1, "")
-        self._first_bytes: int | None = None
-        self._held_bytes = 0
-        self._peaks: dict[tuple[int, str], int] = {}
-
-    def begin(self, held_bytes: int) -> None:
-        """Begin the first phase, with ``held_bytes`` of tensors."""
-        self._held_bytes = held_bytes
-        self._enter(self.tracker.stage)
-
-    def stage_begins(self, stage: "Stage") -> None:
-        """The next one begins."""
-        self.end()
-        self._enter(stage)
-
-    def end(self) -> None:
-        """The last one is over."""
-        if self._open is None:
-            return
-        self._open.__exit__(None, None, None)
-        peak = self._open.peak
-        self._open = None
-        if peak is None:
-            return
-        if self._first_bytes is None:
-            self._first_bytes = peak.baseline_bytes
-        reached = self._held_bytes + peak.baseline_bytes - self._first_bytes + peak.peak_resident_bytes
-        self._peaks[self._key] = max(reached, self._peaks.get(self._key, 0))
-
-    def memory(self, name: str) -> StepMemory:
-        """All that was measured."""
-        found: StepMemory = self.tracker.memory(name)
-        phases = tuple(
-            dataclasses.replace(each, process_peak_bytes=self._peaks.get((each.step, each.phase)))
-            for each in found.phases
-        )
-        return dataclasses.replace(found, phases=phases)
-
-    def _enter(self, stage: "Stage") -> None:
-        self._key = stage.step, stage.phase
-        self._open = memory_budget(None, name=f"{stage.phase} {stage.step}").__enter__()
 
 
 class TrainingBlock:
@@ -182,7 +116,8 @@ class TrainingBlock:
     def __init__(self, watched: tuple[Any, ...]) -> None:
         from pytest_llmmem.models.steps.tracker import StorageTracker
 
-        self._block: MemoryBudget = memory_budget(None, name="training")
+        # one window: those of a train_step would close a memory_budget that the loop has open
+        self._block = memory_budget(None, name="training")
         self._tracker = StorageTracker(*watched)
         self._memory: StepMemory | None = None
 
@@ -196,6 +131,9 @@ class TrainingBlock:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.memory, name)
+
+    def __repr__(self) -> str:
+        return "<training_memory, still open>" if self._memory is None else repr(self._memory)
 
     def __enter__(self) -> Self:
         self._block.__enter__()

@@ -12,6 +12,13 @@ function el(tag, properties, ...children) {
   return element;
 }
 
+/** The same for a drawing. */
+function shape(tag, attributes) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
 /** As format_size in core/sizes.py: three significant digits or so, in unit, or in the decimal unit that fits. */
 function formatSize(bytes, unit = null) {
   unit ??= ["TB", "GB", "MB", "kB"].find((name) => Math.abs(bytes) >= 0.9995 * DATA.units[name]) ?? "B";
@@ -180,6 +187,8 @@ function steps(test) {
     const legend = kinds.map((kind) => el("span", {}, el("i", { className: `key ${kind}` }), `${kind} ${formatSize(memory.largest_by_kind[kind])}`));
     const table = block(`Tensors of ${memory.name}, on ${memory.device}`, ["", "by kind", "tensors", "predicted", "process"], memory.phases.map(line), { wide: true });
     table?.append(el("p", { className: "kinds" }, ...legend));
+    const kept = memory.kept.map(({ module, bytes }) => `${module || "outside of modules"} ${formatSize(bytes)}`);
+    if (kept.length) table?.append(el("p", { className: "kinds" }, `kept for backward, most: ${kept.join(", ")}`));
     return table;
   });
 }

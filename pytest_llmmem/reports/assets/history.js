@@ -55,10 +55,4 @@ function spark(line) {
   return svg;
 }
 
-function shape(tag, attributes) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
-}
-
 begin(LINES.map(listedLine), ORDERS);

@@ -1,7 +1,6 @@
 """Files of a checkpoint, opened: regular ones and nothing else."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
+from tests.conftest import needs
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+posix = needs("named pipes")
 
 
 def pipe(path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import Run, needs
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="real-time signals ask for it")
+linux = needs("real-time signals")
 
 
 @needs("torch")

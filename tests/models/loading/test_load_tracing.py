@@ -19,6 +19,7 @@ from pytest_llmmem.models.loading.load_tracing import follow_load
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
 from pytest_llmmem.workers.load_progress import LoadProgress
+from tests.conftest import needs
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors")
@@ -71,7 +72,7 @@ def first_file(checkpoint: Checkpoint) -> tuple[Path, str, str]:
 
 def mapped(tensors: Mapping[str, Any], checkpoint: Checkpoint) -> set[str]:
     """The names of those that lie in a map of one of the checkpoint's files."""
-    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    lines = [line.split() for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()]
     maps = [line[0].split("-") for line in lines if line[-1].startswith(f"{checkpoint.path}/")]
     ranges = [range(int(start, 16), int(end, 16)) for start, end in maps]
     return {name for name, tensor in tensors.items() if any(tensor.data_ptr() in each for each in ranges)}
@@ -107,7 +108,7 @@ def test_every_tensor_is_named_with_its_shard(checkpoint: Checkpoint, dtype: str
     assert {note for note in notes if note[1]} == stored
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@needs("/proc")
 def test_what_would_be_mapped_is(checkpoint: Checkpoint) -> None:
     path, _, name = first_file(checkpoint)
     plain = mapped(loaded(checkpoint, "bfloat16").state_dict(), checkpoint)
@@ -296,7 +297,7 @@ with follow_load(note):
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+@needs("signals")
 def test_a_worker_that_is_killed_in_a_load_leaves_the_tensor_and_its_shard(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
@@ -341,3 +342,43 @@ def test_a_load_inside_of_a_followed_test_is_followed_in_its_own_way(checkpoint:
 
     assert {shard for shard, _ in notes} > {""}
     assert set(outer) <= {("", "")}
+
+
+def test_numpy_names_the_file_that_it_maps_and_the_array_that_it_unpacks(tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "w.npy", np.ones(3))
+    np.savez(tmp_path / "w.npz", head=np.ones(3))
+    before = vars(np.memmap)["__new__"]
+    notes: Notes = []
+
+    with follow_load(lambda *note: notes.append(note)):
+        mapped_file = np.memmap(tmp_path / "w.npy")
+        np.load(tmp_path / "w.npz")["head"]
+
+    assert notes == [("w.npy", ""), ("w.npz", ""), ("w.npz", "head"), ("", "")]
+    assert isinstance(mapped_file, np.memmap)
+    assert vars(np.memmap)["__new__"] is before
+
+
+@pytest.mark.parametrize("mapped", ["followed", "left"])
+def test_gguf_names_the_file_and_each_tensor_that_it_dequantizes(tmp_path: Path, mapped: Any) -> None:
+    gguf = pytest.importorskip("gguf")
+    import numpy as np
+
+    writer = gguf.GGUFWriter(tmp_path / "w.gguf", "llama")
+    for name in ("a.weight", "b.weight"):
+        writer.add_tensor(name, np.ones((64, 64), np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    notes: Notes = []
+
+    with follow_load(lambda *note: notes.append(note), mapped=mapped):
+        for each in gguf.GGUFReader(tmp_path / "w.gguf").tensors:
+            gguf.dequantize(each.data, each.tensor_type)
+
+    named = [("w.gguf", ""), ("w.gguf", "a.weight"), ("w.gguf", "b.weight")]
+    assert list(dict.fromkeys(note for note in notes if note != ("", ""))) == named
+    assert notes[-1] == ("", "")

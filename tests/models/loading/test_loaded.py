@@ -1,6 +1,5 @@
 """What a loaded model says about itself."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from tests.models.loading.sample_loads import LLAMA, TIED, load, outputs, reques
 
 pytestmark = needs("torch", "transformers", "accelerate")
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which pages are there")
+linux = needs("/proc")
 
 
 def test_tied_weights_count_once(tmp_path: Path) -> None:

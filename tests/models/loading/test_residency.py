@@ -13,7 +13,7 @@ from tests.conftest import needs
 
 pytestmark = [
     needs("torch", "safetensors"),
-    pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which pages are there"),
+    needs("/proc"),
 ]
 
 
@@ -48,7 +48,7 @@ print(before, held, freed_nbytes())
 def absent_by_smaps(path: Path) -> int:
     """Size minus resident size of the file's maps."""
     absent, ours = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
         name, *rest = line.split()
         if not name.endswith(":"):
             ours = line.endswith(str(path))

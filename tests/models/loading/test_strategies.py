@@ -40,6 +40,9 @@ pytestmark = needs_installed("torch", "transformers", "accelerate")
 
 EXACT = ("naive", "sharded", "empty", "auto", "offload", "float32")
 BY_HAND = ("naive", "sharded", "empty")
+OVER_RANKS = ("tensor_parallel", "fsdp", "fsdp_rank0", "dcp", "zero3")
+WIDE = LLAMA | {"hidden_size": 512, "intermediate_size": 1024}
+"""DeepSpeed leaves weights of fewer than 100,000 elements whole in each rank."""
 
 
 @pytest.fixture(scope="module")
@@ -309,8 +312,7 @@ def test_every_name_of_the_registry_is_its_strategy_s_name() -> None:
         "float32",
         "naive",
         "merge",
-        "tensor_parallel",
-        "fsdp",
+        *OVER_RANKS,
     ]
 
 
@@ -319,7 +321,7 @@ def test_what_is_not_installed_is_a_reason_not_an_error() -> None:
     assert needs("no-such-library")() == "needs no-such-library: pip install no-such-library"
 
 
-@pytest.mark.parametrize("name", ["tensor_parallel", "fsdp"])
+@pytest.mark.parametrize("name", OVER_RANKS)
 def test_a_load_over_ranks_needs_ranks(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
 
@@ -331,10 +333,12 @@ PARALLEL = """
 import json
 import os
 import sys
+import torch
 from pathlib import Path
 from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
 from tests.models.loading.sample_loads import load, outputs, request
 
+torch.distributed.init_process_group("gloo")
 folder = Path(sys.argv[1])
 loaded = load(request(read_checkpoint(folder / "made"), folder), sys.argv[2])
 numbers = [loaded.nbytes, loaded.quantized_fraction, float(outputs(loaded.model).abs().sum())]
@@ -343,11 +347,16 @@ Path(folder, f"rank {os.environ['RANK']}.json").write_text(json.dumps(numbers))
 
 
 @pytest.mark.skipif(installed("transformers") < (4, 57), reason="an older tp_plan needs accelerators")
-@pytest.mark.parametrize("name", ["tensor_parallel", "fsdp"])
-def test_each_rank_holds_a_part_and_all_compute_as_one(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "config"), [*((name, WIDE if name == "zero3" else LLAMA) for name in OVER_RANKS), ("dcp", TIED), ("fsdp_rank0", TIED)],
+    ids=[*OVER_RANKS, "dcp-tied", "fsdp_rank0-tied"],
+)  # fmt: skip
+def test_each_rank_holds_a_part_and_all_compute_as_one(tmp_path: Path, name: str, config: dict[str, Any]) -> None:
     if name == "fsdp" and installed("transformers") < (5,):
         pytest.skip("came with DistributedConfig")
-    checkpoint = written(tmp_path, LLAMA)
+    if name == "zero3" and not installed("deepspeed"):
+        pytest.skip("needs deepspeed")
+    checkpoint = written(tmp_path, config)
     whole = load(request(checkpoint, tmp_path))
     (tmp_path / "rank.py").write_text(PARALLEL)
 
@@ -361,6 +370,13 @@ def test_each_rank_holds_a_part_and_all_compute_as_one(tmp_path: Path, name: str
         assert 0.4 * whole.nbytes < nbytes < 0.8 * whole.nbytes
         assert quantised == 0
         assert total == pytest.approx(float(outputs(whole.model).abs().sum()), rel=1e-4)
+
+
+def test_dcp_reads_no_pickled_weights(tmp_path: Path) -> None:
+    asked = request(written(tmp_path, LLAMA, format="bin"), tmp_path)
+
+    with pytest.raises(CheckpointError, match="'dcp' reads safetensors, and these weights are bin files"):
+        load(asked, "dcp")
 
 
 def environment() -> dict[str, str]:

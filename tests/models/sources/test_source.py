@@ -15,6 +15,7 @@ from pytest_llmmem.models.sources.hub import HubModel
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.source import parse_source, resolve
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec
+from tests.conftest import needs
 
 
 def spec_of(text: str, base: Path = Path()) -> SyntheticSpec:
@@ -178,7 +179,7 @@ def test_a_config_that_means_harm_is_refused_in_a_sentence(tmp_path: Path, confi
     assert len(str(error.value)) < 1000
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+@needs("named pipes")
 @pytest.mark.parametrize("text", ["synthetic:config.json", "synthetic:."])
 def test_a_pipe_is_not_read_for_a_config(tmp_path: Path, text: str) -> None:
     os.mkfifo(tmp_path / "config.json")

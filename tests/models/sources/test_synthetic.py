@@ -18,6 +18,7 @@ from pytest_llmmem.models.checkpoints.tensors import tensor
 from pytest_llmmem.models.sources import meta_interpreter
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import Fill, SyntheticSpec, split_into_shards, write_synthetic
+from tests.conftest import needs
 
 
 def spec_of(preset: str, **changes: Any) -> SyntheticSpec:
@@ -138,7 +139,7 @@ def test_attention_that_is_fetched_from_the_hub_is_not_asked_for(tmp_path: Path)
     assert written(spec, tmp_path / "made").parameters > 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+@needs("prlimit")
 def test_a_model_of_endless_layers_does_not_take_all_memory() -> None:
     program = """
 from pytest_llmmem.models.sources import meta_layout

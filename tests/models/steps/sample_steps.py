@@ -46,6 +46,21 @@ T5 = {
     "vocab_size": 1000,
     "decoder_start_token_id": 0,
 }
+LLAVA = {
+    "model_type": "llava",
+    "architectures": ["LlavaForConditionalGeneration"],
+    "image_token_id": 999,
+    "text_config": LLAMA,
+    "vision_config": {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 28,
+        "patch_size": 14,
+    },
+}
 MODELS = {"llama": LLAMA, "neox": NEOX, "bert": BERT, "t5": T5}
 
 

@@ -12,10 +12,10 @@ pytest.importorskip("transformers")
 
 from pytest_llmmem.models.steps import checks
 from pytest_llmmem.models.steps.adapters import prepare
+from pytest_llmmem.models.steps.batches import random_tokens
 from pytest_llmmem.models.steps.checks import CHECKS, NotApplicableError
 from pytest_llmmem.models.steps.laboratory import Laboratory
 from pytest_llmmem.models.steps.spec import PredictRequest, TrainSpec
-from pytest_llmmem.models.steps.training import random_tokens
 from tests.models.steps.sample_steps import LLAMA, MODELS
 
 DEEP = LLAMA | {"num_hidden_layers": 4}
@@ -104,6 +104,21 @@ def test_an_optimizer_with_other_state_is_found(make: Any) -> None:
 
     assert complaint is not None
     assert "its name promises" in complaint
+
+
+def test_temporary_copies_that_the_optimizer_s_name_does_not_promise_are_named() -> None:
+    class Copying(torch.optim.AdamW):  # type: ignore[misc]
+        def step(self, closure: Any = None) -> None:
+            wide = [each.grad.float() for group in self.param_groups for each in group["params"]]
+            super().step(closure)
+            del wide
+
+    complaint = checks.optimizer_state(
+        laboratory(make_optimizer=lambda model, _: Copying(model.parameters(), foreach=True))
+    )
+
+    assert complaint is not None
+    assert "of temporary tensors at once (aten._foreach_sqrt.default), 3.0 times the trained weights" in complaint
 
 
 @needs("peft")

@@ -12,7 +12,7 @@ from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.prediction import predict
 from pytest_llmmem.models.steps.spec import GenerateSpec, PredictRequest, TrainSpec
-from tests.models.steps.sample_steps import BERT, LLAMA, MODELS, NEOX, measure, request
+from tests.models.steps.sample_steps import BERT, LLAMA, LLAVA, MODELS, NEOX, measure, request
 
 SMALL = {"batch_size": 2, "seq_len": 32}
 
@@ -50,6 +50,15 @@ def test_every_way_to_train_is_predicted_to_the_byte(step: dict[str, object]) ->
     wanted = request(LLAMA, TrainSpec(**SMALL | step))
 
     assert peaks(predict(wanted)) == peaks(measure(wanted))
+
+
+def test_pictures_are_predicted_to_the_byte() -> None:
+    wanted = request(LLAVA, TrainSpec(**SMALL, images=2))
+
+    predicted = predict(wanted)
+
+    assert peaks(predicted) == peaks(measure(wanted))
+    assert any("vision_tower" in module for module in predicted.kept_by_pattern)
 
 
 def test_generating_is_predicted_to_the_byte_and_its_cache_is_arithmetic() -> None:
@@ -118,6 +127,11 @@ def test_quantized_weights_take_half_a_byte_and_a_scale() -> None:
     [
         (request(LLAMA, TrainSpec(seq_len=129)), "the model has 128 positions"),
         (request(LLAMA | {"model_type": "nope"}, TrainSpec(**SMALL)), "builds no model from this config"),
+        (
+            request(LLAVA, TrainSpec(**SMALL, images=9)),
+            "images=9 take 36 positions, and seq_len is 32: write 36 or more",
+        ),
+        (request(LLAMA, TrainSpec(**SMALL, images=1)), "the pictures of LlamaForCausalLM are not of LLaVA's kind"),
         (request(BERT | {"architectures": ["BertModel"]}, TrainSpec(**SMALL)), "BertModel gives no loss"),
         pytest.param(
             request(NEOX, TrainSpec(**SMALL, lora=4, lora_targets=("q_proj",))),
@@ -150,3 +164,15 @@ def test_a_model_that_cannot_be_followed_is_named_with_its_operation_and_module(
 
     with pytest.raises(StepError, match=r"aten\.nonzero\.default in model\.layers\.0\.mlp cannot be followed"):
         predict(request(LLAMA, TrainSpec(**SMALL)))
+
+
+def test_what_a_card_reserves_is_predicted_in_whole_segments_and_never_falls() -> None:
+    on_cpu = dataclasses.replace(request(LLAMA, TrainSpec(**SMALL)), dtype="bfloat16")
+
+    predicted = predict(dataclasses.replace(on_cpu, device="cuda"))
+
+    reserved = [each.reserved_bytes or 0 for each in predicted.phases]
+    assert all(size and size % 2**21 == 0 for size in reserved)
+    assert reserved == sorted(reserved)
+    assert predicted.reserved_bytes == reserved[-1] >= predicted.peak_bytes
+    assert predict(on_cpu).reserved_bytes is None

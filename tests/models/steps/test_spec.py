@@ -14,6 +14,7 @@ from pytest_llmmem.models.steps.spec import GenerateSpec, PredictRequest, TrainS
         ({"optimizer": "lion"}, "optimizer='lion' is not known: write one of adamw, "),
         ({"checkpointing": "always"}, "checkpointing='always' is not known"),
         ({"lora": 0}, "lora=0"),
+        ({"images": -1}, "images=-1 is not a number of them"),
         ({"lora_targets": ("q_proj",)}, "lora_targets needs a rank"),
         ({"lora": 4, "lora_targets": "q_proj"}, "is one name: write a tuple of names"),
         ({"precision": "int8"}, "precision='int8' is not known: write one of float32, float16, bfloat16"),

@@ -1,0 +1,35 @@
+"""Tensors inside of other values: an operation's arguments, and caches of keys and values of any class."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from pytest_llmmem.models.steps.torch_internals import storage_key, tree_iter
+
+
+def storage_of(tensor: torch.Tensor) -> Any:
+    """The storage of a tensor; ``None`` for a sparse one, which has several."""
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def shares_storage(key: int, args: Any) -> bool:
+    """Whether an operation has that storage as an input: then it existed before, unrecorded."""
+    storages = (storage_of(each) for each in tree_iter(args) if isinstance(each, torch.Tensor))
+    return any(storage is not None and storage_key(storage) == key for storage in storages)
+
+
+def tensors_of(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in a cache of keys and values of any class."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from tensors_of(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors_of(each)
+    elif type(value).__module__.startswith("transformers.") and hasattr(value, "__dict__"):
+        yield from tensors_of([each for name, each in vars(value).items() if "config" not in name])

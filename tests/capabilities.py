@@ -1,0 +1,71 @@
+"""Abilities of a machine that tests ask for, by name. A test never asks which platform it runs on.
+
+Wine shows the files of the machine below it, so a file's presence alone proves nothing there.
+"""
+
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+_POSIX: Final = hasattr(os, "fork")
+
+
+def _has_kernel_file(path: str) -> bool:
+    return _POSIX and Path(path).exists()
+
+
+def _has_prlimit() -> bool:
+    if importlib.util.find_spec("resource") is None:
+        return False
+    import resource
+
+    return hasattr(resource, "prlimit")
+
+
+def _can_link() -> bool:
+    """Windows asks for a privilege."""
+    with TemporaryDirectory() as folder:
+        try:
+            Path(folder, "link").symlink_to(folder)
+        except OSError:
+            return False
+    return True
+
+
+CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
+    "/proc": lambda: _has_kernel_file("/proc/self/status"),
+    "control groups": lambda: _has_kernel_file("/proc/self/cgroup"),
+    "forked workers": lambda: _has_kernel_file("/proc/self/status"),
+    "fork": lambda: _POSIX,
+    "signals": lambda: hasattr(signal, "SIGKILL"),
+    "real-time signals": lambda: hasattr(signal, "SIGRTMIN"),
+    "process groups": lambda: hasattr(os, "killpg"),
+    "prlimit": _has_prlimit,
+    "named pipes": lambda: hasattr(os, "mkfifo"),
+    "Unix sockets": lambda: _POSIX and hasattr(socket, "AF_UNIX"),
+    "inherited descriptors": lambda: _POSIX,
+    "mapped files that can be cut": lambda: _POSIX,
+    "links": _can_link,
+    "bash": lambda: _POSIX and shutil.which("bash") is not None,
+}
+
+
+@cache
+def is_there(name: str) -> bool:
+    """Whether the machine has a capability, or Python a module, which is not imported: torch bears no second import."""
+    if name in CAPABILITIES:
+        return CAPABILITIES[name]()
+    return importlib.util.find_spec(name) is not None
+
+
+def missing(*names: str) -> str:
+    """``"needs torch, /proc"``: what is not there; empty where all is."""
+    lacking = [name for name in names if not is_there(name)]
+    return f"needs {', '.join(lacking)}" if lacking else ""

@@ -1,0 +1,78 @@
+"""Inherited pages that a forked worker writes to."""
+
+import json
+import mmap
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("workers are forked on Linux", allow_module_level=True)
+
+from pytest_llmmem import probes
+from pytest_llmmem.workers.copy_on_write import InheritedPages
+
+MB = 1_000_000
+INHERITED = 40 * MB
+
+
+def in_a_fork(body: Callable[[], Any]) -> Any:
+    read, write = os.pipe()
+    if not (child := os.fork()):
+        os.write(write, json.dumps(body()).encode())
+        os._exit(0)
+    os.close(write)
+    with open(read, encoding="utf-8") as answer:
+        told = answer.read()
+    os.waitpid(child, 0)
+    return json.loads(told)
+
+
+@pytest.mark.parametrize("counts_all", [False, True])
+def test_pages_written_to_before_the_beginning_are_not_counted_and_those_after_are(counts_all: bool) -> None:
+    memory = mmap.mmap(-1, INHERITED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    write(memory, 0, INHERITED)
+    mappings = probes.mappings()
+
+    def body() -> list[int]:
+        reader = probes.open_memory(os.getpid(), mappings.files)
+        write(memory, 0, 10 * MB)
+        pages = InheritedPages(mappings, reader.read_pages(), counts_all=counts_all)
+        before = pages.copied(reader.read_pages())
+        write(memory, 10 * MB, 30 * MB)
+        after = pages.copied(reader.read_pages())
+        return [before.bytes, before.error_bytes, after.bytes, after.error_bytes]
+
+    before, before_error, after, after_error = in_a_fork(body)
+
+    assert before <= MB
+    assert before_error <= MB
+    assert abs(after - 20 * MB) <= MB
+    assert after_error == 0
+
+
+@pytest.mark.parametrize("counts_all", [False, True])
+def test_few_copies_are_within_the_error_of_their_estimate(counts_all: bool) -> None:
+    memory = mmap.mmap(-1, INHERITED, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    write(memory, 0, INHERITED)
+    mappings = probes.mappings()
+
+    def body() -> list[int]:
+        reader = probes.open_memory(os.getpid(), mappings.files)
+        pages = InheritedPages(mappings, reader.read_pages(), counts_all=counts_all)
+        write(memory, 0, 4 * MB)
+        copied = pages.copied(reader.read_pages())
+        return [copied.bytes, copied.error_bytes]
+
+    copied, error = in_a_fork(body)
+
+    assert abs(copied - 4 * MB) <= error + MB / 2
+    assert (error == 0) == counts_all
+
+
+def write(memory: mmap.mmap, begin: int, end: int) -> None:
+    for page in range(begin, end, mmap.PAGESIZE):
+        memory[page] = 1
