@@ -42,8 +42,10 @@ _SECTIONS: Final = {
 _MISSING: Final[Mapping[str, Mapping[str, Any]]] = {
     **{key: {"prediction_length": 8} for key in ("autoformer", "informer", "time_series_transformer")},
     **dict.fromkeys(("glm4v_text", "glm4v_moe_text", "glm46v_text", "glm_image_text"), _SECTIONS),
+    "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1]},
     "deepseek_v2": {"num_experts_per_tok": 2},
+    "granitemoehybrid": {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
     "xmod": {"default_language": "en_XX"},
 }
 """What a small model of the type needs to run, and its defaults do not say."""
