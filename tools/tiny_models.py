@@ -31,17 +31,17 @@ SHRINKINGS: Final = (
 )
 """From small to as it is. A narrow model of some types is no model, a model of two layers of others has no attention."""
 
-_SECTIONS: Final = {
-    "rope_parameters": {
-        "rope_type": "default",
-        "rope_theta": 10000.0,
-        "partial_rotary_factor": 0.5,
-        "mrope_section": [2, 1, 1],
-    }
-}
+_ROPE: Final = {"rope_type": "default", "rope_theta": 10000.0}
 _MISSING: Final[Mapping[str, Mapping[str, Any]]] = {
     **{key: {"prediction_length": 8} for key in ("autoformer", "informer", "time_series_transformer")},
-    **dict.fromkeys(("glm4v_text", "glm4v_moe_text", "glm46v_text", "glm_image_text"), _SECTIONS),
+    **{
+        key: {"rope_parameters": _ROPE | {"partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}}
+        for key in ("glm4v_text", "glm4v_moe_text", "glm46v_text", "glm_image_text")
+    },
+    **{
+        key: {"rope_parameters": _ROPE | {"mrope_section": [2, 3, 3]}}
+        for key in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text")
+    },
     "bailing_hybrid": {"layer_group_size": 2},
     "bamba": {"attn_layer_indices": [1]},
     "deepseek_v2": {"num_experts_per_tok": 2},

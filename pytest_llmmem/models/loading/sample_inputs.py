@@ -31,10 +31,11 @@ def sample_inputs(model: Any) -> dict[str, Any]:
 
 def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]:
     """The names of the arguments that it needs."""
-    main = model.main_input_name
+    # a few classes have several names there
+    main = model.main_input_name if isinstance(model.main_input_name, str) else None
     if "input_ids" in takes:
         yield "input_ids"
-    if isinstance(main, str) and main in takes and main != "inputs_embeds":
+    if main is not None and main in takes and main != "inputs_embeds":
         yield main
     for name, parameter in takes.items():
         is_named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
