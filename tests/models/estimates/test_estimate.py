@@ -409,3 +409,20 @@ print(*sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert {"torch", "transformers", "accelerate", "safetensors", "pytest"}.isdisjoint(done.stdout.split())
+
+
+def test_experts_whose_down_projections_come_first_need_what_was_measured(tmp_path: Path) -> None:
+    tensors = [tensor(name, "bfloat16", (50304, 768)) for name in ("model.embed_tokens.weight", "lm_head.weight")]
+    for layer in range(3):
+        attention = f"model.layers.{layer}.self_attn"
+        tensors += [tensor(f"{attention}.{name}_proj.weight", "bfloat16", (768, 768)) for name in "qkvo"]
+        for expert in range(64):
+            stem = f"model.layers.{layer}.mlp.experts.{expert}"
+            tensors.append(tensor(f"{stem}.down_proj.weight", "bfloat16", (768, 512)))
+            tensors += [tensor(f"{stem}.{name}_proj.weight", "bfloat16", (512, 768)) for name in ("gate", "up")]
+    safetensors_file.write_holes(tmp_path / "model.safetensors", tensors)
+
+    predicted = read_checkpoint(tmp_path).estimate(transformers="5.23.0")
+
+    assert near(predicted.peak_bytes, 570 * MB)
+    assert near(predicted.peak_resident_bytes, 1021 * MB)
