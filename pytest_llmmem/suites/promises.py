@@ -14,7 +14,8 @@ from pytest_llmmem.measuring.blocks import memory_budget
 from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.residency import trim
-from pytest_llmmem.plugin.collect.loads import Load, scratch_folder
+from pytest_llmmem.plugin.collect.loads import Load
+from pytest_llmmem.plugin.worker.load import scratch_folder
 from pytest_llmmem.suites.checks import (
     SLACK,
     forward_of,

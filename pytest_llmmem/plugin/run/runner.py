@@ -18,8 +18,8 @@ from pytest_llmmem.plugin.collect.vram_budgets import caps_of, find_driver, hist
 from pytest_llmmem.plugin.report import baselines as baselining
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
-from pytest_llmmem.plugin.run.diagnosis import explain
 from pytest_llmmem.plugin.report.refusals import with_refusal
+from pytest_llmmem.plugin.run.diagnosis import explain
 from pytest_llmmem.plugin.run.fitting import try_loads
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool

@@ -15,7 +15,8 @@ from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading.ineffective_arguments import noop_arguments
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.request import installed
-from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
+from pytest_llmmem.plugin.collect.loads import Load
+from pytest_llmmem.plugin.worker.load import load, scratch_folder
 from pytest_llmmem.plugin.worker.messages import AtEnd
 from pytest_llmmem.plugin.worker.trial import loaded_message
 
