@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import needs
 
-pytestmark = [needs("torch", "transformers", "accelerate"), pytest.mark.skipif(sys.platform == "win32", reason="forks")]
+pytestmark = needs("torch", "transformers", "accelerate", "fork")
 
 PROJECT = Path(__file__).parents[1]
 SAMPLE = (

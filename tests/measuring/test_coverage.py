@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import needs
+
 coverage = pytest.importorskip("coverage")
 
 SCRIPT = """
@@ -21,9 +23,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    "worker", ["spawn", pytest.param("fork", marks=pytest.mark.skipif(sys.platform != "linux", reason="forks"))]
-)
+@pytest.mark.parametrize("worker", ["spawn", pytest.param("fork", marks=needs("forked workers"))])
 def test_the_lines_of_a_measured_function_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: str) -> None:
     for name in ("COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_RUN"):  # of a run that measures this one
         monkeypatch.delenv(name, raising=False)
