@@ -21,6 +21,25 @@ _LEAST_BYTES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChildRecord:
+    """One process that the test has started, by samples every 50 ms; pages that it shares with others are included."""
+
+    command: str
+    """Short form; ``"forked from the test"`` for one that runs no program of its own."""
+    rank: int | None
+    """Rank in a launch, from the environment that the process was started with; ``None`` where that names none."""
+    peak_bytes: int
+    """Unreclaimable, absolute."""
+    peak_resident_bytes: int
+    """Its high-water mark at its last sample, absolute."""
+
+    def words(self) -> str:
+        """``"83.0 MB  rank 0: python train.py"``."""
+        rank = "" if self.rank is None else f"rank {self.rank}: "
+        return f"{format_size(self.peak_bytes)}  {rank}{self.command}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChildrenRecord:
     """A worker's children at the moment when all processes together held most."""
 
@@ -31,6 +50,8 @@ class ChildrenRecord:
     """Short forms of their commands, each once, the most frequent first; ``"forked from the test"`` without one."""
     forked: int = 0
     """The number of children that run no program of their own."""
+    each: tuple[ChildRecord, ...] = ()
+    """All that the test started, each at its own peak, the largest first; of more than 32, the first 32."""
     in_peak: bool = True
     """Whether the test's peak is of that moment. Else the worker alone held more at another one."""
 
@@ -49,7 +70,7 @@ class ChildrenRecord:
 
 def children_record(commands: Sequence[Sequence[str]], *, of_worker: Sequence[str], size: int) -> ChildrenRecord:
     """The record of children with these commands, which hold so many bytes together."""
-    short = [FORKED if list(command) == list(of_worker) else command_words(command) for command in commands]
+    short = [command_words(command, of_worker=of_worker) for command in commands]
     return ChildrenRecord(
         bytes=max(0, size),
         count=len(short),
@@ -58,8 +79,10 @@ def children_record(commands: Sequence[Sequence[str]], *, of_worker: Sequence[st
     )
 
 
-def command_words(command: Sequence[str]) -> str:
-    """A short form of a command: ``"python -c … spawn_main"``."""
+def command_words(command: Sequence[str], *, of_worker: Sequence[str] = ()) -> str:
+    """A short form of a command: ``"python -c … spawn_main"``. A child with the command of the worker was forked from it."""
+    if list(command) == list(of_worker):
+        return FORKED
     program, *arguments = command
     program = PurePath(program).name
     if "-c" in arguments[:-1] and (called := _CALLED.search(arguments[arguments.index("-c") + 1])):

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.core.steps import StepMemory
 
 DeviceMethod = Literal["process", "device"]
 """Method of the driver's number: memory of the worker's processes, or growth of the whole device's use if it lists none."""
@@ -120,6 +121,8 @@ class RankRecord:
     stack: tuple[str, ...] = ()
     """Python frames at the breach or at the end, the user's own first; empty where it went on to its end."""
     timeline: TimelineRecord | None = None
+    steps: tuple[StepMemory, ...] = ()
+    """Memory of training or inference steps in this rank, by kind and phase."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.children import ChildrenRecord
 from pytest_llmmem.core.guard import FINISH_FACTOR
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.outcomes import Ending
@@ -16,6 +17,8 @@ from pytest_llmmem.reports.wording import pinned_words, rank_words, vram_words
 _FRAMES: Final = 8
 _RANK_FRAMES: Final = 3
 """Maximum number of stack frames that are shown for each rank."""
+_CHILDREN: Final = 6
+"""Maximum number of processes that are shown."""
 _ROUND_UP: Final = 1.01
 """A limit at exactly what was used would be broken by the next run."""
 
@@ -70,13 +73,15 @@ def details(measured: Measured, *, root: str) -> str:
         )
     if measured.children is not None:
         lines.append(f"children  {measured.children.words()}")
+        lines += child_lines(measured.children)
     if measured.phases:
         phases = (f"{phase.name} {format_size(phase.peak_bytes)} in {phase.seconds:.1f} s" for phase in measured.phases)
         lines.append("phases    " + ", ".join(phases))
     lines += [f"vram      {_vram_line(vram, measured)}" for vram in measured.vram]
     if measured.pinned_bytes:
         lines.append(f"pinned    {pinned_words(measured.pinned_bytes)}")
-    lines += rank_lines(measured.ranks)
+    # the ranks of a launch are among the children
+    lines += rank_lines([rank for rank in measured.ranks if rank.ending or measured.children is None])
     lines += [f"budget    {verdict.sentence}" for verdict in measured.verdicts]
     # what a test needs that was refused more is unknown
     if (verdict := _broken(measured)) and not measured.ending.died and measured.refusing_limit is None:
@@ -90,6 +95,13 @@ def details(measured: Measured, *, root: str) -> str:
     lines += stack_lines(measured.stack, root=root)
     lines += [f"note      {note}" for note in measured.notes]
     return "\n".join(lines)
+
+
+def child_lines(children: ChildrenRecord) -> list[str]:
+    """The largest processes of a test that started several with different commands or ranks: each at its own peak."""
+    if len({(each.command, each.rank) for each in children.each}) < 2:
+        return []
+    return [f"  {each.words()}" for each in children.each[:_CHILDREN]]
 
 
 def rank_lines(ranks: Sequence[RankRecord]) -> list[str]:

@@ -1,17 +1,15 @@
 """The processes that a worker has started: found every 50 ms, measured together, and rank by rank."""
 
-import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.children import ChildrenRecord, children_record
-from pytest_llmmem.core.launch import rank_in_launch
 from pytest_llmmem.core.meter import Window
 from pytest_llmmem.core.readings import Reading, Tree
 from pytest_llmmem.core.record_parts import RankRecord
+from pytest_llmmem.supervision.started_processes import StartedProcesses
 from pytest_llmmem.workers.worker import Worker
 
 _ATTEMPTS: Final = 3
@@ -29,9 +27,10 @@ class ProcessTree:
     """With living children."""
     _alone_bytes: int = 0
     """When all of them had ended."""
-    _ranks: dict[int, int | None] = field(default_factory=dict)
-    """Rank by process; ``None`` for a process that is not a rank."""
-    _peaks: dict[int, RankRecord] = field(default_factory=dict)
+    _started: StartedProcesses = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started = StartedProcesses(probes.command(self.worker.pid))
 
     def sample(self, reading: Reading) -> Tree | None:
         """Memory of the worker and its descendants together, shared pages once; ``None`` when it is alone.
@@ -50,8 +49,7 @@ class ProcessTree:
             if self._living(children) == living:
                 trees = trees[-1:]
                 break  # else one came or went meanwhile, and pages that it shared were counted too often, or not at all
-        for pid in children:
-            self._sample_rank(pid)
+        self._started.sample(children)
         tree = min(trees, key=lambda tree: tree.unreclaimable_bytes)
         self._note_highest(tree, reading, children)
         return tree
@@ -67,7 +65,7 @@ class ProcessTree:
         alone = self.worker.tree_with(reading)
         self._children_at_most = children_record(
             commands,
-            of_worker=probes.command(self.worker.pid),
+            of_worker=self._started.of_worker,
             size=tree.unreclaimable_bytes - alone.unreclaimable_bytes,
         )
 
@@ -82,11 +80,15 @@ class ProcessTree:
         children = self._children_at_most
         if children is None or whole is None or not children.is_told:
             return None
-        return replace(children, in_peak=whole.is_peak_of_tree and self._most_bytes >= self._alone_bytes)
+        return replace(
+            children,
+            each=self._started.records(),
+            in_peak=whole.is_peak_of_tree and self._most_bytes >= self._alone_bytes,
+        )
 
     def ranks(self) -> tuple[RankRecord, ...]:
         """The peak of each rank of a distributed launch, in order."""
-        return tuple(self._peaks[rank] for rank in sorted(self._peaks))
+        return self._started.ranks()
 
     def _children(self) -> tuple[int, ...]:
         """Descendants with memory of their own: between ``vfork`` and ``exec`` a child is in its parent's."""
@@ -99,20 +101,3 @@ class ProcessTree:
     def _living(self, children: Iterable[int]) -> list[int]:
         """The worker, its children and siblings that still own memory."""
         return [pid for pid in (self.worker.pid, *children, *self.worker.siblings()) if probes.has_memory(pid)]
-
-    def _sample_rank(self, pid: int) -> None:
-        if pid not in self._ranks:
-            self._ranks[pid] = rank_in_launch(probes.environment(pid), os.environ)
-        rank = self._ranks[pid]
-        if rank is None:
-            return
-        with contextlib.closing(probes.open_memory(pid)) as memory:
-            reading = memory.read()
-        if reading is None:
-            return
-        before = self._peaks.get(rank, RankRecord(rank=rank, peak_bytes=0, peak_resident_bytes=0))
-        self._peaks[rank] = RankRecord(
-            rank=rank,
-            peak_bytes=max(before.peak_bytes, reading.unreclaimable_bytes),
-            peak_resident_bytes=max(before.peak_resident_bytes, reading.mark_bytes or reading.resident_bytes),
-        )

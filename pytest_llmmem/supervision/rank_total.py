@@ -1,5 +1,6 @@
 """All ranks of one test together: their memory at one instant, and the budgets that stand over the sum."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
@@ -11,30 +12,17 @@ from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.meter import Window
 from pytest_llmmem.core.readings import NOTHING, Peak, Tree
+from pytest_llmmem.supervision.highest_sum import HighestSum
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.supervisor import Supervision
 from pytest_llmmem.supervision.timeline_recorder import Instant, TimelineRecorder
 
 _TREE_S: Final = 0.05
 """Time between two samples that count shared pages once: each walks the page tables of all ranks."""
-
-
-@dataclass(slots=True)
-class _Highest:
-    """The highest sample, with the inherited pages that ranks had copied by then: a rank counts them at its boundaries."""
-
-    bytes: int = 0
-    _since_bytes: int = 0
-    """The highest sample since copies were last counted."""
-    _copied_bytes: int = 0
-
-    def add(self, held_bytes: int, copied_bytes: int) -> None:
-        """Take in a sample, in which copies are included as far as they were counted: ``copied_bytes``."""
-        if copied_bytes > self._copied_bytes:
-            self.bytes = max(self.bytes, self._since_bytes + copied_bytes - self._copied_bytes)
-            self._since_bytes, self._copied_bytes = 0, copied_bytes
-        self._since_bytes = max(self._since_bytes, held_bytes)
-        self.bytes = max(self.bytes, held_bytes)
+_FILE_BYTES: Final = 1_000_000
+"""Mapped files beside those of one rank that are too small to be counted."""
+_PAUSE: Final = 9
+"""Time to the next such sample at least, in durations of the last one: a walk takes processor time from the ranks."""
 
 
 @dataclass(slots=True)
@@ -50,11 +38,11 @@ class RankTotal:
     ranks: Sequence[Supervision]
     started_s: float
     """Time at which the ranks were begun."""
-    _sampled: _Highest = field(default_factory=_Highest)
-    """Of the sum."""
-    _sampled_each: list[_Highest] = field(init=False)
-    _resident: _Highest = field(default_factory=_Highest)
-    """Of the sum, mapped files included."""
+    _sampled: HighestSum = field(init=False)
+    _sampled_each: list[HighestSum] = field(init=False)
+    """Of each rank by itself."""
+    _resident: HighestSum = field(init=False)
+    """With mapped files."""
     _file_bytes: int = 0
     _absolute_bytes: int = 0
     _base: Tree | None = None
@@ -65,27 +53,33 @@ class RankTotal:
     _timeline: TimelineRecorder = field(default_factory=TimelineRecorder)
 
     def __post_init__(self) -> None:
-        self._sampled_each = [_Highest() for _ in self.ranks]
+        self._sampled, self._resident = HighestSum(len(self.ranks)), HighestSum(len(self.ranks))
+        self._sampled_each = [HighestSum(1) for _ in self.ranks]
 
     def sample(self, now_s: float) -> None:
         """Take in what the ranks hold now."""
         held = [_Held.of(each) for each in self.ranks]
         copied = [each.accounting.whole.copied_growth_bytes if each.accounting.whole else 0 for each in self.ranks]
         for highest, rank, copied_bytes in zip(self._sampled_each, held, copied, strict=True):
-            highest.add(rank.bytes, copied_bytes)
+            highest.add(rank.bytes, (copied_bytes,), now_s)
         shared = [each.shared_bytes for each in held]
         held_bytes = sum(each.bytes for each in held) - sum(shared) + max(shared)
         file_bytes = max(each.file_bytes for each in held)
         windows = [each.window for each in held if each.window]
         self._looks_closely = now_s >= self._tree_due_s and len(windows) == len(held)
         if self._looks_closely:
-            self._tree_due_s = now_s + _TREE_S
-            tree = self._tree(windows)
-            file_bytes = max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes)
-            if any(shared):
-                held_bytes = max(held_bytes, tree.unreclaimable_bytes)
-        self._sampled.add(held_bytes, sum(copied))
-        self._resident.add(held_bytes + file_bytes, sum(copied))
+            self._base = self._base or self._tree_before(windows)
+            # the sums are exact, or nearly so, where ranks have nothing to share
+            may_share = any(shared) or sum(each.file_bytes for each in held) > file_bytes + _FILE_BYTES
+            if may_share or self._needs_absolute:
+                tree = self._tree(self._base)
+                file_bytes = max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes)
+                if any(shared):
+                    held_bytes = max(held_bytes, tree.unreclaimable_bytes)
+            took_s = time.monotonic() - now_s
+            self._tree_due_s = now_s + took_s + max(_TREE_S, _PAUSE * took_s)
+        self._sampled.add(held_bytes, copied, now_s)
+        self._resident.add(held_bytes + file_bytes, copied, now_s)
         self._file_bytes = max(self._file_bytes, file_bytes)
         if self.plan.draws_timeline and windows:
             self._timeline.sample(
@@ -108,25 +102,32 @@ class RankTotal:
             if whole is not None
         )
 
-    def _tree(self, windows: "Sequence[Window]") -> Tree:
+    @property
+    def _needs_absolute(self) -> bool:
+        """Whether a limit is of all that the ranks have in memory, and not of their growth."""
+        return any(budget.count == "resident" and budget.limit.is_share for budget in self.plan.budgets)
+
+    def _tree_before(self, windows: "Sequence[Window]") -> Tree:
+        """All ranks and the process that they were forked from before the test, shared pages once."""
+        workers = [each.worker for each in self.ranks]
+        trees = [worker.tree_with(window.base) for worker, window in zip(workers, windows, strict=True)]
+        family, twice = workers[0].family, len(workers) - 1
+        return Tree(
+            unreclaimable_bytes=sum(tree.unreclaimable_bytes for tree in trees) - twice * family.unreclaimable_bytes,
+            resident_bytes=sum(tree.resident_bytes for tree in trees) - twice * family.resident_bytes,
+        )
+
+    def _tree(self, base: Tree) -> Tree:
         """Growth of all ranks, their children and the process that they were forked from, shared pages once."""
         workers = [each.worker for each in self.ranks]
         first, pids = workers[0], [worker.pid for worker in workers]
-        if self._base is None:
-            trees = [worker.tree_with(window.base) for worker, window in zip(workers, windows, strict=True)]
-            twice = len(workers) - 1
-            self._base = Tree(
-                unreclaimable_bytes=sum(tree.unreclaimable_bytes for tree in trees)
-                - twice * first.family.unreclaimable_bytes,
-                resident_bytes=sum(tree.resident_bytes for tree in trees) - twice * first.family.resident_bytes,
-            )
         children = [pid for worker in workers for pid in probes.descendants(worker.pid)]
         origin = () if first.origin is None else (first.origin,)
         tree = probes.shared_once((*pids, *children, *origin), set(first.siblings()).difference(pids))
         self._absolute_bytes = max(self._absolute_bytes, tree.resident_bytes)
         return Tree(
-            unreclaimable_bytes=max(0, tree.unreclaimable_bytes - self._base.unreclaimable_bytes),
-            resident_bytes=max(0, tree.resident_bytes - self._base.resident_bytes),
+            unreclaimable_bytes=max(0, tree.unreclaimable_bytes - base.unreclaimable_bytes),
+            resident_bytes=max(0, tree.resident_bytes - base.resident_bytes),
         )
 
     def budgets(self) -> tuple[GuardedBudget, ...]:

@@ -92,3 +92,44 @@ def test_only_the_first_rank_writes(
 
     ran.result.assert_outcomes(passed=1)
     assert not Path(pytester.path, "report.json").exists()
+
+
+LAUNCHER = """
+    import pytest, subprocess, sys
+
+    RANK = "import os; block = b'x' * 40_000_000 * (1 + int(os.environ['RANK'])); import time; time.sleep(1)"
+
+    @pytest.mark.in_worker(timeout=100)
+    @pytest.mark.max_ram("200MB")
+    def test_launch(tmp_path):
+        script = tmp_path / "rank.py"
+        script.write_text(RANK)
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+        subprocess.run([*launcher, str(script)], check=True, capture_output=True)
+
+    @pytest.mark.in_worker(timeout=100)
+    def test_pool():
+        import multiprocessing
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            pool.map(bytearray, [30_000_000, 30_000_000])
+"""
+
+
+@needs("torch")
+def test_a_launcher_and_its_ranks_are_told_apart(run: Callable[..., Run]) -> None:
+    ran = run(LAUNCHER, timeout_s=120)
+
+    launched = ran["test_launch"].children
+    assert launched is not None
+    ranks = {each.rank: each for each in launched.each if each.rank is not None}
+    assert ranks.keys() == {0, 1}
+    assert ranks[1].peak_bytes - ranks[0].peak_bytes == pytest.approx(40_000_000, rel=0.1)
+    (launcher,) = [each for each in launched.each if "torch.distributed.run" in each.command]
+    assert launcher.rank is None
+    assert launcher.peak_bytes > 50_000_000, "it imports torch"
+    ran.result.stdout.fnmatch_lines_random(
+        ["  * MB  rank 1: python* -u *", "  * MB  python* -m torch.distributed.run *"]
+    )
+    pool = ran["test_pool"].children
+    assert pool is not None
+    assert {each.rank for each in pool.each} == {None}, "nothing that it was started with says so"

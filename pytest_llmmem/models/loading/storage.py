@@ -91,7 +91,7 @@ def share_here(model: Any) -> float:
     """The share of the model's elements in this process: below 1 where its weights are spread over several ranks."""
     all_of_them = weights(model)
     whole = sum(map(_elements, all_of_them))
-    return sum(_elements(_here(weight)) for weight in all_of_them) / whole if whole else 1.0
+    return sum(_elements(part_here(weight)) for weight in all_of_them) / whole if whole else 1.0
 
 
 def union(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -146,7 +146,7 @@ def _elements(weight: Any) -> int:
     return math.prod(getattr(getattr(weight, "quant_state", None), "shape", weight.shape)) if whole is None else whole
 
 
-def _here(weight: Any) -> Any:
+def part_here(weight: Any) -> Any:
     """The part of a distributed tensor on this rank: torch's DTensor, or DeepSpeed's partition."""
     part = getattr(weight, "ds_tensor", None)
     if part is not None:
@@ -155,6 +155,6 @@ def _here(weight: Any) -> Any:
 
 
 def _bits_per_element(weight: Any) -> float:
-    here = _here(weight)
+    here = part_here(weight)
     stored = {tensor.data_ptr(): tensor.nbytes for tensor in _flatten(here)}
     return float(8 * sum(stored.values()) / max(1, _elements(here)))

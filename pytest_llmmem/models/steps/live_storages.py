@@ -23,6 +23,11 @@ class LiveStorages:
         # another storage may have the address of one that has just been released
         return None if known is None or known[0]() is None else known[1]
 
+    def pop(self, memory: Any) -> Storage | None:
+        """Forget torch's storage, which still exists, and return its record; ``None`` for one that was not added."""
+        known = self._alive.pop(storage_key(memory), None)
+        return None if known is None else known[1]
+
     def add(self, memory: Any, storage: Storage, released: Callable[[], None]) -> None:
         """Follow torch's storage, and call ``released`` at its end."""
         key = storage_key(memory)

@@ -29,6 +29,8 @@ class Storage:
 
     module: str
     kind: Kind = "temporary"
+    is_gathered: bool = False
+    """Whether it holds weights that FSDP gathers and releases: temporary, even if they are kept for the backward pass."""
     counted_as: Kind | None = None
     """The kind under which the balance counts it; ``None`` while it is not counted."""
     block: Block | None = None
@@ -190,7 +192,7 @@ class StorageLog:
     def _keep(self, made: dict[Storage, None]) -> None:
         by_module: Counter[str] = Counter()
         for storage in made:
-            if storage.kind == "temporary":
+            if storage.kind == "temporary" and not storage.is_gathered:
                 storage.kind = "activations"
             if storage.kind == "activations":
                 by_module[storage.module] += storage.nbytes

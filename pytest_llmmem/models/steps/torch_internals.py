@@ -37,6 +37,7 @@ __all__ = [
     "from_config",
     "is_backward_running",
     "is_traceable_wrapper_subclass",
+    "resizes_reported",
     "storage_key",
     "tensors_by_name",
     "transformers_as_in_a_run",
@@ -94,6 +95,26 @@ def backward_node_number() -> int | None:
 def storage_key(storage: Any) -> int:
     """The address of the storage: equal for all tensors that share it, and unique while it exists."""
     return int(storage._cdata)  # noqa: SLF001
+
+
+@contextlib.contextmanager
+def resizes_reported(resized: Callable[[Any], None]) -> Iterator[None]:
+    """Call ``resized`` with each storage that Python resizes, which dispatches no operation.
+
+    FSDP releases gathered weights by a resize to nothing, and makes room for them again by another.
+    """
+    before = vars(torch.UntypedStorage).get("resize_", torch._C.StorageBase.resize_)  # noqa: SLF001
+
+    def resize_(storage: Any, size: int) -> Any:
+        result = before(storage, size)
+        resized(storage)
+        return result
+
+    torch.UntypedStorage.resize_ = resize_  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.UntypedStorage.resize_ = before  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

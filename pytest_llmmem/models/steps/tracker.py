@@ -30,8 +30,11 @@ from pytest_llmmem.models.steps.torch_internals import (
     device_of,
     forward_node_number,
     is_traceable_wrapper_subclass,
+    resizes_reported,
+    storage_key,
     tree_iter,
 )
+from pytest_llmmem.models.steps.weights_here import held_by_storage, part_here
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no types here
@@ -83,9 +86,12 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             register_optimizer_step_pre_hook(self._optimizer_begins),
             register_optimizer_step_post_hook(self._optimizer_ends),
         )
+        self._resizes = resizes_reported(self._resized)
+        self._resizes.__enter__()
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._resizes.__exit__(None, None, None)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -173,15 +179,18 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
     # kinds of storages -------------------------------------------------------------------------------------------------
 
     def _watch(self, model: nn.Module) -> None:
+        held = held_by_storage(model)
         for _, tensor in plain_tensors(model):
-            self._note(tensor, kind="parameters")
+            memory = storage_of(tensor)
+            self._note(tensor, kind="parameters", nbytes=None if memory is None else held[storage_key(memory)])
         for name, module in model.named_modules():
             self._names.setdefault(id(module), name or type(module).__name__)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 self._note(parameter.grad, kind="gradients")
             if parameter.requires_grad:
-                self._trainable[id(parameter)] = parameter.numel(), parameter.nbytes
+                part = part_here(parameter)
+                self._trainable[id(parameter)] = part.numel(), part.nbytes
                 self._handles.append(parameter.register_post_accumulate_grad_hook(self._note_gradient))
         self._handles += (
             model.register_forward_pre_hook(self._note_inputs, with_kwargs=True),
@@ -215,11 +224,17 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         for device, storages in held.items():
             self._logs[device].cache_holds(sum(each.nbytes for each in storages))
 
-    def _note(self, tensor: Any, op: Any = None, args: Any = (), *, kind: Kind | None = None) -> Storage | None:
-        """Record the storage of a tensor if it is new; ``None`` for a tensor without memory."""
+    def _note(
+        self, tensor: Any, op: Any = None, args: Any = (), *, kind: Kind | None = None, nbytes: int | None = None
+    ) -> Storage | None:
+        """Record the storage of a tensor if it is new; ``None`` for a tensor without memory.
+
+        ``nbytes`` replaces the storage's size, of which a rank's part of a mapped file uses little.
+        """
         if is_traceable_wrapper_subclass(tensor):
             for name in tensor.__tensor_flatten__()[0]:
-                self._note(getattr(tensor, name), op, args, kind=kind)
+                if isinstance(part := getattr(tensor, name), torch.Tensor):  # a distributed tensor also names its mesh
+                    self._note(part, op, args, kind=kind)
             return None
         memory = storage_of(tensor)
         if memory is None:
@@ -229,16 +244,17 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             return known
         if kind is None:
             kind = "inputs" if shares_storage(memory, args) else "temporary"
-        return self._record(memory, device_of(tensor), op, kind)
+        storage = Storage(0, self.stage, op, self.last_module if op else "", kind)
+        return self._record(memory, device_of(tensor), storage, nbytes)
 
-    def _record(self, memory: Any, device: torch.device, op: Any, kind: Kind) -> Storage | None:
-        follows_card = (self._device or device.type) == "cuda"
-        nbytes = rounded(memory.nbytes(), BLOCK_BYTES) if follows_card else memory.nbytes()
-        if nbytes == 0 or device.type == "meta":
+    def _record(self, memory: Any, device: torch.device, storage: Storage, nbytes: int | None = None) -> Storage | None:
+        """``nbytes`` replaces the size of ``memory``."""
+        held = memory.nbytes() if nbytes is None else nbytes
+        storage.nbytes = rounded(held, BLOCK_BYTES) if (self._device or device.type) == "cuda" else held
+        if storage.nbytes == 0 or device.type == "meta":
             return None
         if (log := self._logs.get(str(device))) is None:
             log = self._logs[str(device)] = StorageLog(CachingAllocator() if self._device == "cuda" else None)
-        storage = Storage(nbytes, self.stage, op, self.last_module if op else "", kind)
         log.appeared(storage)
         self.follow(memory, storage, log)
         return storage
@@ -246,3 +262,11 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
     def follow(self, memory: Any, storage: Storage, log: StorageLog) -> None:
         """Record in the log when torch's storage is released."""
         self.alive.add(memory, storage, lambda: log.disappeared(storage, self.phases.now()))
+
+    def _resized(self, memory: Any) -> None:
+        """Record the release, and the return, of weights that FSDP gathers."""
+        if (before := self.alive.pop(memory)) is not None:
+            before.is_gathered = True
+            self._logs[str(memory.device)].disappeared(before, self.phases.now())
+        again = Storage(0, self.phases.now(), self.last_op, self._module(), "temporary", is_gathered=True)
+        self._record(memory, memory.device, again)

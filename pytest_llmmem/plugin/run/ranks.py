@@ -138,6 +138,7 @@ def _record(rank: int, measured: Measured, inbox: Inbox | TrialInbox, *, root: s
         ending=dataclasses.replace(ending, error=raised.line if raised else None, place=measured.place),
         stack=tuple(frame.shown(root) for frame in measured.stack.users_first),
         timeline=measured.timeline,
+        steps=inbox.steps,
     )
 
 

@@ -29,6 +29,9 @@ def loads_to_try(config: pytest.Config, *, ranks: int) -> list[Load]:
 class TrialInbox:
     """The parent's inbox: messages from a worker about one trial."""
 
+    steps = ()
+    """A trial runs no steps."""
+
     def __init__(self) -> None:
         self.loaded: Loaded | None = None
         self.raised: Raised | None = None
