@@ -5,6 +5,7 @@ each event refers to its storage, whose kind may still change, and a step is add
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -198,3 +199,17 @@ class StorageLog:
                 by_module[storage.module] += storage.nbytes
         if by_module.total() > self._kept.total():
             self._kept = by_module
+
+
+def memory_of(
+    logs: Mapping[str, StorageLog], *, name: str, device: str | None, trainable: tuple[int, int]
+) -> StepMemory:
+    """The memory on the device with the most bytes, of one log for each device.
+
+    ``device`` is the name to give it, or ``None`` for its own; ``trainable`` are elements and bytes.
+    """
+    for log in logs.values():
+        log.add_up()
+    found = [log.memory(name=name, device=device or place, trainable=trainable) for place, log in logs.items()]
+    nothing = StepMemory(name=name, device=device or "cpu", phases=(), largest_by_kind={})
+    return max(found, key=lambda each: each.peak_bytes, default=nothing)

@@ -20,15 +20,14 @@ from pytest_llmmem.core.steps import Kind, StepMemory
 from pytest_llmmem.models.loading.storage import plain_tensors
 from pytest_llmmem.models.steps.caching_allocator import BLOCK_BYTES, CachingAllocator, rounded
 from pytest_llmmem.models.steps.live_storages import LiveStorages
+from pytest_llmmem.models.steps.module_paths import ModulePaths
 from pytest_llmmem.models.steps.phases import Phases, Stage, TrainingPhases
-from pytest_llmmem.models.steps.storages import Storage, StorageLog
+from pytest_llmmem.models.steps.storages import Storage, StorageLog, memory_of
 from pytest_llmmem.models.steps.tensors import shares_storage, storage_of, tensors_of
 from pytest_llmmem.models.steps.torch_internals import (
     ASK_DEVICE,
     TorchDispatchMode,
-    backward_node_number,
     device_of,
-    forward_node_number,
     is_traceable_wrapper_subclass,
     resizes_reported,
     storage_key,
@@ -64,9 +63,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         """The stage of the current operations."""
         self._logs: dict[str, StorageLog] = {}
         self.alive = LiveStorages()
-        self._names: dict[int, str] = {}
-        self._path: list[str] = []
-        self._module_of_node: dict[int, str] = {}
+        self._modules = ModulePaths()
         self._handles: list[Any] = []
         self._trainable: dict[int, tuple[int, int]] = {}
         self.last_op: Any = None
@@ -101,7 +98,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         if func is ASK_DEVICE:
             return func(*args)
         self._look_at_stage()
-        self.last_op, self.last_module = func, self._module()
+        self.last_op, self.last_module = func, self._modules.now()
         result = self.run_operation(func, args, kwargs or {})
         for each in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
             if isinstance(each, torch.Tensor):
@@ -124,16 +121,8 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
 
     def memory(self, name: str = "train_step") -> StepMemory:
         """The memory up to now, on the device with the most bytes."""
-        for log in self._logs.values():
-            log.add_up()
-        if not self._logs:
-            return StepMemory(name=name, device=self._device or "cpu", phases=(), largest_by_kind={})
         elements, nbytes = (sum(each[place] for each in self._trainable.values()) for place in (0, 1))
-        found = {
-            place: log.memory(name=name, device=self._device or place, trainable=(elements, nbytes))
-            for place, log in self._logs.items()
-        }
-        return max(found.values(), key=lambda each: each.peak_bytes)
+        return memory_of(self._logs, name=name, device=self._device, trainable=(elements, nbytes))
 
     # stages ---------------------------------------------------------------------------------------------------------
 
@@ -145,19 +134,18 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
                 self._on_stage(stage)
 
     def _module_begins(self, module: nn.Module, _args: Any) -> None:
-        if not self._path:
-            if id(module) not in self._names:
+        if self._modules.is_outside:
+            if not self._modules.knows(module):
                 self._watch(module)
             if self.phases.forward_begins():
-                self._module_of_node.clear()
+                self._modules.forget_backward()
                 for log in self._logs.values():
                     log.add_up()
             self._look_at_stage()
-        self._path.append(self._names.get(id(module), ""))
+        self._modules.enter(module)
 
     def _module_ends(self, _module: nn.Module, _args: Any, _result: Any) -> None:
-        if self._path:
-            self._path.pop()
+        self._modules.leave()
 
     def _optimizer_begins(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         self.phases.optimizer_begins()
@@ -167,15 +155,6 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         self._note_state(optimizer)
         self.phases.optimizer_ends()
 
-    def _module(self) -> str:
-        """The path of the operation's module; in a backward pass, the module of the forward operation."""
-        if self._path:
-            path = self._path[-1]
-            self._module_of_node[forward_node_number()] = path
-            return path
-        number = backward_node_number()
-        return "" if number is None else self._module_of_node.get(number, "")
-
     # kinds of storages -------------------------------------------------------------------------------------------------
 
     def _watch(self, model: nn.Module) -> None:
@@ -183,8 +162,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         for _, tensor in plain_tensors(model):
             memory = storage_of(tensor)
             self._note(tensor, kind="parameters", nbytes=None if memory is None else held[storage_key(memory)])
-        for name, module in model.named_modules():
-            self._names.setdefault(id(module), name or type(module).__name__)
+        self._modules.learn(model)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 self._note(parameter.grad, kind="gradients")
@@ -268,5 +246,5 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         if (before := self.alive.pop(memory)) is not None:
             before.is_gathered = True
             self._logs[str(memory.device)].disappeared(before, self.phases.now())
-        again = Storage(0, self.phases.now(), self.last_op, self._module(), "temporary", is_gathered=True)
+        again = Storage(0, self.phases.now(), self.last_op, self._modules.now(), "temporary", is_gathered=True)
         self._record(memory, memory.device, again)
