@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from pytest_llmmem.core.outcomes import StopReason
+from pytest_llmmem.core.endings import StopReason
 
 FINISH_FACTOR: Final = 2
 """A test that may finish after its breach is stopped at this multiple of its limit."""

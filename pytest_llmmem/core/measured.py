@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.children import ChildrenRecord
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.record_parts import AliveRecord, Phase, RankRecord, TimelineRecord, VramRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack

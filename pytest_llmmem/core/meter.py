@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.readings import NOTHING, Peak, Reading, Tree, without_mark
 from pytest_llmmem.core.segments import NOTHING_SEEN, Bounds, Segment
 

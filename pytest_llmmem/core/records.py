@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.children import ChildrenRecord
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.record_parts import (

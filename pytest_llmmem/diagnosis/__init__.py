@@ -9,7 +9,7 @@ from typing import Final
 from pytest_llmmem.core.record_parts import Diagnosis
 from pytest_llmmem.diagnosis import after_load, crashes, cuda, files, installation, loads, memory, placement
 from pytest_llmmem.diagnosis.facts import CheckpointFacts, Facts, LoadFacts, frames_of
-from pytest_llmmem.diagnosis.rules import Rule
+from pytest_llmmem.diagnosis.rule import Rule
 
 __all__ = ["TABLE", "CheckpointFacts", "Diagnosis", "Facts", "LoadFacts", "diagnose", "frames_of"]
 

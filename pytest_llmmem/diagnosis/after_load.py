@@ -8,7 +8,7 @@ from typing import Final
 from pytest_llmmem.core.record_parts import AliveRecord
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.diagnosis.facts import Facts
-from pytest_llmmem.diagnosis.rules import Rule, Words, raised
+from pytest_llmmem.diagnosis.rule import Rule, Words, raised
 
 _PART: Final = 0.25
 """Share of all memory alive: less of it does not explain why a budget was crossed."""

@@ -4,7 +4,7 @@ from typing import Final
 
 from pytest_llmmem.core.sizes import format_beside
 from pytest_llmmem.diagnosis.facts import Facts
-from pytest_llmmem.diagnosis.rules import Rule, When, Words, both, died
+from pytest_llmmem.diagnosis.rule import Rule, When, Words, both, died
 
 _READERS: Final = (
     "safetensors/torch.py load",

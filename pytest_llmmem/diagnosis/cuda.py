@@ -9,7 +9,7 @@ from typing import Final
 from pytest_llmmem.core.record_parts import VramRefusedRecord
 from pytest_llmmem.core.sizes import UNITS, format_size
 from pytest_llmmem.diagnosis.facts import Facts
-from pytest_llmmem.diagnosis.rules import Rule, When, Words
+from pytest_llmmem.diagnosis.rule import Rule, When, Words
 
 _SIZE: Final = r"(\d+(?:\.\d+)?) (bytes|[KMG]iB)"
 _DEVICE: Final = re.compile(r"(?:GPU|on device) (\d+)")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pytest_llmmem.core.children import ChildrenRecord
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.record_parts import AliveRecord
 from pytest_llmmem.core.stacks import Frame
 

@@ -3,7 +3,7 @@
 from typing import Final
 
 from pytest_llmmem.diagnosis.facts import Facts
-from pytest_llmmem.diagnosis.rules import Rule, Words, both, either, raised
+from pytest_llmmem.diagnosis.rule import Rule, Words, both, either, raised
 
 _READING_BIN: Final = "torch/serialization.py"
 _UNREADABLE_BIN: Final = raised("OSError", r"Unable to load weights from pytorch checkpoint file for '(?P<file>[^']*)'")

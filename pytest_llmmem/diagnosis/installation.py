@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from pytest_llmmem.diagnosis.rules import Rule, either, raised
+from pytest_llmmem.diagnosis.rule import Rule, either, raised
 
 RULES: Final = (
     Rule(

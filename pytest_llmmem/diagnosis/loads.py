@@ -5,7 +5,7 @@ from typing import Final
 from pytest_llmmem.core.limits import DTYPE_BITS
 from pytest_llmmem.core.sizes import UNITS, format_beside, format_size
 from pytest_llmmem.diagnosis.facts import CheckpointFacts, Facts, LoadFacts
-from pytest_llmmem.diagnosis.rules import Rule, Words
+from pytest_llmmem.diagnosis.rule import Rule, Words
 
 _OURS: Final = {None, "AssertionError", "BudgetExceeded"}
 """Exceptions of tests about memory. Any other exception has a cause of its own."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from pytest_llmmem.core.sizes import UNITS, format_size
 from pytest_llmmem.diagnosis.facts import Facts
-from pytest_llmmem.diagnosis.rules import Rule, Words, both, died, either, raised
+from pytest_llmmem.diagnosis.rule import Rule, Words, both, died, either, raised
 
 _ALLOCATION: Final = re.compile(r"DefaultCPUAllocator: .*you tried to allocate (?P<asked>\d+) bytes")
 _MAPPING: Final = re.compile(

@@ -3,7 +3,7 @@
 from typing import Final
 
 from pytest_llmmem.diagnosis.facts import Facts
-from pytest_llmmem.diagnosis.rules import Rule, Words, either, raised
+from pytest_llmmem.diagnosis.rule import Rule, Words, either, raised
 
 _ALL: Final = 0.99
 """Share of the checkpoint's weights."""

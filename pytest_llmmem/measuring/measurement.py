@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Generic, Self, TypeVar, cast
 
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.errors import BudgetExceeded, LlmmemError, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.record_parts import AliveRecord, Phase, VramRecord
 from pytest_llmmem.core.sizes import format_size

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.record_parts import RankRecord, VramRecord
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import format_size, unit_of

@@ -7,8 +7,8 @@ from typing import Final, Self
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Verdict
+from pytest_llmmem.core.endings import PHASES, PhaseName
 from pytest_llmmem.core.meter import Meter, Window
-from pytest_llmmem.core.outcomes import PHASES, PhaseName
 from pytest_llmmem.core.readings import Peak, Reading, Tree
 from pytest_llmmem.core.record_parts import Phase
 from pytest_llmmem.core.segments import Segment

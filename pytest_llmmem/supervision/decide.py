@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_llmmem.core.endings import StopReason
 from pytest_llmmem.core.guard import GuardedBudget, Machine, why_stop
-from pytest_llmmem.core.outcomes import StopReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.outcomes import Evidence, Exit
+from pytest_llmmem.core.endings import Evidence, Exit
 from pytest_llmmem.workers.limits import Limiter
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_llmmem.core.alive import parse_alive
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.record_parts import AliveRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack, parse_stack, without_handled
 from pytest_llmmem.workers.worker import Worker

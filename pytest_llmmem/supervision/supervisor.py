@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self, assert_never
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.endings import StopReason, judge_ending
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import StopReason, judge_ending
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.probes.host import Gone

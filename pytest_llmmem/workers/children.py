@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Self
 
-from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
+from pytest_llmmem.core.endings import Exit, exit_from_wait_status
 from pytest_llmmem.probes import descendants
 
 assert sys.platform == "linux", "the platform's switch is plugin.run.pool"

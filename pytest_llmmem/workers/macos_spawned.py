@@ -14,7 +14,7 @@ from typing import Final
 # above the names below: type checkers of Windows stop here
 assert sys.platform != "win32", "the platform's switch is plugin.run.pool"
 
-from pytest_llmmem.core.outcomes import Exit, exit_from_wait_status
+from pytest_llmmem.core.endings import Exit, exit_from_wait_status
 from pytest_llmmem.core.readings import LifetimeMarks
 from pytest_llmmem.workers.channel import Channel, channel_pair
 from pytest_llmmem.workers.session_files import SessionFiles

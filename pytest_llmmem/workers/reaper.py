@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.workers.channel import Channel, channel_pair
 from pytest_llmmem.workers.children import ChildEvents, adopt_orphans, end_descendants, end_with, leave
 

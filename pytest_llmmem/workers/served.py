@@ -12,7 +12,7 @@ from collections import deque
 from pathlib import Path
 from typing import Final, Self
 
-from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.probes import descendants, gpu_files_there
 from pytest_llmmem.workers.channel import Channel, channel_pair, readable

@@ -7,7 +7,7 @@ assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 
 from typing import TYPE_CHECKING
 
-from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.readings import NOTHING, Tree
 from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.session_files import SessionFiles

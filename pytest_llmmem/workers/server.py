@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.workers.channel import Channel
 from pytest_llmmem.workers.children import ChildEvents, adopt_orphans, end_descendants
 

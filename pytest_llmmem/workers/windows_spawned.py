@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pytest_llmmem.core.outcomes import Exit, exit_on_windows
+from pytest_llmmem.core.endings import Exit, exit_on_windows
 from pytest_llmmem.probes.windows import marks_of_ended
 from pytest_llmmem.probes.windows_api import (
     BOOL,

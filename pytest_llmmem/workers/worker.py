@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
-from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.readings import NOTHING, Reading, Tree
 from pytest_llmmem.core.stacks import has_both_ends
 from pytest_llmmem.probes import shared_once

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from hypothesis import strategies as st
 
 from pytest_llmmem.baselines.values import Baseline, Baselines, StepBaseline
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.record_parts import ModelRecord, Phase, VramRecord
 from pytest_llmmem.core.records import SessionRecord, TestRecord

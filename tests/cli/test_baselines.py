@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pytest_llmmem.baselines import file as store
 from pytest_llmmem.baselines.values import Baseline
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from tests.cli.conftest import Llmmem

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.record_parts import ModelRecord, Phase
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.models.checkpoints.safetensors_file import write_holes

@@ -1,7 +1,7 @@
 """Boundaries make peaks of nested windows that count nothing twice."""
 
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.meter import NONE_COPIED, Copied, Meter
-from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import NOTHING, LifetimeMarks, Reading, Tree
 from tests.core.test_readings import MB, committed, reading
 

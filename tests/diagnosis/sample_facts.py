@@ -1,6 +1,6 @@
 """What the tests of diagnoses share: symptoms in a word, and what every answer must be like."""
 
-from pytest_llmmem.core.outcomes import Ending, Evidence, Exit, exit_from_returncode, judge_ending
+from pytest_llmmem.core.endings import Ending, Evidence, Exit, exit_from_returncode, judge_ending
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.diagnosis import Diagnosis, Facts, diagnose
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from pytest_llmmem.core.children import FORKED, ChildrenRecord
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.record_parts import AliveRecord
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose

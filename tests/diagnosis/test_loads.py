@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose
 from tests.diagnosis.sample_facts import COMPLETED, GB, MB, RAISED, assert_readable, id_of

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.outcomes import Ending, EndingKind, Evidence, Exit, judge_ending
+from pytest_llmmem.core.endings import Ending, EndingKind, Evidence, Exit, judge_ending
 from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.diagnosis import TABLE, CheckpointFacts, Facts, LoadFacts, diagnose, frames_of
 from tests.diagnosis.sample_facts import GB, RAISED, assert_readable, died, failed, id_of

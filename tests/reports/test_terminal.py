@@ -1,7 +1,7 @@
 """The table is aligned, the worst first, and as long as was asked for."""
 
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.record_parts import Outcome, Phase, TrialRecord
 from pytest_llmmem.core.records import SessionRecord, TestRecord

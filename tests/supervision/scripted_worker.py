@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.meter import NONE_COPIED
-from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.vram import DriverReading
 from pytest_llmmem.probes.driver import NoDriver

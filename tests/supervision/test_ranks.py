@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.meter import Copied
-from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes import open_memory, shared_once
 from pytest_llmmem.probes.driver import NoDriver

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import LifetimeMarks, Reading
 from pytest_llmmem.core.vram import VramReading
 from pytest_llmmem.probes.driver import NoDriver

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.core.outcomes import Exit
+from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.workers.channel import Channel, channel_pair
 from pytest_llmmem.workers.messages import Finished, Payload
 from pytest_llmmem.workers.session_files import SessionFiles

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.record_parts import Diagnosis, ModelRecord, Outcome, TrialRecord
 from pytest_llmmem.core.records import TestRecord
 from pytest_llmmem.core.stacks import Stack

@@ -8,9 +8,9 @@ import pytest
 
 from pytest_llmmem.baselines.compare import Comparison
 from pytest_llmmem.core.budgets import Verdict
+from pytest_llmmem.core.endings import PHASES, Ending, PhaseName
 from pytest_llmmem.core.errors import BaselineExceeded, BudgetExceeded, WorkerCrashed
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import PHASES, Ending, PhaseName
 from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.plugin.compat import evaluate_xfail, is_of_subtest, make_report
 from pytest_llmmem.reports import failure

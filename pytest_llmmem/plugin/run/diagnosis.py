@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.record_parts import Diagnosis
 from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint

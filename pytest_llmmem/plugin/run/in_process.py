@@ -9,9 +9,9 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
-from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.measuring.connection import Account, using
 from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.plugin.report import record as recording

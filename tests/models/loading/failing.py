@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmmem.core.outcomes import Ending, Evidence, exit_from_returncode, judge_ending
+from pytest_llmmem.core.endings import Ending, Evidence, exit_from_returncode, judge_ending
 from pytest_llmmem.core.stacks import Frame, parse_stack
 from pytest_llmmem.diagnosis import CheckpointFacts, Diagnosis, Facts, diagnose, frames_of
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint

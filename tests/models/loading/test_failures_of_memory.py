@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.core.outcomes import Ending
+from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.diagnosis import Facts, LoadFacts, diagnose
 from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.residency import freed_nbytes

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmmem.core.outcomes import (
+from pytest_llmmem.core.endings import (
     NTSTATUS,
     Evidence,
     Exit,
