@@ -24,6 +24,6 @@ def load_by_accelerate(request: LoadRequest) -> Any:
     from accelerate import init_empty_weights, load_checkpoint_in_model
 
     with init_empty_weights():
-        model = request.initialised()
+        model = request.initialized()
     load_checkpoint_in_model(model, str(request.checkpoint.path), device_map={"": "cpu"})
     return model

@@ -37,7 +37,7 @@ class Point:
 
 @dataclass(slots=True)
 class Timeline:
-    """Takes in samples in order; when they become too many, neighbours are joined, and from then on as they come."""
+    """Takes in samples in order; when they become too many, neighbors are joined, and from then on as they come."""
 
     marks: list[MarkRecord] = field(default_factory=list)
     _points: list[Point] = field(default_factory=list)

@@ -210,7 +210,7 @@ RULES: Final = (
         happened="{device} refused {asked}{at}: torch may reserve {allowed} of it here, and tensors hold {allocated}.",
         why="The limit is max_vram's with enforce='cap', or one that set_per_process_memory_fraction has set.",
         next=(
-            "Load fewer bytes: dtype='auto' keeps the checkpoint's dtype; --llm-load=int8 or nf4 quantises.",
+            "Load fewer bytes: dtype='auto' keeps the checkpoint's dtype; --llm-load=int8 or nf4 quantizes.",
             "Or raise the limit: without enforce='cap' the report says how much the test needs.",
         ),
     ),
@@ -230,7 +230,7 @@ RULES: Final = (
         happened="{device} refused {asked}{at}: of {total}, {free} were free.",
         why="Tensors hold {allocated}. Reserved and unused are {unallocated}: expandable_segments would not have helped.",
         next=(
-            "Load fewer bytes: dtype='auto' keeps the checkpoint's dtype; --llm-load=int8 or nf4 quantises.",
+            "Load fewer bytes: dtype='auto' keeps the checkpoint's dtype; --llm-load=int8 or nf4 quantizes.",
             "Or leave a part elsewhere: device_map='auto', within max_memory.",
         ),
     ),

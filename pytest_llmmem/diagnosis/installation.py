@@ -69,7 +69,7 @@ RULES: Final = (
         happened="The plan puts modules of an 8- or 4-bit model into host memory or on disk.",
         why="They would stay in 32 bits there, and that must be allowed.",
         next=(
-            "Make room for all of it where it is quantised: a larger max_memory, fewer other processes on the GPU.",
+            "Make room for all of it where it is quantized: a larger max_memory, fewer other processes on the GPU.",
             "Or allow it: BitsAndBytesConfig(..., llm_int8_enable_fp32_cpu_offload=True), with a device_map of your own.",
         ),
     ),

@@ -156,10 +156,10 @@ RULES: Final = (
         id="quantization-without-effect",
         when=_quantization_without_effect,
         happened="{asked} bits per parameter were asked for, and the model takes {bits}.",
-        why="{quantized} of the parameters are quantised, the others take {others} bits each. Embeddings are not quantised, "
+        why="{quantized} of the parameters are quantized, the others take {others} bits each. Embeddings are not quantized, "
         "nor, since transformers 5, a mixture's experts; some models keep layers in float32.",
         next=(
-            "For a mixture of experts: load a checkpoint that was quantised beforehand, or pin transformers 4.57.",
+            "For a mixture of experts: load a checkpoint that was quantized beforehand, or pin transformers 4.57.",
             "To keep it from coming back: assert loaded_model.bits_per_parameter < {bound}.",
         ),
     ),

@@ -70,7 +70,7 @@ RULES: Final = (
         happened="{asked} of host memory were asked for at once, and refused{at}.",
         why="RAM and swap cannot give so much, or ulimit -v, ulimit -d or vm.overcommit_memory=2 forbid it.{free}",
         next=(
-            "Load fewer bytes: dtype='auto' keeps the checkpoint's dtype; --llm-load=int8 or nf4 quantises.",
+            "Load fewer bytes: dtype='auto' keeps the checkpoint's dtype; --llm-load=int8 or nf4 quantizes.",
             "Or leave a part on disk: --llm-load=offload.",
             "With max_ram(..., enforce='rlimit') this is the budget at work.",
         ),

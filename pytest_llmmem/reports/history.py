@@ -70,7 +70,7 @@ def render(lines: Sequence[Line], reports: Sequence[str], *, tolerance: str) -> 
         machines=html.escape(", ".join(machines)),
         tolerance=html.escape(tolerance),
         style="".join(map(_asset, ("uPlot.min.css", "page.css", "history.css"))),
-        licence=_asset("uPlot.LICENSE"),
+        license=_asset("uPlot.LICENSE"),
         library=_asset("uPlot.iife.min.js"),
         script="".join(map(_asset, _SCRIPTS)),
         # "<" is the only character that could end a script element

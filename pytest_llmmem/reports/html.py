@@ -1,7 +1,7 @@
 """The session as one page that needs nothing else: no network, no file beside it.
 
 The page's script draws, sorts and formats; every number in it is the record's. Charts are drawn by uPlot, bundled
-unchanged under ``assets/`` with its licence.
+unchanged under ``assets/`` with its license.
 """
 
 import base64
@@ -60,7 +60,7 @@ def render(record: SessionRecord) -> str:
     return Template(_asset("page.html")).substitute(
         headline=html.escape(told),
         style=_asset("uPlot.min.css") + _asset("page.css"),
-        licence=_asset("uPlot.LICENSE"),
+        license=_asset("uPlot.LICENSE"),
         library=_asset("uPlot.iife.min.js"),
         script="".join(map(_asset, ("chart.js", "detail.js", "frame.js", "cells.js", "page.js"))),
         # "<" is the only character that could end a script element

@@ -125,11 +125,11 @@ def test_meta(loaded_model: LoadedModel) -> None:
 def test_quantization(loaded_model: LoadedModel, llm_load: Load) -> None:
     """A quantized load has quantized the parameters that its strategy supports."""
     if not is_quantized(llm_load):
-        pytest.skip(f"{llm_load.strategy!r} quantises nothing")
+        pytest.skip(f"{llm_load.strategy!r} quantizes nothing")
     share, possible = loaded_model.quantized_fraction, _linear_fraction(loaded_model.checkpoint)
     if share < QUANTIZED * possible:
         pytest.fail(
-            f"{llm_load.strategy} quantised {share:.0%} of the parameters, {possible:.0%} are in linear layers and experts: "
+            f"{llm_load.strategy} quantized {share:.0%} of the parameters, {possible:.0%} are in linear layers and experts: "
             f"{loaded_model.bits_per_parameter:.1f} bits each, {format_size(loaded_model.nbytes)} in all: "
             "this version leaves those layers as they are (transformers 5 fuses a mixture's experts)",
             pytrace=False,

@@ -1,4 +1,4 @@
-"""A renamed test is recognised when exactly one baseline can be its own."""
+"""A renamed test is recognized when exactly one baseline can be its own."""
 
 import pytest
 

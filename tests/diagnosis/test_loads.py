@@ -40,7 +40,7 @@ def test_a_dtype_that_is_no_wider_or_unknown_is_no_finding(dtype: str | None) ->
     assert diagnose(loaded(dtype=dtype)) is None
 
 
-def test_a_quantised_checkpoint_is_no_wider_as_a_model() -> None:
+def test_a_quantized_checkpoint_is_no_wider_as_a_model() -> None:
     stored = CheckpointFacts(weights_bytes=2 * GB, dtype="int8")
 
     assert diagnose(loaded(stored, dtype="float16", bits_per_parameter=8.9)) is None
@@ -69,24 +69,24 @@ def test_a_dtype_that_was_asked_for_is_a_finding_only_where_it_did_not_fit() -> 
         (4, None, None),
     ],
 )
-def test_a_quantisation_that_changed_nothing_is_found(
+def test_a_quantization_that_changed_nothing_is_found(
     asked: int | None, bits: float | None, expected: str | None
 ) -> None:
     found = diagnose(loaded(asked_bits=asked, bits_per_parameter=bits, quantized_fraction=0.03))
 
     assert (found.id if found else None) == expected
     if found:
-        assert found.why.startswith("3% of the parameters are quantised, the others take 16 bits each")
+        assert found.why.startswith("3% of the parameters are quantized, the others take 16 bits each")
         assert_readable(found)
 
 
-def test_what_is_left_unquantised_is_told_with_the_bits_that_it_takes() -> None:
+def test_what_is_left_unquantized_is_told_with_the_bits_that_it_takes() -> None:
     found = diagnose(
         loaded(asked_bits=8, bits_per_parameter=15.0, quantized_fraction=0.653)
     )  # a T5, whose wo is float32
 
     assert found is not None
-    assert found.why.startswith("65% of the parameters are quantised, the others take 28 bits each")
+    assert found.why.startswith("65% of the parameters are quantized, the others take 28 bits each")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Known failures are recognised by what is known of them, and nothing is concluded from what is not."""
+"""Known failures are recognized by what is known of them, and nothing is concluded from what is not."""
 
 import ast
 import dataclasses
@@ -39,7 +39,7 @@ def test_every_row_has_a_section_of_its_own_in_the_same_order() -> None:
 
 
 @pytest.mark.parametrize(("expected", "line"), quoted_messages())
-def test_a_message_in_the_page_is_recognised_as_its_section_says(expected: str, line: str) -> None:
+def test_a_message_in_the_page_is_recognized_as_its_section_says(expected: str, line: str) -> None:
     message = MESSAGE.fullmatch(line)
     assert message is not None, f"{line!r} is no message"
 
@@ -107,7 +107,7 @@ def test_the_place_is_told_where_memory_ran_out_and_what_was_free() -> None:
         ("TypeError", "got an unexpected keyword argument 'load_in_8bit'", "from_pretrained"),
     ],
 )
-def test_a_message_that_says_too_little_is_recognised_by_where_it_comes_from(
+def test_a_message_that_says_too_little_is_recognized_by_where_it_comes_from(
     error_type: str, text: str, inside: str
 ) -> None:
     assert id_of(failed(error_type, text, inside=inside)) is not None

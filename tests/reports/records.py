@@ -328,14 +328,14 @@ def _tests(points: int) -> Iterator[TestRecord]:
         location="tests/test_serving.py:90",
     )  # fmt: skip
     yield TestRecord(
-        nodeid="tests/test_quantised.py::test_4bit_is_a_quarter[nf4]",
+        nodeid="tests/test_quantized.py::test_4bit_is_a_quarter[nf4]",
         outcome="xfailed",
         duration_s=2.2,
         ending=Ending(kind="raised", phase="call", error="AssertionError: 15.4 bits per parameter"),
         ram=ram(702, 30),
         phases=phases(("setup", 0.0, 1.9, 702), ("call", 1.9, 0.1, 0)),
         timeline=timeline((0, 0, 0, 0), (0.9, 300, 30, 0), (1.9, 702, 30, 0), (2.0, 690, 30, 0), points=points),
-        location="tests/test_quantised.py:18",
+        location="tests/test_quantized.py:18",
     )  # fmt: skip
     yield TestRecord(
         nodeid="tests/test_serving.py::test_leaves_quietly",
@@ -346,12 +346,12 @@ def _tests(points: int) -> Iterator[TestRecord]:
         location="tests/test_serving.py:101",
     )  # fmt: skip
     yield TestRecord(
-        nodeid="tests/test_quantised.py::test_on_a_device",
+        nodeid="tests/test_quantized.py::test_on_a_device",
         outcome="skipped",
         duration_s=0.02,
         ending=Ending(kind="completed"),
         ram=ram(0.2, 0.1),
-        location="tests/test_quantised.py:30",
+        location="tests/test_quantized.py:30",
     )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ def test_each_point_stands_beside_the_level_that_is_kept_from_there_on(tmp_path)
     assert [round(size / 1e6) for size in only["allowed"]] == [23, 23, 33, 33]  # 5% + 16MB, and 1 MB of error each
 
 
-def test_the_file_names_no_other_and_has_the_library_with_its_licence(tmp_path):
+def test_the_file_names_no_other_and_has_the_library_with_its_license(tmp_path):
     page = written(folder_of(sample(), tmp_path / "reports")).read_text(encoding="utf-8")
 
     assert all(address.startswith("data:") for address in Elements(page).addresses)
@@ -192,7 +192,7 @@ def test_growth_comes_first_and_what_held_last(page: "Page") -> None:
 def test_a_chart_has_its_line_its_level_and_the_growth(browser: "Browser", file: Path, scheme: str) -> None:
     with opened(browser, file, color_scheme=scheme) as page:
         opened_test(page, "test_grows")
-        drawn = {colour: pixels(page, colour) for colour in ("--ram", "--shade", "--bad")}
+        drawn = {color: pixels(page, color) for color in ("--ram", "--shade", "--bad")}
 
     assert min(drawn["--ram"], drawn["--bad"]) > 150
     assert drawn["--shade"] > 5000

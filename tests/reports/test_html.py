@@ -58,7 +58,7 @@ def test_the_file_names_no_other() -> None:
     assert "default-src 'none'" in page
 
 
-def test_the_library_comes_with_its_licence() -> None:
+def test_the_library_comes_with_its_license() -> None:
     page = html.render(sample())
 
     assert ASSETS.joinpath("uPlot.LICENSE").read_text(encoding="utf-8") in page
@@ -148,17 +148,17 @@ def test_a_session_without_tests_has_a_page() -> None:
     [("ink", "panel", 7), ("ink", "page", 7), ("ink", "hover", 7), ("muted", "panel", 4.5), ("muted", "page", 4.5), ("muted", "shade", 4.5),
      ("bad", "panel", 4.5), ("bad", "hover", 4.5), ("ram", "panel", 3), ("file", "panel", 3), ("vram", "panel", 3), ("accent", "track", 3)],
 )  # fmt: skip
-def test_colours_can_be_told_from_their_ground(scheme: int, ink: str, ground: str, least: float) -> None:
+def test_colors_can_be_told_from_their_ground(scheme: int, ink: str, ground: str, least: float) -> None:
     """Contrast as WCAG 2 defines it: 7 and 4.5 for text, 3 for what is drawn."""
-    colours = dict(re.findall(r"--(\w+): light-dark\((.*)\);", ASSETS.joinpath("page.css").read_text(encoding="utf-8")))
+    colors = dict(re.findall(r"--(\w+): light-dark\((.*)\);", ASSETS.joinpath("page.css").read_text(encoding="utf-8")))
 
-    brighter, darker = sorted((luminance(colours[name].split(", ")[scheme]) for name in (ink, ground)), reverse=True)
+    brighter, darker = sorted((luminance(colors[name].split(", ")[scheme]) for name in (ink, ground)), reverse=True)
 
     assert (brighter + 0.05) / (darker + 0.05) >= least
 
 
-def luminance(colour: str) -> float:
-    red, green, blue = (int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5))
+def luminance(color: str) -> float:
+    red, green, blue = (int(color[start : start + 2], 16) / 255 for start in (1, 3, 5))
     parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (red, green, blue)]
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
@@ -199,8 +199,8 @@ def opened_test(page: "Page", name: str) -> None:
     page.wait_for_selector("#tests details[open] canvas")
 
 
-def pixels(page: "Page", colour: str) -> int:
-    """How many pixels of the open chart are nearly of a colour of the page."""
+def pixels(page: "Page", color: str) -> int:
+    """How many pixels of the open chart are nearly of a color of the page."""
     return page.evaluate(
         """(name) => {
             const [red, green, blue] = colorOf(name).match(/\\d+/g).map(Number);
@@ -213,7 +213,7 @@ def pixels(page: "Page", colour: str) -> int:
             for (let at = 0; at < data.length; at += 4) if (data[at + 3] > 200 && near(at)) found += 1;
             return found;
         }""",
-        colour,
+        color,
     )
 
 
@@ -222,7 +222,7 @@ def pixels(page: "Page", colour: str) -> int:
 def test_a_chart_has_its_lines_and_the_breach(browser: "Browser", file: Path, scheme: str) -> None:
     with opened(browser, file, color_scheme=scheme) as page:
         opened_test(page, "test_float32_fits")
-        drawn = {colour: pixels(page, colour) for colour in ("--ram", "--file", "--vram", "--bad", "--ink")}
+        drawn = {color: pixels(page, color) for color in ("--ram", "--file", "--vram", "--bad", "--ink")}
 
     assert min(drawn["--ram"], drawn["--file"], drawn["--bad"], drawn["--ink"]) > 150
     assert drawn["--vram"] == 0
@@ -411,7 +411,7 @@ def test_nothing_is_wider_than_the_screen(browser: "Browser", file: Path, width:
 
 
 @in_a_browser
-def test_colours_follow_the_system_and_the_button(browser: "Browser", file: Path) -> None:
+def test_colors_follow_the_system_and_the_button(browser: "Browser", file: Path) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     with opened(browser, file, color_scheme="dark") as page:
         dark = page.evaluate(ground)
@@ -429,7 +429,7 @@ def test_colours_follow_the_system_and_the_button(browser: "Browser", file: Path
 
 @in_a_browser
 def test_an_address_may_name_a_test(browser: "Browser", file: Path) -> None:
-    with opened(browser, file, fragment="#tests/test_quantised.py::test_4bit_is_a_quarter[nf4]") as page:
+    with opened(browser, file, fragment="#tests/test_quantized.py::test_4bit_is_a_quarter[nf4]") as page:
         page.wait_for_selector("#tests details[open] canvas")
 
         assert page.inner_text("#tests details[open] .name").endswith("test_4bit_is_a_quarter[nf4]")

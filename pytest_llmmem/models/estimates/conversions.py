@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES, Tensor, nbytes_of
 
-Quantisation = Literal["int8", "nf4"]
+Quantization = Literal["int8", "nf4"]
 
 _NOT_LINEAR: Final = re.compile(
     r"embed|(?<![^._])(wte|wpe|shared|lm_head|relative_attention_bias|[a-z]*norm|router)[._]"
@@ -104,11 +104,11 @@ class ConvertedShard:
 
 
 def convert_shard(
-    kinds: Mapping[Kind, int], dtype: str, *, quantisation: Quantisation | None, stacks_experts: bool
+    kinds: Mapping[Kind, int], dtype: str, *, quantization: Quantization | None, stacks_experts: bool
 ) -> ConvertedShard:
     """The conversion to ``dtype`` of a file with this number of tensors of each kind."""
     conversions = [
-        (convert(kind, dtype, quantisation=quantisation, stacks_experts=stacks_experts), count)
+        (convert(kind, dtype, quantization=quantization, stacks_experts=stacks_experts), count)
         for kind, count in kinds.items()
     ]
     stacked: Counter[str] = Counter()
@@ -127,14 +127,14 @@ def convert_shard(
     )
 
 
-def convert(kind: Kind, dtype: str, *, quantisation: Quantisation | None, stacks_experts: bool) -> Conversion:
+def convert(kind: Kind, dtype: str, *, quantization: Quantization | None, stacks_experts: bool) -> Conversion:
     """The conversion to ``dtype`` of a tensor of that kind.
 
     ``stacks_experts`` when the experts of a layer are merged into one tensor. No quantizer treats it as a linear layer.
     """
     stacked_in = kind.layer if stacks_experts else None
-    if quantisation and kind.is_linear and stacked_in is None:
-        return _quantised(kind, dtype, quantisation)
+    if quantization and kind.is_linear and stacked_in is None:
+        return _quantized(kind, dtype, quantization)
     is_cast = bool(ALL_DTYPES[kind.dtype].exponent_bits) and kind.dtype != dtype
     if not is_cast and stacked_in is None:
         return Conversion(kind=kind)
@@ -164,7 +164,7 @@ def stacking_bytes(shards: Iterable[ConvertedShard]) -> int:
     return max(layers.values(), default=0) // 3
 
 
-def _quantised(kind: Kind, dtype: str, quantisation: Quantisation) -> Conversion:
+def _quantized(kind: Kind, dtype: str, quantization: Quantization) -> Conversion:
     """Quantization by bitsandbytes on a CPU: int8 with a float32 for each row, or 4 bits with a float32 for each 64 elements.
 
     The work, in bytes per element, follows ``backends/default/ops.py`` of bitsandbytes 0.50. int8: a float16 copy,
@@ -172,7 +172,7 @@ def _quantised(kind: Kind, dtype: str, quantisation: Quantisation) -> Conversion
     """
     elements = math.prod(kind.shape)
     copy = 0 if kind.dtype == dtype else nbytes_of(elements, dtype)
-    if quantisation == "int8":
+    if quantization == "int8":
         made = elements + 4 * kind.shape[0]
         per_element = 8 + (0 if dtype == "float16" else 2)
     else:

@@ -17,7 +17,7 @@ from pytest_llmmem.models.checkpoints.bounds import MAX_KINDS, out_of_bounds
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.model_config import ModelConfig, read_config
 from pytest_llmmem.models.checkpoints.tensors import DTYPES, nbytes_of
-from pytest_llmmem.models.estimates.conversions import Kind, Quantisation, convert_shard
+from pytest_llmmem.models.estimates.conversions import Kind, Quantization, convert_shard
 from pytest_llmmem.models.estimates.load_needs import nbytes_of_model, need_of, need_on_windows
 from pytest_llmmem.models.estimates.loader_versions import (
     DTYPES_TO_LOAD_IN,
@@ -106,9 +106,9 @@ def estimates(
     found = []
     for load in loads:
         target = dtype or usual_dtype(load, loader or LOADERS[-1]) or _own_dtype(checkpoint, config)
-        quantisation = cast("Quantisation", load) if load in {"int8", "nf4"} else None
+        quantization = cast("Quantization", load) if load in {"int8", "nf4"} else None
         stacks = (loader or LOADERS[-1]).stacks_experts
-        shards = [convert_shard(each, target, quantisation=quantisation, stacks_experts=stacks) for each in kinds]
+        shards = [convert_shard(each, target, quantization=quantization, stacks_experts=stacks) for each in kinds]
         need = None
         if loader is not None and checkpoint.kind == "model" and checkpoint.quantization is None:
             if platform == "win32":

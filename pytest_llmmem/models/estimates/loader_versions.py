@@ -25,7 +25,7 @@ class Loader:
     dtype: str | None
     """The default dtype; ``None`` is the checkpoint's own."""
 
-    quantised_dtype: str | None
+    quantized_dtype: str | None
     """The default dtype of the unquantized weights in a quantized load."""
 
     maps_all_shards: bool
@@ -37,9 +37,9 @@ class Loader:
 
 LOADERS: Final = (
     # core_model_loading.py
-    Loader(since=(5,), dtype=None, quantised_dtype=None, maps_all_shards=True, stacks_experts=True),
+    Loader(since=(5,), dtype=None, quantized_dtype=None, maps_all_shards=True, stacks_experts=True),
     # modeling_utils.py, since low_cpu_mem_usage is the default
-    Loader(since=(4, 51), dtype="float32", quantised_dtype="float16", maps_all_shards=False, stacks_experts=False),
+    Loader(since=(4, 51), dtype="float32", quantized_dtype="float16", maps_all_shards=False, stacks_experts=False),
 )
 
 
@@ -49,7 +49,7 @@ def usual_dtype(load: str, loader: Loader) -> str | None:
         return load
     if load in FROM_CONFIG:
         return None
-    return loader.quantised_dtype if load in {"int8", "nf4"} else loader.dtype
+    return loader.quantized_dtype if load in {"int8", "nf4"} else loader.dtype
 
 
 def installed_version() -> str:

@@ -51,9 +51,9 @@ def copied(weights_bytes: int, state_bytes: int, *, untied_bytes: int, reads_map
     ``untied_bytes`` is memory of the model beyond its weights during initialization. ``reads_mapped`` when the state dict has
     mapped tensors instead of tensors in memory.
     """
-    initialised = weights_bytes + untied_bytes
+    initialized = weights_bytes + untied_bytes
     both = weights_bytes + state_bytes
-    return Need(initialised if reads_mapped else max(initialised, both), max(initialised, both), weights_bytes)
+    return Need(initialized if reads_mapped else max(initialized, both), max(initialized, both), weights_bytes)
 
 
 def assigned(shards: Shards) -> Need:

@@ -12,7 +12,7 @@ from pytest_llmmem.models.loading.weight_names import places
 
 def load_naive(request: LoadRequest) -> Any:
     """Copy the weights of all shards, in one dictionary, into a random model: everything is in memory twice."""
-    model = request.initialised()
+    model = request.initialized()
     names = places(request.checkpoint, model)
     state = {name: tensor for path in files(request.checkpoint) for name, tensor in _read(path).items()}
     _copy(model, state, names)
@@ -24,7 +24,7 @@ def load_sharded(request: LoadRequest) -> Any:
 
     ``load_sharded_checkpoint`` does the same for an index.
     """
-    model = request.initialised()
+    model = request.initialized()
     names = places(request.checkpoint, model)
     for path in files(request.checkpoint):
         _copy(model, _read(path), names)
@@ -42,7 +42,7 @@ def load_empty(request: LoadRequest) -> Any:
 
     checkpoint = request.checkpoint
     with init_empty_weights():
-        model = request.initialised()
+        model = request.initialized()
     model.tie_weights()
     names = places(checkpoint, model)
     single = files(checkpoint)[0]

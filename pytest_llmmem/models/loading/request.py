@@ -109,7 +109,7 @@ class LoadRequest:
         method = "" if is_called else ".from_pretrained"
         return f"{self.model_class.__name__}{method}({', '.join((repr(str(self._place)), *given))})"
 
-    def initialised(self) -> Any:
+    def initialized(self) -> Any:
         """A model with random weights, built from the config alone, in the dtype that the installed version gives it."""
         if self.checkpoint.kind in pipelines.PIPELINES or self.checkpoint.format == "onnx":
             source = f"--llm-model={self.checkpoint.source}"

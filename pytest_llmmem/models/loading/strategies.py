@@ -76,7 +76,7 @@ def _cannot_quantize() -> str | None:
         return reason
     if installed("transformers") >= (4, 53) or _has_gpu():
         return None
-    return "needs a GPU, or transformers 4.53 or newer, which quantises on the processor too"
+    return "needs a GPU, or transformers 4.53 or newer, which quantizes on the processor too"
 
 
 def _has_gpu() -> bool:
@@ -96,7 +96,7 @@ _BUILT_IN: Final = (
     ),
     Strategy(
         name="sharded",
-        summary="shard by shard into an initialised model",
+        summary="shard by shard into an initialized model",
         load=load_sharded,
         call=lambda request: (
             f"load_sharded_checkpoint({request.model_class.__name__}(config), {str(request.checkpoint.path)!r})"

@@ -31,7 +31,7 @@ def load_dcp(request: LoadRequest) -> Any:
         )
         raise CheckpointError(msg)
     with init_empty_weights():
-        model = request.initialised()
+        model = request.initialized()
     model.tie_weights()
     names = places(checkpoint, model)
     device = _shard(model)

@@ -34,7 +34,7 @@ async function unpack(packed) {
   });
 }
 
-/** A custom property of the page as the colour that it is now, light or dark. */
+/** A custom property of the page as the color that it is now, light or dark. */
 function colorOf(name) {
   const probe = document.body.appendChild(document.createElement("i"));
   probe.style.color = `var(${name})`;

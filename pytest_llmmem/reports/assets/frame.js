@@ -1,6 +1,6 @@
 "use strict";
 
-// A list of things that open, with its filter, order, keys and colours.
+// A list of things that open, with its filter, order, keys and colors.
 
 const $ = (id) => document.getElementById(id);
 const charts = new Set();
@@ -123,7 +123,7 @@ const THEMES = { auto: "light dark", light: "light", dark: "dark" };
 
 function applyTheme(name) {
   document.documentElement.style.colorScheme = THEMES[name];
-  $("theme").textContent = `Colours: ${name}`;
+  $("theme").textContent = `Colors: ${name}`;
   $("theme").value = name;
   charts.forEach((plot) => plot.redraw(false));
 }

@@ -40,7 +40,7 @@ function whereIn({ steps }) {
   return told.length > 2 ? `${told.length} times, last ${told.at(-1)}` : told.join(", ");
 }
 
-/** The trend as one small line, coloured where a level was left. */
+/** The trend as one small line, colored where a level was left. */
 function spark(line) {
   const { low, high } = heightOf(line);
   const wide = line.reports.length;

@@ -1,4 +1,4 @@
-"""Quantized checkpoints: recognised, and their parameters counted as those of the model that was quantized."""
+"""Quantized checkpoints: recognized, and their parameters counted as those of the model that was quantized."""
 
 import json
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
 import pytest
 
 from pytest_llmmem.models.checkpoints.tensors import tensor
-from pytest_llmmem.models.estimates.conversions import Kind, Quantisation, convert, is_linear
+from pytest_llmmem.models.estimates.conversions import Kind, Quantization, convert, is_linear
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_linear_weights_are_told_by_name_and_shape(name: str, shape: tuple[int, 
 
 
 @pytest.mark.parametrize(
-    ("dtype", "quantisation", "made", "work"),
+    ("dtype", "quantization", "made", "work"),
     [
         ("bfloat16", "int8", 6400 + 4 * 64, 10 * 6400),
         ("float16", "int8", 6400 + 4 * 64, (2 + 8) * 6400),
@@ -38,12 +38,12 @@ def test_linear_weights_are_told_by_name_and_shape(name: str, shape: tuple[int, 
         ("float32", "nf4", 3200 + 4 * 100, (4 + 10) * 6400),
     ],
 )
-def test_a_quantised_weight_is_first_cast_where_the_dtype_is_another(
-    dtype: str, quantisation: Quantisation, made: int, work: int
+def test_a_quantized_weight_is_first_cast_where_the_dtype_is_another(
+    dtype: str, quantization: Quantization, made: int, work: int
 ) -> None:
     weight = Kind.of(tensor("model.layers.0.up.weight", "bfloat16", (64, 100)))
 
-    conversion = convert(weight, dtype, quantisation=quantisation, stacks_experts=True)
+    conversion = convert(weight, dtype, quantization=quantization, stacks_experts=True)
 
     assert (conversion.made_bytes, conversion.work_bytes) == (made, work)
 
@@ -51,4 +51,4 @@ def test_a_quantised_weight_is_first_cast_where_the_dtype_is_another(
 def test_integers_are_never_cast() -> None:
     positions = Kind.of(tensor("embeddings.position_ids", "int64", (1, 512)))
 
-    assert convert(positions, "float32", quantisation=None, stacks_experts=True).is_mapped
+    assert convert(positions, "float32", quantization=None, stacks_experts=True).is_mapped

@@ -265,7 +265,7 @@ def test_what_a_map_commits_on_windows_is_not_predicted(tmp_path: Path, load: st
     assert estimate(checkpoint, load=load, transformers=version, platform="win32").peak_bytes is None
 
 
-def test_a_checkpoint_that_is_quantised_already_is_not_predicted(tmp_path: Path) -> None:
+def test_a_checkpoint_that_is_quantized_already_is_not_predicted(tmp_path: Path) -> None:
     checkpoint = made(tmp_path, PRESETS["tiny-llama"].config, shard_bytes=10**9)
     config = checkpoint.path / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": {"quant_method": "fp8"}}))
@@ -326,7 +326,7 @@ def test_experts_are_stacked_beside_a_copy_of_gate_and_up(tmp_path: Path, dtype:
     tensors = mixture(tmp_path).tensors
 
     stacking = stacking_bytes(
-        [convert_shard(Counter(map(Kind.of, tensors)), dtype, quantisation=None, stacks_experts=True)]
+        [convert_shard(Counter(map(Kind.of, tensors)), dtype, quantization=None, stacks_experts=True)]
     )
 
     one_layer = 8 * 3 * 2304 * 768 * 2

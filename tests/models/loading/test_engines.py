@@ -74,7 +74,7 @@ def test_arguments_that_onnxruntime_would_ignore_are_refused(tmp_path: Path) -> 
     with pytest.raises(CheckpointError, match=r"InferenceSession takes no argument 'dtype': leave it out"):
         request(checkpoint, tmp_path, dtype="float16").from_pretrained()
     with pytest.raises(CheckpointError, match="only a model of transformers is built from its config"):
-        request(checkpoint, tmp_path).initialised()
+        request(checkpoint, tmp_path).initialized()
 
 
 def test_llama_cpp_refuses_other_files_in_one_sentence(tmp_path: Path) -> None:

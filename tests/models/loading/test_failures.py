@@ -1,4 +1,4 @@
-"""What is not installed, and plans that do not work: raised by the real libraries, and recognised."""
+"""What is not installed, and plans that do not work: raised by the real libraries, and recognized."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weight files that are cut short, missing or something else: refused by the real libraries, and recognised."""
+"""Weight files that are cut short, missing or something else: refused by the real libraries, and recognized."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Memory and disk that do not suffice, and loads that need too much of them: for real, and recognised."""
+"""Memory and disk that do not suffice, and loads that need too much of them: for real, and recognized."""
 
 import dataclasses
 import json
@@ -188,7 +188,7 @@ with torch.device("meta"):
     model = transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16)
 model.to_empty(device="cpu")
 for each in model.parameters():
-    each.data.zero_()  # every page of it is there, as after a random initialisation, in a tenth of the time
+    each.data.zero_()  # every page of it is there, as after a random initialization, in a tenth of the time
 model.load_state_dict(torch.load(sys.argv[1] + "/pytorch_model.bin", mmap=False), strict=False)
 nbytes = sum(each.nbytes for each in model.parameters())
 facts = {"nbytes": nbytes, "peak_bytes": held("VmHWM") - before, "kept_bytes": freed_nbytes() - freed}
@@ -223,7 +223,7 @@ def test_four_bits_change_nothing_in_a_mixture_of_experts(tmp_path: Path) -> Non
 
 
 @needs("bitsandbytes")
-def test_a_plan_leaves_a_part_of_a_quantised_model_on_disk(tiny_folder: Path) -> None:
+def test_a_plan_leaves_a_part_of_a_quantized_model_on_disk(tiny_folder: Path) -> None:
     import transformers
 
     quantization = transformers.BitsAndBytesConfig(load_in_8bit=True)

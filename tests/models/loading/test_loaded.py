@@ -111,7 +111,7 @@ def test_a_released_model_is_gone(tmp_path: Path) -> None:
         loaded.nbytes  # noqa: B018
 
 
-def test_a_checkpoint_of_a_narrow_dtype_is_not_quantised_by_being_loaded(tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_narrow_dtype_is_not_quantized_by_being_loaded(tmp_path: Path) -> None:
     def fraction(dtype: str, load_as: str) -> float:
         (tmp_path / dtype).mkdir()
         loaded: LoadedModel = load(request(written(tmp_path / dtype, LLAMA, dtype=dtype), tmp_path, dtype=load_as))

@@ -130,7 +130,7 @@ def test_the_call_of_a_strategy_of_one_s_own_is_what_it_has_called(asked: LoadRe
     from pytest_llmmem.models.loading.strategy import Strategy
 
     through_us = Strategy(name="us", summary="", load=lambda request: request.from_pretrained(dtype="float16"))
-    by_itself = Strategy(name="itself", summary="", load=lambda request: {"model": request.initialised()})
+    by_itself = Strategy(name="itself", summary="", load=lambda request: {"model": request.initialized()})
 
     by_us = load(asked, "us", own=(through_us,)).call
     assert by_us == f"LlamaForCausalLM.from_pretrained({str(asked.checkpoint.path)!r}, dtype=torch.float16)"

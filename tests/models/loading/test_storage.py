@@ -86,8 +86,8 @@ def test_a_narrow_float_has_no_fewer_bits_than_its_own() -> None:
     assert quantized_elements(model, bits=17) == 64 * 4 + 4
 
 
-def quantised(config: object) -> tuple[int, float]:
-    """Bytes and bits of one quantised layer of 128 x 256 numbers."""
+def quantized(config: object) -> tuple[int, float]:
+    """Bytes and bits of one quantized layer of 128 x 256 numbers."""
     import torch
     from torchao.quantization import quantize_
 
@@ -101,7 +101,7 @@ def quantised(config: object) -> tuple[int, float]:
 def test_torchao_s_layers_are_taken_apart() -> None:
     from torchao.quantization import Int8WeightOnlyConfig
 
-    nbytes, elements = quantised(Int8WeightOnlyConfig())
+    nbytes, elements = quantized(Int8WeightOnlyConfig())
 
     assert elements == 256 * 128
     assert 256 * 128 < nbytes < 1.1 * 256 * 128

@@ -201,10 +201,10 @@ def test_an_offload_that_fails_leaves_an_empty_folder(tmp_path: Path, name: str)
 
 
 @needs_installed("bitsandbytes")
-@pytest.mark.skipif(installed("transformers") < (4, 53), reason="quantised on a GPU only")
+@pytest.mark.skipif(installed("transformers") < (4, 53), reason="quantized on a GPU only")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "bits"), [("int8", (8, 8.6)), ("nf4", (4, 4.8))])
-def test_quantised_layers_take_so_many_bits(tmp_path: Path, name: str, bits: tuple[float, float]) -> None:
+def test_quantized_layers_take_so_many_bits(tmp_path: Path, name: str, bits: tuple[float, float]) -> None:
     loaded = load(request(written(tmp_path, LLAMA, dtype="bfloat16"), tmp_path), name)
 
     layer = loaded.model.model.layers[0].mlp.up_proj
@@ -216,7 +216,7 @@ def test_quantised_layers_take_so_many_bits(tmp_path: Path, name: str, bits: tup
 
 
 @needs_installed("bitsandbytes")
-@pytest.mark.skipif(installed("transformers") < (4, 53), reason="quantised on a GPU only")
+@pytest.mark.skipif(installed("transformers") < (4, 53), reason="quantized on a GPU only")
 @pytest.mark.filterwarnings("ignore")
 def test_merged_experts_stay_as_they_are_and_the_fraction_says_so(mixture: Checkpoint, tmp_path: Path) -> None:
     loaded = load(request(mixture, tmp_path, dtype="bfloat16"), "nf4")
@@ -368,9 +368,9 @@ def test_each_rank_holds_a_part_and_all_compute_as_one(tmp_path: Path, name: str
     )  # fmt: skip
 
     for rank in (0, 1):
-        nbytes, quantised, total = json.loads((tmp_path / f"rank {rank}.json").read_text())
+        nbytes, quantized, total = json.loads((tmp_path / f"rank {rank}.json").read_text())
         assert 0.4 * whole.nbytes < nbytes < 0.8 * whole.nbytes
-        assert quantised == 0
+        assert quantized == 0
         assert total == pytest.approx(float(outputs(whole.model).abs().sum()), rel=1e-4)
 
 

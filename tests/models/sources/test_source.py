@@ -139,17 +139,17 @@ def test_a_config_is_found_by_its_own_name_or_its_folder(tmp_path: Path, name: s
         ("tiny-llama?fill=ones", "fill=ones is not known: write one of holes, random"),
         ("tiny-llama?shard=big", "'big' is not a memory size"),
         ("tiny-llama?shard=0", "shard=0 holds nothing"),
-        ("tiny-llama?colour=red", "'colour' is no option of a synthetic checkpoint"),
+        ("tiny-llama?color=red", "'color' is no option of a synthetic checkpoint"),
         ("tiny-llama?format=bin&dtype=float8_e5m2", "a .bin file of float8_e5m2 cannot be made"),
         ("broken.json", "is not JSON"),
         ("list.json", "holds a JSON list instead of an object"),
-        ("quantised.json", "was quantized by 'gptq'"),
+        ("quantized.json", "was quantized by 'gptq'"),
     ],
 )
 def test_a_synthetic_source_that_cannot_be_made_is_refused_with_the_reason(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "list.json").write_text("[]")
-    (tmp_path / "quantised.json").write_text('{"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}')
+    (tmp_path / "quantized.json").write_text('{"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}')
 
     with pytest.raises(SourceError) as error:
         parse_source(f"synthetic:{text}", base=tmp_path)
