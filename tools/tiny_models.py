@@ -43,30 +43,62 @@ _MISSING: Final[Mapping[str, Mapping[str, Any]]] = {
         for key in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text")
     },
     "bailing_hybrid": {"layer_group_size": 2},
+    **{key: {"image_token_index": 100} for key in ("blip-2", "instructblip")},
     "bamba": {"attn_layer_indices": [1]},
+    "clvp_decoder": {"vocab_size": 256},
     "deepseek_v2": {"num_experts_per_tok": 2},
     "granitemoehybrid": {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
+    "instructblipvideo": {"video_token_index": 100},
+    "lw_detr": {"projector_scale_factors": [1.0]},
+    "mimo_v2_flash": {"num_key_value_heads": 2},
+    "mistral4": {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8},
+    "nemotron_h": {"n_groups": 2},
+    **{key: {"quantization_dim": 128} for key in ("neucodec", "xcodec2")},
+    "qwen4_exp_text": {
+        "num_hidden_layers": 2,
+        "layer_types": ["linear_attention", "indexed_attention"],
+        "head_dim": 16,
+        "indexer_n_heads": 4,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 16,
+        "indexer_budget": 64,
+        "indexer_compress_ratio": 16,
+    },
+    "rf_detr_dinov2": {"image_size": 560},
+    "step3p5": {"sliding_window": 512},
+    "superpoint": {"max_keypoints": 64},
+    "tvp": {"num_frames": 2},
+    "uvdoc_backbone": {"out_features": [f"stage{number}" for number in range(1, 7)]},
+    "xlstm": {"hidden_size": 128},
     "xmod": {"default_language": "en_XX"},
+    "zamba": {"hidden_size": 64, "attention_hidden_size": 128, "attention_head_dim": 32},
 }
 """What a small model of the type needs to run, and its defaults do not say."""
+
+_NOT_ARGUMENTS: Final = ("model_type", "transformers_version")
 
 MOST_PARAMETERS: Final = 120_000_000
 
 
 def small_configs(config_class: Any) -> Iterator[Any]:
     """Configs of that class, the smallest first; those that cannot be made are left out."""
+    needed = _MISSING.get(config_class.model_type, {})
     for caps in SHRINKINGS:
         try:
-            yield _shrunk(config_class(**_missing(config_class)), caps)
+            yield _shrunk(config_class(**needed), caps, needed)
         except Exception:  # noqa: BLE001 -- any class checks its sizes in its own way
             continue
 
 
-def _shrunk(default: Any, caps: Mapping[str, int]) -> Any:
-    changes = _missing(type(default))
+def _shrunk(
+    default: Any, caps: Mapping[str, int], given: Mapping[str, Any], *, kept: Mapping[str, Any] | None = None
+) -> Any:
+    changes = {name: value for name, value in (kept or {}).items() if name not in _NOT_ARGUMENTS} | dict(given)
     for name, value in vars(default).items():
+        if name in given:
+            continue
         if hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            changes[name] = _shrunk(value, caps)
+            changes[name] = _shrunk_part(value, caps)
         elif type(value) is int and value > 0:
             limits = [limit for pattern, limit in caps.items() if re.fullmatch(pattern, name)]
             if limits and min(limits) < value:
@@ -74,5 +106,10 @@ def _shrunk(default: Any, caps: Mapping[str, int]) -> Any:
     return type(default)(**changes)
 
 
-def _missing(config_class: Any) -> dict[str, Any]:
-    return dict(_MISSING.get(config_class.model_type, {}))
+def _shrunk_part(part: Any, caps: Mapping[str, int]) -> Any:
+    """A part keeps what the whole sets in it, such as the stages that a backbone returns, unless that contradicts its sizes."""
+    needed = _MISSING.get(part.model_type, {})
+    try:
+        return _shrunk(part, caps, needed, kept=part.to_diff_dict())
+    except Exception:  # noqa: BLE001 -- as above
+        return _shrunk(part, caps, needed)

@@ -156,6 +156,7 @@ def test_max_memory(loaded_model: LoadedModel) -> None:
 
 def forward_of(loaded: LoadedModel) -> Callable[[], None]:
     """A small forward pass. Skips the test, with the reason, where what the model takes cannot be made."""
+    from pytest_llmmem.models.loading.refused_inputs import refuses
     from pytest_llmmem.models.loading.sample_inputs import NoInputsError, sample_inputs
 
     try:
@@ -169,12 +170,12 @@ def forward_of(loaded: LoadedModel) -> Callable[[], None]:
         try:
             with torch.inference_mode():
                 loaded.model(**inputs)
-        except (TypeError, ValueError, AttributeError) as error:
-            if inputs.keys() == {"input_ids"}:
-                raise  # every model of text takes tokens
-            pytest.skip(
-                f"{type(loaded.model).__name__} does not take what its config says ({', '.join(inputs)}): {excerpt(error)}"
-            )
+        except Exception as error:
+            # every model of text takes tokens
+            if inputs.keys() == {"input_ids"} or not refuses(loaded.model, inputs, error):
+                raise
+            name = type(loaded.model).__name__
+            pytest.skip(f"inputs for {name} could not be built: it refuses {', '.join(inputs)}: {excerpt(error)}")
 
     return forward
 

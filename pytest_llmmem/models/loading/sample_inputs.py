@@ -20,6 +20,9 @@ def sample_inputs(model: Any) -> dict[str, Any]:
     if not hasattr(model, "main_input_name") or config is None:
         what = f"what {type(model).__name__} takes is not known: it is no model of transformers"
         raise NoInputsError(what)
+    if model.forward.__name__ == "_forward_unimplemented":
+        what = f"{type(model).__name__} has no forward pass of its own, only its parts have"
+        raise NoInputsError(what)
     takes = inspect.signature(model.forward).parameters
     names = list(dict.fromkeys(_needed(model, takes)))
     unknown = [name for name in names if name not in MAKERS]
@@ -35,7 +38,7 @@ def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]
     main = model.main_input_name if isinstance(model.main_input_name, str) else None
     if "input_ids" in takes:
         yield "input_ids"
-    if main is not None and main in takes and main != "inputs_embeds":
+    if main is not None and main in takes and (main != "inputs_embeds" or "input_ids" not in takes):
         yield main
     for name, parameter in takes.items():
         is_named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
@@ -49,6 +52,9 @@ def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]
 def _beside(config: Any, main: Any) -> Iterator[str]:
     """Names of arguments that it needs if it takes them, though their default is ``None``."""
     yield from ("visual_feats", "visual_pos", "bbox", "decoder_input_ids")
+    yield from ("image_attention_mask", "image_embeds_position_mask", "target_sizes")
+    if hasattr(config, "visual_prompt_size"):
+        yield "pixel_values"
     if _compares(config, "vision_config", "image_size"):
         yield from ("pixel_values", "pixel_attention_mask", "spatial_shapes")
     if _compares(config, "audio_config", "spec_size") or _compares(config, "speech_config", "spec_size"):
