@@ -23,7 +23,7 @@ def refuses(model: Any, inputs: Mapping[str, Any], error: Exception) -> bool:
 
     try:
         with torch.device("meta"), torch.inference_mode():
-            twin = type(model)._from_config(model.config, dtype=model.dtype).eval()
+            twin = type(model)._from_config(model.config, torch_dtype=model.dtype).eval()  # noqa: SLF001 -- no public name
             twin(**{name: value.to("meta") for name, value in inputs.items()})
     except Exception as other:  # noqa: BLE001 -- any class has its own
         if type(other) is type(error) and _place(other.__traceback__) == _place(error.__traceback__):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.models.loading.sample_inputs import NoInputsError, sample_inputs
+from pytest_llmmem.models.loading.sample_sizes import picture_in
 from tests.conftest import needs
 
 pytestmark = needs("torch", "transformers")
@@ -51,6 +52,60 @@ def test_a_model_runs_with_what_is_made_for_it(model_type: str, config: dict[str
     assert inputs.keys() == takes
     with torch.inference_mode():
         model(**{name: value.to("meta") for name, value in inputs.items()})
+
+
+QFORMER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "encoder_hidden_size": 32,
+}
+OPT = {
+    "model_type": "opt",
+    "hidden_size": 32,
+    "word_embed_proj_dim": 32,
+    "ffn_dim": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
+
+
+def test_a_text_has_a_placeholder_for_each_part_of_its_picture() -> None:
+    import torch
+
+    parts = {"vision_config": SMALL | {"image_size": 28}, "qformer_config": QFORMER, "text_config": OPT}
+    model = made("blip-2", **parts, num_query_tokens=5, image_token_index=7).to_empty(device="cpu")
+
+    inputs = sample_inputs(model)
+
+    assert (inputs["input_ids"] == 7).sum() == 5
+    with torch.inference_mode():
+        model(**inputs)
+
+
+def test_a_codec_takes_one_channel_of_sound() -> None:
+    inputs = sample_inputs(made("dac", encoder_hidden_size=8, decoder_hidden_size=64, downsampling_ratios=[2, 4]))
+
+    assert inputs["input_values"].shape[:2] == (1, 1)
+
+
+def test_the_size_of_a_picture_is_found_in_the_config_of_a_part_of_a_part() -> None:
+    backbone = SimpleNamespace(image_size=[48, 64])
+    config = SimpleNamespace(vision_config=SimpleNamespace(backbone_config=backbone))
+
+    assert picture_in(config) == (3, 48, 64, None)
+
+
+def test_a_model_whose_parts_alone_have_a_forward_pass_is_said() -> None:
+    from torch import nn
+
+    class Parts(nn.Module):
+        config = SimpleNamespace()
+        main_input_name = "input_ids"
+
+    with pytest.raises(NoInputsError, match="Parts has no forward pass of its own, only its parts have"):
+        sample_inputs(Parts())
 
 
 def test_pictures_are_of_the_model_s_dtype_and_tokens_are_not() -> None:
