@@ -20,7 +20,7 @@ def sample_inputs(model: Any) -> dict[str, Any]:
     if not hasattr(model, "main_input_name") or config is None:
         what = f"what {type(model).__name__} takes is not known: it is no model of transformers"
         raise NoInputsError(what)
-    if model.forward.__name__ == "_forward_unimplemented":
+    if getattr(model.forward, "__name__", None) == "_forward_unimplemented":
         what = f"{type(model).__name__} has no forward pass of its own, only its parts have"
         raise NoInputsError(what)
     takes = inspect.signature(model.forward).parameters
@@ -29,7 +29,16 @@ def sample_inputs(model: Any) -> dict[str, Any]:
     if unknown or not names:
         what = f"what {type(model).__name__} takes is not known: {', '.join(unknown) or model.main_input_name}"
         raise NoInputsError(what)
-    return {name: _placed(MAKERS[name](model, config, takes), model) for name in names}
+    return {name: _placed(_made(name, model, takes), model) for name in names}
+
+
+def _made(name: str, model: Any, takes: Mapping[str, inspect.Parameter]) -> Any:
+    """A value for the argument. A config without a number that it is made from is no fault of the model."""
+    try:
+        return MAKERS[name](model, model.config, takes)
+    except (AttributeError, TypeError, ValueError) as error:
+        what = f"inputs for {type(model).__name__} could not be built: {name}: {error}"
+        raise NoInputsError(what) from error
 
 
 def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]:

@@ -132,3 +132,15 @@ def test_several_main_inputs_without_a_known_form_are_named() -> None:
 
     with pytest.raises(NoInputsError, match="what Segmenter takes is not known: pictures, tasks"):
         sample_inputs(Segmenter())
+
+
+def test_a_config_without_a_number_that_an_input_is_made_from_is_said() -> None:
+    class Embeds:
+        config = SimpleNamespace()
+        main_input_name = "inputs_embeds"
+        device = SimpleNamespace(type="cpu")
+
+        def forward(self, inputs_embeds: Any) -> None: ...
+
+    with pytest.raises(NoInputsError, match="inputs for Embeds could not be built: inputs_embeds: .* 'hidden_size'"):
+        sample_inputs(Embeds())
