@@ -142,5 +142,5 @@ def test_a_config_without_a_number_that_an_input_is_made_from_is_said() -> None:
 
         def forward(self, inputs_embeds: Any) -> None: ...
 
-    with pytest.raises(NoInputsError, match="inputs for Embeds could not be built: inputs_embeds: .* 'hidden_size'"):
+    with pytest.raises(NoInputsError, match=r"inputs for Embeds could not be built: inputs_embeds: .* 'hidden_size'"):
         sample_inputs(Embeds())
