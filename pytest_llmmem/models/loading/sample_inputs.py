@@ -61,7 +61,9 @@ def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]
 def _beside(config: Any, main: Any) -> Iterator[str]:
     """Names of arguments that it needs if it takes them, though their default is ``None``."""
     yield from ("visual_feats", "visual_pos", "bbox", "decoder_input_ids")
-    yield from ("image_attention_mask", "image_embeds_position_mask", "target_sizes")
+    yield from ("image_attention_mask", "image_embeds_position_mask")
+    if main == "pixel_values":
+        yield "target_sizes"
     if hasattr(config, "visual_prompt_size"):
         yield "pixel_values"
     if _compares(config, "vision_config", "image_size"):

@@ -60,7 +60,7 @@ def _spectrogram_shape(model: Any, config: Any, takes: Any) -> tuple[tuple[int, 
     if isinstance(window := getattr(heard, "n_window", None), int):
         return (1, bins, 2 * window), 2 * window
     frames = _usual_frames(config, takes)
-    if bins not in channels or hasattr(heard, "input_feat_per_channel"):
+    if bins not in channels or any(hasattr(heard, name) for name in _OF_TRANSPOSING):
         return (1, frames, bins), frames  # its projection is linear, or it transposes by itself
     positions = getattr(heard, "max_source_positions", None)
     if isinstance(positions, int):
@@ -81,6 +81,8 @@ def _usual_frames(config: Any, takes: Any) -> int:
 _USUAL_BINS: Final = (128, 80)
 """Frequencies of a spectrogram, where the config sets none."""
 _HEARING: Final = ("audio_config", "speech_config", "encoder_config")
+_OF_TRANSPOSING: Final = ("input_feat_per_channel", "model_in_channels")
+"""In the configs of models that transpose a spectrogram before their convolution."""
 _BINS: Final = (
     "input_size", "num_mel_bins", "input_feat_per_channel", "feature_size", "feature_projection_input_dim",
     "input_feat_size", "input_dim",
