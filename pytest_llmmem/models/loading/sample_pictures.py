@@ -56,7 +56,7 @@ def video(_model: Any, config: Any, _takes: Any) -> Any:
     return torch.zeros(1, frames, channels, height, width)
 
 
-def patches(model: Any, config: Any, _takes: Any) -> Any:
+def patches(_model: Any, config: Any, _takes: Any) -> Any:
     """A picture as its patches, one in a row."""
     import torch
 
@@ -66,18 +66,10 @@ def patches(model: Any, config: Any, _takes: Any) -> Any:
     if hasattr(config, "posemb_grid_size"):  # the patches of a token are one picture, its channels last
         width = patch * size_in(config, "spatial_merge_size", default=1)
         return torch.zeros(side * side, width, width, channels)
-    if _convolves_each(model, patch):
+    if hasattr(config, "pos_emb_time"):  # each patch is one
         return torch.zeros(side * side, channels, patch, patch)
     frames = size_in(config, "temporal_patch_size", "patch_temporal", default=1)
     return torch.zeros(side * side, channels * frames * patch * patch)
-
-
-def _convolves_each(model: Any, patch: int) -> bool:
-    """Whether a convolution takes each patch as a picture."""
-    import torch
-
-    kernels = [each.kernel_size for each in model.modules() if isinstance(each, torch.nn.Conv2d)]
-    return (patch, patch) in kernels
 
 
 def _grid_side(config: Any) -> int:
