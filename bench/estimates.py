@@ -14,7 +14,8 @@ from typing import Any
 
 from _run import MB, Session, session, table, verdict
 
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.estimates.loader_versions import LOADS
 from pytest_llmmem.models.sources.source import parse_source, resolve
 

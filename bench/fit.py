@@ -37,12 +37,12 @@ def make(folder: Path) -> None:
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder, max_shard_size="120MB")
 
 
-def bisect(workload: Workload, low: int, high: int, within: int) -> tuple[int, int]:
+def bisect(workload: Workload, low: int, high: int, *, within: int, timeout_s: float) -> tuple[int, int]:
     runs = 0
     while high - low > within:
         middle = (low + high) // 2
         drop_page_cache(workload.folder)
-        limited = run_limited(workload.shortest(), middle, timeout_s=300)
+        limited = run_limited(workload.shortest(), middle, timeout_s=timeout_s)
         runs += 1
         print(
             f"    {workload.load} {middle / MB:.0f} MB: {'lives' if limited.lived else 'dies'}{'' if limited.finished else ', unfinished'}, {(limited.refaulted_bytes or 0) / MB:.0f} MB read again",
@@ -66,7 +66,9 @@ def main(loads: tuple[str, ...]) -> None:
             base = measured.base_unreclaimable_bytes
             # to 1 %: finer for what grows little
             within = max(6 * MB, found.dies_below_bytes // 100)
-            smallest, runs = bisect(workload, found.growth_dies_bytes // 2, 2 * found.growth_dies_bytes, within)
+            timeout_s = max(300, 10 * measured.seconds(workload))
+            low, high = found.growth_dies_bytes // 2, 2 * found.growth_dies_bytes
+            smallest, runs = bisect(workload, low, high, within=within, timeout_s=timeout_s)
             ratio = found.dies_below_bytes / (base + smallest)
             rows.append((load, f"{base / MB:.0f} MB", f"{measured.peak_bytes / MB:.0f} MB", f"{found.dies_below_bytes / MB:.0f} MB",
                          f"{(base + smallest) / MB:.0f} MB", f"{ratio:.3f}", runs, verdict(abs(ratio - 1) <= 0.05)))  # fmt: skip

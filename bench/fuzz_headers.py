@@ -36,8 +36,8 @@ except ImportError:
 with atheris.instrument_imports(include=["pytest_llmmem"]) if atheris else contextlib.nullcontext():
     from pytest_llmmem.core.errors import CheckpointError
     from pytest_llmmem.models.checkpoints import safetensors_file, torch_file
-    from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
     from pytest_llmmem.models.checkpoints.findings import findings
+    from pytest_llmmem.models.checkpoints.reader import read_checkpoint
     from pytest_llmmem.models.checkpoints.stored_zip import StoredZipWriter
     from pytest_llmmem.models.checkpoints.tensors import BY_CODE, tensor
     from pytest_llmmem.models.estimates.estimate import estimates

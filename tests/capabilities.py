@@ -53,6 +53,7 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "inherited descriptors": lambda: _POSIX,
     "mapped files that can be cut": lambda: _POSIX,
     "links": _can_link,
+    "quotes in file names": lambda: _POSIX,
     "bash": lambda: _POSIX and shutil.which("bash") is not None,
 }
 

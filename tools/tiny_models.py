@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any, Final
 
 _LAYERS: Final = {r"(?:\w+_)?(?:num_|n_)?(?:\w+_)?layers?|n_layers?|depth|(?:\w+_)?num_blocks": 2}
@@ -32,12 +31,24 @@ SHRINKINGS: Final = (
 )
 """From small to as it is. A narrow model of some types is no model, a model of two layers of others has no attention."""
 
-_MISSING: Final = {
+_ROPE: Final = {"rope_type": "default", "rope_theta": 10000.0}
+_MISSING: Final[Mapping[str, Mapping[str, Any]]] = {
     **{key: {"prediction_length": 8} for key in ("autoformer", "informer", "time_series_transformer")},
-    **{key: {"attn_layer_indices": [1]} for key in ("bamba", "granitemoehybrid")},
+    **{
+        key: {"rope_parameters": _ROPE | {"partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}}
+        for key in ("glm4v_text", "glm4v_moe_text", "glm46v_text", "glm_image_text")
+    },
+    **{
+        key: {"rope_parameters": _ROPE | {"mrope_section": [2, 3, 3]}}
+        for key in ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text")
+    },
+    "bailing_hybrid": {"layer_group_size": 2},
+    "bamba": {"attn_layer_indices": [1]},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "granitemoehybrid": {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
     "xmod": {"default_language": "en_XX"},
 }
-"""What a model of the type needs, and its defaults do not say."""
+"""What a small model of the type needs to run, and its defaults do not say."""
 
 MOST_PARAMETERS: Final = 120_000_000
 
@@ -46,21 +57,22 @@ def small_configs(config_class: Any) -> Iterator[Any]:
     """Configs of that class, the smallest first; those that cannot be made are left out."""
     for caps in SHRINKINGS:
         try:
-            missing = _MISSING.get(config_class.model_type, {})
-            yield _shrunk(config_class, config_class(**missing), caps, missing)
+            yield _shrunk(config_class(**_missing(config_class)), caps)
         except Exception:  # noqa: BLE001 -- any class checks its sizes in its own way
             continue
 
 
-def _shrunk(
-    config_class: Any, default: Any, caps: dict[str, int], missing: Mapping[str, Any] = MappingProxyType({})
-) -> Any:
-    changes = dict(missing)
+def _shrunk(default: Any, caps: Mapping[str, int]) -> Any:
+    changes = _missing(type(default))
     for name, value in vars(default).items():
         if hasattr(value, "to_dict") and hasattr(value, "model_type"):
-            changes[name] = _shrunk(type(value), value, caps)
+            changes[name] = _shrunk(value, caps)
         elif type(value) is int and value > 0:
             limits = [limit for pattern, limit in caps.items() if re.fullmatch(pattern, name)]
             if limits and min(limits) < value:
                 changes[name] = min(limits)
-    return config_class(**changes)
+    return type(default)(**changes)
+
+
+def _missing(config_class: Any) -> dict[str, Any]:
+    return dict(_MISSING.get(config_class.model_type, {}))

@@ -38,7 +38,7 @@ def main() -> int:
     arguments, for_pytest = parser.parse_known_args()
     wine = _wine()
     if wine is None:
-        print("passed over: there is no Wine here; on Debian x86-64, `apt-get install wine64` brings it")
+        print("passed over: no Wine runs here; on Debian x86-64, `apt-get install wine64` brings it")
         return 0
     machine = Machine(wine, arguments.cache.absolute())
     machine.prepare()
@@ -48,16 +48,24 @@ def main() -> int:
 
 
 def _wine() -> str | None:
-    """Wine for 64 bits, installed where that can be done."""
+    """Wine for 64 bits that starts, installed where that can be done."""
     if platform.machine() != "x86_64":
         return None
-    found = next((path for name in WINE if (path := shutil.which(name))), None)
+    found = _started()
     if found is None and shutil.which("apt-get") and os.geteuid() == 0:
         install = ["apt-get", "-q", "-y", "install", "--no-install-recommends", "wine64"]
         for command in (["apt-get", "-q", "update"], install):
             subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        found = next((path for name in WINE if (path := shutil.which(name))), None)
+        found = _started()
     return found
+
+
+def _started() -> str | None:
+    """The first Wine that says its version: a package that lacks a library, or a sandbox, keeps it from that."""
+    for path in filter(None, map(shutil.which, WINE)):
+        if subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0:
+            return path
+    return None
 
 
 class Machine:

@@ -31,7 +31,8 @@ from zoo_table import DTYPES, Outcome, in_words, table
 from pytest_llmmem import measure
 from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.measuring.blocks import memory_budget
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.load_model import load_model
 from pytest_llmmem.models.loading.request import LoadRequest
 from pytest_llmmem.models.loading.sample_inputs import sample_inputs

@@ -140,6 +140,15 @@ REGRESSIONS: Final[Sequence[Regression]] = (
         good="5.23.0",
     ),
     Regression(
+        reference="the names of 5.0",
+        what="load_checkpoint_in_model leaves a head that was renamed on the meta device",
+        model=Model(name="neox", config=NEOX),
+        load="by_accelerate",
+        check="meta",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+    Regression(
         reference="transformers#25730",
         what="memory is not given back after the model is gone",
         model=Model(name="neox", config=NEOX),

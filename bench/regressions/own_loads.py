@@ -7,8 +7,23 @@ from pytest_llmmem.models.loading.strategy import Strategy
 
 
 def pytest_llmmem_strategies() -> list[Strategy]:
-    return [Strategy(name="gguf", summary="a GGUF file beside the checkpoint, as float16", load=load_gguf)]
+    return [
+        Strategy(name="gguf", summary="a GGUF file beside the checkpoint, as float16", load=load_gguf),
+        Strategy(
+            name="by_accelerate", summary="an empty model, filled by the names in the files", load=load_by_accelerate
+        ),
+    ]
 
 
 def load_gguf(request: LoadRequest) -> Any:
     return request.from_pretrained(gguf_file="model.gguf", dtype="float16")
+
+
+def load_by_accelerate(request: LoadRequest) -> Any:
+    """The recipe of accelerate's documentation. The built-in strategy ``empty`` translates names that were changed."""
+    from accelerate import init_empty_weights, load_checkpoint_in_model
+
+    with init_empty_weights():
+        model = request.initialised()
+    load_checkpoint_in_model(model, str(request.checkpoint.path), device_map={"": "cpu"})
+    return model

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from pytest_llmmem.cli.output import print_facts, print_findings, print_table
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.sizes import format_size
@@ -24,11 +26,13 @@ def describe(
 
     *told, int8, nf4 = estimates(checkpoint, (*(loads or LOADS), "int8", "nf4"), dtype=dtype, transformers=transformers)
     training = [estimate_training(checkpoint.parameters, precision) for precision in PRECISIONS]
+    is_plain = checkpoint.quantization is None  # what is quantized is not quantized again
     return {
         "schema": 1,
         "source": checkpoint.source,
         "path": str(checkpoint.path),
         "transformers": int8.transformers,
+        "quantization": checkpoint.quantization,
         "parameters": checkpoint.parameters,
         "dtype": checkpoint.dtype,
         "weights_bytes": checkpoint.weights_bytes,
@@ -38,8 +42,8 @@ def describe(
             "float32": checkpoint.nbytes_in("float32"),
             "float16": checkpoint.nbytes_in("float16"),
             "bfloat16": checkpoint.nbytes_in("bfloat16"),
-            "int8": int8.weights_bytes,
-            "nf4": nf4.weights_bytes,
+            "int8": int8.weights_bytes if is_plain else None,
+            "nf4": nf4.weights_bytes if is_plain else None,
         },
         "loads": [dataclasses.asdict(each) for each in told],
         "training": [dataclasses.asdict(each) | {"total_bytes": each.total_bytes} for each in training],
@@ -73,8 +77,13 @@ def beside(checkpoint: "Checkpoint", report: Path, *, dtype: str | None) -> dict
 def show(document: Mapping[str, Any]) -> None:
     """The same for people."""
     print_facts(_facts(document))
-    header = ("load", "dtype", "model", "unreclaimable", "resident", "first forward")
-    print_table(header, map(_load_row, document["loads"]))
+    if document["quantization"] is None:
+        header = ("load", "dtype", "model", "unreclaimable", "resident", "first forward")
+        print_table(header, map(_load_row, document["loads"]))
+    else:
+        typer.echo(
+            f"no peak is predicted: the library that reads {document['quantization']} decides what becomes of the weights"
+        )
     print_table(("training", "parameters", "gradients", "Adam", "together"), map(_training_row, document["training"]))
     if document["measured"]:
         header = ("test", "load", "count", "predicted", "measured", "ratio")
@@ -85,8 +94,11 @@ def show(document: Mapping[str, Any]) -> None:
 def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "model", document["source"]
     yield "parameters", f"{document['parameters']:,}"
+    if document["quantization"] is not None:
+        yield "quantized", document["quantization"]
     yield "weights", f"{format_size(document['weights_bytes'])}, mostly {document['dtype']}"
-    yield "in another dtype", ", ".join(f"{format_size(size)} {dtype}" for dtype, size in document["bytes_in"].items())
+    sizes = {dtype: size for dtype, size in document["bytes_in"].items() if size is not None}
+    yield "in another dtype", ", ".join(f"{format_size(size)} {dtype}" for dtype, size in sizes.items())
     yield "largest shard", format_size(document["largest_shard_bytes"])
     yield "largest layer", format_size(document["largest_layer_bytes"])
     yield "loader", f"transformers {document['transformers']}, without an accelerator"

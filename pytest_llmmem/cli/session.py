@@ -9,24 +9,13 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pytest_llmmem.core.errors import LlmmemError, SourceError
 from pytest_llmmem.core.records import SessionRecord
+from pytest_llmmem.workers.process_group import OWN_GROUP, interrupt
 
 _WRONG_USAGE = 4
 """pytest's exit status for options that cannot be used."""
-
-
-# in a group of its own, or Ctrl-C would reach pytest twice
-_GROUP: dict[str, Any]
-if sys.platform == "win32":
-    _GROUP = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    # a new group ignores Ctrl-C; Python's handler of Ctrl-Break raises KeyboardInterrupt where pytest has set it so
-    _INTERRUPT = signal.CTRL_BREAK_EVENT
-else:
-    _GROUP = {"process_group": 0}
-    _INTERRUPT = signal.SIGINT
 
 
 def run_pytest(module: str, *options: str) -> SessionRecord:
@@ -54,13 +43,19 @@ def _run(command: Sequence[str]) -> tuple[int, str, str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     environment |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONIOENCODING": "utf-8"}
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=environment, **_GROUP
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=environment,
+        **OWN_GROUP,
     )
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         stdout, stderr = process.communicate()
     except KeyboardInterrupt:
-        process.send_signal(_INTERRUPT)
+        interrupt(process)
         process.communicate()
         sys.stderr.write("llmmem: interrupted\n")
         raise

@@ -33,7 +33,7 @@ def synth(
     json: Json = False,
 ) -> None:
     """Write a checkpoint of a model with holes for weights."""
-    from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+    from pytest_llmmem.models.checkpoints.reader import read_checkpoint
     from pytest_llmmem.models.checkpoints.sparse_files import disk_bytes
     from pytest_llmmem.models.sources.source import parse_source
     from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic

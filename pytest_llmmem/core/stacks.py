@@ -12,8 +12,8 @@ At = Literal["the crossing", "the end"]
 
 _FRAME: Final = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<function>.*)')
 _MACHINERY: Final = re.compile(
-    r"/(_pytest|pluggy|pytest_llmmem|execnet|xdist)/|/pytest/__main__\.py$|/bin/(pytest|py\.test)$|<frozen runpy>|^<string>$"
-    r"|-packages/pytest_\w+(/|\.py$)"
+    r"/(_pytest|pluggy|pytest_llmmem|execnet|xdist)/|/pytest/__main__\.py$|/bin/(pytest|py\.test)$"
+    r"|<frozen (runpy|importlib\b)|^<string>$|-packages/pytest_\w+(/|\.py$)"
 )
 _DEPTH: Final = 100
 """faulthandler writes so many frames of a thread, the innermost (``MAX_FRAME_DEPTH`` in CPython's ``traceback.c``). Python

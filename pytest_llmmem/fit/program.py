@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmmem import probes
 from pytest_llmmem.core.errors import LlmmemError
 from pytest_llmmem.fit.workload import Workload
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.load_model import load_model
 from pytest_llmmem.models.loading.request import LoadRequest
 from pytest_llmmem.models.loading.strategies import STRATEGIES

@@ -78,6 +78,7 @@ def open_worker(calls: Calls, kind: WorkerKind, output: int) -> Generator[ReadyW
             launcher = Launcher(_COMMAND, Path.cwd(), files, output)
             source, notes = _source(calls, launcher, forks=job is None)
             opened.callback(source.close)
+            opened.callback(source.drain)
             worker = source.take()
         except (OSError, NoWorkerError) as error:
             os.lseek(output, 0, os.SEEK_SET)
@@ -105,11 +106,11 @@ if sys.platform == "linux":
     def _source(calls: Calls, launcher: Launcher, *, forks: bool) -> tuple[WorkerSource, tuple[str, ...]]:
         files = launcher.files
         if not forks:
-            return Server(partial(serve_spawns, launcher), files.folder, files, ServedWorker), ()
+            return Server.start(partial(serve_spawns, launcher), files.folder, files, ServedWorker), ()
         on_one_thread = _torch_needs_one_thread()
         body = _Forked(calls, files, launcher.startup_output, on_one_thread=on_one_thread)
         notes = (_ONE_THREAD,) if on_one_thread else ()
-        return Server(partial(_run_fork_server, body), files.folder, files, ForkedWorker), notes
+        return Server.start(partial(_run_fork_server, body), files.folder, files, ForkedWorker), notes
 
     def _run_fork_server(body: "_Forked", control: Channel, _preloads: bool) -> None:
         serve_forks(control, body, body.settle, jobs=1)

@@ -190,7 +190,7 @@ def _folder(config: pytest.Config, text: str) -> Path:
 
 def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | None) -> Path:
     from pytest_llmmem.baselines.file import NAME
-    from pytest_llmmem.plugin.report.formats import check_ending
+    from pytest_llmmem.plugin.report_formats import check_ending
 
     path = Path(config.invocation_params.dir, text)
     if path.resolve() == (baseline or config.rootpath / NAME).resolve():

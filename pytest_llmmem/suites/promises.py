@@ -11,11 +11,19 @@ import pytest
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_beside, format_size
 from pytest_llmmem.measuring.blocks import memory_budget
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.residency import trim
-from pytest_llmmem.plugin.collect.loads import Load, scratch_folder
-from pytest_llmmem.suites.checks import SLACK, forward_of, is_quantized, promised_bytes, unreclaimable_bytes
+from pytest_llmmem.plugin.collect.loads import Load
+from pytest_llmmem.plugin.worker.load import scratch_folder
+from pytest_llmmem.suites.checks import (
+    SLACK,
+    forward_of,
+    is_quantized,
+    needs_tensors,
+    promised_bytes,
+    unreclaimable_bytes,
+)
 
 _SHARE: Final = 0.01
 _SIZE_SLACK: Final = 10**6
@@ -37,6 +45,7 @@ def test_keys(loaded_model: LoadedModel) -> None:
 
 def test_size(loaded_model: LoadedModel) -> None:
     """The model holds the checkpoint's bytes in the dtype asked for, its ties once, and nothing besides."""
+    needs_tensors(loaded_model)
     if loaded_model.promised_nbytes is None:
         pytest.skip(f"what {loaded_model.load!r} makes of this checkpoint is not predicted")
     promised, held = promised_bytes(loaded_model), loaded_model.nbytes

@@ -15,7 +15,8 @@ from pytest_llmmem.measuring.blocks import memory_budget
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading.loaded import LoadedModel
 from pytest_llmmem.models.loading.residency import trim
-from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder
+from pytest_llmmem.plugin.collect.loads import Load
+from pytest_llmmem.plugin.worker.load import load, scratch_folder
 from pytest_llmmem.suites.checks import SLACK, peak_of, unreclaimable_bytes, within
 
 _DISK_SLACK: Final = 20 * 10**6

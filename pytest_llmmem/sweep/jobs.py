@@ -6,7 +6,6 @@ Its process ends with the process that runs it: a node's agent that is killed le
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from pytest_llmmem import probes
+from pytest_llmmem.workers.process_group import OWN_GROUP, ProcessGroup, interrupt
 from pytest_llmmem.workers.session_folders import SessionFolder
 
 HERE: Final = "{job}"
@@ -103,7 +103,7 @@ def _run(job: Job, folder: Path, is_stopped: Callable[[], bool]) -> dict[str, An
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                start_new_session=True,
+                **OWN_GROUP,
             )
     except OSError as error:
         return {"error": f"{error.filename or job.python}: {error.strerror}"}
@@ -115,6 +115,7 @@ def _supervise(process: "subprocess.Popen[bytes]", job: Job, is_stopped: Callabl
     peak_bytes: int | None = None
     end = time.monotonic() + job.timeout_s
     timed_out = False
+    group = ProcessGroup(process)
     try:
         while not _has_ended(process, _LOOK_EVERY_S) and not is_stopped() and not timed_out:
             if job.measures_tree:
@@ -122,21 +123,16 @@ def _supervise(process: "subprocess.Popen[bytes]", job: Job, is_stopped: Callabl
                 peak_bytes = max(peak_bytes or 0, tree.resident_bytes)
             timed_out = time.monotonic() > end
     finally:
-        _end(process)
+        _end(process, group)
     return {"exit_code": process.returncode, "timed_out": timed_out, "peak_bytes": peak_bytes}
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: "subprocess.Popen[bytes]", group: ProcessGroup) -> None:
     """End the job as Ctrl-C does, so that pytest writes its report; then kill the rest of its process group."""
     if not _has_ended(process, 0):
-        process.send_signal(signal.SIGINT)
+        interrupt(process)
         _has_ended(process, _GRACE_S)
-    if sys.platform == "linux":
-        # the process has not been reaped, so the group's number cannot be another's yet
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
+    group.kill()
     process.wait()
 
 

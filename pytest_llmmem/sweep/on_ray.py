@@ -5,6 +5,8 @@ in Ray, which nothing enforces. What Ray reports as an error is the cluster's fa
 """
 
 import contextlib
+import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,23 +17,29 @@ from pytest_llmmem.sweep.placement import Node
 
 _INSTALL: Final = "--on {address}: Ray is not installed here: pip install 'pytest-llmmem[sweep]', or use --on local"
 
+_NOT_THERE: Final = "--on {address}: no Ray cluster can be reached there ({why}): start one with 'ray start --head'"
+_CONNECT_S: Final = 10.0
+_LAST_PORT: Final = 65535
+
 
 class Cluster:
     """Runs jobs as tasks; each starts its own process on the node."""
 
     def __init__(self, address: str) -> None:
         """``"auto"``, ``"HOST:PORT"`` or ``"ray://HOST:PORT"``. Raises ``SettingError`` when there is no such cluster."""
+        # read when ray is imported: 'auto' may know the address of a cluster that was killed, and each try takes 40 s
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
         try:
             import ray
         except ImportError:
             raise SettingError(_INSTALL.format(address=address)) from None
+        _check_address(address)
         self._ray = ray
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # noqa: BLE001 -- whatever Ray raises, there is no cluster to use
             line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            msg = f"--on {address}: no Ray cluster can be reached there ({line}): start one with 'ray start --head'"
-            raise SettingError(msg) from None
+            raise SettingError(_NOT_THERE.format(address=address, why=line)) from None
         # a crash of a job is its result, and what was lost is retried by the driver, which knows why
         self._task = ray.remote(max_retries=0)(_run_on_node)
         self._running: dict[Any, Job] = {}
@@ -88,6 +96,20 @@ class Cluster:
             # what was raised on the node comes as a traceback, everything else as a sentence and its details
             why = f"{type(error).__name__}: {lines[-1] if isinstance(error, RayTaskError) else lines[0]}"
             return Lost(job=job, why=why, needs_more_memory=isinstance(error, OutOfMemoryError))
+
+
+def _check_address(address: str) -> None:
+    """Raise ``SettingError`` where nothing listens: Ray itself would try for more than five minutes."""
+    if address == "auto":
+        return
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        msg = f"--on {address}: this is no address: write local, auto, HOST:PORT, or ray://HOST:PORT"
+        raise SettingError(msg)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise SettingError(_NOT_THERE.format(address=address, why=error.strerror or error)) from None
 
 
 def _run_on_node(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ child                      what runs inside a worker
 channel, messages          how parent and worker talk
 limits, rlimit             hard limits of processes: which there is, and that of Linux
 cgroup_limiter             the hard limit of a control group
+process_group              commands of ours, and all that they start
 memory_queue               which of several sessions may run now
 session_files              stacks, load progress and scratch files of the workers
 """

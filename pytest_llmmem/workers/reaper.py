@@ -14,12 +14,13 @@ import os
 import selectors
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llmmem.core.outcomes import Exit
-from pytest_llmmem.workers.channel import Channel
+from pytest_llmmem.workers.channel import Channel, channel_pair
 from pytest_llmmem.workers.children import ChildEvents, adopt_orphans, end_descendants, end_with, leave
 
 RunServer = Callable[[Channel, bool], None]
@@ -93,3 +94,20 @@ def _resume_if_stopped(server: int) -> None:
     with contextlib.suppress(ChildProcessError):
         if server and os.waitid(os.P_PID, server, os.WSTOPPED | os.WNOHANG):
             os.kill(server, signal.SIGCONT)
+
+
+def fork_reaper(run_server: RunServer, folder: Path) -> tuple[Channel, int]:
+    """Fork the reaper from this process; returns the channel to it, and its process id. Raises ``OSError``."""
+    ours, theirs = channel_pair()
+    parent = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():
+        # threads of other plugins (xdist's channel) do not live on in the reaper, and nothing there waits for them
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        ours.close()
+        leave(lambda: reap(theirs, run_server, folder, parent=parent))
+    theirs.close()
+    return ours, pid

@@ -8,17 +8,15 @@ assert sys.platform == "linux", "the platform's switch is plugin.run.pool"
 import contextlib
 import os
 import time
-import warnings
 from collections import deque
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import Tree
 from pytest_llmmem.probes import descendants, gpu_files_there
 from pytest_llmmem.workers.channel import Channel, channel_pair, readable
-from pytest_llmmem.workers.children import leave
-from pytest_llmmem.workers.reaper import RunServer, ServerEnded, StartServer, reap
+from pytest_llmmem.workers.reaper import RunServer, ServerEnded, StartServer, fork_reaper
 from pytest_llmmem.workers.server import Ended, NotStarted, Preloaded, Release, Start, Started
 from pytest_llmmem.workers.served_workers import ServedWorker
 from pytest_llmmem.workers.session_files import SessionFiles
@@ -37,24 +35,28 @@ class ServerGone(Exception):  # noqa: N818 -- it is no error: the server is star
 class Server:
     """Takes workers from a server, one of them started ahead, and has the server started again when it is killed."""
 
-    def __init__(self, run_server: RunServer, folder: Path, files: SessionFiles, kind: type[ServedWorker]) -> None:
+    def __init__(self, files: SessionFiles, kind: type[ServedWorker], reaper: Channel, reaper_pid: int) -> None:
         self.notes: list[str] = []
         """Events of the server since the list was last emptied."""
         self.server_exit: Exit | None = None
         """Exit of the server; ``None`` while it lives."""
         self._requested: Channel | None = None
-        self._kind = kind
-        self._files = files
-        self._reaper = self._fork_reaper(run_server, folder)
+        self._kind, self._files, self._reaper, self.reaper_pid = kind, files, reaper, reaper_pid
+
+    @classmethod
+    def start(cls, run_server: RunServer, folder: Path, files: SessionFiles, kind: type[ServedWorker]) -> Self:
+        """Fork the reaper, and have it start the server. Raises ``OSError`` where that cannot be done."""
+        made = cls(files, kind, *fork_reaper(run_server, folder))
         try:
-            self._start_server(preloads=True)
+            made._start_server(preloads=True)
         except OSError:
-            self._end_reaper()
+            made._end_reaper()
             raise
-        if gpu_files_there() and self._has_opened_gpu():
-            self._server.close()
-            self._hear_end()
-            self._start_server(preloads=False)
+        if gpu_files_there() and made._has_opened_gpu():
+            made._server.close()
+            made._hear_end()
+            made._start_server(preloads=False)
+        return made
 
     def take(self) -> ServedWorker:
         """A worker that is ready for a job. Raises ``NoWorkerError`` where none can be had."""
@@ -112,21 +114,6 @@ class Server:
     def others(self, pid: int) -> tuple[int, ...]:
         """Processes that share pages with a forked worker and the server."""
         return (os.getpid(), self.reaper_pid, *(self._alive - {pid}))
-
-    def _fork_reaper(self, run_server: RunServer, folder: Path) -> Channel:
-        ours, theirs = channel_pair()
-        parent = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with warnings.catch_warnings():
-            # threads of other plugins (xdist's channel) do not live on in the reaper, and nothing there waits for them
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self.reaper_pid = os.fork()
-        if self.reaper_pid == 0:
-            ours.close()
-            leave(lambda: reap(theirs, run_server, folder, parent=parent))
-        theirs.close()
-        return ours
 
     def _end_reaper(self) -> None:
         self._reaper.close()

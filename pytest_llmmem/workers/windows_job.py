@@ -12,7 +12,7 @@ assert sys.platform == "win32", "there are no Job Objects elsewhere"
 import ctypes
 from typing import Final
 
-from pytest_llmmem.probes.windows_api import BOOL, HANDLE, KERNEL32, checked, close_handle, function
+from pytest_llmmem.probes.windows_api import BOOL, HANDLE, KERNEL32, checked, close_handle, function, open_process
 from pytest_llmmem.probes.windows_structures import (
     DIE_ON_UNHANDLED_EXCEPTION,
     DWORD,
@@ -24,6 +24,8 @@ from pytest_llmmem.probes.windows_structures import (
 
 _ACCOUNTING: Final = 1
 _LIMITS: Final = 9
+_ASSIGN: Final = 0x1 | 0x100
+"""``PROCESS_TERMINATE | PROCESS_SET_QUOTA``."""
 
 _create: Final = function(KERNEL32, "CreateJobObjectW", HANDLE, ctypes.c_void_p, ctypes.c_wchar_p)
 _assign: Final = function(KERNEL32, "AssignProcessToJobObject", BOOL, HANDLE, HANDLE)
@@ -45,6 +47,14 @@ class Job:
     def add(self, process: int) -> None:
         """Take in a process, by its handle, and all that it will start. Raises ``OSError``."""
         checked(_assign(self._handle, process))
+
+    def add_pid(self, pid: int) -> None:
+        """Take in a process that runs already, and all that it will start from now on. Raises ``OSError``."""
+        process = checked(open_process(_ASSIGN, 0, pid))
+        try:
+            self.add(process)
+        finally:
+            close_handle(process)
 
     def limit_commit(self, limit_bytes: int | None) -> None:
         """Have the kernel refuse the job commit beyond this, absolute; ``None`` lifts the limit. Raises ``OSError``."""

@@ -9,6 +9,8 @@ import pytest
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.core.record_parts import ModelRecord, Phase
 from pytest_llmmem.core.records import SessionRecord, TestRecord
+from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
+from pytest_llmmem.models.checkpoints.tensors import tensor
 from pytest_llmmem.models.estimates.loader_versions import LOADS
 from pytest_llmmem.models.sources.presets import PRESETS
 from tests.cli.conftest import Llmmem
@@ -170,3 +172,19 @@ def test_wrong_usage_is_answered_in_one_line(llmmem: Llmmem, arguments: tuple[st
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"llmmem: {complaint}")
     assert done.err.count("\n") == 1
+
+
+def test_a_quantized_checkpoint_has_one_sentence_in_place_of_peaks(llmmem: Llmmem, tmp_path: Path) -> None:
+    config = {"model_type": "llama", "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    packed = [tensor("l.qweight", "int32", (32, 128)), tensor("l.scales", "float16", (2, 128))]
+    write_holes(tmp_path / "model.safetensors", packed)
+
+    shown = llmmem("estimate", str(tmp_path)).out
+    document = llmmem("estimate", str(tmp_path), "--json").document
+
+    assert "no peak is predicted: the library that reads gptq decides what becomes of the weights" in shown
+    assert "not predicted" not in shown
+    assert (document["quantization"], document["parameters"]) == ("gptq", 256 * 128)
+    assert document["bytes_in"]["int8"] is None
+    assert document["bytes_in"]["float16"] == 2 * 256 * 128

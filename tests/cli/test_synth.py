@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.sources.presets import PRESETS
 from tests.cli.conftest import Llmmem
 

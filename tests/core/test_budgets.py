@@ -119,6 +119,15 @@ def test_a_budget_beside_what_was_used_is_one_sentence_in_the_users_unit(
     assert verdict.held is sentence.endswith("left")
 
 
+def test_a_budget_whose_limit_refused_more_is_broken_however_little_was_used() -> None:
+    verdict = Budget(kind="max_ram", limit=parse_limit("2GB"), limit_bytes=2 * 10**9).judge(1_480_000_000)
+
+    refused = verdict.refused("rlimit")
+
+    assert (verdict.held, refused.held) == (True, False)
+    assert refused.sentence == f"{verdict.sentence}; enforce='rlimit' refused more"
+
+
 def test_a_limit_is_held_at_exactly_its_size() -> None:
     limit = parse_limit("1kB")
 

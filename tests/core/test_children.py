@@ -47,3 +47,9 @@ def test_children_of_another_moment_than_the_peak_are_no_part_of_it() -> None:
     record = ChildrenRecord(bytes=MB, count=1, commands=("git status",), in_peak=False)
 
     assert record.words() == "beside it, at another moment, 1.00 MB in 1 child: `git status`"
+
+
+def test_children_that_hold_little_are_not_told() -> None:
+    little, enough = (ChildrenRecord(bytes=size, count=1, commands=()) for size in (MB // 10, 50 * MB))
+
+    assert (little.is_told, enough.is_told) == (False, True)

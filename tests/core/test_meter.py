@@ -161,3 +161,13 @@ def test_of_committed_memory_what_was_touched_is_resident() -> None:
     peak = meter.close().peak
 
     assert (peak.baseline_bytes, peak.peak_resident_bytes) == (10 * MB, 0)
+
+
+def test_a_peak_is_that_of_the_tree_unless_the_process_alone_held_more() -> None:
+    meter = meter_at(reading(100))
+    meter.sample_tree(Tree(unreclaimable_bytes=80 * MB, resident_bytes=80 * MB))
+
+    meter.sample(reading(180))
+    assert meter.windows[0].is_peak_of_tree
+    meter.sample(reading(181))
+    assert not meter.windows[0].is_peak_of_tree

@@ -34,6 +34,14 @@ def test_the_peak_is_the_highest_phase_of_all_steps() -> None:
     assert [spent.peak_of_step(step) for step in (1, 2, 3)] == [50, 40, 0]
 
 
+def test_what_an_allocator_would_reserve_is_known_of_a_prediction_alone() -> None:
+    predicted = memory(
+        replace(phase(1, "forward", 30), reserved_bytes=64), replace(phase(1, "backward", 50), reserved_bytes=90)
+    )
+
+    assert (predicted.reserved_bytes, memory(phase(1, "forward", 30)).reserved_bytes) == (90, None)
+
+
 def test_a_measurement_without_a_step_has_no_peak() -> None:
     spent = memory()
 

@@ -11,7 +11,7 @@ from pytest_llmmem.fit.groups import LimitedGroup
 from pytest_llmmem.fit.measuring import measure, run_limited
 from pytest_llmmem.fit.verifying import drop_page_cache
 from pytest_llmmem.fit.workload import Workload
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.sources.source import parse_source, resolve
 from pytest_llmmem.models.steps.spec import TrainSpec
 from pytest_llmmem.probes.cgroups import own_group
@@ -50,8 +50,9 @@ def test_a_load_that_casts_is_seen_as_a_copy_and_its_shards_as_mapped_until_it_e
 
 
 def test_training_adds_gradients_and_the_state_of_the_optimizer(bert: Path, tmp_path: Path) -> None:
-    # a third of bert-base, in float32: kernels of float16 are slow on a processor, and take memory of their own
-    config = json.loads((bert / "config.json").read_text()) | {"num_hidden_layers": 2}
+    # in float32, since kernels of float16 are slow on a processor and take memory of their own; without a large embedding,
+    # of which the optimizer has temporary copies
+    config = json.loads((bert / "config.json").read_text()) | {"num_hidden_layers": 6, "vocab_size": 2000}
     (folder := tmp_path / "small").mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     source = parse_source(f"synthetic:{folder}?dtype=float32", base=tmp_path)
@@ -61,7 +62,7 @@ def test_training_adds_gradients_and_the_state_of_the_optimizer(bert: Path, tmp_
     found = measure(workload)
 
     # the weights are mapped, and those that the optimizer writes to become private
-    assert 4 * weights_bytes < found.peak_bytes < 4 * weights_bytes + 200 * MB
+    assert 4 * weights_bytes < found.peak_bytes < 4.5 * weights_bytes
     assert found.peak_resident_bytes >= found.peak_bytes
 
 

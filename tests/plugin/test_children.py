@@ -1,13 +1,10 @@
 """Under every failure, the memory of the processes that the test has started."""
 
-import sys
 from collections.abc import Callable
 
-import pytest
+from tests.conftest import Run, needs
 
-from tests.conftest import Run
-
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="shared pages are known on Linux")
+pytestmark = needs("/proc")
 
 HOLDING = """
     import ctypes, multiprocessing, time, pytest

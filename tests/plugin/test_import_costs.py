@@ -1,6 +1,5 @@
 """A test that is the first to import something heavy pays for it, and the report names what it paid for."""
 
-import sys
 from collections.abc import Callable
 from fnmatch import fnmatch
 
@@ -8,7 +7,7 @@ import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process reads its memory there in microseconds")
+pytestmark = needs("/proc")
 
 NOTE = "of it 30.* MB for importing heavy: --llm-preload=heavy imports it before the tests"
 TESTS = """

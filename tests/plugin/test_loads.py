@@ -1,9 +1,13 @@
 """``--llm-load``, ``llm_load``, own strategies, and what is known of a load while it runs and when it fails."""
 
+import json
+import os
 from collections.abc import Callable
 
 import pytest
 
+from pytest_llmmem.models.sources.presets import PRESETS
+from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
 from tests.conftest import Run, needs
 
 pytestmark = needs("torch", "transformers", "accelerate")
@@ -92,6 +96,9 @@ def test_loads_are_tried_until_one_fits(run: Callable[..., Run]) -> None:
     )  # fmt: skip
 
     ran.result.assert_outcomes(passed=1, errors=1, failed=1)
+    assert (
+        ran["test_none_fits[bert-base]"].ram is None
+    )  # it was not run: there is one error, and not a broken budget too
     naive, default = ran["test_fits[bert-base]"].trials
     assert (naive.load, naive.fits, naive.ending) == ("naive", False, "over_budget")
     assert (default.load, default.fits, default.ending) == ("default", True, "completed")
@@ -102,11 +109,45 @@ def test_loads_are_tried_until_one_fits(run: Callable[..., Run]) -> None:
     ran.result.stdout.fnmatch_lines([
         "no load fits:",
         "  naive  *over budget: max_ram is 15.* MB, used *",
-        "*first_load_that_fits: fits into what? mark the test with max_ram*",
+        "*first_load_that_fits needs a max_ram budget: mark the test with max_ram*",
     ])  # fmt: skip
     ran.result.stdout.fnmatch_lines(["loads tried for *test_fits*:"])
     ran.result.stdout.no_fnmatch_line("loads tried for *test_none_fits*:")
     ran.result.stdout.no_fnmatch_line("All traceback entries are hidden*")
+
+
+def test_an_error_of_a_load_is_shown_without_the_source_of_libraries(
+    run: Callable[..., Run], pytester: pytest.Pytester
+) -> None:
+    config = json.dumps(PRESETS["tiny-llama"].config)
+    folder = pytester.path / "cut"
+    write_synthetic(SyntheticSpec(name="cut", config_json=config, dtype="bfloat16", shard_bytes=10**6), folder)
+    os.truncate(folder / "model.safetensors", (folder / "model.safetensors").stat().st_size - 500)
+    source = """
+        import pytest, torch
+
+        def serve(path): return torch.load(path / "nothing.bin")
+
+        def test_cut(loaded_model): pass
+
+        @pytest.mark.llm_load(loader=serve)
+        def test_own(loaded_model): pass
+        """
+
+    ran = run(source, f"--llm-model={folder}", timeout_s=120)
+    full = run(source, f"--llm-model={folder}", "--full-trace", "-k", "own", timeout_s=120)
+
+    ran.result.assert_outcomes(errors=2)
+    assert len(ran.result.outlines) < 60
+    ran.result.stdout.no_fnmatch_line("*site-packages*")
+    ran.result.stdout.fnmatch_lines_random([
+        "E  *SafetensorError: *incomplete metadata, file not fully covered",
+        ">*return torch.load(path / *",
+        "E  *FileNotFoundError: *",
+        "test_*.py:3: FileNotFoundError",
+    ])  # fmt: skip
+    assert ran["test_cut[cut]"].diagnosis.id == "shard-truncated"
+    full.result.stdout.fnmatch_lines(["*site-packages/torch/serialization.py:*"])
 
 
 def test_a_death_says_where_in_the_load_it_was(run: Callable[..., Run], pytester: pytest.Pytester) -> None:

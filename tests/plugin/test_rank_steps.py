@@ -1,6 +1,5 @@
 """Steps in ranks: each rank holds its part of every kind, and the layers that it gathers are temporary."""
 
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from tests.conftest import Run, needs
 
 pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux"),
+    needs("forked workers"),
     needs("torch", "transformers", "accelerate"),
 ]
 

@@ -1,16 +1,12 @@
 """The ready-made checks of a load over ranks: they pass, and each fails on the load that it is there for."""
 
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from tests.conftest import Run, needs
 
-pytestmark = [
-    pytest.mark.skipif(sys.platform != "linux", reason="ranks are tried on Linux"),
-    needs("torch", "transformers", "accelerate"),
-]
+pytestmark = needs("forked workers", "torch", "transformers", "accelerate")
 
 WASTEFUL = """
     import os

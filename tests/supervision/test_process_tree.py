@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.readings import Reading, Tree
+from pytest_llmmem.core.meter import Meter
+from pytest_llmmem.core.readings import NOTHING, Reading, Tree
 from pytest_llmmem.supervision.process_tree import ProcessTree
 from tests.conftest import needs
 
@@ -27,6 +28,7 @@ print(flush=True)
 sys.stdin.read()
 """
 """Its child has ended, and has not been waited for."""
+MB = 10**6
 SEEN = Tree(unreclaimable_bytes=10, resident_bytes=20)
 OWN = Reading(anonymous_bytes=4)
 TOO_LATE = Tree(unreclaimable_bytes=1000, resident_bytes=2000)
@@ -105,6 +107,8 @@ class Family:
     process: "subprocess.Popen[str]"
     children: list[int]
     ends_one_each_time: bool = False
+    bytes_each: int = 1
+    """What each living child is said to hold."""
 
     @property
     def pid(self) -> int:
@@ -117,10 +121,10 @@ class Family:
         return Tree(unreclaimable_bytes=reading.unreclaimable_bytes, resident_bytes=reading.resident_bytes)
 
     def shared_with(self, children: Iterable[int]) -> Tree:
-        living = sum(map(probes.has_memory, children))
+        held = sum(map(probes.has_memory, children)) * self.bytes_each
         if self.ends_one_each_time:
             self.end_one()
-        return Tree(unreclaimable_bytes=living, resident_bytes=10 * living)
+        return Tree(unreclaimable_bytes=held, resident_bytes=10 * held)
 
     def end_one(self) -> None:
         pid = self.children.pop()
@@ -130,7 +134,7 @@ class Family:
 
 
 @contextlib.contextmanager
-def family(*environments: dict[str, str], **options: bool) -> Generator[Family]:
+def family(*environments: dict[str, str], **options: int) -> Generator[Family]:
     program = [sys.executable, "-c", PARENT, repr(environments)]
     with subprocess.Popen(program, stdin=-1, stdout=-1, text=True) as parent:
         assert parent.stdout is not None
@@ -144,6 +148,35 @@ def test_children_that_come_and_go_at_every_attempt_count_by_the_lowest_of_them(
 
     # a page whose owner ends meanwhile is counted in those that are left, too
     assert tree == Tree(unreclaimable_bytes=2, resident_bytes=20)
+
+
+def test_children_are_told_with_the_moment_at_which_all_held_most() -> None:
+    meter = Meter()
+    window = meter.open("test", OWN, NOTHING)
+    with family({}, {}, bytes_each=30 * MB) as worker:
+        tree = ProcessTree(worker)  # type: ignore[arg-type]
+        assert tree.told(window) is None
+        meter.sample_tree(tree.sample(OWN))
+        worker.end_one()
+        meter.sample_tree(tree.sample(OWN))
+
+        children = tree.told(window)
+
+    assert children is not None
+    assert (children.bytes, children.count, children.in_peak) == (60 * MB - 4, 2, True)
+    assert tree.told(None) is None
+    meter.sample(Reading(anonymous_bytes=200 * MB))  # later the worker alone holds more
+    later = tree.told(window)
+    assert later is not None
+    assert not later.in_peak
+
+
+def test_children_that_hold_next_to_nothing_are_not_told() -> None:
+    with family({}, {}) as worker:
+        tree = ProcessTree(worker)  # type: ignore[arg-type]
+        tree.sample(OWN)
+
+        assert tree.told(Meter().open("test", OWN, NOTHING)) is None
 
 
 def test_each_rank_of_a_launch_has_its_own_peak() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.limits import parse_limit
+from pytest_llmmem.core.meter import Copied
 from pytest_llmmem.core.outcomes import Exit
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes import open_memory, shared_once
@@ -131,6 +132,22 @@ def test_a_spike_of_one_rank_that_only_its_mark_shows_counts_as_if_all_had_held_
     assert verdict.actual_bytes == (30 + 50 + 270) * MB
     assert verdict.held  # all that is over the limit may be the error
     assert "uncertain by" in measured.together.notes[0]
+
+
+def test_inherited_pages_that_ranks_have_copied_count_in_their_sum(make: Make) -> None:
+    ranks = make(max_ram("90MB"))
+    ranks.begin(reading(100))
+    ranks.step(reading(130), reading(140))
+    for worker in ranks.workers:
+        worker.say(Boundary(reading(100), closes=1, copied=Copied(20 * MB, 0)))
+    ranks.step(reading(100), reading(100))
+    ranks.finish(0, 1)
+
+    measured = ranks.result()
+
+    (verdict,) = measured.together.verdicts
+    assert verdict.actual_bytes == (30 + 40 + 2 * 20) * MB
+    assert not verdict.held  # a boundary counts the copies: they are no error
 
 
 def test_ranks_are_ended_a_second_after_another_has_failed(make: Make) -> None:

@@ -1,7 +1,6 @@
 """The loop around a job: what a worker says and holds, on a simulated clock, and what is done about it."""
 
 import os
-import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from pytest_llmmem.core.vram import VramReading
 from pytest_llmmem.probes.driver import NoDriver
 from pytest_llmmem.supervision import supervisor
 from pytest_llmmem.supervision.plan import JobPlan
+from pytest_llmmem.workers.limits import JobLimiter
 from pytest_llmmem.workers.messages import Accepted, Boundary, Finished, GpusRead, Opening, Payload, Run, Spent, Streams
+from tests.capabilities import is_there
 from tests.supervision.scripted_worker import Inbox, RecordedDriver, ScriptedWorker, SupervisedJob
 from tests.supervision.simulated_job import MB, TERMS, max_ram, reading
 
@@ -184,7 +185,7 @@ def test_what_a_job_writes_to_the_disk_is_asked_for_where_a_budget_limits_it(wor
 
     (verdict,) = measured.verdicts
     assert (verdict.kind, verdict.held) == ("max_disk", True)
-    assert measured.written_bytes == (0 if sys.platform == "linux" else None)
+    assert measured.written_bytes == (0 if is_there("/proc") else None)
 
 
 def test_before_the_job_has_begun_its_samples_count_for_nothing(worker: ScriptedWorker) -> None:
@@ -375,6 +376,13 @@ def test_a_limit_that_cannot_be_enforced_here_is_a_note(worker: ScriptedWorker) 
     job = begun(worker, max_ram("50MB", enforce="job"))
 
     assert end(job).notes == ("enforce='job' needs Windows (a Job Object): watched instead",)
+
+
+def test_a_limit_that_refuses_memory_is_named(worker: ScriptedWorker) -> None:
+    refusing, watching = begun(worker), SupervisedJob(worker)
+    refusing.supervision._guard.limiter = JobLimiter(worker)
+
+    assert (end(refusing).refusing_limit, end(watching).refusing_limit) == ("job", None)
 
 
 def test_a_block_is_answered_while_the_job_runs(worker: ScriptedWorker) -> None:

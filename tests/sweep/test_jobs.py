@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pytest_llmmem.sweep.jobs import HERE, REPORT, Job, run_job
@@ -38,6 +39,7 @@ def test_without_a_report_the_end_of_the_output_is_kept() -> None:
     assert (result["stdout"].strip(), result["stderr"].strip()) == ("out", "ERROR: why")
 
 
+@needs("signals")
 def test_a_job_that_kills_itself_is_a_result() -> None:
     result = run_job(job(code="import os; os.kill(os.getpid(), 9)").to_json())
 
@@ -47,7 +49,7 @@ def test_a_job_that_kills_itself_is_a_result() -> None:
 def test_an_interpreter_that_is_not_there_is_a_result() -> None:
     result = run_job(job(python="/nowhere/python").to_json())
 
-    assert result["error"] == "/nowhere/python: No such file or directory"
+    assert result["error"].startswith("/nowhere/python: ")
 
 
 def test_a_job_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
@@ -120,6 +122,6 @@ def wait_for(there: object) -> None:
 
 def is_gone(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
-    except OSError:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmmem.core.errors import SettingError
 from tests.conftest import needs
 
 pytestmark = [needs("ray"), needs("/proc")]
@@ -87,6 +88,24 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("llmmem: --on auto: no Ray cluster can be reached there")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("127.0.0.1:1", "no Ray cluster can be reached there (Connection refused): start one with 'ray start --head'"),
+        ("ray://127.0.0.1:1", "no Ray cluster can be reached there (Connection refused): start one"),
+        ("cluster", "this is no address: write local, auto, HOST:PORT, or ray://HOST:PORT"),
+        ("127.0.0.1:99999", "this is no address: write local, auto, HOST:PORT, or ray://HOST:PORT"),
+    ],
+)
+def test_an_address_without_a_cluster_is_said_at_once(address: str, complaint: str) -> None:
+    from pytest_llmmem.sweep.on_ray import Cluster
+
+    with pytest.raises(SettingError) as raised:
+        Cluster(address)
+
+    assert str(raised.value).startswith(f"--on {address}: {complaint}")
 
 
 def start(address: str, folder: Path) -> "subprocess.Popen[str]":

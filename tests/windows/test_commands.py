@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.sparse_files import create_sparse, disk_bytes, end_with_hole
 from pytest_llmmem.workers.session_folders import SessionFolder
 
@@ -58,6 +58,30 @@ def test_a_file_with_a_hole_is_as_long_as_asked_and_reads_as_zeros(tmp_path: Pat
     assert path.stat().st_size == 10_000_000
     assert path.read_bytes() == b"head" + bytes(9_999_996)
     assert disk_bytes(path) <= 10_000_000
+
+
+def test_a_path_beyond_260_characters_is_written_and_read(tmp_path: Path) -> None:
+    folder = tmp_path / ("d" * 100) / ("e" * 100) / ("f" * 100)
+
+    done = llmmem("synth", "tiny-llama", str(folder / "made"), folder=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert len(str(folder)) > 300
+    assert read_checkpoint(folder / "made").parameters == 213_568
+
+
+def test_a_command_prints_a_name_that_the_code_page_does_not_have(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_llmmem", "synth", "tiny-llama", "größe-모델"],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="cp1252",
+        timeout=230,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"größe-\ubaa8\ub378" in done.stdout
 
 
 def test_inspect_tells_of_a_checkpoint(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from pytest_llmmem.workers.channel import channel_pair
+from pytest_llmmem.workers.process_group import OWN_GROUP, ProcessGroup, interrupt
 from pytest_llmmem.workers.session_files import SessionFiles
 from pytest_llmmem.workers.spawned import Launcher, open_startup_output
 from pytest_llmmem.workers.windows_job import Job
@@ -84,6 +85,26 @@ def test_a_process_that_is_gone_joins_no_job() -> None:
         job.add(0xFFFFF0)
 
     job.close()
+
+
+def test_a_command_of_ours_ends_with_all_that_it_has_started() -> None:
+    code = (
+        "import subprocess, sys, time; sys.stdin.readline();"
+        f"child = subprocess.Popen([sys.executable, '-c', {_SLEEP!r}]); print(child.pid, flush=True); time.sleep(600)"
+    )
+    started = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **OWN_GROUP)
+    assert started.stdin is not None
+    assert started.stdout is not None
+    group = ProcessGroup(started)
+    started.stdin.write(b"go\n")
+    started.stdin.flush()
+    child = int(started.stdout.readline())
+
+    interrupt(started)  # there may be no console, and that is no error
+    group.kill()
+
+    started.communicate(timeout=30)
+    assert ended_within(child, 10)
 
 
 # -- workers

@@ -3,14 +3,15 @@
 import json
 import mmap
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-if sys.platform != "linux":
-    pytest.skip("workers are forked on Linux", allow_module_level=True)
+from tests.capabilities import missing
+
+if lacking := missing("forked workers"):
+    pytest.skip(lacking, allow_module_level=True)
 
 from pytest_llmmem import probes
 from pytest_llmmem.workers.copy_on_write import InheritedPages

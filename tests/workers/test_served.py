@@ -65,7 +65,7 @@ def files(folder: Path) -> Iterator[SessionFiles]:
 
 @pytest.fixture
 def server(folder: Path, files: SessionFiles) -> Iterator[Server]:
-    started = Server(partial(serve, files, lambda: None), folder, files, ForkedWorker)
+    started = Server.start(partial(serve, files, lambda: None), folder, files, ForkedWorker)
     yield started
     started.close()
 
@@ -176,7 +176,7 @@ def test_a_stopped_server_goes_on(server: Server) -> None:
 
 
 def test_a_server_that_dies_each_time_is_not_started_for_ever(folder: Path, files: SessionFiles) -> None:
-    server = Server(partial(serve, files, os.abort), folder, files, ForkedWorker)
+    server = Server.start(partial(serve, files, os.abort), folder, files, ForkedWorker)
 
     with pytest.raises(NoWorkerError, match="ends each time it is started"):
         server.take()
@@ -207,7 +207,7 @@ def test_the_end_of_the_parent_ends_everything_and_removes_the_folder(folder: Pa
     reading, writing = os.pipe()
     parent = os.fork()
     if parent == 0:
-        server = Server(partial(serve, files, lambda: None), folder, files, ForkedWorker)
+        server = Server.start(partial(serve, files, lambda: None), folder, files, ForkedWorker)
         worker = server.take()
         os.write(writing, f"{server.reaper_pid} {server.server_pid} {worker.pid}".encode())
         time.sleep(60)
@@ -223,7 +223,7 @@ def test_the_end_of_the_parent_ends_everything_and_removes_the_folder(folder: Pa
 
 
 def test_closing_leaves_no_process(folder: Path, files: SessionFiles) -> None:
-    server = Server(partial(serve, files, lambda: None), folder, files, ForkedWorker)
+    server = Server.start(partial(serve, files, lambda: None), folder, files, ForkedWorker)
     worker = server.take()
     family = (server.reaper_pid, *descendants(server.reaper_pid))
     assert worker.pid in family

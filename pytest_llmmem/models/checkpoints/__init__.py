@@ -1,6 +1,7 @@
 """Checkpoint files, read within bounds and without their weights.
 
-checkpoint, checkpoint_folder     the folder as a whole, and which of its files a load opens
+checkpoint, reader                a checkpoint as a value; reading it
+checkpoint_folder                 the folder as a whole, and which of its files a load opens
 safetensors_file, torch_file      headers; torch_pickle, pickle_machine and stored_zip are how a ``.bin`` is read
 index_file, model_config          the two JSON files; foreign_json reads both
 tensors, findings                 dtypes and sizes; defects of a checkpoint

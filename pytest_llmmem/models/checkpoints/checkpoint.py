@@ -2,27 +2,18 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pytest_llmmem.core.errors import CheckpointError
+from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints import quantized
-from pytest_llmmem.models.checkpoints.bounds import MAX_HEADERS_BYTES, MAX_TENSORS, out_of_bounds
-from pytest_llmmem.models.checkpoints.checkpoint_folder import CheckpointFolder
-from pytest_llmmem.models.checkpoints.garbage_collector import collector_paused
 from pytest_llmmem.models.checkpoints.model_config import ModelConfig, read_config
 from pytest_llmmem.models.checkpoints.other_folders import (
     Kind,
-    class_of_pipeline,
-    components,
-    kind_of,
-    second_copies,
-    tensor_files,
 )
-from pytest_llmmem.models.checkpoints.tensor_file import FileFormat, format_of, read_as
+from pytest_llmmem.models.checkpoints.tensor_file import FileFormat
 from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES, Tensor, nbytes_of
 
 if TYPE_CHECKING:
@@ -32,7 +23,7 @@ _BLOCK: Final = re.compile(r"(?P<block>.+?\.\d+)\.|(?P<module>.+)\.[^.]+")
 """``model.layers.3.mlp.up_proj.weight`` belongs to ``model.layers.3``; ``model.embed_tokens.weight`` to its own module."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Shard:
     """One file of weights."""
 
@@ -45,13 +36,16 @@ class Shard:
     truncated: bool
     """Whether the file is shorter than its header says. Loading it raises; reading it through a memory map ends in SIGBUS."""
 
+    def __repr__(self) -> str:
+        return f"<Shard {self.path.name}: {len(self.tensors)} tensors, {format_size(self.tensor_bytes)}>"
+
     @property
     def tensor_bytes(self) -> int:
         """Bytes of its tensors, from its header."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
 
-@dataclass(frozen=True, kw_only=True)  # without slots: cached properties need a __dict__
+@dataclass(frozen=True, kw_only=True, repr=False)  # without slots: cached properties need a __dict__
 class Checkpoint:
     """A model on disk: the files that exist, and the files that should exist."""
 
@@ -93,6 +87,11 @@ class Checkpoint:
 
     component_names: tuple[str, ...] = ()
     """Names of a pipeline's parts that have weights. They are the prefixes of the tensor names."""
+
+    def __repr__(self) -> str:
+        files = "1 file" if len(self.shards) == 1 else f"{len(self.shards)} files"
+        numbers = f"{self.parameters:,} parameters, {self.dtype}, {format_size(self.weights_bytes)} in {files}"
+        return f"<Checkpoint {self.source}: {self.model_type or self.kind}, {numbers}>"
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -176,106 +175,3 @@ class Checkpoint:
         from pytest_llmmem.models.estimates.estimate import estimate
 
         return estimate(self, load=load, dtype=dtype, transformers=transformers)
-
-
-def read_checkpoint(path: Path, *, source: str | None = None) -> Checkpoint:
-    """Read the contents of a folder or of a file of tensors. Missing and truncated shards are facts, not errors.
-
-    Raises ``CheckpointError`` when there are no weights, when the weights cannot be parsed, or when they exceed the ``bounds``.
-    Time and memory are bounded.
-    """
-    source = source or str(path)
-    if path.is_file():
-        return _of_files(path, (path,), source)
-    folder = CheckpointFolder.read(path)
-    kind = kind_of(path, folder.names)
-    if kind is not None:
-        return _of_components(path, kind, source)
-    formats = folder.formats()
-    if not formats:
-        return _of_files(path, tuple(path / name for name in tensor_files(path, folder.names)), source)
-    with collector_paused():
-        files = folder.files_to_load(formats[0])
-        shards = tuple(_read_shards(path, [path / name for name in files.there], formats[0]))
-    return Checkpoint(
-        source=source,
-        path=path,
-        model_type=read_config(path).model_type,
-        format=formats[0],
-        shards=shards,
-        index=files.index,
-        missing=files.missing,
-        truncated=_truncated(shards),
-        duplicates=(
-            *(name for other in formats[1:] for name in folder.weight_files(other)),
-            *second_copies(path, folder.names),
-        ),
-        formats=formats,
-    )
-
-
-def _of_files(path: Path, files: Sequence[Path], source: str) -> Checkpoint:
-    """Read weight files with any name, for a loader of the user's own."""
-    with collector_paused():
-        format_ = format_of(files[0])
-        shards = tuple(_read_shards(path, files, format_))
-    if not any(shard.tensors or shard.truncated for shard in shards):
-        msg = f"{path} holds no tensors: name the file of the weights"
-        raise CheckpointError(msg)
-    return Checkpoint(
-        source=source,
-        path=path,
-        kind="file",
-        model_type=read_config(path).model_type,
-        format=format_,
-        shards=shards,
-        index=None,
-        missing=(),
-        truncated=_truncated(shards),
-        duplicates=(),
-        formats=(format_,),
-    )
-
-
-def _of_components(path: Path, kind: Kind, source: str) -> Checkpoint:
-    """Read a pipeline: the weights of all parts, with the part's name before each tensor's name."""
-    shards: list[Shard] = []
-    parts = components(path, kind)
-    with collector_paused():
-        for part in parts:
-            for shard in _read_shards(path, part.files, format_of(part.files[0])):
-                tensors = tuple(each._replace(name=f"{part.name}.{each.name}") for each in shard.tensors)
-                shards.append(replace(shard, tensors=tensors))
-    formats = tuple(dict.fromkeys(format_of(shard.path) for shard in shards))
-    return Checkpoint(
-        source=source,
-        path=path,
-        kind=kind,
-        model_type=class_of_pipeline(path) if kind == "diffusers" else kind,
-        format=formats[0],
-        shards=tuple(shards),
-        index=None,
-        missing=(),
-        truncated=_truncated(shards),
-        duplicates=(),
-        formats=formats,
-        component_names=tuple(part.name for part in parts),
-    )
-
-
-def _truncated(shards: Sequence[Shard]) -> tuple[str, ...]:
-    return tuple(shard.path.name for shard in shards if shard.truncated)
-
-
-def _read_shards(path: Path, files: Sequence[Path], format_: FileFormat) -> Iterator[Shard]:
-    """Read all shards. Raises ``CheckpointError`` when all together exceed a limit."""
-    work_bytes = tensors = 0
-    for each in files:
-        found = read_as(each, format_)
-        work_bytes += found.work_bytes
-        tensors += len(found.tensors)
-        if tensors > MAX_TENSORS:
-            raise out_of_bounds(path, f"more than {MAX_TENSORS:,} tensors")
-        if work_bytes > MAX_HEADERS_BYTES:
-            raise out_of_bounds(path, f"headers of more than {MAX_HEADERS_BYTES:,} bytes")
-        yield Shard(path=each, file_bytes=found.file_bytes, tensors=found.tensors, truncated=found.truncated)

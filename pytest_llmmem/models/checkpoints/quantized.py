@@ -67,12 +67,12 @@ def _elements(tensor: Tensor, names: AbstractSet[str], bits: int) -> int:
     name = tensor.name
     width = DTYPES[tensor.dtype].bits if tensor.dtype in DTYPES else 0
     if name.endswith((".qweight", ".weight_packed", "_packed")):
-        return tensor.elements * (2 if tensor.dtype == "uint8" else max(1, width // bits))
+        return tensor.elements * 2 if tensor.dtype == "uint8" else tensor.elements * width // bits
     if name.endswith("_blocks") and f"{name.removesuffix('_blocks')}_scales" in names:
         return tensor.elements * 2
     module = name.removesuffix("weight")
     if name.endswith(".weight") and tensor.dtype == "uint32" and f"{module}scales" in names:
-        return tensor.elements * max(1, width // bits)
+        return tensor.elements * width // bits
     if name.endswith(".weight") and tensor.dtype == "uint8":
         return tensor.elements * 2  # bitsandbytes and NVFP4: two in a byte
     if _BESIDE.fullmatch(name) and _belongs(name, names):

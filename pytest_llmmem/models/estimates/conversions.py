@@ -16,8 +16,8 @@ _NOT_LINEAR: Final = re.compile(
 )
 """Modules with two-dimensional weights that bitsandbytes does not quantize: embeddings, and the output head."""
 
-_EXPERT: Final = re.compile(r"(?P<layer>.+\.experts)\.\d+\.")
-"""One expert of a mixture: ``model.layers.3.block_sparse_moe.experts.7.w1.weight``."""
+_EXPERT: Final = re.compile(r"(?P<layer>.+\.experts)\.\d+\.(?P<is_down_first>\w+_proj\.)?")
+"""One expert of a mixture: ``model.layers.3.block_sparse_moe.experts.7.w1.weight``, or ``...mlp.experts.7.down_proj.weight``."""
 
 
 class Kind(NamedTuple):
@@ -33,10 +33,20 @@ class Kind(NamedTuple):
     layer: str | None
     """The layer of an expert; ``None`` for other tensors."""
 
+    is_down_first: bool = False
+    """Whether the expert's down projection is stacked before the others: they are stacked in the order of their names."""
+
     @classmethod
     def of(cls, tensor: Tensor) -> "Kind":
         expert = _EXPERT.match(tensor.name)
-        return cls(tensor.dtype, tensor.shape, tensor.nbytes, is_linear(tensor), expert and expert["layer"])
+        return cls(
+            tensor.dtype,
+            tensor.shape,
+            tensor.nbytes,
+            is_linear(tensor),
+            expert and expert["layer"],
+            bool(expert and expert["is_down_first"]),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +97,7 @@ class ConvertedShard:
     """Largest temporary memory of one conversion, beyond its result."""
 
     stacked_bytes: Mapping[str, int]
-    """Stacked experts, by layer. Experts that are cast are in memory twice meanwhile."""
+    """Stacked experts, by layer. They are in memory twice meanwhile when they are cast, or the down projections come first."""
 
     is_viewed: bool
     """Whether a tensor of the file stays mapped."""
@@ -104,7 +114,8 @@ def convert_shard(
     stacked: Counter[str] = Counter()
     for each, count in conversions:
         if each.stacked_in is not None:
-            stacked[each.stacked_in] += count * each.made_bytes * (2 if each.is_cast else 1)
+            is_twice = each.is_cast or each.kind.is_down_first
+            stacked[each.stacked_in] += count * each.made_bytes * (2 if is_twice else 1)
     return ConvertedShard(
         nbytes=sum(each.nbytes * count for each, count in conversions),
         made_bytes=sum(each.made_bytes * count for each, count in conversions),
@@ -145,7 +156,7 @@ def stacking_bytes(shards: Iterable[ConvertedShard]) -> int:
     """Additional memory while the experts of the largest layer are stacked.
 
     Gate and up projections, two thirds of a layer's experts, are concatenated after stacking and so are in memory twice.
-    Where nothing is cast, the down projections are not in memory yet.
+    Where nothing is cast, and the down projections come last, those are not in memory yet.
     """
     layers: Counter[str] = Counter()
     for shard in shards:

@@ -19,15 +19,22 @@ Ties = Mapping[str, str | None]
 
 
 def tied_elements(checkpoint: Checkpoint, config: ModelConfig) -> int:
-    """Elements of all weights that the class allocates, and that the checkpoint has under another name only."""
+    """Elements of all weights that the class allocates at once, and that the checkpoint has under another name only.
+
+    Each class ties its own weights at the end of its construction, so those of a part are gone when the next one is made.
+    """
     if config.raw.get("tie_word_embeddings") is False:
         return 0
     tensors = {each.name: each for each in checkpoint.tensors}
+    embedding = _embedding(checkpoint, config)
+    return max((_elements(ties, tensors, embedding) for ties in class_ties(config)), default=0)
+
+
+def _elements(ties: Ties, tensors: Mapping[str, Tensor], embedding: str) -> int:
     targets_of: dict[str, set[str]] = {}
-    for target, source in class_ties(config).items():
-        known = source or _embedding(checkpoint, config)
+    for target, source in ties.items():
         for name in tensors:
-            prefix = name.removesuffix(known)
+            prefix = name.removesuffix(source or embedding)
             if prefix != name and (not prefix or prefix.endswith(".")):
                 targets_of.setdefault(name, set()).add(f"{prefix}{target}")
     return sum(
@@ -50,26 +57,26 @@ def _embedding(checkpoint: Checkpoint, config: ModelConfig) -> str:
     return max(found, key=lambda each: each.nbytes).name if found else ""
 
 
-def class_ties(config: ModelConfig) -> Ties:
-    """The ties of the class that the config names, and of the classes in its file that it is made of.
+def class_ties(config: ModelConfig) -> tuple[Ties, ...]:
+    """The ties of the class that the config names, and of each class in its file that it is made of.
 
     Without transformers, the output head where the config says that it is tied.
     """
     if (path := _source(config.model_type or "")) is None:
-        return {"lm_head.weight": None} if config.raw.get("tie_word_embeddings") else {}
+        return ({"lm_head.weight": None},) if config.raw.get("tie_word_embeddings") else ()
     classes = {
         node.name: node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)
     }
-    found: dict[str, str | None] = {}
+    found = []
     waiting = [name for name in config.class_names if name in classes][:1]
     seen: set[str] = set()
     while waiting:
         if (name := waiting.pop()) in seen or name not in classes:
             continue
         seen.add(name)
-        found |= dict(_ties(classes[name]))
+        found.append(dict(_ties(classes[name])))
         waiting += {node.id for node in ast.walk(classes[name]) if isinstance(node, ast.Name)}
-    return found
+    return tuple(found)
 
 
 def _ties(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:

@@ -5,11 +5,12 @@ from functools import cached_property
 from typing import Any
 
 from pytest_llmmem.core.readings import Peak
+from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES
 from pytest_llmmem.models.loading import fidelity, residency, storage
 from pytest_llmmem.models.loading.offload import as_bytes, written_bytes
 from pytest_llmmem.models.loading.request import LoadRequest
-from pytest_llmmem.models.loading.ties import Ties, ties_of
+from pytest_llmmem.models.loading.tie_faults import TieFaults, tie_faults_of
 
 
 class LoadedModel:
@@ -49,6 +50,13 @@ class LoadedModel:
         self.disk_bytes = written_bytes(request.offload_folder)
         """Bytes that the load left in its offload folder. 0 where offloaded weights are read from the checkpoint itself."""
         self.mapped_after_load_bytes = self.mapped_nbytes
+
+    def __repr__(self) -> str:
+        if self._model is None:
+            return f"<LoadedModel {self.load}: released>"
+        sizes = storage.nbytes_by_device(self._model)
+        held = ", ".join(f"{format_size(size)} on {device}" for device, size in sizes.items())
+        return f"<LoadedModel {self.load}: {type(self._model).__name__}, {self.dtype}, {held or 'no tensors'}>"
 
     @property
     def model(self) -> Any:
@@ -142,9 +150,9 @@ class LoadedModel:
         return fidelity.compare(self.checkpoint, self.model).missing
 
     @property
-    def ties(self) -> Ties:
+    def tie_faults(self) -> TieFaults:
         """Ties of the model's class that are lost in the model, or stored twice in the checkpoint. Empty after ``release()``."""
-        return ties_of(self.checkpoint, self._model) if self._model is not None else Ties()
+        return tie_faults_of(self.checkpoint, self._model) if self._model is not None else TieFaults()
 
     @property
     def differences(self) -> fidelity.Differences:

@@ -13,7 +13,7 @@ from pytest_llmmem.models.checkpoints.findings import WITHOUT_CONFIG
 from pytest_llmmem.models.checkpoints.index_file import is_inside
 from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
-from pytest_llmmem.models.loading import pipelines
+from pytest_llmmem.models.loading import engines, pipelines
 from pytest_llmmem.models.loading.arguments import refused_argument
 
 
@@ -49,6 +49,8 @@ class LoadRequest:
         """
         if self.checkpoint.kind in pipelines.PIPELINES:
             return pipelines.pipeline_class(self.checkpoint)
+        if self.checkpoint.format == "onnx":
+            return engines.onnx_class(self.checkpoint)
         transformers = self._transformers()
         if self.checkpoint.format == "gguf":
             return transformers.AutoModelForCausalLM
@@ -102,12 +104,17 @@ class LoadRequest:
         """The call ``from_pretrained(**arguments)`` as text."""
         keywords = self._keywords(self._placed(arguments)) | self._file
         given = (f"{name}={value!r}" for name, value in keywords.items())
-        # this library's class is called directly
-        method = "" if self.checkpoint.kind == "sentence-transformers" else ".from_pretrained"
+        # these libraries' classes are called directly
+        is_called = self.checkpoint.kind == "sentence-transformers" or self.checkpoint.format == "onnx"
+        method = "" if is_called else ".from_pretrained"
         return f"{self.model_class.__name__}{method}({', '.join((repr(str(self._place)), *given))})"
 
     def initialised(self) -> Any:
         """A model with random weights, built from the config alone, in the dtype that the installed version gives it."""
+        if self.checkpoint.kind in pipelines.PIPELINES or self.checkpoint.format == "onnx":
+            source = f"--llm-model={self.checkpoint.source}"
+            msg = f"{source}: only a model of transformers is built from its config: load it with 'default'"
+            raise CheckpointError(msg)
         self._require_files()
         keywords = self._keywords({})
         trust = {"trust_remote_code": True} if "trust_remote_code" in keywords else {}
@@ -135,6 +142,8 @@ class LoadRequest:
     def _place(self) -> Path:
         """The path argument of ``from_pretrained``."""
         path = self.checkpoint.path
+        if self.checkpoint.format == "onnx":
+            return self.checkpoint.shards[0].path
         return path.parent if self._file and path.is_file() else path
 
     @property
@@ -168,7 +177,7 @@ class LoadRequest:
 
     def _require_files(self) -> None:
         """Check that the required files exist, and that none is in another folder."""
-        if self.checkpoint.kind in pipelines.PIPELINES or self._file:
+        if self.checkpoint.kind in pipelines.PIPELINES or self._file or self.checkpoint.format == "onnx":
             return
         if self.checkpoint.kind == "file":
             name = self.checkpoint.shards[0].path.name

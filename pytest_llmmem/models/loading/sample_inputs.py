@@ -31,10 +31,11 @@ def sample_inputs(model: Any) -> dict[str, Any]:
 
 def _needed(model: Any, takes: Mapping[str, inspect.Parameter]) -> Iterator[str]:
     """The names of the arguments that it needs."""
-    main = model.main_input_name
+    # a few classes have several names there
+    main = model.main_input_name if isinstance(model.main_input_name, str) else None
     if "input_ids" in takes:
         yield "input_ids"
-    if isinstance(main, str) and main in takes and main != "inputs_embeds":
+    if main is not None and main in takes and main != "inputs_embeds":
         yield main
     for name, parameter in takes.items():
         is_named = parameter.kind in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}
@@ -49,7 +50,7 @@ def _beside(config: Any, main: Any) -> Iterator[str]:
     """Names of arguments that it needs if it takes them, though their default is ``None``."""
     yield from ("visual_feats", "visual_pos", "bbox", "decoder_input_ids")
     if _compares(config, "vision_config", "image_size"):
-        yield "pixel_values"
+        yield from ("pixel_values", "pixel_attention_mask", "spatial_shapes")
     if _compares(config, "audio_config", "spec_size") or _compares(config, "speech_config", "spec_size"):
         yield "input_features"
     if main == "input_features":

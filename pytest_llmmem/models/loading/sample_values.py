@@ -46,6 +46,8 @@ def _pixels(model: Any, config: Any, takes: Any) -> Any:
         patches = _patches(model, config, takes)
         return patches if {"grid_thw", "image_grid_thw"} & takes.keys() else patches[None]
     channels, height, width, frames = _picture(config)
+    if "prompt_pixel_values" in takes:
+        height //= 2  # the model puts the two pictures on top of each other
     shape = (1, channels, height, width)
     return torch.zeros(shape if frames is None else (1, frames, *shape[1:]))
 
@@ -112,32 +114,42 @@ def _waveform(_model: Any, config: Any, _takes: Any) -> Any:
 def _spectrogram(model: Any, config: Any, _takes: Any) -> Any:
     import torch
 
+    shape, _frames = _spectrogram_shape(model, config)
+    return torch.zeros(shape)
+
+
+def _spectrogram_mask(model: Any, config: Any, _takes: Any) -> Any:
+    import torch
+
+    _shape, frames = _spectrogram_shape(model, config)
+    return torch.ones(1, frames, dtype=torch.long)
+
+
+def _spectrogram_shape(model: Any, config: Any) -> tuple[tuple[int, ...], int]:
+    """The shape of a spectrogram, and its frames. Frequencies come first where a convolution takes them as channels."""
+    import torch
+
     heard = next((getattr(config, part) for part in _HEARING if hasattr(config, part)), config)
     bins = _size(heard, *_BINS, default=0)
     if isinstance(size := getattr(heard, "spec_size", None), int):
-        return torch.zeros(1, 1, 4 * size, bins)
+        return (1, 1, 4 * size, bins), 4 * size
     channels = [each.in_channels for each in model.modules() if isinstance(each, torch.nn.Conv1d)]
     if not bins:
         bins = next((each for each in channels if each in _USUAL_BINS), _USUAL_BINS[0])
     if bins not in channels or hasattr(heard, "input_feat_per_channel"):
-        return torch.zeros(1, _FRAMES, bins)  # its projection is linear, or it transposes by itself
+        return (1, _FRAMES, bins), _FRAMES  # its projection is linear, or it transposes by itself
     positions = getattr(heard, "max_source_positions", None)
-    return torch.zeros(1, bins, 2 * positions if isinstance(positions, int) else _FRAMES)
+    frames = 2 * positions if isinstance(positions, int) else _FRAMES
+    return (1, bins, frames), frames
 
 
 _USUAL_BINS: Final = (128, 80)
 """Frequencies of a spectrogram, where the config sets none."""
 _HEARING: Final = ("audio_config", "speech_config", "encoder_config")
 _BINS: Final = (
-    "num_mel_bins", "input_feat_per_channel", "feature_size", "feature_projection_input_dim", "input_feat_size", "input_dim",
+    "input_size", "num_mel_bins", "input_feat_per_channel", "feature_size", "feature_projection_input_dim",
+    "input_feat_size", "input_dim",
 )  # fmt: skip
-
-
-def _spectrogram_mask(model: Any, config: Any, takes: Any) -> Any:
-    import torch
-
-    spectrogram = _spectrogram(model, config, takes)
-    return torch.ones(1, max(spectrogram.shape[1:]) if spectrogram.shape[1] != _FRAMES else _FRAMES, dtype=torch.long)
 
 
 def _series(_model: Any, config: Any, _takes: Any) -> Any:
@@ -167,6 +179,8 @@ MAKERS: Final[Mapping[str, Callable[[Any, Any, Any], Any]]] = {
     "bbox": lambda *_: _zeros(1, _TOKENS, 4)(*_).long(),
     "pixel_values": _pixels,
     "pixel_values_videos": _video,
+    "prompt_pixel_values": _pixels,
+    "prompt_masks": _pixels,
     "hidden_states": _patches,
     "grid_thw": _grid,
     "image_grid_thw": _grid,
@@ -178,6 +192,8 @@ MAKERS: Final[Mapping[str, Callable[[Any, Any, Any], Any]]] = {
     "visual_pos": _zeros(1, 4, "visual_pos_dim"),
     "query_embeds": _zeros(1, 4, "hidden_size"),
     "encoder_hidden_states": _zeros(1, 4, "encoder_hidden_size"),
+    "audio_mel": _zeros(1, _FRAMES, "input_feat_size"),
+    "audio_mel_mask": lambda *_: _zeros(1, _FRAMES)(*_).bool(),
     "input_values": _waveform,
     "input_features": _spectrogram,
     "input_features_mask": _spectrogram_mask,

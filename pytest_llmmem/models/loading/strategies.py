@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from pytest_llmmem.models.loading.engines import llama_cpp_call, load_llama_cpp
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
 from pytest_llmmem.models.loading.rank_strategies import RANK_STRATEGIES
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
@@ -136,6 +137,17 @@ _BUILT_IN: Final = (
         unavailable=needs("peft"),
         offered=False,
         merges_adapter=True,
+    ),
+    Strategy(
+        name="llama_cpp",
+        summary="llama-cpp-python, of a GGUF file",
+        load=load_llama_cpp,
+        call=llama_cpp_call,
+        libraries=("llama_cpp",),
+        unavailable=lambda: (
+            None if installed("llama-cpp-python") else "needs llama-cpp-python: pip install llama-cpp-python"
+        ),
+        offered=False,
     ),
     *RANK_STRATEGIES,
 )

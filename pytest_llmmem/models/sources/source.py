@@ -13,9 +13,10 @@ from urllib.parse import parse_qsl
 from pytest_llmmem.core.errors import CheckpointError, SourceError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.core.sizes import parse_size
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.checkpoint_folder import Format
 from pytest_llmmem.models.checkpoints.model_config import ModelConfig, read_config_file
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
 from pytest_llmmem.models.sources import adapters, hub
 from pytest_llmmem.models.sources.presets import PRESETS

@@ -5,6 +5,8 @@ tracker          the storages that exist, and the purpose of each
 fake_tracker     the same for fake tensors, which have no values
 tensors          tensors inside of arguments and caches
 caching_allocator  a model of the allocator of a GPU
+live_storages    the storages that exist
+replay           later steps of a prediction, from the first one
 storages         peaks from the events of the tracker
 phases           forward, backward, optimizer; prefill, decode
 batches          random tokens and pictures

@@ -43,10 +43,10 @@ class NotApplicableError(Exception):
 def checkpointing_takes_effect(laboratory: Laboratory) -> str | None:
     """Checkpointing at least halves the tensors kept for the backward pass, with an adapter too."""
     for lora in _adapters():
-        step = _step(laboratory, lora=lora)
+        step = _step(laboratory, lora=lora, steps=1)
         with _applying():
             plain = laboratory.trained(step).activations_bytes
-            saving = laboratory.trained(_step(laboratory, lora=lora, checkpointing=True)).activations_bytes
+            saving = laboratory.trained(dataclasses.replace(step, checkpointing=True)).activations_bytes
         if saving > _CHECKPOINTED * plain:
             of, kept, _ = format_beside(plain, saving)
             adapter = " with a LoRA adapter" if lora else ""
@@ -59,8 +59,8 @@ def checkpointing_takes_effect(laboratory: Laboratory) -> str | None:
 
 def accumulation_costs_one_batch(laboratory: Laboratory) -> str | None:
     """Beside the gradients, four accumulated batches of one sequence need no more memory than one of them."""
-    one = laboratory.trained(_step(laboratory))
-    four = laboratory.trained(_step(laboratory, accumulation=4))
+    one = laboratory.trained(_step(laboratory, steps=1))
+    four = laboratory.trained(_step(laboratory, steps=1, accumulation=4))
     if four.activations_bytes > one.activations_bytes:
         batch, kept, _ = format_beside(one.activations_bytes, four.activations_bytes)
         return f"accumulating 4 batches keeps {kept} of activations, one batch {batch}: call backward() for each batch"
@@ -147,7 +147,7 @@ def eval_frees(laboratory: Laboratory) -> str | None:
 
 def logits(laboratory: Laboratory) -> str | None:
     """Logits (vocabulary by length) are kept for the backward pass once, in float32."""
-    step, small, large = _step(laboratory), 1024, 2048
+    step, small, large = _step(laboratory, steps=1), 1024, 2048
     apart = (
         laboratory.trained(step, vocabulary=large).activations_bytes
         - laboratory.trained(step, vocabulary=small).activations_bytes

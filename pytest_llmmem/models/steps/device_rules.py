@@ -12,6 +12,8 @@ from typing import Any, Literal
 import torch
 from torch.nn import functional
 
+from pytest_llmmem.models.steps.torch_internals import EFFICIENT_ATTENTION, FLASH_ATTENTION
+
 _FLASH_HEAD = 256
 """The largest head dimension of flash attention."""
 
@@ -46,15 +48,13 @@ def _attention(  # noqa: PLR0917 -- torch's own signature
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     narrow = query.dtype in {torch.float16, torch.bfloat16}
     if attn_mask is None and narrow and query.shape[-1] <= _FLASH_HEAD:
-        flash = torch.ops.aten._scaled_dot_product_flash_attention  # noqa: SLF001 -- an operation has no public name
-        return flash(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
+        return FLASH_ATTENTION(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:
             attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, float("-inf"))
         attn_mask = attn_mask.expand(*query.shape[:3], key.shape[2])
     keeps = torch.is_grad_enabled() and any(each.requires_grad for each in (query, key, value))
-    efficient = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001 -- an operation has no public name
-    return efficient(query, key, value, attn_mask, keeps, dropout_p, is_causal, scale=scale)[0]
+    return EFFICIENT_ATTENTION(query, key, value, attn_mask, keeps, dropout_p, is_causal, scale=scale)[0]
 
 
 def _dropout(input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:  # noqa: A002, ARG001 -- torch's own signature

@@ -8,6 +8,7 @@ from torch import nn
 
 from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.models.sources.meta_layout import find_model_class
+from pytest_llmmem.models.steps.torch_internals import from_config, tensors_by_name
 
 
 def build_on_meta(raw: Mapping[str, Any], *, dtype: str) -> Any:
@@ -18,7 +19,7 @@ def build_on_meta(raw: Mapping[str, Any], *, dtype: str) -> Any:
         config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw))
         model_class = find_model_class(transformers, config)
         with torch.device("meta"):
-            model = model_class._from_config(config, dtype=getattr(torch, dtype))  # noqa: SLF001 -- from_config is of Auto classes, which take no architecture
+            model = from_config(model_class, config, dtype=getattr(torch, dtype))
     except (KeyError, LookupError, ValueError, TypeError) as error:
         why = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
         msg = (
@@ -36,7 +37,7 @@ def make_fake(model: nn.Module) -> None:
     """
     made: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     for module in model.modules():
-        for tensors in (module._parameters, module._buffers):  # noqa: SLF001 -- setattr would change their order
+        for tensors in tensors_by_name(module):
             for name, old in tensors.items():
                 if old is None or old.device.type != "meta":
                     continue

@@ -5,10 +5,8 @@ from typing import Any
 import torch
 
 from pytest_llmmem.core.errors import StepError
-from pytest_llmmem.models.steps.torch_internals import NOT_FAKEABLE, DataDependentOutputException
+from pytest_llmmem.models.steps.torch_internals import NOT_FAKEABLE, VALUE_OF, DataDependentOutputException
 from pytest_llmmem.models.steps.tracker import StorageTracker
-
-_VALUE_OF = torch.ops.aten._local_scalar_dense.default  # noqa: SLF001 -- an operation has no public name
 
 
 class FakeStorageTracker(StorageTracker):
@@ -26,7 +24,7 @@ class FakeStorageTracker(StorageTracker):
         try:
             result = func(*args, **kwargs)
         except DataDependentOutputException:
-            if func is not _VALUE_OF:
+            if func is not VALUE_OF:
                 raise
             asked = args[0]
             if asked.dtype == torch.bool:

@@ -61,6 +61,10 @@ class TrainingPhases:
     def optimizer_ends(self) -> None:
         self._stepped = True
 
+    def resume(self, stage: Stage) -> None:
+        """Continue from a stage of passes that were replayed."""
+        self._now, self._stepped = stage, False
+
     def _enter(self, phase: str, *, step: int | None = None) -> None:
         self._now = Stage(step or self._now.step, phase, self._now.number + 1)
 

@@ -15,12 +15,12 @@ from pytest_llmmem.models.steps.generation import run_generation
 from pytest_llmmem.models.steps.optimizers import make_optimizer
 from pytest_llmmem.models.steps.phases import GenerationPhases
 from pytest_llmmem.models.steps.quantized import quantize_fake
+from pytest_llmmem.models.steps.replay import track_training
 from pytest_llmmem.models.steps.spec import GenerateSpec, PredictRequest, TrainSpec
 from pytest_llmmem.models.steps.torch_internals import (
     FakeTensorMode,
     transformers_as_in_a_run,
 )
-from pytest_llmmem.models.steps.training import run_training
 
 
 def predict(request: PredictRequest) -> StepMemory:
@@ -76,8 +76,7 @@ def _run(
 ) -> None:
     if isinstance(step, TrainSpec):
         optimizer = make_optimizer(step.optimizer, model.parameters(), device=device, are_fake=True)
-        with tracker:
-            run_training(model, optimizer, step, device="cpu")
+        track_training(model, optimizer, step, tracker)
     else:
         with tracker:
             run_generation(model, step, device="cpu")

@@ -6,7 +6,7 @@ each event refers to its storage, whose kind may still change, and a step is add
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pytest_llmmem.core.steps import KeptActivations, Kind, StepMemory, StepPhase, module_pattern
 from pytest_llmmem.models.steps.caching_allocator import Block, CachingAllocator
@@ -37,6 +37,14 @@ class Storage:
     """Its block in the model of the allocator; ``None`` without one."""
 
 
+class Event(NamedTuple):
+    """A storage that appears or disappears."""
+
+    stage: Stage
+    storage: Storage
+    is_new: bool
+
+
 @dataclass(slots=True)
 class _Phase:
     peak_bytes: int = 0
@@ -52,7 +60,8 @@ class StorageLog:
     def __init__(self, allocator: CachingAllocator | None = None) -> None:
         """``allocator`` models the memory that a GPU reserves for the storages."""
         self._allocator = allocator
-        self._events: list[tuple[Stage, Storage, bool]] = []
+        self.events: list[Event] = []
+        """The events that were not yet added up."""
         self._balance: Counter[str] = Counter()
         self._total = 0
         self._counted: set[Storage] = set()
@@ -63,11 +72,11 @@ class StorageLog:
 
     def appeared(self, storage: Storage) -> None:
         """Record the allocation of a storage."""
-        self._events.append((storage.stage, storage, True))
+        self.events.append(Event(storage.stage, storage, is_new=True))
 
     def disappeared(self, storage: Storage, stage: Stage) -> None:
         """Record the release of a storage."""
-        self._events.append((stage, storage, False))
+        self.events.append(Event(stage, storage, is_new=False))
 
     def cache_holds(self, nbytes: int) -> None:
         """Record the cache's size after a model call. During the call, each layer's part is in memory twice while it grows."""
@@ -84,7 +93,7 @@ class StorageLog:
             if storage.kind != storage.counted_as:
                 self._count(storage, -1)
                 self._count(storage, +1)
-        for stage, storage, is_new in self._events:
+        for stage, storage, is_new in self.events:
             phase = self._phase(stage)
             self._reserve(storage, phase, is_new=is_new)
             if not is_new:
@@ -100,7 +109,7 @@ class StorageLog:
             if self._total > phase.peak_bytes:
                 phase.peak_bytes, phase.storage = self._total, storage
                 phase.by_kind = {kind: size for kind, size in self._balance.items() if size}
-        self._events.clear()
+        self.events.clear()
         if self._last is not None:
             self._last.end_by_kind = {kind: size for kind, size in self._balance.items() if size}
 
@@ -170,7 +179,7 @@ class StorageLog:
         """Mark the activations: storages of a forward pass that still exist when its backward pass begins."""
         made: dict[Storage, None] = {}
         before: Stage | None = None
-        for stage, storage, is_new in self._events:
+        for stage, storage, is_new in self.events:
             if stage != before:
                 if before is not None and before.phase == "forward" and stage.phase == "backward":
                     self._keep(made)

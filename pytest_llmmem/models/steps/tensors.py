@@ -16,8 +16,9 @@ def storage_of(tensor: torch.Tensor) -> Any:
         return None
 
 
-def shares_storage(key: int, args: Any) -> bool:
+def shares_storage(memory: Any, args: Any) -> bool:
     """Whether an operation has that storage as an input: then it existed before, unrecorded."""
+    key = storage_key(memory)
     storages = (storage_of(each) for each in tree_iter(args) if isinstance(each, torch.Tensor))
     return any(storage is not None and storage_key(storage) == key for storage in storages)
 

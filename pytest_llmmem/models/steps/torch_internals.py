@@ -23,7 +23,10 @@ from torch.utils._pytree import tree_iter
 
 __all__ = [
     "ASK_DEVICE",
+    "EFFICIENT_ATTENTION",
+    "FLASH_ATTENTION",
     "NOT_FAKEABLE",
+    "VALUE_OF",
     "DataDependentOutputException",
     "FakeTensor",
     "FakeTensorMode",
@@ -31,10 +34,12 @@ __all__ = [
     "backward_node_number",
     "device_of",
     "forward_node_number",
+    "from_config",
     "is_backward_running",
     "is_traceable_wrapper_subclass",
     "resizes_reported",
     "storage_key",
+    "tensors_by_name",
     "transformers_as_in_a_run",
     "tree_iter",
 ]
@@ -46,6 +51,24 @@ _NO_CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 
 ASK_DEVICE = torch.ops.prim.device.default
 """The operation that ``tensor.device`` dispatches for a fake tensor: it makes no storage."""
+
+
+VALUE_OF = torch.ops.aten._local_scalar_dense.default  # noqa: SLF001
+"""The operation behind ``tensor.item()``."""
+
+FLASH_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention  # noqa: SLF001
+EFFICIENT_ATTENTION = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001
+"""The attention kernels of a GPU."""
+
+
+def from_config(model_class: Any, config: Any, *, dtype: torch.dtype) -> Any:
+    """A model of a class; the public ``from_config`` is of Auto classes alone, which do not read ``architectures``."""
+    return model_class._from_config(config, dtype=dtype)  # noqa: SLF001
+
+
+def tensors_by_name(module: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters and the buffers of a module itself, to replace in place: ``setattr`` would change their order."""
+    return module._parameters, module._buffers  # noqa: SLF001
 
 
 def device_of(tensor: Any) -> torch.device:

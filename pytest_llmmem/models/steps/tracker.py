@@ -8,7 +8,6 @@ It records operations that torch dispatches in this thread and in autograd's. Me
 no tensor, and is not recorded.
 """
 
-import weakref
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
@@ -20,6 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from pytest_llmmem.core.steps import Kind, StepMemory
 from pytest_llmmem.models.loading.storage import plain_tensors
 from pytest_llmmem.models.steps.caching_allocator import BLOCK_BYTES, CachingAllocator, rounded
+from pytest_llmmem.models.steps.live_storages import LiveStorages
 from pytest_llmmem.models.steps.phases import Phases, Stage, TrainingPhases
 from pytest_llmmem.models.steps.storages import Storage, StorageLog
 from pytest_llmmem.models.steps.tensors import shares_storage, storage_of, tensors_of
@@ -57,13 +57,13 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         """
         super().__init__()
         self._watched = watched
-        self._phases = phases or TrainingPhases()
+        self.phases = phases or TrainingPhases()
         self._device = device
         self._on_stage = on_stage
-        self.stage = self._phases.now()
+        self.stage = self.phases.now()
         """The stage of the current operations."""
         self._logs: dict[str, StorageLog] = {}
-        self._alive: dict[int, tuple[weakref.ref[Any], Storage]] = {}
+        self.alive = LiveStorages()
         self._names: dict[int, str] = {}
         self._path: list[str] = []
         self._module_of_node: dict[int, str] = {}
@@ -111,7 +111,12 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
     @property
     def held_bytes(self) -> int:
         """Bytes of all existing storages."""
-        return sum(storage.nbytes for _, storage in self._alive.values())
+        return sum(storage.nbytes for storage in self.alive)
+
+    @property
+    def logs(self) -> tuple[StorageLog, ...]:
+        """The log of each device."""
+        return tuple(self._logs.values())
 
     def run_operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Run an operation and return its result."""
@@ -133,7 +138,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
     # stages ---------------------------------------------------------------------------------------------------------
 
     def _look_at_stage(self) -> None:
-        stage = self._phases.now()
+        stage = self.phases.now()
         if stage is not self.stage:
             self.stage = stage
             if self._on_stage is not None:
@@ -143,7 +148,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         if not self._path:
             if id(module) not in self._names:
                 self._watch(module)
-            if self._phases.forward_begins():
+            if self.phases.forward_begins():
                 self._module_of_node.clear()
                 for log in self._logs.values():
                     log.add_up()
@@ -155,12 +160,12 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             self._path.pop()
 
     def _optimizer_begins(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        self._phases.optimizer_begins()
+        self.phases.optimizer_begins()
         self._look_at_stage()
 
     def _optimizer_ends(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         self._note_state(optimizer)
-        self._phases.optimizer_ends()
+        self.phases.optimizer_ends()
 
     def _module(self) -> str:
         """The path of the operation's module; in a backward pass, the module of the forward operation."""
@@ -234,14 +239,11 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         memory = storage_of(tensor)
         if memory is None:
             return None
-        key = storage_key(memory)
-        known = self._alive.get(key)
-        if known is not None and known[0]() is not None:
-            if kind is not None:
-                known[1].kind = kind
-            return known[1]
+        if (known := self.alive.find(memory)) is not None:
+            known.kind = kind or known.kind
+            return known
         if kind is None:
-            kind = "inputs" if shares_storage(key, args) else "temporary"
+            kind = "inputs" if shares_storage(memory, args) else "temporary"
         storage = Storage(0, self.stage, op, self.last_module if op else "", kind)
         return self._record(memory, device_of(tensor), storage, nbytes)
 
@@ -254,21 +256,17 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         if (log := self._logs.get(str(device))) is None:
             log = self._logs[str(device)] = StorageLog(CachingAllocator() if self._device == "cuda" else None)
         log.appeared(storage)
-        key = storage_key(memory)
-
-        def gone(reference: weakref.ref[Any]) -> None:
-            log.disappeared(storage, self._phases.now())
-            if (now := self._alive.get(key)) is not None and now[0] is reference:
-                del self._alive[key]
-
-        self._alive[key] = weakref.ref(memory, gone), storage
+        self.follow(memory, storage, log)
         return storage
+
+    def follow(self, memory: Any, storage: Storage, log: StorageLog) -> None:
+        """Record in the log when torch's storage is released."""
+        self.alive.add(memory, storage, lambda: log.disappeared(storage, self.phases.now()))
 
     def _resized(self, memory: Any) -> None:
         """Record the release, and the return, of weights that FSDP gathers."""
-        _, before = self._alive.pop(storage_key(memory), (None, None))
-        if before is not None:
+        if (before := self.alive.pop(memory)) is not None:
             before.is_gathered = True
-            self._logs[str(memory.device)].disappeared(before, self._phases.now())
-        again = Storage(0, self._phases.now(), self.last_op, self._module(), "temporary", is_gathered=True)
+            self._logs[str(memory.device)].disappeared(before, self.phases.now())
+        again = Storage(0, self.phases.now(), self.last_op, self._module(), "temporary", is_gathered=True)
         self._record(memory, memory.device, again)

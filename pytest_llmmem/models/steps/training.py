@@ -13,14 +13,19 @@ from pytest_llmmem.models.steps.spec import TrainSpec
 
 def run_training(model: Any, optimizer: torch.optim.Optimizer, step: TrainSpec, *, device: str) -> None:
     """Run forward, backward and optimizer ``step.steps`` times. Raises ``StepError`` for a model without a loss."""
-    arguments = extra_arguments(model)
     for _ in range(step.steps):
-        for _ in range(step.accumulation):
-            loss = _loss(model, step, arguments, device)
-            (loss / step.accumulation).backward()
-            del loss
+        run_passes(model, step, device=device)
         optimizer.step()
         optimizer.zero_grad()
+
+
+def run_passes(model: Any, step: TrainSpec, *, device: str) -> None:
+    """Run the forward and backward passes of one step. Raises ``StepError`` for a model without a loss."""
+    arguments = extra_arguments(model)
+    for _ in range(step.accumulation):
+        loss = _loss(model, step, arguments, device)
+        (loss / step.accumulation).backward()
+        del loss
 
 
 def extra_arguments(model: Any) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _check_load(item: pytest.Item, budgets: tuple[Budget, ...]) -> None:
             msg = f"llm_load: {why}: let it use the fixture loaded_model"
             raise MarkerError(msg)
     if FITTING in names and not any(budget.kind == "max_ram" for budget in budgets):
-        msg = f"{FITTING}: fits into what? mark the test with max_ram, or pass --llm-max-ram"
+        msg = f"{FITTING} needs a max_ram budget: mark the test with max_ram, or pass --llm-max-ram"
         raise MarkerError(msg)
 
 

@@ -1,1 +1,1 @@
-"""After a test: its reports, its record, its diagnosis and its baseline; after the session: the files."""
+"""After a test: its reports, its record and its baseline; after the session: the files."""

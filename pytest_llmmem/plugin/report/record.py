@@ -16,6 +16,7 @@ from pytest_llmmem.plugin.collect.planning import Isolated
 from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.worker.messages import Raised
+from pytest_llmmem.reports.terminal import trial_table
 
 RECORD: Final = "llmmem"
 """The attribute of a test's last report that carries its record, as plain JSON: it survives xdist."""
@@ -92,6 +93,23 @@ def reports_without_run(item: pytest.Item, isolated: Isolated) -> list[pytest.Te
     if isolated.why_skipped:
         return not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
     return not_run(item, bridge.complaint_reports(item, isolated.complaint), isolated.complaint)
+
+
+def none_fits(item: pytest.Item, trials: tuple[TrialRecord, ...]) -> list[pytest.TestReport]:
+    """The reports of a test for which no load fits: it is not run, so nothing else is judged."""
+    text = "\n".join(("no load fits:", *trial_table(trials)))
+    reports = [bridge.setup_failure(item, text), bridge.passed_report(item, "teardown")]
+    record = TestRecord(
+        nodeid=item.nodeid,
+        outcome=outcome_of(reports),
+        duration_s=0.0,
+        ending=Ending(kind="raised", phase="setup", error="Failed: no load fits:"),
+        ram=None,
+        trials=trials,
+        location=_location(item),
+    )
+    attach(reports, record)
+    return reports
 
 
 def not_run(item: pytest.Item, reports: list[pytest.TestReport], reason: str) -> list[pytest.TestReport]:

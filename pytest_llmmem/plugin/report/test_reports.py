@@ -131,6 +131,11 @@ def complaint_reports(item: pytest.Item, message: str) -> list[pytest.TestReport
     ]
 
 
+def setup_failure(item: pytest.Item, message: str) -> pytest.TestReport:
+    """The report of a setup that failed with a message, and no traceback."""
+    return failed_report(item, "setup", _Failed(message))
+
+
 def skipped_reports(item: pytest.Item, reason: str) -> list[pytest.TestReport]:
     """The reports of a test that is not for this machine."""
     file, line, _ = item.location

@@ -6,7 +6,8 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.ranks import try_in_ranks
-from pytest_llmmem.plugin.run.trials import TrialInbox, loads_to_try, trial_plan
+from pytest_llmmem.plugin.run.trials import TrialInbox, is_asked_by, loads_to_try, trial_plan
+from pytest_llmmem.plugin.state import find_checkpoint
 from pytest_llmmem.plugin.worker.messages import ItemKey, Trial
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.supervision.plan import JobPlan
@@ -15,16 +16,18 @@ from pytest_llmmem.workers.worker_source import NoWorkerError
 
 
 def try_loads(
-    pool: Pool, config: pytest.Config, key: ItemKey, plan: JobPlan, gpu_driver: Driver
+    pool: Pool, item: pytest.Item, key: ItemKey, plan: JobPlan, gpu_driver: Driver
 ) -> tuple[TrialRecord, ...]:
-    """Try strategies in order, until one fits the budgets of the test's plan."""
+    """Try strategies in order, until one fits the budgets of the test's plan. Empty for a test that asks for none."""
+    if not is_asked_by(item) or not find_checkpoint(item):
+        return ()
     trials: list[TrialRecord] = []
     plan = trial_plan(plan)
-    for chosen in loads_to_try(config, ranks=plan.ranks):
+    for chosen in loads_to_try(item.config, ranks=plan.ranks):
         try:
             measured, inbox = _try(pool, Trial(key, chosen), plan, gpu_driver)
         except NoWorkerError:
-            break  # the test itself will say so
+            return ()  # the test itself will say so
         trials.append(inbox.record(chosen, measured))
         if trials[-1].fits:
             break

@@ -35,8 +35,15 @@ class InProcess:
         self._why = why
         self._phases = Phases()
         self._running: _Running | None = None
-        config.pluginmanager.register(self._phases, "llmmem-phases")
-        config.pluginmanager.register(RepeatedCalls(), "llmmem-repeated-calls")
+
+    def register(self) -> None:
+        """Take the role, with what tells it of phases and repeats calls."""
+        for plugin, name in (
+            (self, "llmmem-isolation"),
+            (self._phases, "llmmem-phases"),
+            (RepeatedCalls(), "llmmem-repeated-calls"),
+        ):
+            self._config.pluginmanager.register(plugin, name)
 
     def describe(self) -> str:
         return (

@@ -47,13 +47,6 @@ class Pool:
     _handled: tuple[signal.Signals, ...] = ()
     """Signals that interrupt the session and would have ended it at once."""
 
-    def __post_init__(self) -> None:
-        # what they end, as a CI does with a cancelled job, would leave processes and offloaded weights behind
-        if threading.current_thread() is threading.main_thread():
-            self._handled = tuple(number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL)
-        for number in self._handled:
-            signal.signal(number, signal.default_int_handler)
-
     def take(self) -> Worker:
         """A worker that is ready. Raises ``NoWorkerError``, with what pytest printed as it was started."""
         try:
@@ -109,13 +102,24 @@ def open_pool(
                 fork = partial(_run_fork_server, inside, (settings.preload, tuple(model_types)), jobs)
                 spawn = partial(serve_spawns, launcher)
                 run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
-                source: WorkerSource = Server(run, folder.path, files, worker)
+                source: WorkerSource = Server.start(run, folder.path, files, worker)
             else:
                 source = Spawner(partial(start_worker, launcher))
         except OSError as error:
             raise SettingError(_why_not_started(error)) from None
         undo.pop_all()
-    return Pool(kind, reason, source, folder, files, startup_output)
+    return Pool(kind, reason, source, folder, files, startup_output, _handle_endings())
+
+
+def _handle_endings() -> tuple[signal.Signals, ...]:
+    """Let the signals interrupt the session that would end it at once; returns them."""
+    if threading.current_thread() is not threading.main_thread():
+        return ()
+    # what they end, as a CI does with a cancelled job, would leave processes and offloaded weights behind
+    handled = tuple(number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL)
+    for number in handled:
+        signal.signal(number, signal.default_int_handler)
+    return handled
 
 
 if sys.platform == "linux":

@@ -2,8 +2,8 @@
 
 import contextlib
 import faulthandler
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -28,9 +28,9 @@ def isolate(session: pytest.Session, settings: Settings) -> None:
 
         tests = plan_tests(config, settings, session.items)
         why = settings.why_none or "--llm-isolate=none"
-        config.pluginmanager.register(InProcess(config, tests, why), "llmmem-isolation")
+        InProcess(config, tests, why).register()
     else:
-        config.pluginmanager.register(Isolation(config, settings, session.items), "llmmem-isolation")
+        config.pluginmanager.register(Isolation.start(config, settings, session.items), "llmmem-isolation")
 
 
 def plan_tests(config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> dict[pytest.Item, Isolated]:
@@ -44,27 +44,33 @@ def plan_tests(config: pytest.Config, settings: Settings, items: list[pytest.Ite
 class Isolation:
     """The parent's role; registered only when there is something to isolate."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> None:
-        self._settings = settings
-        spread_workers(config, settings, items)
-        self._isolated = plan_tests(config, settings, items)
-        make_base_temp(config)
-        planned = [item for item, isolated in self._isolated.items() if isolated.plan]
-        self._runner = self._start(config, items, planned) if planned else None
+    def __init__(
+        self, settings: Settings, isolated: Mapping[pytest.Item, Isolated], runner: "Runner | None" = None
+    ) -> None:
+        """``runner`` is ``None`` when no isolated test can run."""
+        self._settings, self._isolated, self._runner = settings, isolated, runner
 
-    def _start(self, config: pytest.Config, items: list[pytest.Item], planned: list[pytest.Item]) -> "Runner":
+    @classmethod
+    def start(cls, config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> Self:
+        """Plan the tests, and start what makes workers for them."""
+        spread_workers(config, settings, items)
+        isolated = plan_tests(config, settings, items)
+        make_base_temp(config)
+        planned = [item for item, one in isolated.items() if one.plan]
+        if not planned:
+            return cls(settings, isolated)
         # architectures that tests will load, by themselves or through ``loaded_model``
         checkpoints = map(find_checkpoint, planned)
         model_types = sorted({checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint})
-        pool = open_pool(config, self._settings, items, jobs=len(planned), model_types=model_types)
+        pool = open_pool(config, settings, items, jobs=len(planned), model_types=model_types)
         with contextlib.ExitStack() as undo:
             undo.callback(pool.close)
             # imported while the server of workers gets ready: a third of a second of a session's start
             from pytest_llmmem.plugin.run.runner import Runner
 
-            runner = Runner(config, self._settings, items, self._isolated, pool)
+            runner = Runner(config, settings, items, isolated, pool)
             undo.pop_all()
-        return runner
+        return cls(settings, isolated, runner)
 
     def describe(self) -> str:
         """One line: how many tests are isolated, and how."""

@@ -18,15 +18,14 @@ from pytest_llmmem.plugin.collect.vram_budgets import caps_of, find_driver, hist
 from pytest_llmmem.plugin.report import baselines as baselining
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
-from pytest_llmmem.plugin.report.diagnosis import explain
 from pytest_llmmem.plugin.report.refusals import with_refusal
+from pytest_llmmem.plugin.run.diagnosis import explain
 from pytest_llmmem.plugin.run.fitting import try_loads
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
 from pytest_llmmem.plugin.run.queue import MemoryQueue
 from pytest_llmmem.plugin.run.ranks import run_in_ranks
-from pytest_llmmem.plugin.run.trials import is_asked_by
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.main import item_keys
@@ -96,9 +95,9 @@ class Runner:
         self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
-        trials: tuple[TrialRecord, ...] = ()
-        if is_asked_by(item) and find_checkpoint(item):
-            trials = try_loads(self.pool, self._config, self._keys[item], self._plan(item, isolated), self._driver)
+        trials = try_loads(self.pool, item, self._keys[item], self._plan(item, isolated), self._driver)
+        if trials and not trials[-1].fits:
+            return recording.none_fits(item, trials), None
         runs = [self._run_once(item, nextitem, isolated, trials, run=0)]
         while self._is_run_again(item, isolated, runs):
             runs.append(self._run_once(item, nextitem, isolated, trials, run=len(runs)))

@@ -1,5 +1,6 @@
 """Memory that a test pays for modules that it imports first: measured at each import, reported when it is much."""
 
+import mmap
 import os
 import sys
 import threading
@@ -162,4 +163,4 @@ def _private_bytes() -> int:
     """Anonymous memory of this process: the resident pages without those of files and shared memory (proc(5), statm)."""
     with open("/proc/self/statm", "rb", buffering=0) as file:
         _, resident, shared, *_ = file.read().split()
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+    return (int(resident) - int(shared)) * mmap.PAGESIZE

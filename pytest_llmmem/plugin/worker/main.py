@@ -20,6 +20,7 @@ from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
 from pytest_llmmem.plugin.state import RANK, SESSION_FILES, TRIALS
 from pytest_llmmem.plugin.worker.import_costs import import_costs
+from pytest_llmmem.plugin.worker.load_errors import without_libraries
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of
 from pytest_llmmem.plugin.worker.phases import Phases
 from pytest_llmmem.plugin.worker.ranks import enter_rank, own_output
@@ -147,9 +148,12 @@ class ReportRelay:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, call: "pytest.CallInfo[None]") -> Generator[None, pytest.TestReport, Any]:
+        raised = Raised.of(call.excinfo.value) if call.excinfo else None
+        if call.excinfo is not None:
+            call.excinfo = without_libraries(call.excinfo, self._config)
         report = yield
-        if call.excinfo is not None and (report.failed or report.skipped):
-            self.connection.send(Raised.of(call.excinfo.value))
+        if raised is not None and (report.failed or report.skipped):
+            self.connection.send(raised)
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

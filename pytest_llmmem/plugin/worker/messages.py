@@ -12,7 +12,7 @@ from pytest_llmmem.core.stacks import Frame
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.diagnosis import frames_of
 from pytest_llmmem.diagnosis.cuda import CudaOutOfMemory
-from pytest_llmmem.models.loading.ties import Ties
+from pytest_llmmem.models.loading.tie_faults import TieFaults
 from pytest_llmmem.plugin.collect.loads import Load
 
 _KEPT: Final = 2000
@@ -170,7 +170,7 @@ class AtEnd:
 
     mapped_bytes: int | None
     """Weights that are mapped and not resident."""
-    ties: Ties
+    tie_faults: TieFaults
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pytest_llmmem.plugin.collect.loads import Load, load, scratch_folder, strategy_of
+from pytest_llmmem.plugin.collect.loads import Load, strategy_of
 from pytest_llmmem.plugin.state import MODELS
+from pytest_llmmem.plugin.worker.load import load, scratch_folder
 from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.workers.child import ParentConnection
 from pytest_llmmem.workers.messages import Opening

@@ -8,7 +8,8 @@ import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import safetensors_file, torch_file
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import tensor
 
 BLOCK_0 = (tensor("model.layers.0.up.weight", "float16", (8, 4)), tensor("model.layers.0.norm.weight", "float32", (4,)))
@@ -41,6 +42,13 @@ def test_a_single_file_is_one_shard_without_an_index(tmp_path: Path) -> None:
     assert (checkpoint.source, checkpoint.model_type, checkpoint.format) == ("./mine", "made-up", "safetensors")
     assert (len(checkpoint.shards), checkpoint.index) == (1, None)
     assert (checkpoint.missing, checkpoint.truncated, checkpoint.duplicates) == ((), (), ())
+
+
+def test_its_repr_is_one_line_with_the_numbers(tmp_path: Path) -> None:
+    checkpoint = read_checkpoint(sharded(tmp_path), source="./mine")
+
+    assert repr(checkpoint) == "<Checkpoint ./mine: model, 272 parameters, float16, 560 B in 2 files>"
+    assert repr(checkpoint.shards[1]) == f"<Shard model-00002-of-00002.safetensors: {len(BLOCK_1)} tensors, 80 B>"
 
 
 def test_sizes_are_told_from_the_headers(tmp_path: Path) -> None:
@@ -170,7 +178,7 @@ def test_shards_without_a_usable_index_are_refused(tmp_path: Path, content: str 
 def test_all_shards_together_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, what: str
 ) -> None:
-    monkeypatch.setattr(f"pytest_llmmem.models.checkpoints.checkpoint.{bound}", 4)
+    monkeypatch.setattr(f"pytest_llmmem.models.checkpoints.reader.{bound}", 4)
 
     with pytest.raises(CheckpointError, match=f"has {what}: no model that is known needs so much"):
         read_checkpoint(sharded(tmp_path))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import safetensors_file
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
 from pytest_llmmem.models.checkpoints.findings import findings
 from pytest_llmmem.models.checkpoints.index_file import is_inside, read_index
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import tensor
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
 from pytest_llmmem.models.checkpoints.findings import findings
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
 from pytest_llmmem.models.checkpoints.tensors import tensor
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
 from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
 
@@ -96,6 +97,14 @@ def test_eight_bits_are_unpacked_as_the_config_says(tmp_path: Path) -> None:
     eight = [tensor("l.qweight", "int32", (IN // 4, OUT)), tensor("l.scales", "float16", (2, OUT))]
 
     found = checkpoint(tmp_path, {"quantization_config": {"quant_method": "gptq", "bits": 8}}, eight)
+
+    assert found.parameters == 100 * 64 + OUT * IN
+
+
+def test_three_bits_are_packed_across_the_borders_of_words(tmp_path: Path) -> None:
+    three = [tensor("l.qweight", "int32", (IN * 3 // 32, OUT)), tensor("l.scales", "float16", (2, OUT))]
+
+    found = checkpoint(tmp_path, {"quantization_config": {"quant_method": "gptq", "bits": 3}}, three)
 
     assert found.parameters == 100 * 64 + OUT * IN
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import gguf_file, onnx_file
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.tensor_file import TensorFile, format_of, read_as
 from pytest_llmmem.models.checkpoints.tensors import tensor
 from tests.conftest import needs

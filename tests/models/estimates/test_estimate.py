@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import safetensors_file
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Shard, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Shard
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
 from pytest_llmmem.models.estimates.conversions import Kind, convert_shard, stacking_bytes
 from pytest_llmmem.models.estimates.estimate import estimate
@@ -316,7 +317,8 @@ def test_an_unknown_name_is_answered_with_those_that_are(
 def test_every_strategy_but_those_of_ranks_and_that_of_adapters_can_be_estimated() -> None:
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
-    assert set(LOADS) == {name for name, each in STRATEGIES.items() if not each.needs_ranks and not each.merges_adapter}
+    others = {name for name, each in STRATEGIES.items() if each.needs_ranks or each.merges_adapter} | {"llama_cpp"}
+    assert set(LOADS) == set(STRATEGIES) - others
 
 
 @pytest.mark.parametrize(("dtype", "thirds"), [("bfloat16", 1), ("float16", 2), ("float32", 4)])
@@ -399,7 +401,7 @@ def test_an_estimate_imports_no_library(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 read_checkpoint(Path({str(checkpoint.path)!r})).estimate(load="nf4")
 print(*sys.modules)
 """
@@ -407,3 +409,20 @@ print(*sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert {"torch", "transformers", "accelerate", "safetensors", "pytest"}.isdisjoint(done.stdout.split())
+
+
+def test_experts_whose_down_projections_come_first_need_what_was_measured(tmp_path: Path) -> None:
+    tensors = [tensor(name, "bfloat16", (50304, 768)) for name in ("model.embed_tokens.weight", "lm_head.weight")]
+    for layer in range(3):
+        attention = f"model.layers.{layer}.self_attn"
+        tensors += [tensor(f"{attention}.{name}_proj.weight", "bfloat16", (768, 768)) for name in "qkvo"]
+        for expert in range(64):
+            stem = f"model.layers.{layer}.mlp.experts.{expert}"
+            tensors.append(tensor(f"{stem}.down_proj.weight", "bfloat16", (768, 512)))
+            tensors += [tensor(f"{stem}.{name}_proj.weight", "bfloat16", (512, 768)) for name in ("gate", "up")]
+    safetensors_file.write_holes(tmp_path / "model.safetensors", tensors)
+
+    predicted = read_checkpoint(tmp_path).estimate(transformers="5.23.0")
+
+    assert near(predicted.peak_bytes, 570 * MB)
+    assert near(predicted.peak_resident_bytes, 1021 * MB)

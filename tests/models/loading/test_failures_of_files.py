@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from tests.models.loading.failing import MARKS, cut, diagnosed, facts_of, id_of, load, second_file, synthetic
 
 pytestmark = MARKS

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llmmem.core.outcomes import Ending
 from pytest_llmmem.diagnosis import Facts, LoadFacts, diagnose
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.residency import freed_nbytes
 from tests.conftest import needs
 from tests.models.loading.failing import (

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.fidelity import compare, from_report
 from tests.conftest import needs
 

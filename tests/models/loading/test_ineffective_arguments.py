@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.ineffective_arguments import noop_arguments
 from pytest_llmmem.models.sources.source import parse_source, resolve
 from tests.conftest import needs

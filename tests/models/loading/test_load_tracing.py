@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.load_position import describe_position
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.checkpoints.checkpoint_folder import Format
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.load_tracing import follow_load
 from pytest_llmmem.models.sources.presets import PRESETS
 from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic

@@ -26,6 +26,15 @@ def test_tied_weights_count_once(tmp_path: Path) -> None:
     assert loaded.device_map == {"": "cpu"}
 
 
+def test_its_repr_is_one_line_with_the_numbers(tmp_path: Path) -> None:
+    loaded = load(request(written(tmp_path, LLAMA), tmp_path, dtype="float16"))
+
+    assert repr(loaded).startswith("<LoadedModel default: LlamaForCausalLM, torch.float16, ")
+    assert repr(loaded).endswith(" on cpu>")
+    loaded.release()
+    assert repr(loaded) == "<LoadedModel default: released>"
+
+
 def test_bits_are_of_weights_not_of_buffers(tmp_path: Path) -> None:
     import torch
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.request import LoadRequest, installed
 from tests.conftest import needs
 from tests.models.loading.sample_loads import LLAMA, load, outputs, request, written

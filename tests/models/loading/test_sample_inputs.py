@@ -66,3 +66,14 @@ def test_pictures_are_of_the_model_s_dtype_and_tokens_are_not() -> None:
 def test_what_is_no_model_of_transformers_is_said() -> None:
     with pytest.raises(NoInputsError, match="what SimpleNamespace takes is not known: it is no model of transformers"):
         sample_inputs(SimpleNamespace())
+
+
+def test_several_main_inputs_without_a_known_form_are_named() -> None:
+    class Segmenter:
+        config = SimpleNamespace()
+        main_input_name = ("pictures", "tasks")
+
+        def forward(self, pictures: Any, tasks: Any) -> None: ...
+
+    with pytest.raises(NoInputsError, match="what Segmenter takes is not known: pictures, tasks"):
+        sample_inputs(Segmenter())

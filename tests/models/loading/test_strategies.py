@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
-from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from pytest_llmmem.models.loading.load_model import load_model
 from pytest_llmmem.models.loading.offload import bytes_to_write, offload_arguments
 from pytest_llmmem.models.loading.request import installed
@@ -312,6 +313,7 @@ def test_every_name_of_the_registry_is_its_strategy_s_name() -> None:
         "float32",
         "naive",
         "merge",
+        "llama_cpp",
         *OVER_RANKS,
     ]
 
@@ -335,7 +337,7 @@ import os
 import sys
 import torch
 from pathlib import Path
-from pytest_llmmem.models.checkpoints.checkpoint import read_checkpoint
+from pytest_llmmem.models.checkpoints.reader import read_checkpoint
 from tests.models.loading.sample_loads import load, outputs, request
 
 torch.distributed.init_process_group("gloo")

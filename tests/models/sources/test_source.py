@@ -214,10 +214,10 @@ def test_a_source_survives_the_way_to_a_worker() -> None:
 
 def test_making_and_reading_a_checkpoint_imports_no_model_library(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from pytest_llmmem.models.checkpoints import checkpoint\n"
+        "import sys; from pathlib import Path; from pytest_llmmem.models.checkpoints import reader\n"
         "from pytest_llmmem.models.sources import source as sources\n"
         f"source = sources.parse_source('synthetic:tiny-neox?format=bin', base=Path()); cache = Path({str(tmp_path)!r})\n"
-        "checkpoint.read_checkpoint(sources.resolve(source, cache=cache))\n"
+        "reader.read_checkpoint(sources.resolve(source, cache=cache))\n"
         "print({'torch', 'transformers', 'numpy', 'safetensors', 'huggingface_hub', 'pytest'} & set(sys.modules))"
     )
 

@@ -1,6 +1,7 @@
 """A step on fake tensors beside the same step on real ones."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_every_phase_and_kind_is_predicted_to_the_byte(name: str) -> None:
         {"checkpointing": True},
         {"checkpointing": "reentrant"},
         {"accumulation": 2},
+        {"accumulation": 2, "steps": 3},
         {"autocast": "bfloat16"},
         {"precision": "bfloat16"},
         pytest.param({"lora": 4}, marks=needs("peft")),
@@ -50,6 +52,26 @@ def test_every_way_to_train_is_predicted_to_the_byte(step: dict[str, object]) ->
     wanted = request(LLAMA, TrainSpec(**SMALL | step))
 
     assert peaks(predict(wanted)) == peaks(measure(wanted))
+
+
+def test_a_model_that_keeps_tensors_of_each_step_is_run_in_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.llama.modeling_llama import LlamaForCausalLM
+
+    forward = LlamaForCausalLM.forward
+
+    def keeping(self: Any, **arguments: Any) -> Any:
+        result = forward(self, **arguments)
+        self.kept = [*getattr(self, "kept", []), result.logits.detach().clone()]
+        return result
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", keeping)
+    wanted = request(LLAMA, TrainSpec(**SMALL, steps=3))
+
+    predicted = predict(wanted)
+
+    assert peaks(predicted) == peaks(measure(wanted))
+    logits = 2 * 32 * 1000 * 4
+    assert predicted.peak_of_step(3) - predicted.peak_of_step(2) == logits
 
 
 def test_pictures_are_predicted_to_the_byte() -> None:

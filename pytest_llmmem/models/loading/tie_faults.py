@@ -9,8 +9,8 @@ from pytest_llmmem.models.loading.weight_names import renaming
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ties:
-    """Names of tied weights."""
+class TieFaults:
+    """Names of tied weights that are not as their class declares."""
 
     lost: tuple[str, ...] = ()
     """Stored once, and in the model with memory of their own."""
@@ -18,11 +18,11 @@ class Ties:
     """One weight of the model, and stored under both names."""
 
 
-def ties_of(checkpoint: Checkpoint, model: Any) -> Ties:
+def tie_faults_of(checkpoint: Checkpoint, model: Any) -> TieFaults:
     """Compare the ties that the model's class declares; empty for a model of another library. Reads no weight."""
     declared = _declared(model)
     if not declared:
-        return Ties()
+        return TieFaults()
     rename, prefix = renaming(model), f"{model.base_model_prefix}."
     stored = {name for each in checkpoint.tensors for name in (each.name, rename(each.name))}
     weights = dict(model.named_parameters(remove_duplicate=False))
@@ -40,7 +40,7 @@ def ties_of(checkpoint: Checkpoint, model: Any) -> Ties:
             twice.append(name)
         elif not is_tied and not both_stored:
             lost.append(name)
-    return Ties(lost=tuple(lost), stored_twice=tuple(twice))
+    return TieFaults(lost=tuple(lost), stored_twice=tuple(twice))
 
 
 def _declared(model: Any) -> Mapping[str, str]:

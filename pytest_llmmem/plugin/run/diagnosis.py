@@ -121,8 +121,8 @@ def _load_facts(measured: Measured, inbox: Inbox, asked: Load) -> LoadFacts | No
         bits_per_parameter=loaded.bits_per_parameter,
         quantized_fraction=loaded.quantized_fraction,
         planned_disk_bytes=loaded.on_disk_bytes if is_plan(asked.options.get("device_map")) else None,
-        lost_ties=at_end.ties.lost if at_end else (),
-        stored_twice=at_end.ties.stored_twice if at_end else (),
+        lost_ties=at_end.tie_faults.lost if at_end else (),
+        stored_twice=at_end.tie_faults.stored_twice if at_end else (),
     )
 
 

@@ -1,0 +1,43 @@
+"""Coverage sees the lines of a measured function, in whatever process it ran."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import needs
+
+coverage = pytest.importorskip("coverage")
+
+SCRIPT = """
+import sys
+from pytest_llmmem import measure
+
+def work(megabytes):
+    block = b"x" * megabytes * 1_000_000
+    return len(block)
+
+if __name__ == "__main__":
+    assert measure(work, 1, worker=sys.argv[1]).value == 1_000_000
+"""
+
+
+@pytest.mark.parametrize("worker", ["spawn", pytest.param("fork", marks=needs("forked workers"))])
+def test_the_lines_of_a_measured_function_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: str) -> None:
+    for name in ("COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_RUN"):  # of a run that measures this one
+        monkeypatch.delenv(name, raising=False)
+    script, data = tmp_path / "script.py", tmp_path / "data"
+    script.write_text(SCRIPT)
+    (tmp_path / ".coveragerc").write_text(
+        f"[run]\nparallel = true\npatch = _exit, subprocess\nsource = {tmp_path}\ndata_file = {data}\n"
+    )
+
+    subprocess.run([sys.executable, "-m", "coverage", "run", script, worker], cwd=tmp_path, check=True, timeout=100)
+
+    found = coverage.CoverageData()
+    for part in tmp_path.glob("data.*"):
+        read = coverage.CoverageData(str(part))
+        read.read()
+        found.update(read)
+    assert {6, 7} <= set(found.lines(str(script)))
