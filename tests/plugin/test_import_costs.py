@@ -78,3 +78,25 @@ def test_what_optimizers_import_is_imported_ahead_where_torch_is_used(run: Calla
 
     ran.result.assert_outcomes(passed=1)
     assert notes(ran) == {"steps": ()}
+
+
+def test_a_test_meets_the_true_loaders(run: Callable[..., Run]) -> None:
+    ran = run(
+        """
+        import importlib, importlib.util, sys
+        from importlib.machinery import SourceFileLoader
+        import pytest
+
+        @pytest.mark.in_worker
+        def test_it(tmp_path, monkeypatch):
+            (tmp_path / "own_module.py").write_text("loader = __spec__.loader, __loader__")
+            monkeypatch.syspath_prepend(tmp_path)
+            assert type(importlib.util.find_spec("own_module").loader) is SourceFileLoader
+            import own_module
+            assert [type(each) for each in own_module.loader] == [SourceFileLoader] * 2
+            assert type(importlib.reload(own_module).__spec__.loader) is SourceFileLoader
+            assert importlib.util.find_spec("no_such_module") is None
+        """
+    )
+
+    ran.result.assert_outcomes(passed=1)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 from pytest_llmmem.core.sizes import format_size
@@ -84,7 +84,7 @@ class _Finder(MetaPathFinder):
                 continue
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
-                if self._measures and hasattr(spec.loader, "exec_module"):
+                if self._measures and hasattr(spec.loader, "exec_module") and _is_import(sys._getframe(1)):  # noqa: SLF001
                     spec.loader = _Measured(spec.loader, self)
                 return spec
         return None
@@ -153,6 +153,12 @@ class _Measured(Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._finder.run(self._loader, module)
+
+
+def _is_import(finding: FrameType) -> bool:
+    """Whether a module is found to be imported: ``importlib.util.find_spec`` gives its caller the true loader."""
+    asked_by = finding.f_back
+    return asked_by is not None and asked_by.f_code.co_name == "_find_and_load_unlocked"
 
 
 def _package(module: str) -> str:
