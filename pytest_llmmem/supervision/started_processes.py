@@ -49,13 +49,9 @@ class StartedProcesses:
     def _sample(self, pid: int) -> None:
         with contextlib.closing(probes.open_memory(pid)) as memory:
             reading = memory.read()
-        if reading is None:
+        before = self._described(pid)
+        if reading is None or before is None:
             return
-        before = self._seen.get(pid) or self._described(pid)
-        if before is None:
-            return
-        if before.command == FORKED:  # until it runs a program
-            before = replace(self._described(pid) or before, peak_bytes=before.peak_bytes)
         self._seen[pid] = replace(
             before,
             peak_bytes=max(before.peak_bytes, reading.unreclaimable_bytes),
@@ -63,12 +59,16 @@ class StartedProcesses:
         )
 
     def _described(self, pid: int) -> ChildRecord | None:
+        """What is known of a process; ``None`` for one that has ended. A fork is described anew, until it runs a program."""
+        known = self._seen.get(pid)
+        if known is not None and known.command != FORKED:
+            return known
         command = probes.command(pid)
         if not command:
-            return None  # it has ended
+            return known
         return ChildRecord(
             command=command_words(command, of_worker=self.of_worker),
             rank=rank_in_launch(probes.environment(pid), os.environ),
-            peak_bytes=0,
-            peak_resident_bytes=0,
+            peak_bytes=known.peak_bytes if known else 0,
+            peak_resident_bytes=known.peak_resident_bytes if known else 0,
         )
