@@ -75,7 +75,9 @@ def _parts(model: Any, weights: dict[str, Any], device: str) -> dict[str, Any]:
     from torch import distributed
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    places = {id(place): (name, place) for name, place in model.state_dict(keep_vars=True).items()}
+    places: dict[int, tuple[str, Any]] = {}
+    for name, place in model.state_dict(keep_vars=True).items():
+        places.setdefault(id(place), (name, place))  # a tie is made from its first name
     # one buffer for all of them: what is freed between the parts would stay in the allocator's heap
     sizes = [0] if weights else [place.numel() * place.element_size() for _, place in places.values()]
     buffer = torch.empty(max(sizes), dtype=torch.uint8, device=device)
