@@ -78,7 +78,7 @@ def changes_between(before: Baseline, after: Baseline, tolerance: Tolerance) -> 
 
 
 def _numbers(before: Baseline, after: Baseline) -> Iterator[tuple[str, str, int, int, int, str]]:
-    """Of each measure its group and name, both numbers, their error, and the place of the change."""
+    """The group and name of each measure, both numbers, their error, and the place of the change."""
     error = before.error_bytes + after.error_bytes
     resident_error = before.resident_error_bytes + after.resident_error_bytes
     yield "unreclaimable", "unreclaimable", before.peak_bytes, after.peak_bytes, error, ""

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import typer
 
@@ -16,9 +16,6 @@ from pytest_llmmem.core.steps import KINDS, StepMemory
 if TYPE_CHECKING:
     from pytest_llmmem.models.steps.predictor import Prediction
     from pytest_llmmem.models.steps.spec import GenerateSpec, PredictRequest, TrainSpec
-
-LOADS: Final = ("default", "float32", "float16", "bfloat16", "int8", "nf4")
-"""Strategies after which a step can be predicted: all weights are on the device."""
 
 
 def estimate_step(
@@ -68,10 +65,10 @@ def make_request(
     """The request of the command line. Raises ``SettingError`` and ``SourceError``."""
     from pytest_llmmem.models.sources.config_source import plain_config, source_config
     from pytest_llmmem.models.sources.source import parse_source
-    from pytest_llmmem.models.steps.spec import FLOATS, PredictRequest
+    from pytest_llmmem.models.steps.spec import FLOATS, PREDICTED_LOADS, PredictRequest
 
-    if load not in LOADS:
-        msg = f"--load {load}: a step is predicted after one of {', '.join(LOADS)}"
+    if load not in PREDICTED_LOADS:
+        msg = f"--load {load}: a step is predicted after one of {', '.join(PREDICTED_LOADS)}"
         raise SettingError(msg)
     if device not in {"cpu", "cuda"}:
         msg = f"--device {device}: a step is predicted by the rules of cpu or cuda: write one of them"

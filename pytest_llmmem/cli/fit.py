@@ -82,15 +82,15 @@ def fit(
 
 
 def _check_loads(loads: Sequence[str], *, train: bool) -> None:
-    from pytest_llmmem.cli.estimate_steps import LOADS
     from pytest_llmmem.models.loading.strategies import STRATEGIES
+    from pytest_llmmem.models.steps.spec import PREDICTED_LOADS
 
     for name in loads:
         if name not in STRATEGIES:
             msg = f"--load: {name!r} is not a strategy: write one of {', '.join(STRATEGIES)}"
             raise SettingError(msg)
-        if train and name not in LOADS:
-            msg = f"--load: {name!r} leaves no model that can be trained: with --train, write one of {', '.join(LOADS)}"
+        if train and name not in PREDICTED_LOADS:
+            msg = f"--load: {name!r} leaves no model that can be trained: with --train, write one of {', '.join(PREDICTED_LOADS)}"
             raise SettingError(msg)
         if reason := STRATEGIES[name].unavailable():
             msg = f"--load: {name!r}: {reason}"

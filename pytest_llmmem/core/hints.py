@@ -9,10 +9,10 @@ from pytest_llmmem.core.record_parts import Phase
 from pytest_llmmem.core.sizes import format_beside, format_size
 
 SLOW: Final = "with less memory, mapped weights are dropped and read from the disk again and again"
-"""What *slow below* means, wherever it is written."""
+"""The meaning of *slow below*, wherever it is written."""
 
 DIES: Final = "with less memory, the process is killed"
-"""What *dies below* means."""
+"""The meaning of *dies below*."""
 
 _MOST: Final = 0.5
 """Share of the weights: if more than this never became resident, most of the load's cost is still to come."""

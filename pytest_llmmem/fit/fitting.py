@@ -14,7 +14,7 @@ _SLOWER: Final = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """What is known about one workload."""
+    """One workload, measured and verified."""
 
     workload: Workload
     measured: Measured
@@ -22,7 +22,7 @@ class Fitted:
     runs: tuple[Limited, ...] = ()
     """The two verifying runs: in the smallest size, and in the size that it is fast in."""
     complaints: tuple[str, ...] = ()
-    """What those runs contradict."""
+    """Sentences about verifying runs that contradict the verdict."""
     unverified: str = ""
     """Why there are no such runs."""
 

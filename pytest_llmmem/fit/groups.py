@@ -10,11 +10,10 @@ import os
 import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from pytest_llmmem.probes.cgroups import MemoryGroup, own_group
-from pytest_llmmem.workers.cgroup_limiter import delegate
+from pytest_llmmem.workers.cgroup_limiter import delegate, write_setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +43,17 @@ class LimitedGroup:
     def limit_to(self, limit_bytes: int) -> None:
         """Set the limit, and allow no swap. Raises ``OSError`` where the kernel refuses."""
         if self.group.version == 2:
-            _write(self.group.path / "memory.max", limit_bytes)
+            write_setting(self.group.path / "memory.max", limit_bytes)
             with contextlib.suppress(OSError):  # a kernel without swap has no such file
-                _write(self.group.path / "memory.swap.max", 0)
+                write_setting(self.group.path / "memory.swap.max", 0)
         else:
-            _write(self.group.path / "memory.limit_in_bytes", limit_bytes)
+            write_setting(self.group.path / "memory.limit_in_bytes", limit_bytes)
             with contextlib.suppress(OSError):  # the limit of memory and swap together
-                _write(self.group.path / "memory.memsw.limit_in_bytes", limit_bytes)
+                write_setting(self.group.path / "memory.memsw.limit_in_bytes", limit_bytes)
 
     def enter(self, pid: int) -> None:
         """Move a process in."""
-        _write(self.group.path / "cgroup.procs", pid)
+        write_setting(self.group.path / "cgroup.procs", pid)
 
     def refaulted_bytes(self) -> int | None:
         """Pages of files that were dropped and read again: this shows thrashing without a clock.
@@ -69,18 +68,9 @@ class LimitedGroup:
         """Once its process has ended. Version 1 first gives back the pages that are still charged to it."""
         if self.group.version == 1:
             with contextlib.suppress(OSError):
-                _write(self.group.path / "memory.force_empty", 0)
+                write_setting(self.group.path / "memory.force_empty", 0)
         for _ in range(100):
             with contextlib.suppress(OSError):
                 self.group.path.rmdir()
                 return
             time.sleep(0.01)
-
-
-def _write(path: Path, value: int) -> None:
-    # unbuffered: the kernel's refusal must be raised here
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        os.write(descriptor, str(value).encode())
-    finally:
-        os.close(descriptor)

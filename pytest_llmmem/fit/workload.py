@@ -1,4 +1,4 @@
-"""What a measured process does: load a model, then run or train it."""
+"""The work of a measured process: load a model, then run or train it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Workload:
 
     @property
     def step_words(self) -> str:
-        """What one step is called: ``"a forward pass"`` or ``"a training step"``."""
+        """The name of one step: ``"a forward pass"`` or ``"a training step"``."""
         return "a training step" if self.train else "a forward pass"
 
     def to_json(self) -> dict[str, Any]:

@@ -71,5 +71,5 @@ class Gpus:
 
 
 def unseen_vram_notes(peaks: Collection[VramRecord], budgets: Iterable[Budget]) -> tuple[str, ...]:
-    """What cannot be said of a worker's GPU memory once it has died."""
+    """The note about GPU memory that nobody read before a worker died."""
     return (_UNSEEN,) if peaks or any(budget.kind == "max_vram" for budget in budgets) else ()

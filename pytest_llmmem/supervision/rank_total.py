@@ -40,7 +40,7 @@ class RankTotal:
     """Time at which the ranks were begun."""
     _sampled: HighestSum = field(init=False)
     _sampled_each: list[HighestSum] = field(init=False)
-    """Of each rank by itself."""
+    """The same for each rank by itself."""
     _resident: HighestSum = field(init=False)
     """With mapped files."""
     _file_bytes: int = 0

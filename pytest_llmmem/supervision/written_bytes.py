@@ -1,4 +1,4 @@
-"""What a job writes to storage, from totals that began before it."""
+"""Bytes that a job writes to storage, from totals that began before it."""
 
 from dataclasses import dataclass
 

@@ -42,14 +42,14 @@ class CgroupLimiter:
         try:
             if parent.version == 2:
                 # at the budget itself the test would be slowed down for minutes before anybody sees the breach
-                _write(group.path / "memory.high", limit_bytes + _SLACK_BYTES // 2)
-                _write(group.path / "memory.max", hard)
-                _write(group.path / "memory.oom.group", 1)
+                write_setting(group.path / "memory.high", limit_bytes + _SLACK_BYTES // 2)
+                write_setting(group.path / "memory.max", hard)
+                write_setting(group.path / "memory.oom.group", 1)
                 with contextlib.suppress(OSError):
-                    _write(group.path / "memory.swap.max", 0)
+                    write_setting(group.path / "memory.swap.max", 0)
             else:
-                _write(group.path / "memory.limit_in_bytes", hard)
-            _write(group.path / "cgroup.procs", pid)
+                write_setting(group.path / "memory.limit_in_bytes", hard)
+            write_setting(group.path / "cgroup.procs", pid)
         except OSError:
             group.path.rmdir()
             raise
@@ -69,7 +69,7 @@ class CgroupLimiter:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            _write(self._home / "cgroup.procs", self.pid)
+            write_setting(self._home / "cgroup.procs", self.pid)
         for _ in range(50):
             with contextlib.suppress(OSError):
                 self._group.path.rmdir()
@@ -84,20 +84,20 @@ def delegate(group: MemoryGroup) -> Path:
     move into a leaf. Processes that are not ours stay where they are. Raises ``OSError`` when there are any.
     """
     leaf = group.path / "llmmem-session"
-    if "memory" in (group.path / "cgroup.subtree_control").read_text().split():
+    if "memory" in (group.path / "cgroup.subtree_control").read_text(encoding="utf-8").split():
         return leaf
     for _ in range(_MOVES):
         ours = {os.getpid(), *descendants(os.getpid())}
-        inside = [int(pid) for pid in (group.path / "cgroup.procs").read_text().split()]
+        inside = [int(pid) for pid in (group.path / "cgroup.procs").read_text(encoding="utf-8").split()]
         if not ours.issuperset(inside):
             msg = "other processes share pytest's group; give it one of its own, as systemd-run --user --scope does"
             raise OSError(msg)
         leaf.mkdir(exist_ok=True)
         for pid in inside:
             with contextlib.suppress(ProcessLookupError):
-                _write(leaf / "cgroup.procs", pid)
+                write_setting(leaf / "cgroup.procs", pid)
         try:
-            _write(group.path / "cgroup.subtree_control", "+memory")
+            write_setting(group.path / "cgroup.subtree_control", "+memory")
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
@@ -107,7 +107,8 @@ def delegate(group: MemoryGroup) -> Path:
     raise OSError(msg)
 
 
-def _write(path: Path, value: int | str) -> None:
+def write_setting(path: Path, value: int | str) -> None:
+    """Write to a file of a control group. Raises ``OSError`` when the kernel refuses."""
     # a buffered write would report the kernel's refusal in a destructor, where it is swallowed
     descriptor = os.open(path, os.O_WRONLY)
     try:

@@ -43,7 +43,7 @@ def _elements(ties: Ties, tensors: Mapping[str, Tensor], embedding: str) -> int:
 
 
 def _absent(targets: AbstractSet[str], source: Tensor, tensors: Mapping[str, Tensor]) -> int:
-    """How many targets the checkpoint does not have. One of the source's shape may have another name in the file."""
+    """The number of targets that the checkpoint does not have. One of the source's shape may have another name in the file."""
     renamed = [
         each for each in tensors.values() if each.shape == source.shape and each.name not in {source.name, *targets}
     ]
@@ -80,7 +80,7 @@ def class_ties(config: ModelConfig) -> tuple[Ties, ...]:
 
 
 def _ties(node: ast.ClassDef) -> Iterator[tuple[str, str | None]]:
-    """What the class itself says: pairs in transformers 5, names in 4. Patterns are of small weights, and are left out."""
+    """Ties that the class names: pairs in transformers 5, names in 4. Patterns are of small weights, and are left out."""
     for statement in node.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="_tied_weights_keys")], value=ast.Dict() | ast.List() as value):

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Final
 
 _OF_PYTHON: Final = (TypeError, ValueError, AttributeError)
-"""What the Python code of a model raises for its inputs. torch raises ``RuntimeError`` for tensors that do not fit together."""
+"""Errors of a model's Python code for its inputs. torch raises ``RuntimeError`` for tensors that do not fit together."""
 
 
 def refuses(model: Any, inputs: Mapping[str, Any], error: Exception) -> bool:

@@ -133,4 +133,4 @@ MAKERS: Final[Mapping[str, Callable[[Any, Any, Any], Any]]] = {
     "timesteps": lambda *_: _zeros(1, 4)(*_).long(),
     "attention_mask": _zeros(1, 4),
 }
-"""What each argument is made by, from the model, its config and its arguments."""
+"""The function that makes each argument, from the model, its config and its arguments."""

@@ -11,6 +11,8 @@ Checkpointing = Literal["off", "on", "reentrant"]
 
 OPTIMIZERS: Final[tuple[str, ...]] = get_args(OptimizerName)
 FLOATS: Final[tuple[str, ...]] = get_args(FloatName)
+PREDICTED_LOADS: Final = ("default", *FLOATS, "int8", "nf4")
+"""Strategies after which a step can be predicted: all weights are on the device."""
 
 _MOST: Final = 10**7
 """Largest number of sequences, tokens, steps or ranks: a larger one is a typing error."""

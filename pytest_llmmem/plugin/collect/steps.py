@@ -13,13 +13,10 @@ from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.estimates.estimate import estimate
 from pytest_llmmem.models.sources.config_source import plain_config
 from pytest_llmmem.models.steps.predictor import predict_apart
-from pytest_llmmem.models.steps.spec import FLOATS, GenerateSpec, PredictRequest, TrainSpec
+from pytest_llmmem.models.steps.spec import FLOATS, PREDICTED_LOADS, GenerateSpec, PredictRequest, TrainSpec
 from pytest_llmmem.plugin.collect.loads import Load, load_of
 from pytest_llmmem.plugin.state import find_checkpoint
 from pytest_llmmem.plugin.step_markers import LlmGenerate, LlmTrain
-
-PREDICTED_LOADS: Final = ("default", "float32", "float16", "bfloat16", "int8", "nf4")
-"""Strategies after which a step can be predicted: all weights are on the device."""
 
 _RUNS: Final = {
     "llm_train": ("train_step", "predicted_step", "training_memory"),
