@@ -1,7 +1,7 @@
 """All ranks of one test together: their memory at one instant, and the budgets that stand over the sum."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
@@ -36,7 +36,8 @@ class RankTotal:
     plan: JobPlan
     """The plan for all ranks together."""
     ranks: Sequence[Supervision]
-    started_s: float
+    clock: Callable[[], float] = time.monotonic
+    _started_s: float = field(init=False)
     """Time at which the ranks were begun."""
     _sampled: HighestSum = field(init=False)
     _sampled_each: list[HighestSum] = field(init=False)
@@ -53,6 +54,7 @@ class RankTotal:
     _timeline: TimelineRecorder = field(default_factory=TimelineRecorder)
 
     def __post_init__(self) -> None:
+        self._started_s = self.clock()
         self._sampled, self._resident = HighestSum(len(self.ranks)), HighestSum(len(self.ranks))
         self._sampled_each = [HighestSum(1) for _ in self.ranks]
 
@@ -76,7 +78,7 @@ class RankTotal:
                 file_bytes = max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes)
                 if any(shared):
                     held_bytes = max(held_bytes, tree.unreclaimable_bytes)
-            took_s = time.monotonic() - now_s
+            took_s = self.clock() - now_s
             self._tree_due_s = now_s + took_s + max(_TREE_S, _PAUSE * took_s)
         self._sampled.add(held_bytes, copied, now_s)
         self._resident.add(held_bytes + file_bytes, copied, now_s)
@@ -84,7 +86,7 @@ class RankTotal:
         if self.plan.draws_timeline and windows:
             self._timeline.sample(
                 Instant(
-                    seconds=now_s - self.started_s,
+                    seconds=now_s - self._started_s,
                     held_bytes=held_bytes,
                     peak_bytes=0,
                     file_bytes=file_bytes,

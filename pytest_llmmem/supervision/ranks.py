@@ -85,7 +85,7 @@ class RankGroup:
 
     def __post_init__(self) -> None:
         self._state = State(started_s=self.clock())
-        self._total = RankTotal(self.plan, self.supervisions, self._state.started_s)
+        self._total = RankTotal(self.plan, self.supervisions, self.clock)
 
     def begin(self) -> None:
         """Hand over the job to every rank."""

@@ -59,7 +59,7 @@ def test_every_option_that_is_advised_is_there() -> None:
 
 
 def test_every_fact_that_a_row_may_ask_for_is_set_by_the_plugin() -> None:
-    from pytest_llmmem.plugin.report import diagnosis as explaining
+    from pytest_llmmem.plugin.run import diagnosis as explaining
 
     calls = ast.walk(ast.parse(inspect.getsource(explaining)))
     set_there = {node.arg for node in calls if isinstance(node, ast.keyword)}
