@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pytest_llmmem import probes
-from pytest_llmmem.core.children import FORKED, ChildRecord, command_words
+from pytest_llmmem.core.children import ChildRecord, command_words
 from pytest_llmmem.core.launch import rank_in_launch
 from pytest_llmmem.core.record_parts import RankRecord
 
@@ -22,6 +22,9 @@ class StartedProcesses:
     of_worker: Sequence[str]
     """The command of the worker."""
     _seen: dict[int, ChildRecord] = field(default_factory=dict)
+    _commands: set[tuple[str, ...]] = field(default_factory=set)
+    _forks: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Commands of those that may be forks: another ran the same before. With a program of its own each begins anew."""
 
     def sample(self, children: Sequence[int]) -> None:
         """Read the memory of each."""
@@ -47,28 +50,29 @@ class StartedProcesses:
         return tuple(found[rank] for rank in sorted(found))
 
     def _sample(self, pid: int) -> None:
+        command = probes.command(pid)
         with contextlib.closing(probes.open_memory(pid)) as memory:
             reading = memory.read()
-        before = self._described(pid)
-        if reading is None or before is None:
-            return
+        if reading is None or not command or probes.command(pid) != command:
+            return  # it has ended, or has left the memory that it was forked with for a program of its own
+        if self._forks.get(pid, command) != command:
+            del self._seen[pid], self._forks[pid]
+        if pid not in self._seen:
+            self._describe(pid, command)
+        before = self._seen[pid]
         self._seen[pid] = replace(
             before,
             peak_bytes=max(before.peak_bytes, reading.unreclaimable_bytes),
             peak_resident_bytes=max(before.peak_resident_bytes, reading.mark_bytes or reading.resident_bytes),
         )
 
-    def _described(self, pid: int) -> ChildRecord | None:
-        """What is known of a process; ``None`` for one that has ended. A fork is described anew, until it runs a program."""
-        known = self._seen.get(pid)
-        if known is not None and known.command != FORKED:
-            return known
-        command = probes.command(pid)
-        if not command:
-            return known
-        return ChildRecord(
+    def _describe(self, pid: int, command: tuple[str, ...]) -> None:
+        if command == tuple(self.of_worker) or command in self._commands:
+            self._forks[pid] = command
+        self._commands.add(command)
+        self._seen[pid] = ChildRecord(
             command=command_words(command, of_worker=self.of_worker),
             rank=rank_in_launch(probes.environment(pid), os.environ),
-            peak_bytes=known.peak_bytes if known else 0,
-            peak_resident_bytes=known.peak_resident_bytes if known else 0,
+            peak_bytes=0,
+            peak_resident_bytes=0,
         )

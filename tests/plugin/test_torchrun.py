@@ -97,7 +97,7 @@ def test_only_the_first_rank_writes(
 LAUNCHER = """
     import pytest, subprocess, sys
 
-    RANK = "import os; block = b'x' * 40_000_000 * (1 + int(os.environ['RANK'])); import time; time.sleep(1)"
+    RANK = "import os; block = b'x' * (40_000_000 * (1 + int(os.environ['RANK']))); import time; time.sleep(1)"
 
     @pytest.mark.in_worker(timeout=100)
     @pytest.mark.max_ram("200MB")

@@ -36,6 +36,36 @@ def test_a_process_keeps_its_peak_after_its_end() -> None:
     assert before[0].peak_resident_bytes > before[0].peak_bytes > 0
 
 
+FORKS = """
+import os, sys
+block = b"x" * 50_000_000
+if os.fork() == 0:
+    print(os.getpid(), flush=True)
+    sys.stdin.readline()
+    os.execv(sys.executable, [sys.executable, "-c", "print('here', flush=True); input()"])
+os.wait()
+"""
+
+
+def test_a_fork_that_runs_a_program_of_its_own_does_not_keep_the_peak_of_its_parent() -> None:
+    with subprocess.Popen([sys.executable, "-uc", FORKS], stdin=-1, stdout=-1, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdin is not None
+        fork = int(parent.stdout.readline())
+        started = StartedProcesses(of_worker=())
+        started.sample([parent.pid, fork])
+        assert [each.peak_bytes > 50_000_000 for each in started.records()] == [True, True]
+        print(file=parent.stdin, flush=True)
+        assert parent.stdout.readline() == "here\n"
+
+        started.sample([parent.pid, fork])
+
+        first, second = started.records()
+        parent.communicate("\n")
+    assert (first.command.split()[1], second.command.split()[1]) == ("-uc", "-c")
+    assert second.peak_resident_bytes < 50_000_000 < first.peak_bytes
+
+
 def test_only_the_first_of_very_many_processes_are_followed() -> None:
     done = threading.Event()
     threads = [threading.Thread(target=done.wait) for _ in range(40)]  # each can be read in /proc as a process can
