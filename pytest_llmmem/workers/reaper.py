@@ -14,14 +14,19 @@ import os
 import selectors
 import shutil
 import signal
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pytest_llmmem.core.endings import Exit
-from pytest_llmmem.workers.channel import Channel, channel_pair
+from pytest_llmmem.workers.channel import Channel, channel_pair, readable
 from pytest_llmmem.workers.children import ChildEvents, adopt_orphans, end_descendants, end_with, leave
+
+_LEAVING_S: Final = 2.0
+"""Time for the server to end after its parent; it takes a millisecond where nothing is to be written."""
 
 RunServer = Callable[[Channel, bool], None]
 """Serves the control channel; the second argument is whether it imports ahead what tests will need."""
@@ -65,8 +70,18 @@ def reap(control: Channel, run_server: RunServer, folder: Path, *, parent: int) 
             while isinstance(message := control.poll(), StartServer):
                 server = _start_server(control, events, run_server, preloads=message.preloads)
     finally:
+        _let_leave(server, events)
         end_descendants()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _let_leave(server: int, events: ChildEvents) -> None:
+    """Give the server, whose parent is gone, time to end by itself: coverage.py writes its data then."""
+    deadline = time.monotonic() + _LEAVING_S
+    while server and (left_s := deadline - time.monotonic()) > 0:
+        readable((events.fileno(),), left_s)
+        if server in dict(events.ended()):
+            break
 
 
 def _start_server(control: Channel, events: ChildEvents, run_server: RunServer, *, preloads: bool) -> int:

@@ -173,6 +173,7 @@ class Server:
         try:
             worker.wait_ready()
         except NoWorkerError:
+            worker.close()
             while self._handle(0):
                 pass
             raise

@@ -234,6 +234,24 @@ def test_closing_leaves_no_process(folder: Path, files: SessionFiles) -> None:
     worker.close()
 
 
+def test_a_server_ends_by_itself_and_has_time_to_write(tmp_path: Path, folder: Path, files: SessionFiles) -> None:
+    def serve_and_write(control: Channel, preloads: bool) -> None:
+        try:
+            serve(files, lambda: None, control, preloads)
+        finally:
+            time.sleep(0.2)
+            (tmp_path / "written").touch()
+
+    server = Server.start(serve_and_write, folder, files, ForkedWorker)
+    worker = server.take()
+
+    server.close()
+
+    assert (tmp_path / "written").exists()
+    assert ends(worker.pid)
+    worker.close()
+
+
 def test_an_exit_of_a_worker_that_was_let_go_is_waited_for_by_drain(server: Server) -> None:
     worker = server.take()
     worker.run(("say", "done"), last=True, waits=False)
