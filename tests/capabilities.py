@@ -54,6 +54,7 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "mapped files that can be cut": lambda: _POSIX,
     "links": _can_link,
     "quotes in file names": lambda: _POSIX,
+    "glibc": lambda: _POSIX and "CS_GNU_LIBC_VERSION" in os.confstr_names,
     "bash": lambda: _POSIX and shutil.which("bash") is not None,
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmmem import BudgetExceeded, LlmmemError, WorkerCrashed, measure, memory_budget
+from pytest_llmmem.probes import descendants
 from tests.conftest import Run, needs
 
 MB = 1_000_000
@@ -349,12 +350,10 @@ def test_measurements_in_an_isolated_test_are_phases_of_its_record(run: Callable
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(os.listdir("/proc/self/fd")), descendants(os.getpid())
 
     measure(fill, 1)
     measure(lambda: os._exit(1))
 
     assert list(tmp_path.iterdir()) == []
-    assert set(os.listdir("/proc/self/fd")) == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert (set(os.listdir("/proc/self/fd")), descendants(os.getpid())) == before

@@ -5,6 +5,7 @@ import mmap
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, Final
 
 from pytest_llmmem import probes
@@ -47,31 +48,56 @@ def freed_nbytes() -> int | None:
 
     ``fordblks`` of mallinfo2(3), for all arenas: glibc 2.33 and later.
     """
-    if sys.platform != "linux":
-        return None
+    info = _mallinfo2()
+    return None if info is None else info["fordblks"]
+
+
+def trim() -> None:
+    """Collect garbage and return freed memory to the kernel, where the allocator can."""
+    gc.collect()
+    libc = _libc()
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+        _return_end_of_heap(libc)
+
+
+def _return_end_of_heap(libc: Any) -> None:
+    """Where another allocator has moved the end of the heap (``sbrk``), malloc_trim(3) leaves all that is free before it."""
+    info = _mallinfo2()
+    size = info["keepcost"] - 2 * mmap.PAGESIZE if info else 0
+    if size <= 0 or not (block := libc.malloc(size)):
+        return
+    start = -(-block // mmap.PAGESIZE) * mmap.PAGESIZE
+    libc.madvise(start, (block + size - start) // mmap.PAGESIZE * mmap.PAGESIZE, mmap.MADV_DONTNEED)
+    libc.free(block)
+
+
+def _mallinfo2() -> dict[str, int] | None:
     import ctypes
 
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "mallinfo2"):
+    if not hasattr(libc := _libc(), "mallinfo2"):
         return None
 
     class Info(ctypes.Structure):
         _fields_ = tuple((name, ctypes.c_size_t) for name in _MALLINFO2)
 
     libc.mallinfo2.restype = Info
-    freed: int = libc.mallinfo2().fordblks
-    return freed
+    info = libc.mallinfo2()
+    return {name: getattr(info, name) for name in _MALLINFO2}
 
 
-def trim() -> None:
-    """Collect garbage and return freed memory to the kernel, where the allocator can."""
-    gc.collect()
-    if sys.platform == "linux":
-        import ctypes
+@cache
+def _libc() -> Any:
+    """The C library of Linux; ``None`` elsewhere."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
 
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "malloc_trim"):
-            libc.malloc_trim(0)
+    libc = ctypes.CDLL(None)
+    libc.malloc.argtypes, libc.malloc.restype = (ctypes.c_size_t,), ctypes.c_void_p
+    libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    libc.free.argtypes = (ctypes.c_void_p,)
+    return libc
 
 
 def _overlaps(spans: Iterable[tuple[int, int]], others: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
