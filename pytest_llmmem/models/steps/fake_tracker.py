@@ -5,7 +5,12 @@ from typing import Any
 import torch
 
 from pytest_llmmem.core.errors import StepError
-from pytest_llmmem.models.steps.torch_internals import NOT_FAKEABLE, VALUE_OF, DataDependentOutputException
+from pytest_llmmem.models.steps.torch_internals import (
+    IS_NONZERO,
+    NOT_FAKEABLE,
+    VALUE_OF,
+    DataDependentOutputException,
+)
 from pytest_llmmem.models.steps.tracker import StorageTracker
 
 
@@ -24,7 +29,7 @@ class FakeStorageTracker(StorageTracker):
         try:
             result = func(*args, **kwargs)
         except DataDependentOutputException:
-            if func is not VALUE_OF:
+            if func not in {VALUE_OF, IS_NONZERO}:
                 raise
             asked = args[0]
             if asked.dtype == torch.bool:
