@@ -41,7 +41,9 @@ class FakeStorageTracker(StorageTracker):
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         super().__exit__(kind, error, traceback)
-        if isinstance(error, NOT_FAKEABLE):
+        # an operation of one's own without a fake kernel raises a plain RuntimeError
+        is_own = isinstance(error, RuntimeError) and getattr(self.last_op, "namespace", "aten") not in {"aten", "prim"}
+        if is_own or isinstance(error, NOT_FAKEABLE):
             where = f" in {self.last_module}" if self.last_module else ""
             msg = (
                 f"{self.last_op}{where} cannot be followed without real numbers ({type(error).__name__}): measure the step "
