@@ -52,6 +52,7 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "Unix sockets": lambda: _POSIX and hasattr(socket, "AF_UNIX"),
     "inherited descriptors": lambda: _POSIX,
     "mapped files that can be cut": lambda: _POSIX,
+    "loads that map their shards": lambda: _POSIX,
     "links": _can_link,
     "quotes in file names": lambda: _POSIX,
     "glibc": lambda: _POSIX and "CS_GNU_LIBC_VERSION" in os.confstr_names,
