@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,18 @@ def _can_link() -> bool:
     return True
 
 
+def _keeps_a_peak() -> bool:
+    """Wine keeps no peak of the commit."""
+    if sys.platform != "win32":
+        return True
+    import psutil
+
+    block = b"x" * 50_000_000
+    del block
+    memory = psutil.Process().memory_info()
+    return memory.peak_pagefile - memory.pagefile > 40_000_000
+
+
 CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "/proc": lambda: _has_kernel_file("/proc/self/status"),
     "control groups": lambda: _has_kernel_file("/proc/self/cgroup"),
@@ -52,6 +65,7 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "Unix sockets": lambda: _POSIX and hasattr(socket, "AF_UNIX"),
     "inherited descriptors": lambda: _POSIX,
     "mapped files that can be cut": lambda: _POSIX,
+    "a kept peak of memory": _keeps_a_peak,
     "loads that map their shards": lambda: _POSIX,
     "links": _can_link,
     "quotes in file names": lambda: _POSIX,
