@@ -247,6 +247,7 @@ def test_a_spawned_worker_refuses_what_it_cannot_import() -> None:
         measure(lambda: 1, worker="spawn")
 
 
+@needs("a kept peak of memory")
 @pytest.mark.parametrize("worker", ["spawn", pytest.param("fork", marks=linux)])
 def test_a_script_measures_what_it_defines(tmp_path: Path, worker: str) -> None:
     script = tmp_path / "script.py"
