@@ -1,22 +1,14 @@
-"""Many reports as one page that needs nothing else: how each test's memory went, and where it changed.
+"""Many reports as one page: how each test's memory went, and where it changed."""
 
-It is the page of one session, ``html.py``, with other rows and another chart.
-"""
-
-import html
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from string import Template
 from typing import Any, Final, Literal
 
 from pytest_llmmem.core.sizes import UNITS, unit_of
+from pytest_llmmem.reports.page import fill_page
 
-_ASSETS: Final = Path(__file__).parent / "assets"
 _STATES: Final = ("grew", "shrank", "came back", "held")
 """The worst first."""
-_SCRIPTS: Final = ("chart.js", "detail.js", "frame.js", "trend.js", "history.js")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,16 +57,12 @@ def render(lines: Sequence[Line], reports: Sequence[str], *, tolerance: str) -> 
             _line(line, machines[line.machine]) for line in sorted(lines, key=lambda line: _STATES.index(line.state))
         ],
     }
-    return Template(_asset("history.html")).substitute(
-        headline=html.escape(headline(lines, reports)),
-        machines=html.escape(", ".join(machines)),
-        tolerance=html.escape(tolerance),
-        style="".join(map(_asset, ("uPlot.min.css", "page.css", "history.css"))),
-        license=_asset("uPlot.LICENSE"),
-        library=_asset("uPlot.iife.min.js"),
-        script="".join(map(_asset, _SCRIPTS)),
-        # "<" is the only character that could end a script element
-        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
+    return fill_page(
+        "history.html",
+        words={"headline": headline(lines, reports), "machines": ", ".join(machines), "tolerance": tolerance},
+        data=data,
+        styles=("history.css",),
+        scripts=("trend.js", "history.js"),
     )
 
 
@@ -109,7 +97,3 @@ def _line(line: Line, reports: Sequence[str]) -> dict[str, Any]:
         "levels": [point.level_bytes for point in line.points],
         "allowed": [point.allowed_bytes for point in line.points],
     }
-
-
-def _asset(name: str) -> str:
-    return _ASSETS.joinpath(name).read_text(encoding="utf-8")

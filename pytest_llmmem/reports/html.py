@@ -1,12 +1,6 @@
-"""The session as one page that needs nothing else: no network, no file beside it.
-
-The page's script draws, sorts and formats; every number in it is the record's. Charts are drawn by uPlot, bundled
-unchanged under ``assets/`` with its license.
-"""
+"""The session as one page. Every number in it is the record's."""
 
 import base64
-import html
-import json
 import sys
 import zlib
 from array import array
@@ -14,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import repeat
 from operator import sub, truediv
-from pathlib import Path
-from string import Template
 from typing import Any, Final
 
 from pytest_llmmem.core.budgets import Verdict
@@ -23,6 +15,7 @@ from pytest_llmmem.core.record_parts import RankRecord, TimelineRecord
 from pytest_llmmem.core.records import SessionRecord, TestRecord
 from pytest_llmmem.core.sizes import UNITS, format_beside, unit_of
 from pytest_llmmem.core.stacks import elided
+from pytest_llmmem.reports.page import fill_page
 from pytest_llmmem.reports.wording import (
     circumstances,
     headline,
@@ -35,7 +28,6 @@ from pytest_llmmem.reports.wording import (
     worst_first,
 )
 
-_ASSETS: Final = Path(__file__).parent / "assets"
 _FRAMES: Final = 40
 _MOST: Final = 5000
 """Tests of one page: some 10 MB without timelines."""
@@ -57,19 +49,7 @@ def render(record: SessionRecord) -> str:
         "cells": [asdict(cell) for cell in record.cells],
         "tests": [_test(test) for test in tests[:_MOST]],
     }
-    return Template(_asset("page.html")).substitute(
-        headline=html.escape(told),
-        style=_asset("uPlot.min.css") + _asset("page.css"),
-        license=_asset("uPlot.LICENSE"),
-        library=_asset("uPlot.iife.min.js"),
-        script="".join(map(_asset, ("chart.js", "detail.js", "frame.js", "cells.js", "page.js"))),
-        # "<" is the only character that could end a script element
-        data=json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c"),
-    )
-
-
-def _asset(name: str) -> str:
-    return _ASSETS.joinpath(name).read_text(encoding="utf-8")
+    return fill_page("page.html", words={"headline": told}, data=data, scripts=("cells.js", "page.js"))
 
 
 def _test(test: TestRecord) -> dict[str, Any]:

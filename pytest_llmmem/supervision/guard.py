@@ -56,12 +56,15 @@ class Guard:
             return False
         return any(budget.must_stop or (budget.breached and not breached) for budget in self.budgets())
 
-    def look(self, reading: Reading, *, at_machine: bool) -> Seen:
-        """Move the hard limit with what the worker holds, and say what a decision needs."""
+    def move_limit(self, reading: Reading) -> None:
+        """Move the hard limit with what the worker holds."""
         for window, budget in self.accounting.standing():
             if budget.kind == "max_ram":
                 held_bytes = window_held_bytes(window, budget, reading, self.accounting.meter.tree)
                 self.limiter.tick(held_bytes, reading)
+
+    def seen(self, *, at_machine: bool) -> Seen:
+        """The facts that a decision needs; of the machine only where it is asked for."""
         return Seen(
             budgets=self.budgets(),
             machine=self._machine() if at_machine else None,

@@ -6,9 +6,11 @@ from pytest_llmmem import probes
 from pytest_llmmem.core.load_position import describe_position
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.host import Gone
+from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Seen, State
 from pytest_llmmem.supervision.gpus import Gpus
 from pytest_llmmem.supervision.guard import Guard
+from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.process_tree import ProcessTree
 from pytest_llmmem.supervision.sampling_schedule import SampleKind, SamplingSchedule
 from pytest_llmmem.workers.worker import Worker
@@ -20,6 +22,8 @@ class Sampler:
 
     worker: Worker
     memory: probes.Memory | Gone
+    plan: JobPlan
+    accounting: Accounting
     guard: Guard
     processes: ProcessTree
     gpus: Gpus
@@ -38,29 +42,30 @@ class Sampler:
         changed, self.last_reading = reading != self.last_reading, reading
         if kind == "cheap" and not self.schedule.is_judged_now(reading.used_bytes, now):
             self.schedule.changed(now)
-            self.guard.accounting.meter.sample(reading)
+            self.accounting.meter.sample(reading)
             return None
         samples_tree = kind == "tree" and not self.schedule.near
         if samples_tree:
             self._sample_tree(reading)
         if changed or self.processes.seen:
             self.schedule.changed(now)
-        self.guard.accounting.meter.sample(reading)
-        if self.guard.plan.draws_timeline:
+        self.accounting.meter.sample(reading)
+        if self.plan.draws_timeline:
             self.load_position()
-            self.guard.accounting.draw(reading)
+            self.accounting.draw(reading)
         if self.guard.needs_library_pages(breached=state.breached):
-            self.guard.accounting.meter.sample(self.memory.read_pages() or reading)
-        seen = self.guard.look(reading, at_machine=samples_tree and not self.schedule.idle(now))
+            self.accounting.meter.sample(self.memory.read_pages() or reading)
+        self.guard.move_limit(reading)
+        seen = self.guard.seen(at_machine=samples_tree and not self.schedule.idle(now))
         ahead_bytes = min((budget.ahead_bytes for budget in seen.budgets), default=None)
         self.schedule.room(ahead_bytes, reading.used_bytes, now)
         return seen
 
     def _sample_tree(self, reading: Reading) -> None:
-        self.guard.accounting.meter.sample_tree(self.processes.sample(reading))
-        if any(budget.kind == "max_disk" for budget in self.guard.plan.budgets):
-            self.guard.accounting.written.add(self.processes.written_bytes())
-        self.gpus.sample(self.guard.accounting)
+        self.accounting.meter.sample_tree(self.processes.sample(reading))
+        if any(budget.kind == "max_disk" for budget in self.plan.budgets):
+            self.accounting.written.add(self.processes.written_bytes())
+        self.gpus.sample(self.accounting)
 
     def load_position(self) -> str | None:
         """Position of the worker in a load. Adds a mark to the timeline at the beginning of each shard."""
@@ -69,5 +74,5 @@ class Sampler:
             return None
         if position.shard != self._shard:
             self._shard = position.shard
-            self.guard.accounting.mark("shard", describe_position(position.shard, "", self.guard.plan.shards))
-        return describe_position(position.shard, position.tensor, self.guard.plan.shards)
+            self.accounting.mark("shard", describe_position(position.shard, "", self.plan.shards))
+        return describe_position(position.shard, position.tensor, self.plan.shards)

@@ -90,7 +90,9 @@ class Supervision:
         self._gpus = Gpus(self.driver, self.worker.pid)
         self._dumps = StackDumps(self.worker)
         schedule = SamplingSchedule(probes.INTERVAL_S, self.state.started_s)
-        self.sampler = Sampler(self.worker, self.memory, self._guard, self._processes, self._gpus, schedule)
+        self.sampler = Sampler(
+            self.worker, self.memory, self.plan, self.accounting, self._guard, self._processes, self._gpus, schedule
+        )
 
     def begin(self, job: Any, *, last: bool) -> None:
         """Set the hard limit, and hand over the job: memory from before the limit would not be charged."""

@@ -62,9 +62,10 @@ def test_an_evaluation_that_is_crossed_elsewhere_is_recognized_by_what_it_holds(
 
     kept = Facts(ending=OVER, stack=forward, alive=alive(("EvalLoopContainer", 1, 70 * MB), model))
     few = Facts(ending=OVER, stack=forward, alive=alive(model, ("EvalLoopContainer", 1, 2 * MB)))
+    none = Facts(ending=OVER, stack=forward, alive=alive(model))
 
     assert id_of(kept) == "evaluation-keeps-outputs"
-    assert id_of(few) is None
+    assert (id_of(few), id_of(none)) == (None, None)
 
 
 def test_a_state_that_trainer_reads_is_an_optimizers_and_any_other_is_a_state_dict() -> None:

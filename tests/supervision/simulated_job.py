@@ -78,4 +78,5 @@ class SimulatedJob:
         self.now_s += after_s
         self.accounting.meter.sample(now)
         self.accounting.draw(now)
-        return decide(self.state, self.guard.look(now, at_machine=False), self.now_s)
+        self.guard.move_limit(now)
+        return decide(self.state, self.guard.seen(at_machine=False), self.now_s)

@@ -52,7 +52,7 @@ def test_a_hard_limit_moves_with_what_the_worker_holds(count: str, held: list[in
     job.guard.limiter = limiter = RecordingLimiter("rlimit")
 
     for anonymous in (120, 180):
-        job.guard.look(reading(anonymous, file=40), at_machine=False)
+        job.guard.move_limit(reading(anonymous, file=40))
 
     assert limiter.held == held
 
@@ -61,7 +61,7 @@ def test_of_a_share_of_the_machine_a_hard_limit_has_all_that_is_held() -> None:
     job = job_with(Budget(kind="max_ram", limit=parse_limit("20% host"), limit_bytes=200 * MB))
     job.guard.limiter = limiter = RecordingLimiter("rlimit")
 
-    job.guard.look(reading(130), at_machine=False)
+    job.guard.move_limit(reading(130))
 
     assert limiter.held == [130]
 
@@ -110,9 +110,9 @@ def test_pages_of_libraries_matter_to_resident_budgets_alone() -> None:
 def test_the_machine_is_looked_at_when_asked() -> None:
     job = job_with(reserve_mb=10)
 
-    assert job.guard.look(reading(130), at_machine=False).machine is None
+    assert job.guard.seen(at_machine=False).machine is None
     job.sample(reading(130))
-    machine = job.guard.look(reading(130), at_machine=True).machine
+    machine = job.guard.seen(at_machine=True).machine
     assert machine is not None
     assert (machine.reserve_bytes, machine.growth_bytes) == (10 * MB, 30 * MB)
     assert machine.available_bytes > 0
