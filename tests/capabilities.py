@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -30,13 +31,26 @@ def _has_prlimit() -> bool:
 
 
 def _can_link() -> bool:
-    """Windows asks for a privilege."""
+    """Windows asks for a privilege. Wine 8 reports success and makes none."""
     with TemporaryDirectory() as folder:
+        link = Path(folder, "link")
         try:
-            Path(folder, "link").symlink_to(folder)
+            link.symlink_to(folder)
         except OSError:
             return False
-    return True
+        return link.is_symlink()
+
+
+def _keeps_a_peak() -> bool:
+    """Wine keeps no peak of the commit."""
+    if sys.platform != "win32":
+        return True
+    import psutil
+
+    block = b"x" * 50_000_000
+    del block
+    memory = psutil.Process().memory_info()
+    return memory.peak_pagefile - memory.pagefile > 40_000_000
 
 
 CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
@@ -52,6 +66,8 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "Unix sockets": lambda: _POSIX and hasattr(socket, "AF_UNIX"),
     "inherited descriptors": lambda: _POSIX,
     "mapped files that can be cut": lambda: _POSIX,
+    "a kept peak of memory": _keeps_a_peak,
+    "loads that map their shards": lambda: _POSIX,
     "links": _can_link,
     "quotes in file names": lambda: _POSIX,
     "glibc": lambda: _POSIX and "CS_GNU_LIBC_VERSION" in os.confstr_names,

@@ -53,6 +53,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[
         monkeypatch.delenv(name, raising=False)
     # a file that is written anew within a second, at the same size, would be taken for what was compiled before
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")  # in which pytester reads the output
 
     def run_(source: str, *arguments: str, timeout_s: float = 60) -> Run:
         pytester.makepyfile(source)

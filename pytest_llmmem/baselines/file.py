@@ -11,6 +11,7 @@ from pytest_llmmem.baselines import document
 from pytest_llmmem.baselines.reading import patiently, read_text
 from pytest_llmmem.baselines.values import Baseline, Baselines
 from pytest_llmmem.core.errors import BaselineError
+from pytest_llmmem.core.long_paths import resolved
 
 NAME: Final = "llm-baselines.json"
 """File at the root of the run, unless ``--llm-baseline`` names another one."""
@@ -63,7 +64,7 @@ def _locked(path: Path) -> Iterator[Path]:
     """Hold the file against other sessions; gives its real place, so that a link stays a link."""
     from filelock import FileLock, Timeout
 
-    real = Path(os.path.realpath(path))
+    real = resolved(path)
     lock = real.with_name(f".{real.name}.lock")
     try:
         real.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import typer
 from pytest_llmmem.cli.arguments import Json, naming_argument
 from pytest_llmmem.cli.output import print_facts, print_json
 from pytest_llmmem.core.errors import SettingError
+from pytest_llmmem.core.long_paths import reachable, resolved
 from pytest_llmmem.core.sizes import format_size
 
 Source = Annotated[
@@ -44,21 +45,22 @@ def synth(
     with naming_argument(f"SOURCE {source}", source=text):
         spec = parse_source(text, base=Path.cwd()).target
     assert isinstance(spec, SyntheticSpec), "a text that begins so names nothing else"
-    if dir.exists():
+    folder = reachable(dir)
+    if folder.exists():
         msg = f"DIR {dir}: it is there already: name a folder that is not, or remove it"
         raise SettingError(msg)
     try:
-        write_synthetic(spec, dir)
+        write_synthetic(spec, folder)
     except OSError as error:
         msg = f"DIR {dir}: it cannot be made ({error.strerror or error}): name a folder with room to write"
         raise SettingError(msg) from error
-    made = read_checkpoint(dir)
-    on_disk_bytes = sum(disk_bytes(path) for path in dir.iterdir())
+    made = read_checkpoint(folder)
+    on_disk_bytes = sum(disk_bytes(path) for path in folder.iterdir())
     if json:
         print_json(
             {
                 "schema": 1,
-                "path": str(dir.resolve()),
+                "path": str(resolved(dir)),
                 "parameters": made.parameters,
                 "weights_bytes": made.weights_bytes,
                 "shards": len(made.shards),

@@ -14,6 +14,7 @@ from pytest_llmmem.baselines.tolerance import Tolerance, parse_tolerance
 from pytest_llmmem.core.check_ids import CHECKS, STEP_CHECKS
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.limits import Limit, parse_limit
+from pytest_llmmem.core.long_paths import reachable, resolved
 from pytest_llmmem.core.sizes import parse_seconds, parse_size
 from pytest_llmmem.core.vram import parse_device
 from pytest_llmmem.plugin.options import OPTIONS
@@ -86,7 +87,7 @@ def resolve_settings(config: pytest.Config) -> Settings:
         where = given["baseline_update"][1]
         msg = f"{where}: baselines are of isolated tests, and {without} isolates none: leave one of them out"
         raise SettingError(msg)
-    baseline = Path(config.invocation_params.dir, values["baseline"]) if values["baseline"] else None
+    baseline = _path(config, values["baseline"]) if values["baseline"] else None
     return Settings(
         model=tuple(values["model"]),
         load=tuple(dict.fromkeys(values["load"])),
@@ -177,9 +178,13 @@ def _why_none(config: pytest.Config) -> str | None:
     return None
 
 
+def _path(config: pytest.Config, text: str) -> Path:
+    return reachable(Path(config.invocation_params.dir, text))
+
+
 def _folder(config: pytest.Config, text: str) -> Path:
     """A folder, made if need be. Raises ``ValueError`` when it cannot be."""
-    path = Path(config.invocation_params.dir, text)
+    path = _path(config, text)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -192,8 +197,8 @@ def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | 
     from pytest_llmmem.baselines.file import NAME
     from pytest_llmmem.plugin.report_formats import check_ending
 
-    path = Path(config.invocation_params.dir, text)
-    if path.resolve() == (baseline or config.rootpath / NAME).resolve():
+    path = _path(config, text)
+    if resolved(path) == resolved(baseline or config.rootpath / NAME):
         msg = f"{where}: {text!r} is the file of the baselines: name another one"
         raise SettingError(msg)
     check_ending(config, text, where)

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from pytest_llmmem.core.check_ids import CHECKS
 from pytest_llmmem.core.errors import SettingError, SourceError
 from pytest_llmmem.core.limits import Limit, parse_limit
+from pytest_llmmem.core.long_paths import resolved
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.models.loading.strategies import STRATEGIES
 from pytest_llmmem.models.sources.source import Source, parse_source
@@ -95,7 +96,7 @@ class _Reader:
         self._refuse_unknown((), self._document, _KEYS)
         tests = self._texts("tests", default=())
         return SweepFile(
-            folder=str(self._path.parent.resolve()),
+            folder=str(resolved(self._path.parent)),
             models=self._models(),
             loads=self._loads(any_name=bool(tests)),
             environments=self._environments(),
@@ -120,7 +121,7 @@ class _Reader:
         found = []
         for text in dict.fromkeys(texts):
             try:
-                found.append(parse_source(text, base=self._path.parent.resolve()))
+                found.append(parse_source(text, base=resolved(self._path.parent)))
             except SourceError as error:
                 self._refuse(
                     ("models",), str(error).removeprefix(f"--llm-model={text}: "), within=text, what=f"models: {text!r}"
@@ -172,7 +173,7 @@ class _Reader:
             fix = 'write texts, like variables = { HF_HOME = "/data/hf" }'
             self._refuse((*where, "variables"), f"{variables!r} are not environment variables", fix)
         # not resolved: an environment's interpreter is a link, and its place is what makes the environment
-        path = Path(self._path.parent.resolve(), Path(python).expanduser())
+        path = Path(resolved(self._path.parent), Path(python).expanduser())
         return Environment(name=name, python=str(path), variables=variables)
 
     def _texts(self, key: str, *, default: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pytest_llmmem.core.meter import NONE_COPIED, Copied
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.host import Mappings
 
-_getpid, _getppid = os.getpid, os.getppid
+_getpid = os.getpid
 
 _FEW_BYTES: Final = 6 * 2**20
 """Below this size, copies are not worth a walk through the page tables (1 to 2 ms)."""
@@ -23,7 +23,7 @@ class InheritedPages:
 
         ``reading`` is the current one. Only ``counts_all`` counts copies of less than 6 MiB; else those are estimated.
         """
-        self._pid, self._origin_pid = _getpid(), _getppid()
+        self._pid = _getpid()
         self._mappings = mappings
         self._few_bytes = 0 if counts_all else _FEW_BYTES
         own = self._unshared_bytes() if counts_all else None
@@ -58,7 +58,7 @@ class InheritedPages:
     def _unshared_bytes(self) -> int | None:
         """All anonymous pages were shared at the fork, and those that are not any more were copied, or given back."""
         shared = probes.count_pages(self._pid, self._mappings.private, "shared")
-        with closing(probes.open_memory(self._origin_pid)) as memory:
+        with closing(probes.open_memory(self._mappings.pid)) as memory:
             origin = memory.read()
         if shared is None or origin is None:
             return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from pytest_llmmem.core.long_paths import reachable
 from pytest_llmmem.workers.owner_locks import claim
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class SessionFolder:
         """Make a folder, and remove those without an owner."""
         for left in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             _remove_if_abandoned(left)
-        path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        path = reachable(Path(tempfile.mkdtemp(prefix=_PREFIX)))
         lock = claim(path / _LOCK)
         assert lock is not None, "nobody else knows the folder"
         return cls(path, lock)

@@ -14,6 +14,7 @@ from pytest_llmmem.models.checkpoints.tensors import tensor
 from pytest_llmmem.models.estimates.loader_versions import LOADS
 from pytest_llmmem.models.sources.presets import PRESETS
 from tests.cli.conftest import Llmmem
+from tests.conftest import needs
 
 MODEL = "synthetic:polyglot-ko-1.3b"
 WEIGHTS_BYTES = 2_663_620_608
@@ -44,6 +45,7 @@ def report(
     return path
 
 
+@needs("loads that map their shards")
 def test_each_way_to_load_has_a_row(llmmem: Llmmem) -> None:
     done = llmmem("estimate", MODEL, "--transformers", "5.23.0")
 
@@ -113,6 +115,7 @@ def test_a_measured_load_that_needed_as_much_as_predicted_holds(llmmem: Llmmem) 
     assert "2.68 GB    2.69 GB    1.00" in done.out
 
 
+@needs("loads that map their shards")
 def test_resident_peaks_are_compared_where_they_were_measured(llmmem: Llmmem) -> None:
     measured = report("bfloat16", peak_bytes=2_690_000_000, peak_resident_bytes=8_000_000_000)
 
@@ -126,6 +129,7 @@ def test_resident_peaks_are_compared_where_they_were_measured(llmmem: Llmmem) ->
     assert "bfloat16 needed 2.65 GB resident more than predicted" in done.document["findings"][0]["text"]
 
 
+@needs("loads that map their shards")
 def test_a_load_that_needed_as_much_as_another_dtype_is_asked_about_its_dtype(llmmem: Llmmem) -> None:
     done = llmmem("estimate", MODEL, "--against", report("float16", peak_bytes=5_340_000_000), "--json")
 
@@ -138,6 +142,7 @@ def test_a_load_that_needed_as_much_as_another_dtype_is_asked_about_its_dtype(ll
     assert [(row["count"], row["held"]) for row in done.document["measured"]] == [("unreclaimable", False)]
 
 
+@needs("loads that map their shards")
 @pytest.mark.parametrize(("malloc", "advice"), [("default", "--llm-malloc=steady"), ("steady", "look for a copy")])
 def test_a_load_that_needed_more_is_told_where_to_look(llmmem: Llmmem, malloc: str, advice: str) -> None:
     done = llmmem("estimate", MODEL, "--against", report("nf4", peak_bytes=2_000_000_000, malloc=malloc))

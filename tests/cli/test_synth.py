@@ -70,4 +70,4 @@ def test_a_folder_that_cannot_be_made_is_answered_in_one_line(llmmem: Llmmem) ->
     done = llmmem("synth", "tiny-llama", "file/made")
 
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("llmmem: DIR file/made: it cannot be made (")
+    assert done.err.startswith(f"llmmem: DIR {Path('file/made')}: it cannot be made (")

@@ -66,6 +66,7 @@ def test_garbage_that_waits_for_its_collection_is_no_growth() -> None:
     assert abs(growth.per_call_bytes) <= growth.error_bytes
 
 
+@needs("forked workers")
 def test_what_the_function_raises_ends_the_calls_and_their_phase() -> None:
     def run() -> list[str]:
         with memory_budget(name="around"), pytest.raises(ZeroDivisionError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from pytest_llmmem.models.checkpoints.sparse_files import create_sparse, end_with_hole
 from pytest_llmmem.models.sources.presets import PRESETS
 from tests.capabilities import is_there
 
@@ -51,9 +52,9 @@ def header(folder: Path, text: str | bytes, *, name: str = "model.safetensors", 
     """A safetensors file with that header, and so many bytes of holes."""
     config(folder)
     encoded = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-    with (folder / name).open("wb") as file:
+    with create_sparse(folder / name) as file:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
-        file.truncate(8 + len(encoded) + data)
+        end_with_hole(file, 8 + len(encoded) + data)
 
 
 def shape(text: str) -> Callable[[Path], None]:
@@ -144,9 +145,9 @@ def sparse_header(length: int) -> Callable[[Path], None]:
 
     def make(folder: Path) -> None:
         config(folder)
-        with (folder / "model.safetensors").open("wb") as file:
+        with create_sparse(folder / "model.safetensors") as file:
             file.write(length.to_bytes(8, "little"))
-            file.truncate(8 + length)
+            end_with_hole(file, 8 + length)
 
     return make
 
@@ -158,8 +159,10 @@ def cut_header(folder: Path) -> None:
 
 def sparse_config(folder: Path) -> None:
     header(folder, WHOLE)
-    with (folder / "config.json").open("r+b") as file:
-        file.truncate(2**40)
+    text = (folder / "config.json").read_bytes()
+    with create_sparse(folder / "config.json") as file:
+        file.write(text)
+        end_with_hole(file, 2**40)
 
 
 def many_tensors(folder: Path) -> None:

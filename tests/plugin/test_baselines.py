@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 TESTS = """
     import pytest
@@ -24,6 +24,7 @@ TESTS = """
 """
 
 
+@needs("a kept peak of memory")
 def test_growth_beyond_the_tolerance_fails_and_names_both_numbers(
     run: Callable[..., Run], pytester: pytest.Pytester
 ) -> None:

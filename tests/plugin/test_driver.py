@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 from tests.nvml import CONTEXT
 from tests.sample_gpu import GB, plug_in
+
+pytestmark = needs("/proc")  # by which the stand-in knows who lives
 
 LISTS = {"lists": True, "sizes": True}
 

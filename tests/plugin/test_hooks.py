@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 FAILS = """
     import pytest
@@ -90,6 +90,7 @@ def test_an_ending_that_cannot_be_used_is_one_sentence(pytester: pytest.Pytester
     result.stderr.fnmatch_lines([f"ERROR: pytest_llmmem_report_formats: {ending!r} {why}: *"])
 
 
+@needs("xdist")
 def test_a_hook_hears_of_each_measured_test(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
     pytester.makeconftest(
         """

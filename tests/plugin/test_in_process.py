@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Run
+from tests.conftest import Run, needs
 
 KNOWN = """
     import pytest
@@ -26,6 +26,7 @@ KNOWN = """
 """
 
 
+@needs("a kept peak of memory")
 @pytest.mark.parametrize(
     "options", [("--llm-isolate=none",), ("--pdb", "-k", "not bad and not raises"), ("-q", "--llm-isolate=none")]
 )
@@ -55,6 +56,7 @@ def test_a_marker_that_cannot_be_used_fails_its_test(run: Callable[..., Run]) ->
     ran.result.stdout.fnmatch_lines(["max_ram: '8GBB' is not a limit*"])
 
 
+@needs("a kept peak of memory")
 def test_the_record_has_the_phases_and_the_peak(run: Callable[..., Run]) -> None:
     record = run(KNOWN, "--llm-isolate=none", "-k", "fits")["test_fits"]
 
@@ -65,6 +67,7 @@ def test_the_record_has_the_phases_and_the_peak(run: Callable[..., Run]) -> None
     assert record.ending.kind == "completed"
 
 
+@needs("a kept peak of memory")
 def test_blocks_are_measured_in_tests_and_in_fixtures_of_any_scope(run: Callable[..., Run]) -> None:
     ran = run(
         """

@@ -36,7 +36,7 @@ def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
             ["--llm-report=out.xyz"],
             "--llm-report: 'out.xyz' has no ending that says what to write: use one of trace.json, .json, .html, .md",
         ),
-        (["--llm-report=/proc/out.json"], "--llm-report: '/proc/out.json' cannot be written: *"),
+        (["--llm-report=test_it.py/out.json"], "--llm-report: 'test_it.py/out.json' cannot be written: *"),
         (["--llm-model=./nowhere"], "--llm-model=./nowhere: *"),
         (["--llm-model=synthetic:nothing"], "--llm-model=synthetic:nothing: there is no preset 'nothing' *"),
         (
@@ -61,7 +61,7 @@ def test_help_and_markers_list_everything(pytester: pytest.Pytester) -> None:
 def test_a_mistake_in_the_configuration_stops_the_session_with_one_line(
     pytester: pytest.Pytester, arguments: list[str], error: str
 ) -> None:
-    pytester.makepyfile("def test_it(): pass")
+    pytester.makepyfile(test_it="def test_it(): pass")
 
     result = pytester.runpytest_subprocess(*arguments)
 

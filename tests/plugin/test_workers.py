@@ -194,6 +194,7 @@ def test_a_setup_that_never_passed_counts_for_the_next_test_too(run: Callable[..
     assert [test.budgets[0].held for test in ran.record.tests] == [False, False]
 
 
+@linux
 def test_a_preloaded_module_is_imported_before_workers_are_forked(
     run: Callable[..., Run], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

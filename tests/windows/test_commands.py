@@ -60,14 +60,24 @@ def test_a_file_with_a_hole_is_as_long_as_asked_and_reads_as_zeros(tmp_path: Pat
     assert disk_bytes(path) <= 10_000_000
 
 
-def test_a_path_beyond_260_characters_is_written_and_read(tmp_path: Path) -> None:
-    folder = tmp_path / ("d" * 100) / ("e" * 100) / ("f" * 100)
+def test_commands_write_and_read_a_path_beyond_260_characters(tmp_path: Path) -> None:
+    path = os.path.join("d" * 100, "e" * 100, "f" * 100, "made")
 
-    done = llmmem("synth", "tiny-llama", str(folder / "made"), folder=tmp_path)
+    done = [
+        llmmem(command, *arguments, folder=tmp_path)
+        for command, *arguments in (("synth", "tiny-llama", path), ("inspect", path), ("estimate", path))
+    ]
 
-    assert done.returncode == 0, done.stderr
-    assert len(str(folder)) > 300
-    assert read_checkpoint(folder / "made").parameters == 213_568
+    assert [each.returncode for each in done] == [0, 0, 0], "".join(each.stderr for each in done)
+    assert "213,568" in done[1].stdout
+
+
+def test_a_folder_that_is_not_there_beyond_260_characters_is_named_in_one_sentence(tmp_path: Path) -> None:
+    done = llmmem("inspect", os.path.join("d" * 100, "e" * 100, "f" * 100), folder=tmp_path)
+
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert "there is no folder" in " ".join(done.stderr.split())
 
 
 def test_a_command_prints_a_name_that_the_code_page_does_not_have(tmp_path: Path) -> None:

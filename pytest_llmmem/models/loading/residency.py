@@ -63,6 +63,8 @@ def trim() -> None:
 
 def _return_end_of_heap(libc: Any) -> None:
     """Where another allocator has moved the end of the heap (``sbrk``), malloc_trim(3) leaves all that is free before it."""
+    if sys.platform != "linux":
+        return
     info = _mallinfo2()
     size = info["keepcost"] - 2 * mmap.PAGESIZE if info else 0
     if size <= 0 or not (block := libc.malloc(size)):

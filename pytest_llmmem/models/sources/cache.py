@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
+from pytest_llmmem.core.long_paths import reachable
+
 
 def cache_folder() -> Path:
     """The folder that keeps them between sessions; it may not exist yet."""
     root = os.environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "pytest-llmmem"
+    return reachable((Path(root) if root else Path.home() / ".cache") / "pytest-llmmem")

@@ -11,6 +11,7 @@ from typing import Final, Literal, assert_never, cast, get_args
 from urllib.parse import parse_qsl
 
 from pytest_llmmem.core.errors import CheckpointError, SourceError
+from pytest_llmmem.core.long_paths import reachable, resolved
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
@@ -85,12 +86,12 @@ def parse_source(text: str, *, base: Path) -> Source:
         return _adapter(text, folder, base_text, base=base)
     folder = _path(text, base)
     if folder.is_dir():
-        return Source(text=text, label=Path(os.path.abspath(folder)).name, target=folder.resolve())
+        return Source(text=text, label=Path(os.path.abspath(folder)).name, target=resolved(folder))
     if folder.is_file():
         if folder.name.endswith(".json"):
             msg = f"--llm-model={text}: this is no file of tensors: name the folder of the checkpoint, {folder.parent}"
             raise SourceError(msg)
-        return Source(text=text, label=folder.name, target=folder.resolve())
+        return Source(text=text, label=folder.name, target=resolved(folder))
     if match := _HUB_ID.fullmatch(text):
         return Source(text=text, label=text, target=hub.HubModel(repo=match["repo"], revision=match["revision"]))
     if text in PRESETS:
@@ -104,7 +105,7 @@ def _adapter(text: str, folder: Path, base_text: str | None, *, base: Path) -> S
     """An adapter with its base model, which may be any other source."""
     label = Path(os.path.abspath(folder)).name
     of = parse_source(base_text or adapters.base_of(folder, text=text), base=base)
-    return Source(text=text, label=label, target=of.target, adapter=folder.resolve())
+    return Source(text=text, label=label, target=of.target, adapter=resolved(folder))
 
 
 def open_checkpoint(source: Source, *, cache: Path) -> Checkpoint:
@@ -199,12 +200,12 @@ def _config_path(name: str, *, base: Path) -> Path:
     if not name or not path.is_file():
         msg = f"there is no preset {name!r} and no file {path}: write one of {', '.join(PRESETS)}, or a config.json that is there"
         raise ValueError(msg)
-    return path.resolve()
+    return resolved(path)
 
 
 def _path(text: str, base: Path) -> Path:
     # Path.expanduser raises for an unknown user; here the result is a folder that does not exist.
-    return base / os.path.expanduser(text)
+    return reachable(base / os.path.expanduser(text))
 
 
 def _read_config(path: Path) -> ModelConfig:

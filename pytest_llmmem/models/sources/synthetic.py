@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from pytest_llmmem.core.errors import SourceError
+from pytest_llmmem.core.long_paths import resolved
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints import safetensors_file, torch_file
 from pytest_llmmem.models.checkpoints.bounds import MAX_TENSORS
@@ -116,7 +117,7 @@ def _tensors(spec: SyntheticSpec, folder: Path) -> tuple[Tensor, ...]:
 def _ask_transformers(spec: SyntheticSpec, folder: Path) -> dict[str, Any]:
     """Build the model without memory, in an interpreter that imports torch."""
     try:
-        answer = meta_interpreter.describe(folder.resolve())
+        answer = meta_interpreter.describe(resolved(folder))
     except ValueError as error:
         raise _no_model(spec, excerpt(str(error), limit=500)) from None
     if len(answer["tensors"]) > MAX_TENSORS:
