@@ -255,16 +255,19 @@ def test_what_is_written_to_disk_is_judged(run: Callable[..., Run]) -> None:
 def test_ranks_of_a_launch_are_measured_together_and_each(run: Callable[..., Run]) -> None:
     ran = run(
         """
-        import os, pytest, subprocess, sys
+        import os, pytest, subprocess, sys, time
 
         @pytest.mark.max_ram("100MB")
         def test_it():
-            program = "import os, time; held = bytearray((1 + int(os.environ['RANK'])) * 60_000_000); time.sleep(0.5)"
+            program = "import os; held = bytearray((1 + int(os.environ['RANK'])) * 60_000_000); print(flush=True); input()"
             ranks = [
-                subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"RANK": str(rank)})
+                subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"RANK": str(rank)}, stdin=-1, stdout=-1)
                 for rank in (0, 1)
             ]
-            for rank in ranks: assert rank.wait() == 0
+            for rank in ranks: rank.stdout.readline()
+            time.sleep(0.5)  # both hold their memory: a machine under load may start them one after the other
+            for rank in ranks: rank.communicate(b"\\n")
+            assert [rank.returncode for rank in ranks] == [0, 0]
         """
     )
 
