@@ -8,7 +8,19 @@ import typer
 from pytest_llmmem.cli import estimate_loads
 from pytest_llmmem.cli.arguments import Json, Loads, Model, checkpoint_of
 from pytest_llmmem.cli.output import print_json
-from pytest_llmmem.cli.step_options import DoubleQuantization, Fits, Generate, Grid, NewTokens, Rules, Seq, Train
+from pytest_llmmem.cli.step_options import (
+    CacheConfig,
+    CacheImplementation,
+    DoubleQuantization,
+    Fits,
+    Generate,
+    Grid,
+    MaxCacheLen,
+    NewTokens,
+    Rules,
+    Seq,
+    Train,
+)
 from pytest_llmmem.cli.training_arguments import (
     Accumulation,
     Autocast,
@@ -44,6 +56,9 @@ def estimate(
     batch: Batch = None,
     seq: Seq = None,
     new_tokens: NewTokens = None,
+    cache_implementation: CacheImplementation = None,
+    cache_config: CacheConfig = None,
+    max_cache_len: MaxCacheLen = None,
     optimizer: Optimizer = None,
     lora: Lora = None,
     lora_target: LoraTarget = None,
@@ -67,16 +82,20 @@ def estimate(
         images=images,
         autocast=autocast,
     )
+    generating = {
+        "new_tokens": new_tokens,
+        "cache_implementation": cache_implementation,
+        "cache_config": cache_config,
+        "max_cache_len": max_cache_len,
+    }
     steps = {"batch": batch, "seq": seq, "device": device, "fits": fits, "grid": grid}
     if not train and not generate:
-        refuse(steps | training | {"new_tokens": new_tokens}, why="needs --train or --generate")
+        refuse(steps | training | generating, why="needs --train or --generate")
     elif train and generate:
         raise SettingError("--train and --generate: write one of them")
     else:
-        refuse(
-            training if generate else {"new_tokens": new_tokens}, why=f"needs --{'train' if generate else 'generate'}"
-        )
-        given = {"batch_size": batch, "seq_len" if train else "prompt": seq, "new_tokens": new_tokens} | training
+        refuse(training if generate else generating, why=f"needs --{'train' if generate else 'generate'}")
+        given = {"batch_size": batch, "seq_len" if train else "prompt": seq} | generating | training
         from pytest_llmmem.cli.estimate_steps import estimate_step
 
         estimate_step(

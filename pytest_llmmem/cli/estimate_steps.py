@@ -63,9 +63,10 @@ def make_request(
     quantizes_scales: bool,
 ) -> "PredictRequest":
     """The request of the command line. Raises ``SettingError`` and ``SourceError``."""
+    from pytest_llmmem.models.checkpoints.model_config import read_generation_config
     from pytest_llmmem.models.sources.config_source import plain_config, source_config
     from pytest_llmmem.models.sources.source import parse_source
-    from pytest_llmmem.models.steps.spec import FLOATS, PREDICTED_LOADS, PredictRequest
+    from pytest_llmmem.models.steps.spec import FLOATS, PREDICTED_LOADS, GenerateSpec, PredictRequest
 
     if load not in PREDICTED_LOADS:
         msg = f"--load {load}: a step is predicted after one of {', '.join(PREDICTED_LOADS)}"
@@ -74,7 +75,10 @@ def make_request(
         msg = f"--device {device}: a step is predicted by the rules of cpu or cuda: write one of them"
         raise SettingError(msg)
     with naming_argument(f"MODEL {model}", source=model):
-        config = source_config(parse_source(model, base=Path.cwd()))
+        source = parse_source(model, base=Path.cwd())
+        config = source_config(source)
+        if isinstance(source.target, Path) and isinstance(step, GenerateSpec):
+            step = step.caching_as(read_generation_config(source.target))
     chosen = dtype or (load if load in FLOATS else None) or config.dtype or "float32"
     if chosen not in FLOATS:
         msg = f"--dtype {chosen}: write one of {', '.join(FLOATS)}"
@@ -174,8 +178,10 @@ def _cell(peak_bytes: int | None) -> str:
 def _too_large(request: "PredictRequest", memory: StepMemory, limit_bytes: int) -> str:
     weights, limit = memory.parameters_bytes, format_size(limit_bytes)
     if weights > limit_bytes:
-        return f"--fits {limit}: the weights alone take {format_size(weights)}: write more, or --load nf4"
-    advice = "write more, or --checkpointing, or a shorter --seq"
+        smaller = "" if request.quantization == "nf4" else ", or --load nf4"
+        return f"--fits {limit}: the weights alone take {format_size(weights)}: write more{smaller}"
+    can_checkpoint = getattr(request.step, "checkpointing", None) is False  # generating has no such field
+    advice = f"write more{', or --checkpointing' if can_checkpoint else ''}, or a shorter --seq"
     return f"--fits {limit}: batch 1 takes more at length {request.step.seq_len:,}: {advice}"
 
 

@@ -1,7 +1,8 @@
 """The markers of training and inference steps."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 from pytest_llmmem.plugin.markers import Marker
@@ -58,6 +59,22 @@ class LlmGenerate(Marker):
 
     @classmethod
     def parse(  # type: ignore[override]  # the signature is the marker's own
-        cls, *, batch_size: int = 1, prompt: int = 128, new_tokens: int = 16
+        cls,
+        *,
+        batch_size: int = 1,
+        prompt: int = 128,
+        new_tokens: int = 16,
+        cache_implementation: str | None = None,
+        cache_config: Mapping[str, Any] | None = None,
+        max_cache_len: int | None = None,
     ) -> Self:
-        return cls(GenerateSpec(batch_size=batch_size, prompt=prompt, new_tokens=new_tokens).checked())
+        return cls(
+            GenerateSpec(
+                batch_size=batch_size,
+                prompt=prompt,
+                new_tokens=new_tokens,
+                cache_implementation=cache_implementation,
+                cache_config=cache_config,
+                max_cache_len=max_cache_len,
+            ).checked()
+        )

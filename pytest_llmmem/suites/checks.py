@@ -168,7 +168,8 @@ def forward_of(loaded: LoadedModel) -> Callable[[], None]:
         import torch
 
         try:
-            with torch.inference_mode():
+            # FSDP keeps the buffers that it gathers layers into: made in inference mode, they serve no other mode
+            with torch.no_grad():
                 loaded.model(**inputs)
         except Exception as error:
             # every model of text takes tokens

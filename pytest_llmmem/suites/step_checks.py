@@ -3,14 +3,16 @@
 They run on fake tensors and a small model of the same architecture: neither weights nor a GPU are needed.
 
 A team checks its own training code in a module of its own: it imports these names, and gives fixtures that take the place
-of ``prepare_training``, ``make_optimizer``, ``training_loop`` or ``evaluation_loop``.
+of ``prepare_training``, ``make_optimizer``, ``training_loop``, ``evaluation_loop`` or ``generation_config``.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.checkpoints.model_config import read_generation_config
 from pytest_llmmem.plugin.collect.loads import Load
 from pytest_llmmem.plugin.collect.steps import request_of
 
@@ -53,6 +55,12 @@ def evaluation_loop() -> "Evaluate":
 
 
 @pytest.fixture
+def generation_config(model_checkpoint: Checkpoint) -> Mapping[str, Any]:
+    """The entries of ``generation_config.json``, which name the kind of cache."""
+    return read_generation_config(model_checkpoint.path)
+
+
+@pytest.fixture
 def laboratory(  # noqa: PLR0917 -- fixtures, by name
     model_checkpoint: Checkpoint,
     llm_load: Load,
@@ -60,9 +68,10 @@ def laboratory(  # noqa: PLR0917 -- fixtures, by name
     make_optimizer: "MakeOptimizer",
     training_loop: "Loop",
     evaluation_loop: "Evaluate",
+    generation_config: Mapping[str, Any],
 ) -> "Laboratory":
     """The model's architecture, and how it is trained."""
-    from pytest_llmmem.models.steps.laboratory import Laboratory
+    from pytest_llmmem.models.steps.laboratory import GENERATION, Laboratory
     from pytest_llmmem.models.steps.spec import TrainSpec
 
     return Laboratory(
@@ -71,6 +80,7 @@ def laboratory(  # noqa: PLR0917 -- fixtures, by name
         make_optimizer=make_optimizer,
         train=training_loop,
         evaluate=evaluation_loop,
+        generation=GENERATION.caching_as(generation_config),
     )
 
 

@@ -84,7 +84,10 @@ class RankGroup:
     _total: RankTotal = field(init=False)
 
     def __post_init__(self) -> None:
-        self._state = State(started_s=self.clock())
+        # all of them run out of time at once: one that loses another goes on, and is not seen where it waited
+        self._state = State(started_s=self.clock(), timeout_s=self.plan.timeout_s)
+        for each in self.supervisions:
+            each.state = replace(each.state, timeout_s=None)
         self._total = RankTotal(self.plan, self.supervisions, self.clock)
 
     def begin(self) -> None:
@@ -123,13 +126,17 @@ class RankGroup:
                 supervision.stop("other_rank")
 
     def _guard(self, now: float) -> None:
-        """Judge what all ranks hold together."""
+        """Judge what all ranks hold together, and end them when their time is over."""
         self._total.sample(now)
         seen = Seen(budgets=self._total.budgets(), machine=self._total.machine())
         match decide(self._state, seen, now):
             case Stop(reason):
                 self._state = replace(self._state, stopped=reason)
-                for supervision in self.supervisions:
+                running = [each for each in self.supervisions if not each.is_over]
+                if reason == "timed_out":
+                    for supervision in running:
+                        supervision.dumps.take_last()
+                for supervision in running:
                     supervision.stop(reason)
             case TakeStack():
                 self._state = replace(self._state, breached=True)

@@ -21,6 +21,8 @@ class StackDumps:
     """The offset of the stack at which the baseline's allowance was crossed; ``None`` when it was not."""
     _death: int = 0
     """The offset of what is written after the last crossing."""
+    _has_last: bool = False
+    """Whether both ends were asked for."""
 
     def take(self, crossing: Literal["breach", "growth"]) -> None:
         """Ask for the stack of a crossing; the test goes on."""
@@ -33,8 +35,10 @@ class StackDumps:
             self.growth = begins
 
     def take_last(self) -> None:
-        """Ask for both ends of the stack before the worker is ended: a dump at death has the innermost frames alone."""
-        self.worker.dump_stacks(both_ends=True)
+        """Ask, once, for both ends of the stack before the worker is ended: a dump at death has the innermost frames alone."""
+        if not self._has_last:
+            self._has_last = True
+            self.worker.dump_stacks(both_ends=True)
 
     def of_ending(self, ending: Ending, *, finished: bool) -> Stack:
         """The stack of the crossing, if the test fails or was ended for it; else the stack of its death, if there is one."""

@@ -73,7 +73,7 @@ class Supervision:
     _guard: Guard = field(init=False)
     _processes: ProcessTree = field(init=False)
     _gpus: Gpus = field(init=False)
-    _dumps: StackDumps = field(init=False)
+    dumps: StackDumps = field(init=False)
     _breach_position: str | None = None
     _oom_kills: OomKills = field(init=False)
 
@@ -88,7 +88,7 @@ class Supervision:
         self._guard = Guard(self.plan, self.accounting)
         self._processes = ProcessTree(self.worker)
         self._gpus = Gpus(self.driver, self.worker.pid)
-        self._dumps = StackDumps(self.worker)
+        self.dumps = StackDumps(self.worker)
         schedule = SamplingSchedule(probes.INTERVAL_S, self.state.started_s)
         self.sampler = Sampler(
             self.worker, self.memory, self.plan, self.accounting, self._guard, self._processes, self._gpus, schedule
@@ -174,13 +174,13 @@ class Supervision:
             case Stop(reason):
                 self.sampler.schedule.room(None, 0, self.clock())
                 if reason == "timed_out":
-                    self._dumps.take_last()
+                    self.dumps.take_last()
                 self.state = replace(self.state, stopped=reason, kill_at_s=self.clock() + self.worker.request_exit())
             case TakeStack("breach"):
                 self.take_breach_stack(self._guard.breach_sentence())
             case TakeStack():
                 self.state = replace(self.state, grown=True)
-                self._dumps.take("growth")
+                self.dumps.take("growth")
             case Kill():
                 self.worker.send_kill()
             case never:
@@ -223,9 +223,9 @@ class Supervision:
             verdicts=verdicts,
             seconds=self.clock() - self.state.started_s,
             refusing_limit=self._guard.limiter.name if self._guard.limiter.refuses() else None,
-            stack=self._dumps.of_ending(ending, finished=self.finished),
-            growth_stack=self._dumps.of_growth(),
-            alive=self._dumps.alive(),
+            stack=self.dumps.of_ending(ending, finished=self.finished),
+            growth_stack=self.dumps.of_growth(),
+            alive=self.dumps.alive(),
             children=self._processes.told(self.accounting.whole),
             output=("", "") if self.finished else self.worker.output_tail(_TAIL_BYTES),
             notes=(*self.notes, *uncertain_notes(verdicts)),
@@ -242,7 +242,7 @@ class Supervision:
         self.state = replace(self.state, breached=True)
         self._breach_position = self.sampler.load_position()
         self.accounting.mark("breach", sentence)
-        self._dumps.take("breach")
+        self.dumps.take("breach")
 
     def close(self) -> None:
         if not self.finished:

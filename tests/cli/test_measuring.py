@@ -48,13 +48,17 @@ def test_a_broken_checkpoint_is_a_finding_with_its_reason(llmmem: Llmmem) -> Non
     assert "pytorch_model.bin" in done.out
 
 
-def test_a_load_over_ranks_has_checks_of_its_own(llmmem: Llmmem) -> None:
-    arguments = ("--load", "tensor_parallel", "--ranks", "2", "--json")
+@pytest.mark.parametrize("load", ["tensor_parallel", "fsdp", "fsdp_rank0", "dcp"])
+def test_every_check_holds_for_each_load_over_ranks_which_has_some_of_its_own(llmmem: Llmmem, load: str) -> None:
+    arguments = ("--load", load, "--ranks", "2", "--json")
     done = llmmem("check", "synthetic:tiny-llama", *arguments, *(f"--skip={each}" for each in ("release", "disk")))
 
     outcomes = {each["id"]: each["outcome"] for each in done.document["checks"]}
-    assert done.document["held"]
-    assert (outcomes["rank_load"], outcomes["rank_share"], outcomes["group"]) == ("passed", "passed", "passed")
+    assert done.document["held"], done.document
+    assert {outcomes[each] for each in ("meta", "keys", "size", "stays", "rank_load", "rank_share", "group")} == {
+        "passed"
+    }
+    assert outcomes["rank0_only"] == ("passed" if load == "fsdp_rank0" else "skipped")
 
 
 def test_ways_to_spread_a_model_over_ranks_are_tried_within_one_limit(llmmem: Llmmem) -> None:

@@ -178,6 +178,7 @@ def test_a_test_that_only_wants_a_process_group_runs_in_the_ranks_of_the_option(
 
     assert ran["test_it"].outcome == "passed"
     assert len(ran["test_it"].ranks) == 2
+    assert ran["test_it"].notes == (), "torch was imported before the ranks were forked"
 
 
 def test_a_session_that_is_a_rank_starts_no_ranks(run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:

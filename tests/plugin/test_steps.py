@@ -1,10 +1,14 @@
 """Tests with ``train_step``, ``generate_step`` and ``training_memory``."""
 
+import json
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from pytest_llmmem.models.sources.source import parse_source
+from pytest_llmmem.models.sources.synthetic import SyntheticSpec, write_synthetic
 from tests.conftest import Run, needs
 
 pytestmark = needs("torch", "transformers")
@@ -71,6 +75,36 @@ def test_a_limit_in_terms_of_the_step_is_predicted_before_the_test_runs(run: Cal
     layers, heads, head, length, size = 4, 2, 16, 19, 4
     (generated,) = done["test_generates[tiny-llama?dtype=float32]"].steps
     assert generated.kv_cache_bytes == 2 * layers * heads * head * length * size
+
+
+def test_the_cache_that_the_model_asks_for_is_measured_and_predicted_and_known_to_limits(
+    run: Callable[..., Run], tmp_path: Path
+) -> None:
+    spec = parse_source("synthetic:tiny-llama?dtype=float32", base=tmp_path).target
+    assert isinstance(spec, SyntheticSpec)
+    folder = tmp_path / "asking"
+    write_synthetic(spec, folder)
+    asked = {"cache_implementation": "static", "max_cache_len": 100}
+    (folder / "generation_config.json").write_text(json.dumps(asked), encoding="utf-8")
+
+    done = run(
+        """
+        import pytest
+
+        @pytest.mark.llm_generate(prompt=16, new_tokens=4)
+        @pytest.mark.max_ram("kv_cache + 300MB")
+        def test_generates(generate_step):
+            assert generate_step.kv_cache_bytes == generate_step.predict().kv_cache_bytes
+        """,
+        f"--llm-model={folder}",
+    )
+
+    done.result.assert_outcomes(passed=1)
+    layers, heads, head, room, size = 4, 2, 16, 100, 4
+    cache_bytes = 2 * layers * heads * head * room * size + layers * 8
+    record = done["test_generates[asking]"]
+    assert record.steps[0].kv_cache_bytes == cache_bytes
+    assert record.budgets[0].limit_bytes == cache_bytes + 300_000_000
 
 
 @pytest.mark.parametrize(

@@ -196,6 +196,20 @@ def test_a_rank_that_runs_out_of_time_has_failed_by_itself(make: Make) -> None:
     assert [each.ending.kind for each in measured.ranks] == ["completed", "timed_out"]
 
 
+def test_all_ranks_write_their_stacks_before_one_that_ran_out_of_time_is_ended(make: Make) -> None:
+    ranks = make(timeout_s=1.0)
+    asked: list[str] = []
+    for worker in ranks.workers:
+        worker.asked = asked
+    ranks.begin(reading(100))
+
+    ranks.step(after_s=1.1)
+    measured = ranks.result()
+
+    assert asked == ["stack", "stack", "exit", "exit"]
+    assert {each.ending.kind for each in measured.ranks} == {"timed_out"}
+
+
 def test_all_ranks_write_their_stacks_when_together_they_cross_a_budget(make: Make) -> None:
     ranks = make(max_ram("60MB"))
     ranks.begin(reading(100))

@@ -71,6 +71,13 @@ def read_config(folder: Path) -> ModelConfig:
     return read_config_file(path) if os.path.exists(path) else ModelConfig.of({})
 
 
+def read_generation_config(folder: Path) -> Mapping[str, Any]:
+    """Read ``generation_config.json``, not validated; empty when there is none. Raises ``CheckpointError`` as for a config."""
+    path = folder / "generation_config.json"
+    value: Mapping[str, Any] = read_object(path).value if os.path.exists(path) else {}
+    return value
+
+
 def read_config_file(path: Path) -> ModelConfig:
     """Read one config. Raises ``CheckpointError`` unless it is a JSON object."""
     parsed = read_object(path)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint, Shard
+from pytest_llmmem.models.loading.storage import place_of
 from pytest_llmmem.models.loading.tensor_walk import is_module, is_tensor
 from pytest_llmmem.models.loading.weight_names import renaming
 
@@ -69,11 +70,11 @@ def compare(checkpoint: Checkpoint, model: Any) -> Differences:
         return Differences(
             unknown=f"{len(found)} of {len(places)} names of the checkpoint are in the model: it has names of its own"
         )
-    filled = {_address(held.tensors[place]) for place in found.values()}  # a tied weight under any of its names
+    filled = {place_of(held.tensors[place]) for place in found.values()}  # a tied weight under any of its names
     shapes = {each.name: each.shape for each in checkpoint.tensors}
     mismatched = {name for name, place in found.items() if tuple(held.tensors[place].shape) != shapes[name]}
     return Differences(
-        missing=tuple(name for name, tensor in held.tensors.items() if _address(tensor) not in filled),
+        missing=tuple(name for name, tensor in held.tensors.items() if place_of(tensor) not in filled),
         unexpected=tuple(name for name, place in places.items() if place is None),
         mismatched=tuple(sorted(mismatched)),
         # a pipeline's tensors have other names in their files
@@ -128,10 +129,6 @@ def _ends(name: str) -> Iterator[str]:
     while name:
         yield name
         name = name.partition(".")[2]
-
-
-def _address(tensor: Any) -> Any:
-    return tensor.data_ptr() if tensor.device.type != "meta" else id(tensor)
 
 
 def _changed(checkpoint: Checkpoint, tensors: Mapping[str, Any]) -> Iterator[str]:

@@ -25,8 +25,11 @@ def plain_tensors(model: Any, *, of: Literal["weights", "everything"] = "everyth
     for value, is_attribute in walk(model):
         if is_module(value):
             yield from _of_module(value, of=of)
-        elif of == "everything" or not is_attribute:
+        elif not is_attribute:
             yield from ((str(plain.device), plain) for plain in _flatten(value))
+        elif of == "everything":
+            # on meta it is neither memory nor a weight: FSDP keeps the weights that it sharded, and has replaced since
+            yield from ((str(plain.device), plain) for plain in _flatten(value) if plain.device.type != "meta")
 
 
 def _of_module(module: Any, *, of: Literal["weights", "everything"]) -> Iterator[tuple[str, Any]]:
@@ -152,6 +155,12 @@ def part_here(weight: Any) -> Any:
     if part is not None:
         return part
     return weight.to_local() if hasattr(weight, "to_local") else weight
+
+
+def place_of(weight: Any) -> int:
+    """The same number for weights that are one in memory: the address of the part on this rank, or else the tensor's id."""
+    part = part_here(weight)  # a distributed tensor has no address itself
+    return (part.data_ptr() if part.device.type != "meta" else 0) or id(weight)
 
 
 def _bits_per_element(weight: Any) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.loading.storage import place_of
 from pytest_llmmem.models.loading.weight_names import renaming
 
 
@@ -34,7 +35,7 @@ def tie_faults_of(checkpoint: Checkpoint, model: Any) -> TieFaults:
             or "meta" in {weights[name].device.type, weights[source].device.type}
         ):
             continue
-        is_tied = weights[name].data_ptr() == weights[source].data_ptr()
+        is_tied = place_of(weights[name]) == place_of(weights[source])
         both_stored = all({each, each.removeprefix(prefix)} & stored for each in (name, source))
         if is_tied and both_stored:
             twice.append(name)

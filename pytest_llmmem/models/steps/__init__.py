@@ -12,6 +12,8 @@ phases           forward, backward, optimizer; prefill, decode
 batches          random tokens and pictures
 training         the loop that is measured and predicted
 generation       the same for inference
+kv_cache         the size of the cache of keys and values, from a config
+first_use        the first use of torch's kernels, before a step is measured
 fake_model       a model from a config alone, without memory
 quantized        stand-ins for quantized layers, which fake tensors do not have
 device_rules     torch's choices on a GPU, for fake tensors on the CPU

@@ -14,10 +14,11 @@ from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_beside, format_size
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.caching_allocator import BLOCK_BYTES
+from pytest_llmmem.models.steps.kv_cache import cache_bytes
 from pytest_llmmem.models.steps.laboratory import Laboratory
 from pytest_llmmem.models.steps.optimizers import promised_bytes_per_element, promised_copies
 from pytest_llmmem.models.steps.prediction import predict
-from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
+from pytest_llmmem.models.steps.spec import TrainSpec
 
 Check = Callable[[Laboratory], str | None]
 
@@ -163,16 +164,16 @@ def logits(laboratory: Laboratory) -> str | None:
 
 def kv_cache(laboratory: Laboratory) -> str | None:
     """The cache of keys and values has its calculated size."""
-    step = GenerateSpec(batch_size=2, prompt=24, new_tokens=8)
-    request = laboratory.small()
-    expected = expected_cache_bytes(request.config, step, dtype=request.dtype)
+    request, step = laboratory.small(), laboratory.generation
     with _applying():
         found = predict(dataclasses.replace(request, step=step, device="cpu")).kv_cache_bytes
+        expected = cache_bytes(request.config, step, dtype=request.dtype)
     if found != expected:
         wanted, kept, _ = format_beside(expected, found)
+        kind = step.cache_implementation or "dynamic"
         return (
-            f"keys and values take {kept}, and 2 * layers * batch * kv_heads * head_dim * length * bytes is {wanted}: are they "
-            "in a wider dtype, or there for every query head?"
+            f"keys and values take {kept}, and 2 * layers * batch * kv_heads * head_dim * length * bytes of a {kind} cache is "
+            f"{wanted}: are they in a wider dtype, or there for every query head?"
         )
     return None
 
@@ -188,31 +189,6 @@ CHECKS: Final[Mapping[str, Check]] = {
     "kv_cache": kv_cache,
 }
 """Checks by id."""
-
-
-def expected_cache_bytes(raw: Mapping[str, Any], step: GenerateSpec, *, dtype: str) -> int:
-    """2 * layers * batch * kv_heads * head_dim * length * bytes. The last generated token has no keys yet.
-
-    A layer with a sliding window keeps at most the window. Raises ``NotApplicableError`` for other kinds of caches.
-    """
-    import transformers
-
-    config = transformers.CONFIG_MAPPING[raw["model_type"]].from_dict(dict(raw)).get_text_config()
-    if getattr(config, "is_encoder_decoder", False):
-        raise NotApplicableError("an encoder-decoder caches its encoder's keys too")
-    if getattr(config, "kv_lora_rank", None):
-        raise NotApplicableError("this model caches compressed keys")
-    kinds = getattr(config, "layer_types", None) or ["full_attention"] * config.num_hidden_layers
-    if not set(kinds) <= {"full_attention", "sliding_attention"}:
-        msg = f"this model has layers of {', '.join(sorted(set(kinds)))}"
-        raise NotApplicableError(msg)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    length = step.seq_len - 1
-    window = getattr(config, "sliding_window", None) or length
-    kept = sum(min(length, window) if kind == "sliding_attention" else length for kind in kinds)
-    size = 4 if dtype == "float32" else 2
-    return 2 * step.batch_size * int(heads) * int(head) * kept * size
 
 
 def _step(laboratory: Laboratory, **changes: Any) -> TrainSpec:

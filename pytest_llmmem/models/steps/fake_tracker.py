@@ -5,7 +5,12 @@ from typing import Any
 import torch
 
 from pytest_llmmem.core.errors import StepError
-from pytest_llmmem.models.steps.torch_internals import NOT_FAKEABLE, VALUE_OF, DataDependentOutputException
+from pytest_llmmem.models.steps.torch_internals import (
+    IS_NONZERO,
+    NOT_FAKEABLE,
+    VALUE_OF,
+    DataDependentOutputException,
+)
 from pytest_llmmem.models.steps.tracker import StorageTracker
 
 
@@ -24,7 +29,7 @@ class FakeStorageTracker(StorageTracker):
         try:
             result = func(*args, **kwargs)
         except DataDependentOutputException:
-            if func is not VALUE_OF:
+            if func not in {VALUE_OF, IS_NONZERO}:
                 raise
             asked = args[0]
             if asked.dtype == torch.bool:
@@ -36,7 +41,9 @@ class FakeStorageTracker(StorageTracker):
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         super().__exit__(kind, error, traceback)
-        if isinstance(error, NOT_FAKEABLE):
+        # an operation of one's own without a fake kernel raises a plain RuntimeError
+        is_own = isinstance(error, RuntimeError) and getattr(self.last_op, "namespace", "aten") not in {"aten", "prim"}
+        if is_own or isinstance(error, NOT_FAKEABLE):
             where = f" in {self.last_module}" if self.last_module else ""
             msg = (
                 f"{self.last_op}{where} cannot be followed without real numbers ({type(error).__name__}): measure the step "

@@ -14,7 +14,7 @@ from pytest_llmmem.models.steps.fake_model import build_on_meta, make_fake
 from pytest_llmmem.models.steps.fake_tracker import FakeStorageTracker
 from pytest_llmmem.models.steps.optimizers import make_optimizer
 from pytest_llmmem.models.steps.prediction import on_fake_tensors
-from pytest_llmmem.models.steps.spec import PredictRequest, TrainSpec
+from pytest_llmmem.models.steps.spec import GenerateSpec, PredictRequest, TrainSpec
 from pytest_llmmem.models.steps.training import extra_arguments, run_training
 
 _LAYERS: Final = 4
@@ -23,6 +23,8 @@ VOCABULARY: Final = 256
 
 _PER_LAYER: Final = ("layer_types", "mlp_layer_types")
 """Keys of a config with an entry for each layer."""
+
+GENERATION: Final = GenerateSpec(batch_size=2, prompt=24, new_tokens=8)
 
 Prepare = Callable[[Any, TrainSpec], Any]
 MakeOptimizer = Callable[[Any, TrainSpec], Any]
@@ -61,6 +63,7 @@ class Laboratory:
     make_optimizer: MakeOptimizer = default_optimizer
     train: Loop = train
     evaluate: Evaluate = evaluate
+    generation: GenerateSpec = GENERATION
 
     def trained(self, step: TrainSpec, *, vocabulary: int = VOCABULARY) -> StepMemory:
         """Memory of the training steps."""

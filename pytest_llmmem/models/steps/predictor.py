@@ -24,7 +24,7 @@ from pytest_llmmem.models.sources.cache import cache_folder
 from pytest_llmmem.models.steps.spec import PredictRequest
 
 _PATIENCE_S: Final = 600
-_RECIPE: Final = 2
+_RECIPE: Final = 3
 """Part of the cache key: increase it when the same request gets another answer."""
 
 _DECIDING: Final = ("pytest-llmmem", "torch", "transformers", "peft", "bitsandbytes")

@@ -1,5 +1,6 @@
 """The settings of a step, as a marker or the command line gives them."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +12,21 @@ Checkpointing = Literal["off", "on", "reentrant"]
 
 OPTIMIZERS: Final[tuple[str, ...]] = get_args(OptimizerName)
 FLOATS: Final[tuple[str, ...]] = get_args(FloatName)
+CACHES: Final = ("dynamic", "static", "quantized", "offloaded", "offloaded_static")
 PREDICTED_LOADS: Final = ("default", *FLOATS, "int8", "nf4")
 """Strategies after which a step can be predicted: all weights are on the device."""
 
 _MOST: Final = 10**7
 """Largest number of sequences, tokens, steps or ranks: a larger one is a typing error."""
+
+_OLD_CACHES: Final = {
+    "sliding_window": "static",
+    "hybrid": None,
+    "hybrid_chunked": "static",
+    "offloaded_hybrid": "offloaded_static",
+    "offloaded_hybrid_chunked": "offloaded_static",
+}
+"""Caches under the names that transformers is about to remove. It takes ``hybrid`` for no name at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +111,15 @@ class GenerateSpec:
     new_tokens: int = 16
     """Tokens that are added to each prompt."""
 
+    cache_implementation: str | None = None
+    """The kind of cache, one of ``CACHES``; ``None``: the one that the model's generation config asks for."""
+
+    cache_config: Mapping[str, Any] | None = None
+    """Settings of a quantized cache, under transformers' names: ``backend``, ``nbits``, ``residual_length``."""
+
+    max_cache_len: int | None = None
+    """Tokens that a static cache has room for at least; ``None``: those of a complete sequence."""
+
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Self:
         """Make a checked spec from plain values."""
@@ -108,7 +128,32 @@ class GenerateSpec:
     def checked(self) -> Self:
         """Check and return the spec, as in ``TrainSpec``."""
         _check_counts(self, "batch_size", "prompt", "new_tokens")
+        if self.max_cache_len is not None:
+            _check_counts(self, "max_cache_len")
+        if self.cache_implementation not in {None, *CACHES}:
+            msg = f"cache_implementation={self.cache_implementation!r} is not known: write one of {', '.join(CACHES)}"
+            raise ValueError(msg)
+        if self.cache_config is not None and not isinstance(self.cache_config, Mapping):
+            msg = (
+                f"cache_config={self.cache_config!r} is no dictionary: write one like {{'backend': 'hqq', 'nbits': 4}}"
+            )
+            raise ValueError(msg)
         return self
+
+    def caching_as(self, generation_config: Mapping[str, Any]) -> Self:
+        """The same with the cache of a ``generation_config.json``, unless the step names one. Invalid values are left out."""
+        asked: dict[str, Any] = {
+            key: generation_config.get(key) for key in ("cache_implementation", "cache_config", "max_cache_len")
+        }
+        name = asked["cache_implementation"]
+        asked["cache_implementation"] = _OLD_CACHES.get(name, name) if isinstance(name, str) else None
+        if self.cache_implementation is not None or asked["cache_implementation"] is None:
+            return self
+        step = self
+        for key, value in asked.items():
+            with contextlib.suppress(ValueError):
+                step = dataclasses.replace(step, **{key: value}).checked()
+        return step
 
     @property
     def seq_len(self) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from pytest_llmmem.models.steps.torch_internals import storage_key, tree_iter
+from pytest_llmmem.models.steps.torch_internals import is_traceable_wrapper_subclass, storage_key, tree_iter
 
 
 def storage_of(tensor: torch.Tensor) -> Any:
@@ -24,8 +24,10 @@ def shares_storage(memory: Any, args: Any) -> bool:
 
 
 def tensors_of(value: Any) -> Iterator[torch.Tensor]:
-    """All tensors in a cache of keys and values of any class."""
-    if isinstance(value, torch.Tensor):
+    """All tensors in a cache of keys and values of any class; of a quantized one its parts."""
+    if is_traceable_wrapper_subclass(value):
+        yield from tensors_of([getattr(value, name) for name in value.__tensor_flatten__()[0]])
+    elif isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):
         yield from tensors_of(list(value.values()))

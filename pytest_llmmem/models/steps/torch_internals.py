@@ -5,8 +5,8 @@ its device.
 """
 
 import contextlib
-import importlib
 import os
+import pkgutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
     UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
 )
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_iter
@@ -25,6 +26,7 @@ __all__ = [
     "ASK_DEVICE",
     "EFFICIENT_ATTENTION",
     "FLASH_ATTENTION",
+    "IS_NONZERO",
     "NOT_FAKEABLE",
     "VALUE_OF",
     "DataDependentOutputException",
@@ -33,6 +35,7 @@ __all__ = [
     "TorchDispatchMode",
     "backward_node_number",
     "device_of",
+    "forget_static_cache",
     "forward_node_number",
     "from_config",
     "is_backward_running",
@@ -44,7 +47,12 @@ __all__ = [
     "tree_iter",
 ]
 
-NOT_FAKEABLE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+NOT_FAKEABLE = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
 
 
 _NO_CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"
@@ -55,6 +63,9 @@ ASK_DEVICE = torch.ops.prim.device.default
 
 VALUE_OF = torch.ops.aten._local_scalar_dense.default  # noqa: SLF001
 """The operation behind ``tensor.item()``."""
+
+IS_NONZERO = torch.ops.aten.is_nonzero.default
+"""The operation behind ``if tensor:``."""
 
 FLASH_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention  # noqa: SLF001
 EFFICIENT_ATTENTION = torch.ops.aten._scaled_dot_product_efficient_attention  # noqa: SLF001
@@ -117,6 +128,11 @@ def resizes_reported(resized: Callable[[Any], None]) -> Iterator[None]:
         torch.UntypedStorage.resize_ = before  # type: ignore[method-assign]
 
 
+def forget_static_cache(model: Any) -> None:
+    """Let a static cache have the size of its own generation: transformers takes the largest one before."""
+    vars(model).pop("_previous_max_cache_length", None)
+
+
 @contextlib.contextmanager
 def transformers_as_in_a_run() -> Iterator[None]:
     """Make transformers treat fake tensors like real ones.
@@ -124,6 +140,7 @@ def transformers_as_in_a_run() -> Iterator[None]:
     It takes fake tensors for tracing, and would keep masks that a real run drops. A real run uses torch's grouped product in
     every dtype; it supports fake tensors in bfloat16 alone, so that the other dtypes use transformers' own product. Its
     checks compare values, such as the number of a picture's tokens with that of its features, which fake tensors do not have.
+    The fake kernel of optimum-quanto leaves a byte for each value of a quantized cache, where the real one packs two or four.
     """
     with contextlib.ExitStack() as undo:
         undo.callback(_set_variable, _NO_CHECKS, os.environ.get(_NO_CHECKS))
@@ -131,9 +148,10 @@ def transformers_as_in_a_run() -> Iterator[None]:
         for module, name, make in (
             ("transformers.masking_utils", "is_tracing", lambda _before: lambda *_: False),
             ("transformers.integrations.moe", "_can_use_grouped_mm", _only_in_bfloat16),
+            ("transformers.cache_utils.QuantoQuantizedLayer", "_quantize", _packed),
         ):
             try:
-                place = importlib.import_module(module)
+                place = pkgutil.resolve_name(module)
                 before = getattr(place, name)
             except (ImportError, AttributeError):  # another version, without that name
                 continue
@@ -154,3 +172,14 @@ def _only_in_bfloat16(before: Callable[..., bool]) -> Callable[..., bool]:
         return bool(weight.dtype == torch.bfloat16 and before(inputs, weight, offsets))
 
     return can_use
+
+
+def _packed(before: Callable[..., Any]) -> Callable[..., Any]:
+    def quantize(layer: Any, tensor: Any, axis: int) -> Any:
+        from optimum.quanto.tensor.packed import PackedTensor
+
+        result = before(layer, tensor, axis=axis)
+        result._data = PackedTensor.pack(result._data, layer.nbits)  # noqa: SLF001
+        return result
+
+    return quantize

@@ -28,6 +28,11 @@ def ranks_of(item: pytest.Item, in_worker: InWorker | None, settings: Settings) 
     return ranks
 
 
+def wants_process_group(item: pytest.Item) -> bool:
+    """Whether the test uses the fixture ``process_group``, which needs torch in each rank."""
+    return "process_group" in getattr(item, "fixturenames", ())
+
+
 def split_budgets(item: pytest.Item, budgets: tuple[Budget, ...]) -> tuple[tuple[Budget, ...], tuple[Budget, ...]]:
     """Budgets of all ranks together, and of each by itself: those of memory on GPUs, which a rank has for itself, too."""
     marker = MaxRam.of(item)
@@ -56,7 +61,7 @@ def check_ranks_fit(ranks: int, together: Iterable[Budget], of_rank: Iterable[Bu
 
 def _needs_ranks(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
-    if "process_group" in names or FITTING in names:
+    if wants_process_group(item) or FITTING in names:
         return True
     try:
         return "llm_load" in names and find_strategy(item.config, load_of(item).strategy).needs_ranks

@@ -9,7 +9,7 @@ from pytest_llmmem.core.errors import MarkerError, StepError
 from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.terms import Terms, train_terms_of
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
-from pytest_llmmem.models.checkpoints.model_config import read_config
+from pytest_llmmem.models.checkpoints.model_config import read_config, read_generation_config
 from pytest_llmmem.models.estimates.estimate import estimate
 from pytest_llmmem.models.sources.config_source import plain_config
 from pytest_llmmem.models.steps.predictor import predict_apart
@@ -77,6 +77,8 @@ def request_of(
     if dtype not in FLOATS:
         msg = f"a step in {dtype} cannot be predicted: load in one of {', '.join(FLOATS)}"
         raise StepError(msg)
+    if isinstance(step, GenerateSpec):
+        step = step.caching_as(read_generation_config(checkpoint.path))
     quantized = load.strategy in {"int8", "nf4"}
     return PredictRequest(
         config=plain_config(read_config(checkpoint.path)),

@@ -75,13 +75,23 @@ class Pool:
 
 
 def open_pool(
-    config: pytest.Config, settings: Settings, items: list[pytest.Item], *, jobs: int, model_types: Iterable[str]
+    config: pytest.Config,
+    settings: Settings,
+    items: list[pytest.Item],
+    *,
+    jobs: int,
+    modules: Iterable[str],
+    model_types: Iterable[str],
 ) -> Pool:
-    """Start what makes workers. Raises ``SettingError`` when ``fork`` is asked for and not safe, or nothing can be started."""
+    """Start what makes workers. They have ``modules``, and the code of ``model_types``, imported ahead.
+
+    Raises ``SettingError`` when ``fork`` is asked for and not safe, or nothing can be started.
+    """
     reason = "" if settings.worker == "spawn" else why_not_fork(since="during collection")
     if reason and settings.worker == "fork":
         msg = f"--llm-worker=fork: {reason}: use 'auto' or 'spawn'"
         raise SettingError(msg)
+    ahead = tuple(modules), tuple(model_types)
     kind: Literal["fork", "spawn"] = "spawn" if reason or settings.worker == "spawn" else "fork"
     with contextlib.ExitStack() as undo:
         try:
@@ -94,12 +104,11 @@ def open_pool(
                 config.invocation_params.dir,
                 files,
                 startup_output,
-                settings.preload,
-                tuple(model_types),
+                *ahead,
             )
             if sys.platform == "linux":
                 inside = WorkerMain(config, item_keys(items), settings.malloc, files)
-                fork = partial(_run_fork_server, inside, (settings.preload, tuple(model_types)), jobs)
+                fork = partial(_run_fork_server, inside, ahead, jobs)
                 spawn = partial(serve_spawns, launcher)
                 run, worker = (fork, ForkedWorker) if kind == "fork" else (spawn, ServedWorker)
                 source: WorkerSource = Server.start(run, folder.path, files, worker)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from pytest_llmmem.plugin.collect.planning import Isolated, plan_item
+from pytest_llmmem.plugin.collect.ranks import wants_process_group
 from pytest_llmmem.plugin.collect.vram_budgets import spread_workers
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
 from pytest_llmmem.plugin.run.pool import open_pool
@@ -62,7 +63,8 @@ class Isolation:
         # architectures that tests will load, by themselves or through ``loaded_model``
         checkpoints = map(find_checkpoint, planned)
         model_types = sorted({checkpoint.model_type or "auto" for checkpoint in checkpoints if checkpoint})
-        pool = open_pool(config, settings, items, jobs=len(planned), model_types=model_types)
+        modules = (*settings.preload, *(("torch",) if any(map(wants_process_group, planned)) else ()))
+        pool = open_pool(config, settings, items, jobs=len(planned), modules=modules, model_types=model_types)
         with contextlib.ExitStack() as undo:
             undo.callback(pool.close)
             # imported while the server of workers gets ready: a third of a second of a session's start

@@ -87,6 +87,7 @@ def predict_step(checkpoint: "Checkpoint", load: "Load", item: pytest.Item) -> S
 
 def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:
     from pytest_llmmem.models.steps.adapters import check_length, prepare, quietly
+    from pytest_llmmem.models.steps.first_use import use_kernels_once
     from pytest_llmmem.models.steps.generation import run_generation
     from pytest_llmmem.models.steps.optimizers import make_optimizer
     from pytest_llmmem.models.steps.phases import GenerationPhases
@@ -95,6 +96,7 @@ def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:
     model, device = loaded.model, str(loaded.model.device)
     with quietly():
         check_length(model.config, step)
+        use_kernels_once(model.dtype)
         if isinstance(step, GenerateSpec):
             loaded.touch()
             with measured_steps(model.eval(), phases=GenerationPhases()) as meter:

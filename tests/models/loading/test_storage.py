@@ -59,6 +59,16 @@ def test_a_weight_without_numbers_is_on_meta_once_per_tensor() -> None:
     assert nbytes_by_device(model) == {"meta": 64, "cpu": 64}
 
 
+@needs("torch")
+def test_an_attribute_on_meta_is_neither_memory_nor_a_weight() -> None:
+    import torch
+
+    model = torch.nn.Linear(4, 4, bias=False)
+    model.replaced = [torch.empty(4, 4, device="meta")]
+
+    assert nbytes_by_device(model) == {"cpu": 64}
+
+
 @needs("torch", "accelerate")
 @pytest.mark.filterwarnings("ignore")
 def test_what_accelerate_offloads_is_where_it_reads_it_from(tmp_path: "object") -> None:

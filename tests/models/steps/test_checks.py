@@ -14,7 +14,7 @@ from pytest_llmmem.models.steps import checks
 from pytest_llmmem.models.steps.adapters import prepare
 from pytest_llmmem.models.steps.batches import random_tokens
 from pytest_llmmem.models.steps.checks import CHECKS, NotApplicableError
-from pytest_llmmem.models.steps.laboratory import Laboratory
+from pytest_llmmem.models.steps.laboratory import GENERATION, Laboratory
 from pytest_llmmem.models.steps.spec import PredictRequest, TrainSpec
 from tests.models.steps.sample_steps import LLAMA, MODELS
 
@@ -200,3 +200,31 @@ def test_a_cache_that_keeps_a_wider_copy_is_found(monkeypatch: pytest.MonkeyPatc
 
     assert complaint is not None
     assert "are they in a wider dtype" in complaint
+
+
+@pytest.mark.parametrize("kind", ["static", "quantized"])
+def test_a_cache_of_another_kind_is_judged_by_its_own_formula(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    from transformers.cache_utils import Fp8QuantizedLayer, StaticLayer
+
+    asked = {"cache_implementation": kind} | ({"cache_config": {"backend": "fp8"}} if kind == "quantized" else {})
+    way = laboratory(generation=GENERATION.caching_as(asked))
+    assert checks.kv_cache(way) is None
+    layer = StaticLayer if kind == "static" else Fp8QuantizedLayer
+    initialize = layer.lazy_initialization
+
+    def widened(self: Any, key: Any, value: Any) -> None:
+        initialize(self, key, value)
+        self.wide = key.float()
+
+    monkeypatch.setattr(layer, "lazy_initialization", widened)
+    complaint = checks.kv_cache(way)
+
+    assert complaint is not None
+    assert f"of a {kind} cache" in complaint
+
+
+def test_a_cache_that_cannot_be_made_skips_its_check() -> None:
+    way = laboratory(generation=GENERATION.caching_as({"cache_implementation": "offloaded"}))
+
+    with pytest.raises(NotApplicableError, match="needs a GPU"):
+        checks.kv_cache(way)
