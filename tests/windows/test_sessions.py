@@ -1,10 +1,19 @@
 """An isolated test behaves as in plain pytest, and every report is written."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from pytest_llmmem.core.long_paths import reachable
 from tests.windows.conftest import Session, run_session
+
+BLOCK = """
+    import pytest
+
+    @pytest.mark.in_worker
+    def test_block(): bytearray(20_000_000)
+"""
 
 SOURCE = r"""
     import os, warnings
@@ -92,3 +101,13 @@ def test_output_is_seen_without_capture_and_every_test_can_be_isolated(tmp_path:
     for words in ("by Python", "to stderr", "by the system"):
         assert words in session.text
     assert (session["test_prints"].outcome, session["test_leaves"].outcome) == ("passed", "failed")
+
+
+def test_reports_and_baselines_are_written_beyond_260_characters(tmp_path: Path) -> None:
+    folder = os.path.join("d" * 100, "e" * 100, "f" * 100)
+    options = (f"--llm-report={folder}/report.html", f"--llm-baseline={folder}/baselines.json")
+
+    session = run_session(tmp_path, BLOCK, *options, "--llm-baseline-update")
+
+    assert session.code == 0, session.text
+    assert {path.name for path in reachable(tmp_path / folder).iterdir()} >= {"report.html", "baselines.json"}
