@@ -1,18 +1,23 @@
 """The first use of torch's kernels, before a step is measured: their code becomes resident, and autograd starts its thread."""
 
+from typing import Final
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-_WIDTH = 64
+_WIDTH: Final = 64
+_COMPUTED: Final = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def use_kernels_once(dtype: torch.dtype) -> None:
     """Train a small transformer on the processor. Random numbers that are drawn later stay the same.
 
     The process of a cold worker takes some 13 MB less for the steps after it: pages of torch's libraries, of which a fork
-    inherits none.
+    inherits none. A dtype that torch does not compute in, such as float8, is passed over.
     """
+    if dtype not in _COMPUTED:
+        return
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         embedding, head = nn.Embedding(_WIDTH, _WIDTH, dtype=dtype), nn.Linear(_WIDTH, _WIDTH, dtype=dtype)
         layer = nn.TransformerEncoderLayer(_WIDTH, 4, _WIDTH, activation=functional.silu, batch_first=True, dtype=dtype)

@@ -50,7 +50,7 @@ def cache_bytes(raw: Mapping[str, Any], step: GenerateSpec, *, dtype: str) -> in
 
 
 def _windows(config: Any) -> Sequence[int | None]:
-    """Of each layer the most tokens that attention looks at; ``None``: all."""
+    """The most tokens that attention looks at, layer by layer; ``None``: all."""
     kinds = getattr(config, "layer_types", None)
     window, chunk = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)
     if kinds is None:

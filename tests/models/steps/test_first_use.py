@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from pytest_llmmem.models.steps.first_use import use_kernels_once
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
 def test_it_leaves_no_trace_but_memory(dtype: "torch.dtype") -> None:
     before = torch.get_rng_state()
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
