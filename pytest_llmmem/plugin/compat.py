@@ -82,10 +82,14 @@ def _id_of(report: pytest.TestReport) -> Any:
 
 
 def make_base_temp(config: pytest.Config) -> None:
-    """Make the folder that all ``tmp_path`` are made in, so that workers share it instead of making their own."""
+    """Make the folder that all ``tmp_path`` are made in, so that workers share it instead of making their own.
+
+    Where it cannot be made, each test that asks for it says so, as without us.
+    """
     factory = getattr(config, "_tmp_path_factory", None)
     if factory is not None:
-        factory.getbasetemp()
+        with contextlib.suppress(OSError):
+            factory.getbasetemp()
 
 
 def silence_log_hooks(config: pytest.Config, ours: object, names: tuple[str, ...]) -> None:

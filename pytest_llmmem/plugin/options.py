@@ -101,8 +101,9 @@ MARKERS: Final = {
     "llm_train": "llm_train(*, batch_size=1, seq_len=512, optimizer='adamw', checkpointing=False, accumulation=1, lora=None, "
                  "lora_targets=(), precision=None, autocast=None, images=0, steps=2): train the model of this test for some "
                  "steps, as train_step does; max_ram and max_vram know its terms.",
-    "llm_generate": "llm_generate(*, batch_size=1, prompt=128, new_tokens=16): generate text with the model of this test, as "
-                    "generate_step does; max_ram and max_vram know its terms.",
+    "llm_generate": "llm_generate(*, batch_size=1, prompt=128, new_tokens=16, cache_implementation=None, cache_config=None, "
+                    "max_cache_len=None): generate text with the model of this test, as generate_step does; max_ram and "
+                    "max_vram know its terms.",
     "llm_baseline": "llm_baseline(*, tolerance=None, only=None): "
                     "compare the test with its baseline by a tolerance, or by measures, of its own.",
     "in_worker": "in_worker(*, scope='function', timeout=None, ranks=None): "

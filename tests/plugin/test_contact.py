@@ -426,6 +426,25 @@ def test_too_few_descriptors_are_one_sentence(pytester: pytest.Pytester) -> None
     assert "Traceback" not in done.stderr
 
 
+@both
+def test_a_base_folder_that_cannot_be_made_fails_only_tests_that_ask_for_it(
+    pytester: pytest.Pytester, worker: str
+) -> None:
+    pytester.makepyfile("""
+        import pytest
+        pytestmark = pytest.mark.in_worker
+        def test_without(): pass
+        def test_with(tmp_path): pass
+    """)
+    pytester.path.joinpath("file").touch()
+
+    ran = pytester.runpytest_subprocess(f"--basetemp={pytester.path / 'file' / 'x'}", f"--llm-worker={worker}")
+
+    ran.assert_outcomes(passed=1, errors=1)
+    ran.stdout.fnmatch_lines(["E *Error: *file*x*"])
+    ran.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
 @linux
 def test_a_full_disk_is_one_sentence(pytester: pytest.Pytester, temporary: Path) -> None:
     pytester.makeconftest(

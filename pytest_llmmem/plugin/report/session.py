@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmmem.core.errors import LlmmemError
-from pytest_llmmem.core.long_paths import resolved
 from pytest_llmmem.plugin.options import is_any_given
 from pytest_llmmem.plugin.state import settings_of
 
@@ -130,5 +129,7 @@ def _tell_github(record: "SessionRecord", terminalreporter: Any, folder: str) ->
 
 def _in_repository(root: Path) -> str:
     """Pytest's root as the repository names it; ``""`` for the repository itself, or outside of it."""
+    from pytest_llmmem.core.long_paths import resolved
+
     root, checkout = resolved(root), resolved(Path(os.environ.get("GITHUB_WORKSPACE") or root))
     return root.relative_to(checkout).as_posix() if checkout in root.parents else ""
