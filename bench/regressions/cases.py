@@ -100,11 +100,11 @@ ENVIRONMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "4.27.2": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
     "4.27.3": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
     "4.47.1": ("accelerate==1.2.1",),
-    "4.57.6": ("accelerate==1.10.1", "bitsandbytes==0.50.2"),
+    "4.57.6": ("accelerate==1.10.1", "bitsandbytes==0.50.2", "torchao==0.18.0", "optimum-quanto==0.2.7"),
     "5.0.0": ("accelerate==1.12.0",),
     "5.5.4": ("accelerate==1.15.0", "gguf==0.19.0"),
     "5.6.2": ("accelerate==1.15.0", "gguf==0.19.0"),
-    "5.23.0": ("accelerate==1.15.0", "bitsandbytes==0.50.2"),
+    "5.23.0": ("accelerate==1.15.0", "bitsandbytes==0.50.2", "torchao==0.18.0", "optimum-quanto==0.2.7"),
 }
 """By the version of transformers: what its environment needs beside it. torch is that of the project's own."""
 
@@ -199,6 +199,24 @@ REGRESSIONS: Final[Sequence[Regression]] = (
         what="4 bits leave a mixture's experts as they are",
         model=Model(name="mixtral", config=MIXTRAL),
         load="nf4",
+        check="quantization",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+    Regression(
+        reference="experts merged, torchao",
+        what="torchao leaves a mixture's experts as they are",
+        model=Model(name="mixtral", config=MIXTRAL),
+        load="torchao_int8",
+        check="quantization",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+    Regression(
+        reference="experts merged, quanto",
+        what="optimum-quanto leaves a mixture's experts as they are",
+        model=Model(name="mixtral", config=MIXTRAL),
+        load="quanto_int8",
         check="quantization",
         bad="5.23.0",
         good="4.57.6",

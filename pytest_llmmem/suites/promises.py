@@ -127,7 +127,7 @@ def _cannot_save(loaded: LoadedModel, chosen: Load) -> str:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return "a model over ranks is written by the first rank alone, from the parts of all"
     weights = loaded.checkpoint.weights_bytes
-    if is_quantized(chosen) or loaded.checkpoint.quantization:
+    if is_quantized(chosen) or loaded.checkpoint.quantization or getattr(loaded.model, "hf_quantizer", None):
         return "what is quantized is not saved as it was loaded"
     if loaded.nbytes_on("disk") or loaded.nbytes_on("meta"):
         return "a part of the model is not in memory"

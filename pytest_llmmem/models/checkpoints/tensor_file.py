@@ -41,6 +41,8 @@ class TensorFile:
     truncated: bool
     work_bytes: int
     """Size of a safetensors header that takes the same time to read."""
+    model_type: str | None
+    """The architecture that a GGUF file names: ``"llama"``; ``None`` for other formats."""
 
 
 _READERS: Final[dict[FileFormat, Callable[[Path], Header]]] = {
@@ -66,6 +68,7 @@ def read_as(path: Path, format_: FileFormat) -> TensorFile:
         file_bytes=header.found_bytes,
         truncated=truncated,
         work_bytes=header.work_bytes,
+        model_type=header.architecture if isinstance(header, gguf_file.Header) else None,
     )
 
 

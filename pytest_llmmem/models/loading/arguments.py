@@ -49,5 +49,5 @@ def refused_argument(error: TypeError, keywords: Mapping[str, Any]) -> str | Non
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The most similar name; ``None`` where none is similar."""
-    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.75)
     return close[0] if close else None

@@ -29,7 +29,7 @@ class LoadedModel:
         report: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
-        self._trusted = {"trust_remote_code": True} if request.options.get("trust_remote_code") else {}
+        self._request = request
         self.checkpoint = request.checkpoint
         """The checkpoint, as its headers describe it."""
         self.load = load
@@ -70,9 +70,7 @@ class LoadedModel:
     @cached_property
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer, loaded at the first access."""
-        import transformers
-
-        return transformers.AutoTokenizer.from_pretrained(self.checkpoint.path, **self._trusted)
+        return self._request.tokenizer()
 
     @property
     def dtype(self) -> Any:
@@ -108,12 +106,13 @@ class LoadedModel:
     def bits_per_parameter(self) -> float | None:
         """Stored bits per parameter of the checkpoint, on disk too: 16 for a float16 load, a little over 4 for nf4.
 
-        For a model spread over several ranks, per parameter of this rank's part. ``None`` where no parameter is known.
+        For a model spread over several ranks, per parameter of this rank's part. ``None`` where no parameter is known, and for
+        a model without tensors.
         """
         sizes = storage.nbytes_by_device(self.model, of="weights")
         parameters = self.checkpoint.parameters * storage.share_here(self.model)
         held = sum(size for device, size in sizes.items() if device != "meta")
-        return 8 * held / parameters if parameters else None
+        return 8 * held / parameters if parameters and sizes else None
 
     @property
     def quantized_fraction(self) -> float:
@@ -131,6 +130,13 @@ class LoadedModel:
 
         asked = self.passed.get("dtype", self.passed.get("torch_dtype"))
         return promised_nbytes(self.checkpoint, self.load, dtype=None if asked is None else str(asked))
+
+    @property
+    def promised_dtype(self) -> str | None:
+        """Expected dtype of the weights when none is requested, such as ``"float16"``."""
+        from pytest_llmmem.models.estimates.estimate import promised_dtype
+
+        return promised_dtype(self.checkpoint, self.load)
 
     @property
     def buffer_nbytes(self) -> int:

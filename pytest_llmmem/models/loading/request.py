@@ -101,7 +101,8 @@ class LoadRequest:
         return model
 
     def written(self, **arguments: Any) -> str:
-        """The call ``from_pretrained(**arguments)`` as text."""
+        """The call ``from_pretrained(**arguments)`` as text. Raises ``CheckpointError`` as ``from_pretrained`` does."""
+        self._require_files()
         keywords = self._keywords(self._placed(arguments)) | self._file
         given = (f"{name}={value!r}" for name, value in keywords.items())
         # these libraries' classes are called directly
@@ -111,7 +112,7 @@ class LoadRequest:
 
     def initialized(self) -> Any:
         """A model with random weights, built from the config alone, in the dtype that the installed version gives it."""
-        if self.checkpoint.kind in pipelines.PIPELINES or self.checkpoint.format == "onnx":
+        if self.checkpoint.kind in pipelines.PIPELINES or self.checkpoint.format == "onnx" or self._file:
             source = f"--llm-model={self.checkpoint.source}"
             msg = f"{source}: only a model of transformers is built from its config: load it with 'default'"
             raise CheckpointError(msg)
@@ -123,6 +124,11 @@ class LoadRequest:
         if hasattr(cls, "from_config"):
             return cls.from_config(config, **keywords)
         return cls._from_config(config, **keywords)  # from_config of the Auto classes calls this; it has no public name
+
+    def tokenizer(self) -> Any:
+        """The checkpoint's tokenizer; that of a GGUF file is in the file."""
+        trust = {"trust_remote_code": True} if self.options.get("trust_remote_code") else {}
+        return self._transformers().AutoTokenizer.from_pretrained(self._place, **trust, **self._file)
 
     @property
     def loaded_bytes(self) -> int:
@@ -167,7 +173,9 @@ class LoadRequest:
     def _keywords(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments and, over them, the options, with the names and types of the installed version."""
         keywords = {**arguments, **self._options()}
-        if "dtype" in keywords:
+        if (
+            "dtype" in keywords and self.checkpoint.format != "onnx"
+        ):  # which has no such argument, and may be without torch
             name = "dtype" if installed("transformers") >= (4, 56) else "torch_dtype"
             keywords[name] = _torch_dtype(keywords.pop("dtype"))
         trusted = keywords.pop("trust_remote_code", False)
