@@ -8,7 +8,8 @@ from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES
 from pytest_llmmem.models.loading import fidelity, residency, storage
-from pytest_llmmem.models.loading.offload import as_bytes, written_bytes
+from pytest_llmmem.models.loading.arguments import as_bytes
+from pytest_llmmem.models.loading.offload import written_bytes
 from pytest_llmmem.models.loading.request import LoadRequest
 from pytest_llmmem.models.loading.tie_faults import TieFaults, tie_faults_of
 

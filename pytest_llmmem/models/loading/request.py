@@ -14,7 +14,7 @@ from pytest_llmmem.models.checkpoints.index_file import is_inside
 from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
 from pytest_llmmem.models.loading import engines, pipelines
-from pytest_llmmem.models.loading.arguments import refused_argument
+from pytest_llmmem.models.loading.arguments import name_of_dtype, refusing_unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +86,10 @@ class LoadRequest:
         self.calls.append(keywords)
         # transformers 4.47 returns a model with its report before it would apply a tp_plan
         reports = self.model_class.__module__.startswith("transformers.") and "tp_plan" not in keywords
-        try:
+        with refusing_unknown(keywords):
             loaded = self.model_class.from_pretrained(
                 self._place, **keywords | ({"output_loading_info": True} if reports else {})
             )
-        except TypeError as error:
-            if sentence := refused_argument(error, keywords):
-                raise CheckpointError(sentence) from None
-            raise
         if not reports:
             return loaded
         model, report = loaded
@@ -121,9 +117,10 @@ class LoadRequest:
         trust = {"trust_remote_code": True} if "trust_remote_code" in keywords else {}
         config = self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **trust)
         cls = self.model_class
-        if hasattr(cls, "from_config"):
-            return cls.from_config(config, **keywords)
-        return cls._from_config(config, **keywords)  # from_config of the Auto classes calls this; it has no public name
+        # from_config of the Auto classes calls _from_config; it has no public name
+        build = cls.from_config if hasattr(cls, "from_config") else cls._from_config
+        with refusing_unknown(keywords):
+            return build(config, **keywords)
 
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer; that of a GGUF file is in the file."""
@@ -142,7 +139,7 @@ class LoadRequest:
         dtype = self._options().get("dtype")
         if dtype is None and installed("transformers") < (5,):
             return "float32"
-        return None if dtype in {None, "auto"} else str(dtype).removeprefix("torch.")
+        return name_of_dtype(dtype)
 
     @property
     def _place(self) -> Path:
@@ -238,4 +235,4 @@ def _torch_dtype(dtype: Any) -> Any:
     """The ``torch.dtype`` of that name, which versions before 4.56 require. ``"auto"`` and other values are left unchanged."""
     import torch
 
-    return getattr(torch, dtype) if dtype in DTYPES else dtype
+    return getattr(torch, dtype) if isinstance(dtype, str) and dtype in DTYPES else dtype

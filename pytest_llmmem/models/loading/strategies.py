@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.loading.arguments import nearest
 from pytest_llmmem.models.loading.engines import llama_cpp_call, load_llama_cpp
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
 from pytest_llmmem.models.loading.rank_strategies import RANK_STRATEGIES
@@ -23,7 +24,9 @@ def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
         msg = f"there are two strategies called {' and '.join(sorted(twice))}: give your own another name"
         raise ValueError(msg)
     if name not in names:
-        msg = f"{name!r} is not a strategy: write one of {', '.join(names)}, or register your own (pytest_llmmem_strategies)"
+        close = nearest(name, names)
+        meant = f"did you mean {close!r}? There are" if close else "write one of"
+        msg = f"{name!r} is not a strategy: {meant} {', '.join(names)}, or register your own (pytest_llmmem_strategies)"
         raise ValueError(msg)
     return known[names.index(name)]
 

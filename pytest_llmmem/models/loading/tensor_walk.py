@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
-_LEAVES: Final = (
+LEAVES: Final = (
     str, bytes, bytearray, int, float, complex, type(None), type, ModuleType, FunctionType, BuiltinFunctionType, MethodType,
 )  # fmt: skip
 """Types that are not searched."""
@@ -41,7 +41,7 @@ def walk(root: Any) -> Iterator[Found]:
     waiting: list[tuple[Any, int, bool]] = [(root, 0, False)]
     while waiting:
         value, depth, is_attribute = waiting.pop()
-        if isinstance(value, _LEAVES) or id(value) in seen or _is_engine(value):
+        if isinstance(value, LEAVES) or id(value) in seen or _is_engine(value):
             continue
         seen.add(id(value))
         if is_tensor(value):

@@ -299,6 +299,8 @@ def test_an_unknown_strategy_is_refused_with_those_that_there_are() -> None:
         ValueError, match=r"'int4' is not a strategy: write one of default, .*, naive, .*, mine, or register"
     ):
         find_strategy("int4", [own("mine")])
+    with pytest.raises(ValueError, match=r"'defualt' is not a strategy: did you mean 'default'\? There are default, "):
+        find_strategy("defualt", [])
 
 
 @pytest.mark.parametrize("names", [["auto"], ["mine", "mine"]], ids=["built-in", "own"])
