@@ -15,6 +15,7 @@ from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
 from pytest_llmmem.models.loading import engines, pipelines
 from pytest_llmmem.models.loading.arguments import name_of_dtype, refusing_unknown
+from pytest_llmmem.models.loading.mismatched_shapes import naming_mismatches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ class LoadRequest:
         self.calls.append(keywords)
         # transformers 4.47 returns a model with its report before it would apply a tp_plan
         reports = self.model_class.__module__.startswith("transformers.") and "tp_plan" not in keywords
-        with refusing_unknown(keywords):
+        with refusing_unknown(keywords), naming_mismatches(self):
             loaded = self.model_class.from_pretrained(
                 self._place, **keywords | ({"output_loading_info": True} if reports else {})
             )
