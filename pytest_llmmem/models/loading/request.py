@@ -84,6 +84,8 @@ class LoadRequest:
         __tracebackhide__ = True
         self._require_files()
         keywords = self._keywords(self._placed(arguments)) | self._file
+        if self.checkpoint.kind == "diffusers":
+            pipelines.check_arguments(self.model_class, keywords)
         self.calls.append(keywords)
         # transformers 4.47 returns a model with its report before it would apply a tp_plan
         reports = self.model_class.__module__.startswith("transformers.") and "tp_plan" not in keywords
@@ -171,10 +173,12 @@ class LoadRequest:
     def _keywords(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments and, over them, the options, with the names and types of the installed version."""
         keywords = {**arguments, **self._options()}
-        if (
-            "dtype" in keywords and self.checkpoint.format != "onnx"
-        ):  # which has no such argument, and may be without torch
-            name = "dtype" if installed("transformers") >= (4, 56) else "torch_dtype"
+        # onnxruntime has no such argument, and does not need torch
+        if "dtype" in keywords and self.checkpoint.format != "onnx":
+            library, since = (
+                ("diffusers", (0, 40)) if self.checkpoint.kind == "diffusers" else ("transformers", (4, 56))
+            )
+            name = "dtype" if installed(library) >= since else "torch_dtype"
             keywords[name] = _torch_dtype(keywords.pop("dtype"))
         trusted = keywords.pop("trust_remote_code", False)
         if trusted and hasattr(self.model_class, "from_config"):  # classes of transformers itself warn about it

@@ -6,6 +6,7 @@ import pytest
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.loading.arguments import KNOWN, check_values, name_of_dtype, refused_argument
+from pytest_llmmem.models.loading.pipelines import check_arguments
 from tests.conftest import needs
 from tests.models.loading.sample_loads import LLAMA, load, request, written
 
@@ -70,6 +71,19 @@ def test_an_argument_that_the_library_does_not_take_is_one_sentence(
 ) -> None:
     with pytest.raises(CheckpointError, match=f"from_pretrained takes no argument '{name}': {said[:-1]}"):
         load(request(written(tmp_path, LLAMA), tmp_path, **{name: "float16"}), strategy)
+
+
+def test_a_misspelt_argument_of_a_pipeline_is_refused_because_diffusers_would_ignore_it() -> None:
+    class Pipeline:
+        def __init__(self, unet: object, scheduler: object) -> None: ...
+
+    check_arguments(Pipeline, ["torch_dtype", "variant", "unet", "of_a_later_version"])
+    with pytest.raises(
+        CheckpointError, match=r"Pipeline\.from_pretrained takes no argument 'varaint': did you mean 'variant'"
+    ):
+        check_arguments(Pipeline, ["varaint"])
+    with pytest.raises(CheckpointError, match="did you mean 'scheduler'"):
+        check_arguments(Pipeline, ["schedular"])
 
 
 def test_an_argument_of_another_call_or_of_another_version_is_the_library_s_own_error() -> None:
