@@ -32,8 +32,8 @@ from pytest_llmmem.plugin.worker.main import item_keys
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job
 from pytest_llmmem.plugin.worker.repeated_calls import with_growth
 from pytest_llmmem.probes import driver
+from pytest_llmmem.supervision.job import measure_job
 from pytest_llmmem.supervision.plan import JobPlan
-from pytest_llmmem.supervision.supervisor import measure
 from pytest_llmmem.workers.worker import Worker
 from pytest_llmmem.workers.worker_source import NoWorkerError
 
@@ -208,7 +208,7 @@ class Runner:
         worker = reused or self.pool.take()
         ready()
         try:
-            measured = measure(worker, job, last=not goes_on, plan=plan, listener=inbox, driver=self._driver)
+            measured = measure_job(worker, job, last=not goes_on, plan=plan, listener=inbox, driver=self._driver)
         finally:
             if worker.exit is not None:
                 self.pool.files.sweep()
