@@ -5,13 +5,13 @@ dimensions, type and offset; then the tensors' bytes. All numbers are little-end
 """
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, MAX_TENSORS, TooMuch, out_of_bounds
+from pytest_llmmem.models.checkpoints.file_header import Header
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
 
@@ -32,18 +32,6 @@ _ARRAY: Final = 9
 _MAX_VALUES: Final = 2_000_000
 """Strings in all arrays together: a vocabulary has up to 262,144, and twice as many merges."""
 _ALIGNMENT: Final = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The header of a GGUF file."""
-
-    tensors: tuple[Tensor, ...]
-    truncated: bool
-    found_bytes: int
-    work_bytes: int
-    architecture: str | None
-    """``"llama"``; ``None`` where the file does not name one."""
 
 
 def read_header(path: Path) -> Header:
@@ -68,10 +56,10 @@ def read_header(path: Path) -> Header:
     data_start = -(-reader.at // _ALIGNMENT) * _ALIGNMENT
     return Header(
         tensors=found,
+        file_bytes=size,
         truncated=size < data_start + end,
-        found_bytes=size,
         work_bytes=reader.at,
-        architecture=architecture,
+        model_type=architecture,
     )
 
 
