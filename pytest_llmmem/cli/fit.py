@@ -92,6 +92,9 @@ def _check_loads(loads: Sequence[str], checkpoint: "Checkpoint", *, train: bool)
         if train and name not in PREDICTED_LOADS:
             msg = f"--load: {name!r} leaves no model that can be trained: with --train, write one of {', '.join(PREDICTED_LOADS)}"
             raise SettingError(msg)
+        if STRATEGIES[name].only_format is not None or checkpoint.format == "onnx":
+            msg = f"--load: {name!r} gives no model of transformers that fit could run: see 'llmmem check {checkpoint.source}'"
+            raise SettingError(msg)
         if reason := STRATEGIES[name].unavailable(checkpoint):
             msg = f"--load: {name!r}: {reason}"
             raise SettingError(msg)
