@@ -209,6 +209,41 @@ def test_steps_are_measured_in_pytest_s_own_process_too(run: Callable[..., Run])
     assert done["test_step[tiny-llama?dtype=float32]"].steps
 
 
+@needs("forked workers")
+def test_a_cold_worker_s_first_use_of_torch_is_not_charged_to_its_steps(run: Callable[..., Run]) -> None:
+    done = run(
+        """
+        from pathlib import Path
+        import pytest
+
+        def file_pages():
+            (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile")]
+            return int(line.split()[1]) * 1024
+
+        @pytest.mark.llm_train(batch_size=2, seq_len=64)
+        def test_measured(train_step): ...
+
+        def test_same_steps_unprepared(loaded_model):
+            import torch
+            loaded_model.touch()
+            model = loaded_model.model.train()
+            optimizer, tokens = torch.optim.AdamW(model.parameters()), torch.ones((2, 64), dtype=torch.long)
+            before = file_pages()
+            for _ in range(2):
+                model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            Path("became-resident").write_text(str(file_pages() - before))
+        """,
+        TINY,
+    )
+
+    done.result.assert_outcomes(passed=2)
+    (measured,) = done["test_measured[tiny-llama?dtype=float32]"].steps
+    excess = max((each.process_peak_bytes or 0) - each.peak_bytes for each in measured.phases)
+    assert excess < int(Path("became-resident").read_text(encoding="ascii"))
+
+
 def test_a_step_would_change_a_model_that_is_shared(run: Callable[..., Run]) -> None:
     done = run("def test_step(train_step): ...", TINY, "--llm-scope=module")
 
