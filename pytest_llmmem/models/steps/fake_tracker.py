@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.core.errors import LlmmemError, StepError
+from pytest_llmmem.models.steps.fake_failures import failed_module, failed_operation, sentence_of
 from pytest_llmmem.models.steps.torch_internals import (
     IS_NONZERO,
-    NOT_FAKEABLE,
     VALUE_OF,
     DataDependentOutputException,
 )
@@ -17,7 +17,8 @@ from pytest_llmmem.models.steps.tracker import StorageTracker
 class FakeStorageTracker(StorageTracker):
     """Supplies values for ``loss.item()`` or ``mask.all()``: a mask is full, no sequence has ended, a number is 1.
 
-    Raises ``StepError``, with the module, for an operation that fake tensors do not support.
+    Raises ``StepError``, with the operation and the module, for a model that fails on fake tensors. Mistakes of a loop around
+    the model pass as they are.
     """
 
     def __init__(self, *watched: Any, **options: Any) -> None:
@@ -41,12 +42,12 @@ class FakeStorageTracker(StorageTracker):
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         super().__exit__(kind, error, traceback)
-        # an operation of one's own without a fake kernel raises a plain RuntimeError
-        is_own = isinstance(error, RuntimeError) and getattr(self.last_op, "namespace", "aten") not in {"aten", "prim"}
-        if is_own or isinstance(error, NOT_FAKEABLE):
-            where = f" in {self.last_module}" if self.last_module else ""
-            msg = (
-                f"{self.last_op}{where} cannot be followed without real numbers ({type(error).__name__}): measure the step "
-                "instead, with the fixture train_step or generate_step, or training_memory around the loop"
-            )
-            raise StepError(msg) from None
+        if not isinstance(error, Exception) or isinstance(error, LlmmemError):
+            return
+        operation, module = failed_operation(error), failed_module(error, self.paths)
+        if operation is not None:
+            module = module or self.last_module  # of torch's own backward there is no frame
+        if (
+            operation or module or isinstance(error, RuntimeError)
+        ):  # torch's type of error, for logits.numpy() in a loop
+            raise StepError(sentence_of(error, operation=operation, module=module)) from error

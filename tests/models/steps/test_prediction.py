@@ -176,33 +176,6 @@ def test_quantized_weights_alone_cannot_be_trained() -> None:
         predict(wanted)
 
 
-def test_a_model_that_cannot_be_followed_is_named_with_its_operation_and_module(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from transformers.models.llama.modeling_llama import LlamaMLP
-
-    forward = LlamaMLP.forward
-    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: forward(self, x) * len(x.nonzero()))
-
-    with pytest.raises(StepError, match=r"aten\.nonzero\.default in model\.layers\.0\.mlp cannot be followed"):
-        predict(request(LLAMA, TrainSpec(**SMALL)))
-
-
-def test_an_operation_of_one_s_own_without_a_fake_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-    from transformers.models.llama.modeling_llama import LlamaMLP
-
-    @torch.library.custom_op("llmmem_test::twice", mutates_args=())
-    def twice(hidden: torch.Tensor) -> torch.Tensor:
-        return hidden * 2
-
-    forward = LlamaMLP.forward
-    monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: forward(self, x) + twice(x.detach()))
-
-    with pytest.raises(StepError, match=r"llmmem_test\.twice\.default in model\.layers\.0\.mlp cannot be followed"):
-        predict(request(LLAMA, TrainSpec(**SMALL)))
-
-
 def test_what_a_card_reserves_is_predicted_in_whole_segments_and_never_falls() -> None:
     on_cpu = dataclasses.replace(request(LLAMA, TrainSpec(**SMALL)), dtype="bfloat16")
 
