@@ -150,6 +150,10 @@ def test_quantized_weights_take_half_a_byte_and_a_scale() -> None:
         (request(LLAMA, TrainSpec(seq_len=129)), "the model has 128 positions"),
         (request(LLAMA | {"model_type": "nope"}, TrainSpec(**SMALL)), "builds no model from this config"),
         (
+            request(LLAMA | {"hidden_size": "wide"}, TrainSpec(**SMALL)),
+            "builds no model from this config .*hidden_size",
+        ),
+        (
             request(LLAVA, TrainSpec(**SMALL, images=9)),
             "images=9 take 36 positions, and seq_len is 32: write 36 or more",
         ),
