@@ -8,9 +8,11 @@ from torch import nn
 
 from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.models.sources.meta_layout import find_model_class
+from pytest_llmmem.models.steps.fake_failures import failures_named
 from pytest_llmmem.models.steps.torch_internals import from_config, tensors_by_name
 
 
+@failures_named()
 def build_on_meta(raw: Mapping[str, Any], *, dtype: str) -> Any:
     """The model that a config describes, on ``meta``. Raises ``StepError`` when the installed transformers does not build it."""
     import transformers
