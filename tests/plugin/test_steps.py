@@ -179,6 +179,31 @@ def test_a_recipe_is_predicted_without_loading_anything(run: Callable[..., Run])
     assert record.ram.peak_bytes < 500_000_000
 
 
+def test_a_prediction_in_a_test_is_that_of_the_code_of_its_process(run: Callable[..., Run]) -> None:
+    done = run(
+        """
+        import pytest
+
+        @pytest.fixture
+        def mlp_twice(monkeypatch):
+            from transformers.models.llama.modeling_llama import LlamaMLP
+            forward = LlamaMLP.forward
+            monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: forward(self, x) + forward(self, x))
+
+        @pytest.mark.llm_train(seq_len=64)
+        def test_before(predicted_step): ...
+
+        @pytest.mark.llm_train(seq_len=64)
+        def test_changed(mlp_twice, predicted_step): ...
+        """,
+        TINY,
+    )
+
+    done.result.assert_outcomes(passed=2)
+    before, changed = (done[f"{name}[tiny-llama?dtype=float32]"].steps[0] for name in ("test_before", "test_changed"))
+    assert changed.activations_bytes > 1.2 * before.activations_bytes
+
+
 def test_a_block_that_is_still_open_says_when_its_numbers_are_known(run: Callable[..., Run]) -> None:
     done = run(
         """

@@ -84,17 +84,6 @@ def predict_apart(request: PredictRequest) -> Prediction:
     return prediction
 
 
-def predict_here(request: PredictRequest) -> Prediction:
-    """The prediction, made in this process: a worker, which has imported torch and may crash."""
-    if kept := _read_kept(request):
-        return kept
-    from pytest_llmmem.models.steps.prediction import predict
-
-    prediction = Prediction(memory=predict(request))
-    _keep(request, prediction)
-    return prediction
-
-
 def _read_kept(request: PredictRequest) -> Prediction | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return Prediction.from_json(json.loads(_path(request).read_text(encoding="utf-8")))

@@ -60,9 +60,9 @@ def measure_step(
     checkpoint = loaded.checkpoint
 
     def predict() -> StepMemory:
-        from pytest_llmmem.models.steps.predictor import predict_here
+        from pytest_llmmem.models.steps import prediction
 
-        predicted = predict_here(request_of(checkpoint, load, step, device=device)).memory
+        predicted = prediction.predict(request_of(checkpoint, load, step, device=device))
         _report(dataclasses.replace(memory, predicted=predicted))
         return predicted
 
@@ -73,12 +73,12 @@ def measure_step(
 def predict_step(checkpoint: "Checkpoint", load: "Load", item: pytest.Item) -> StepMemory:
     """The steps that the test's marker describes, by the rules of a card. Fails the test for what cannot be predicted."""
     __tracebackhide__ = True
-    from pytest_llmmem.models.steps.predictor import predict_here
+    from pytest_llmmem.models.steps.prediction import predict
 
     marker = LlmTrain.of(item) or LlmGenerate.of(item)
     step = marker.step if marker else TrainSpec()
     try:
-        memory = predict_here(request_of(checkpoint, load, step, device="cuda")).memory
+        memory = predict(request_of(checkpoint, load, step, device="cuda"))
     except StepError as error:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     _report(dataclasses.replace(memory, name="predicted_step"))
