@@ -133,6 +133,7 @@ def test_what_cannot_be_is_one_sentence(run: Callable[..., Run], marks: str, tol
 
     assert told in " ".join(done.text.replace("E  ", "").split())
     assert "INTERNALERROR" not in done.text
+    assert "entries are hidden" not in done.text
     assert sum(done.result.parseoutcomes().get(name, 0) for name in ("failed", "error", "errors")) == 1
 
 

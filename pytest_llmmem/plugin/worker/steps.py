@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import pytest
 
@@ -35,7 +35,7 @@ class MeasuredStep(StepMemory):
         try:
             return self.predict_memory()
         except StepError as error:
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
+            _fail(str(error))
 
 
 def measure_step(
@@ -47,14 +47,11 @@ def measure_step(
     """Run the steps with the loaded model. Fails the test, in a sentence, for what cannot be trained so."""
     __tracebackhide__ = True
     if isinstance(step, TrainSpec) and settings_of(config).scope != "function":
-        pytest.fail(
-            "train_step changes its model, which --llm-scope shares with other tests: leave --llm-scope out",
-            pytrace=False,
-        )
+        _fail("train_step changes its model, which --llm-scope shares with other tests: leave --llm-scope out")
     try:
         memory = _run(loaded, step)
     except StepError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+        _fail(str(error))
     _report(memory)
     device: Literal["cpu", "cuda"] = "cuda" if memory.device.startswith("cuda") else "cpu"
     checkpoint = loaded.checkpoint
@@ -80,9 +77,14 @@ def predict_step(checkpoint: "Checkpoint", load: "Load", item: pytest.Item) -> S
     try:
         memory = predict(request_of(checkpoint, load, step, device="cuda"))
     except StepError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+        _fail(str(error))
     _report(dataclasses.replace(memory, name="predicted_step"))
     return memory
+
+
+def _fail(sentence: str) -> NoReturn:
+    # this frame is not hidden: of a failure whose frames are all hidden, pytest prints that they are
+    raise pytest.fail.Exception(sentence, pytrace=False) from None
 
 
 def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:
