@@ -1,8 +1,9 @@
 """The storage tracker for fake tensors, which have no values to read."""
 
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pytest_llmmem.core.errors import LlmmemError, StepError
 from pytest_llmmem.models.steps.fake_failures import failed_module, failed_operation, sentence_of
@@ -12,6 +13,9 @@ from pytest_llmmem.models.steps.torch_internals import (
     DataDependentOutputException,
 )
 from pytest_llmmem.models.steps.tracker import StorageTracker
+
+_MOST_VALUES: Final = 50_000
+"""Values of one prediction: ``tolist()`` asks for each of a tensor's, a loop that never ends for one each time."""
 
 
 class FakeStorageTracker(StorageTracker):
@@ -23,8 +27,9 @@ class FakeStorageTracker(StorageTracker):
 
     def __init__(self, *watched: Any, **options: Any) -> None:
         super().__init__(*watched, **options)
-        self._full_masks: set[int] = set()
-        """Results of ``all()``, by identity."""
+        self._full_masks: Any = WeakIdKeyDictionary()
+        """Results of ``all()``."""
+        self._values_asked = 0
 
     def run_operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         try:
@@ -32,12 +37,9 @@ class FakeStorageTracker(StorageTracker):
         except DataDependentOutputException:
             if func not in {VALUE_OF, IS_NONZERO}:
                 raise
-            asked = args[0]
-            if asked.dtype == torch.bool:
-                return id(asked) in self._full_masks
-            return 1.0 if asked.is_floating_point() else 1
+            return self._value_of(args[0])
         if func.overloadpacket is torch.ops.aten.all:
-            self._full_masks.add(id(result))
+            self._full_masks[result] = True
         return result
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
@@ -47,7 +49,15 @@ class FakeStorageTracker(StorageTracker):
         operation, module = failed_operation(error), failed_module(error, self.paths)
         if operation is not None:
             module = module or self.last_module  # of torch's own backward there is no frame
-        if (
-            operation or module or isinstance(error, RuntimeError)
-        ):  # torch's type of error, for logits.numpy() in a loop
+        is_torch_s = isinstance(error, RuntimeError)  # as of logits.numpy() in a loop
+        if operation or module or is_torch_s:
             raise StepError(sentence_of(error, operation=operation, module=module)) from error
+
+    def _value_of(self, asked: torch.Tensor) -> bool | float:
+        self._values_asked += 1
+        if self._values_asked > _MOST_VALUES:
+            msg = f"more than {_MOST_VALUES:,} values were asked for: a loop that ends by a value does not end"
+            raise RuntimeError(msg)
+        if asked.dtype == torch.bool:
+            return asked in self._full_masks
+        return 1.0 if asked.is_floating_point() else 1

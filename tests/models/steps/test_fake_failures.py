@@ -11,6 +11,7 @@ LlamaMLP = pytest.importorskip("transformers.models.llama.modeling_llama").Llama
 import torch
 
 from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.models.steps import fake_tracker
 from pytest_llmmem.models.steps.laboratory import Laboratory
 from pytest_llmmem.models.steps.prediction import predict
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
@@ -86,6 +87,24 @@ def test_a_backward_pass_is_named_by_the_module_of_its_forward_pass(monkeypatch:
 
     assert sentence.startswith("test_fake_failures.py:")
     assert " in model.layers.1.mlp fails on fake tensors" in sentence
+
+
+def test_a_loop_that_ends_by_a_value_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = LlamaMLP.forward
+
+    def until_small(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+        result, left = forward(self, hidden), hidden.detach().abs().max()
+        while not left < 1e-3:
+            left = left / 2
+        return result * left
+
+    monkeypatch.setattr(LlamaMLP, "forward", until_small)
+    monkeypatch.setattr(fake_tracker, "_MOST_VALUES", 1000)
+
+    sentence = told()
+
+    assert " in model.layers.0.mlp fails on fake tensors" in sentence
+    assert "more than 1,000 values were asked for: a loop that ends by a value does not end" in sentence
 
 
 def test_a_model_that_is_built_by_values_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
