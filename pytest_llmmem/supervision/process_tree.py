@@ -1,6 +1,6 @@
 """The processes that a worker has started: found every 50 ms, measured together, and rank by rank."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -37,27 +37,28 @@ class ProcessTree:
 
         ``reading`` is the worker's own memory now.
         """
-        trees: list[Tree] = []
+        found: list[tuple[Tree, list[tuple[str, ...]]]] = []
         children = self._children()
         for _ in range(_ATTEMPTS):
             living = self._living(children)
             if not children or self.worker.pid not in living:
                 return None
             self.seen = True
-            trees.append(self.worker.shared_with(children))
+            # first, since one that has ended has no command any more
+            commands = [command for pid in children if (command := probes.command(pid))]
+            found.append((self.worker.shared_with(children), commands))
             children = self._children()
             if self._living(children) == living:
-                trees = trees[-1:]
+                found = found[-1:]
                 break  # else one came or went meanwhile, and pages that it shared were counted too often, or not at all
         self._started.sample(children)
-        tree = min(trees, key=lambda tree: tree.unreclaimable_bytes)
-        self._note_highest(tree, reading, children)
+        tree, commands = min(found, key=lambda each: each[0].unreclaimable_bytes)
+        self._note_highest(tree, reading, commands)
         return tree
 
-    def _note_highest(self, tree: Tree, reading: Reading, children: Iterable[int]) -> None:
+    def _note_highest(self, tree: Tree, reading: Reading, commands: Sequence[tuple[str, ...]]) -> None:
         if tree.unreclaimable_bytes <= self._most_bytes:
             return
-        commands = [command for pid in children if (command := probes.command(pid))]
         if not commands:  # all have ended, and have not been waited for
             self._alone_bytes = max(self._alone_bytes, tree.unreclaimable_bytes)
             return

@@ -171,6 +171,17 @@ def test_children_are_told_with_the_moment_at_which_all_held_most() -> None:
     assert not later.in_peak
 
 
+def test_children_that_end_right_after_their_memory_was_read_are_counted_with_it() -> None:
+    window = Meter().open("test", OWN, NOTHING)
+    with family({}, {}, {}, {}, ends_one_each_time=True, bytes_each=30 * MB) as worker:
+        tree = ProcessTree(worker)  # type: ignore[arg-type]
+        tree.sample(OWN)
+        children = tree.told(window)
+
+    assert children is not None
+    assert (children.bytes, children.count) == (60 * MB - 4, 2)
+
+
 def test_children_that_hold_next_to_nothing_are_not_told() -> None:
     with family({}, {}) as worker:
         tree = ProcessTree(worker)  # type: ignore[arg-type]
