@@ -115,14 +115,17 @@ class LoadRequest:
             source = f"--llm-model={self.checkpoint.source}"
             msg = f"{source}: only a model of transformers is built from its config: load it with 'default'"
             raise CheckpointError(msg)
-        self._require_files()
-        keywords = self._keywords({})
-        trust = {"trust_remote_code": True} if "trust_remote_code" in keywords else {}
-        config = self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **trust)
-        cls = self.model_class
+        config, cls, keywords = self.config, self.model_class, self._keywords({})
         if hasattr(cls, "from_config"):
             return cls.from_config(config, **keywords)
         return cls._from_config(config, **keywords)  # from_config of the Auto classes calls this; it has no public name
+
+    @property
+    def config(self) -> Any:
+        """``config.json`` as transformers reads it. Raises ``CheckpointError`` without one."""
+        self._require_files()
+        trust = {"trust_remote_code": True} if "trust_remote_code" in self._keywords({}) else {}
+        return self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **trust)
 
     @property
     def loaded_bytes(self) -> int:
