@@ -121,6 +121,7 @@ def test_only_the_first_rank_writes(
 
     ran.result.assert_outcomes(passed=1)
     assert not Path(pytester.path, "report.json").exists()
+    assert "memory of isolated tests" not in ran.text
 
 
 LAUNCHER = """
