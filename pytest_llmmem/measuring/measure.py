@@ -23,7 +23,7 @@ from pytest_llmmem.measuring.measurement import Measurement
 from pytest_llmmem.measuring.sources import WorkerKind, open_worker
 from pytest_llmmem.probes import driver
 from pytest_llmmem.reports import failure
-from pytest_llmmem.supervision import supervisor
+from pytest_llmmem.supervision.job import measure_job
 from pytest_llmmem.supervision.plan import JobPlan
 
 T = TypeVar("T")
@@ -128,9 +128,7 @@ def _run(name: str, calls: Calls, kind: WorkerKind, plan: JobPlan) -> _Run:
         try:
             with open_worker(calls, kind, file.fileno()) as ready:
                 began = time.monotonic()
-                measured = supervisor.measure(
-                    ready.worker, ready.job, last=True, plan=plan, listener=inbox, driver=asked
-                )
+                measured = measure_job(ready.worker, ready.job, last=True, plan=plan, listener=inbox, driver=asked)
         except LlmmemError as error:
             msg = f"measure: {name}: {error}"
             raise LlmmemError(msg) from None

@@ -1,7 +1,8 @@
 """Measures, guards and judges one job in a worker.
 
 ranks, rank_total            several workers that run one job at once, each by itself and together
-supervisor                   one job step by step: samples and messages in, actions out
+job                          one job in a worker, from its start to its end
+supervisor                   the same step by step: samples and messages in, actions out
 decide                       what to do now: pure
 sampler, sampling_schedule   reads the worker as often and as closely as it must
 guard                        budgets beside what was used, and the hard limit

@@ -1,4 +1,4 @@
-"""Measure and guard one job in a worker: the loop between a test that runs and what is known of it afterwards."""
+"""Supervision of one job in a worker, between a test that runs and what is known of it afterwards."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.probes.host import Gone
-from pytest_llmmem.probes.timer import fine_timer
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.supervision.decide import Action, Kill, Seen, State, Stop, TakeStack, decide
 from pytest_llmmem.supervision.gpus import Gpus, unseen_vram_notes
@@ -29,24 +28,8 @@ from pytest_llmmem.workers.messages import Boundary, Finished, GpusRead, Message
 from pytest_llmmem.workers.worker import Worker
 
 _TAIL_BYTES: Final = 4096
-_PENDING_MESSAGES: Final = 100
+PENDING_MESSAGES: Final = 100
 """Handled between two samples at most: a worker that sends without end is still sampled."""
-
-
-def measure(worker: Worker, job: Any, *, last: bool, plan: JobPlan, listener: Listener, driver: Driver) -> Measured:
-    """Run one job in a worker, guard it, and judge how it ended."""
-    supervision = Supervision.of(worker, plan, listener, driver)
-    try:
-        with fine_timer():
-            supervision.begin(job, last=last)
-            while not supervision.is_over:
-                supervision.step(supervision.due_in_s)
-        return supervision.end(last=last)
-    except KeyboardInterrupt:
-        worker.kill()
-        raise
-    finally:
-        supervision.close()
 
 
 @dataclass(slots=True)
@@ -131,7 +114,7 @@ class Supervision:
     def _crosses_boundary(self) -> bool:
         """Handle the messages that came during a sample; whether it may lie on either side of a boundary."""
         crosses = False
-        for _ in range(_PENDING_MESSAGES):
+        for _ in range(PENDING_MESSAGES):
             if self.finished or (message := self.worker.poll(0)) is None:
                 break
             crosses = crosses or isinstance(message, Boundary)

@@ -126,16 +126,18 @@ def test_output_is_kept_in_order_and_printed_nowhere(capfd: pytest.CaptureFixtur
 
 @linux
 @pytest.mark.parametrize(
-    ("step", "sentence"),
+    ("step", "timeout", "sentence"),
     [
-        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "crashed with SIGSEGV after *"),
-        (lambda: os._exit(3), "exited with code 3 after *: it left without a report: os._exit*"),
-        (lambda: time.sleep(60), "timed out after * s*: its limit is 0.5 s"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), None, "crashed with SIGSEGV after *"),
+        (lambda: os._exit(3), None, "exited with code 3 after *: it left without a report: os._exit*"),
+        (lambda: time.sleep(60), 0.5, "timed out after * s*: its limit is 0.5 s"),
     ],
     ids=["crash", "exit", "hang"],
 )
-def test_a_death_is_a_result_and_check_raises_its_sentence(step: Callable[[], object], sentence: str) -> None:
-    run = measure(step, timeout=0.5)
+def test_a_death_is_a_result_and_check_raises_its_sentence(
+    step: Callable[[], object], timeout: float | None, sentence: str
+) -> None:
+    run = measure(step, timeout=timeout)
 
     assert run.ending.died
     assert run.kept_bytes is None

@@ -13,8 +13,9 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import LifetimeMarks, Reading
 from pytest_llmmem.core.vram import VramReading
 from pytest_llmmem.probes.driver import NoDriver
-from pytest_llmmem.supervision import supervisor
+from pytest_llmmem.supervision.job import measure_job
 from pytest_llmmem.supervision.plan import JobPlan
+from pytest_llmmem.supervision.supervisor import PENDING_MESSAGES
 from pytest_llmmem.workers.limits import JobLimiter
 from pytest_llmmem.workers.messages import Accepted, Boundary, Finished, GpusRead, Opening, Payload, Run, Spent, Streams
 from tests.capabilities import is_there
@@ -119,7 +120,7 @@ def test_a_worker_that_sends_without_end_is_still_sampled(worker: ScriptedWorker
 
     job.step(reading(300))
 
-    assert len(job.inbox.payloads) == 1 + supervisor._PENDING_MESSAGES
+    assert len(job.inbox.payloads) == 1 + PENDING_MESSAGES
     measured = end(job)
     assert measured.peak is not None
     assert measured.peak.peak_bytes == 200 * MB
@@ -482,7 +483,7 @@ def test_a_job_is_measured_from_its_beginning_to_its_end(worker: ScriptedWorker)
     worker.ended = Exit(code=0)
     inbox = Inbox()
 
-    measured = supervisor.measure(
+    measured = measure_job(
         worker, "the job", last=True, plan=JobPlan(terms=TERMS), listener=inbox, driver=NoDriver("none")
     )
 
@@ -498,8 +499,6 @@ def test_control_c_ends_the_worker_first(worker: ScriptedWorker) -> None:
     worker.before_poll = interrupt
 
     with pytest.raises(KeyboardInterrupt):
-        supervisor.measure(
-            worker, "the job", last=True, plan=JobPlan(terms=TERMS), listener=Inbox(), driver=NoDriver("none")
-        )
+        measure_job(worker, "the job", last=True, plan=JobPlan(terms=TERMS), listener=Inbox(), driver=NoDriver("none"))
 
     assert (worker.asked, worker.is_open) == (["signal 9"], False)

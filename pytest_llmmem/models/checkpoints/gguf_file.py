@@ -5,13 +5,13 @@ dimensions, type and offset; then the tensors' bytes. All numbers are little-end
 """
 
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, MAX_TENSORS, TooMuch, out_of_bounds
+from pytest_llmmem.models.checkpoints.file_header import Header
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
 
@@ -34,18 +34,6 @@ _MAX_VALUES: Final = 2_000_000
 _ALIGNMENT: Final = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The header of a GGUF file."""
-
-    tensors: tuple[Tensor, ...]
-    truncated: bool
-    found_bytes: int
-    work_bytes: int
-    architecture: str | None
-    """``"llama"``; ``None`` where the file does not name one."""
-
-
 def read_header(path: Path) -> Header:
     """Read the header of a GGUF file, but no tensor. Raises ``CheckpointError`` for other files, and beyond a limit."""
     with RegularFile(path) as file:
@@ -53,7 +41,7 @@ def read_header(path: Path) -> Header:
     reader = _Reader(content)
     try:
         tensors, pairs = _read_counts(reader)
-        architecture = _read_pairs(reader, pairs)
+        _skip_pairs(reader, pairs)
         found, end = _read_tensors(reader, tensors)
     except TooMuch as error:
         raise out_of_bounds(path, error) from None
@@ -66,13 +54,7 @@ def read_header(path: Path) -> Header:
         msg = f"{path} is not a GGUF file: {error}: download it again"
         raise CheckpointError(msg) from None
     data_start = -(-reader.at // _ALIGNMENT) * _ALIGNMENT
-    return Header(
-        tensors=found,
-        truncated=size < data_start + end,
-        found_bytes=size,
-        work_bytes=reader.at,
-        architecture=architecture,
-    )
+    return Header(tensors=found, file_bytes=size, truncated=size < data_start + end, work_bytes=reader.at)
 
 
 class _Reader:
@@ -132,16 +114,10 @@ def _read_counts(reader: _Reader) -> tuple[int, int]:
     return tensors, pairs
 
 
-def _read_pairs(reader: _Reader, count: int) -> str | None:
-    """Read the architecture and skip all other values."""
-    architecture = None
+def _skip_pairs(reader: _Reader, count: int) -> None:
     for _ in range(count):
-        key, kind = reader.text(), reader.number("<I")
-        if key == b"general.architecture" and kind == _TEXT:
-            architecture = excerpt(reader.text().decode())
-        else:
-            reader.skip_value(kind)
-    return architecture
+        reader.text()
+        reader.skip_value(reader.number("<I"))
 
 
 def _read_tensors(reader: _Reader, count: int) -> tuple[tuple[Tensor, ...], int]:

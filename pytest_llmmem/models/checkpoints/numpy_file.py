@@ -2,13 +2,13 @@
 
 import re
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, MAX_TENSORS, out_of_bounds
+from pytest_llmmem.models.checkpoints.file_header import Header
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 from pytest_llmmem.models.checkpoints.stored_zip import Entry, directory_of, start_of
 from pytest_llmmem.models.checkpoints.tensors import Tensor, tensor
@@ -28,17 +28,6 @@ _DTYPES: Final = {
 """Dtypes by numpy's type letter and size. ml_dtypes' bfloat16 is written as ``V2``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The header of an ``.npz`` file."""
-
-    tensors: tuple[Tensor, ...]
-    truncated: bool
-    """Whether the end of the file, and so its directory, is missing."""
-    found_bytes: int
-    work_bytes: int
-
-
 def read_header(path: Path) -> Header:
     """Read the first bytes of each array of an ``.npz`` file, compressed or not.
 
@@ -47,14 +36,12 @@ def read_header(path: Path) -> Header:
     with RegularFile(path) as file:
         directory = directory_of(file, limit=MAX_READ_BYTES)
         if directory is None:
-            return Header(tensors=(), truncated=True, found_bytes=file.size, work_bytes=0)
+            return Header(tensors=(), file_bytes=file.size, truncated=True, work_bytes=0)
         entries = [entry for entry in directory if entry.name.endswith(SUFFIX)]
         if len(entries) > MAX_TENSORS:
             raise out_of_bounds(path, f"more than {MAX_TENSORS:,} arrays")
         tensors = tuple(_read_array(file, entry) for entry in entries)
-        return Header(
-            tensors=tensors, truncated=False, found_bytes=file.size, work_bytes=_START_BYTES // 8 * len(entries)
-        )
+        return Header(tensors=tensors, file_bytes=file.size, work_bytes=_START_BYTES // 8 * len(entries))
 
 
 def _read_array(file: RegularFile, entry: Entry) -> Tensor:

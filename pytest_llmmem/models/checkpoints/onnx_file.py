@@ -6,13 +6,13 @@ their bytes are skipped.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints.bounds import MAX_TENSORS, out_of_bounds
+from pytest_llmmem.models.checkpoints.file_header import Header
 from pytest_llmmem.models.checkpoints.index_file import is_inside
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 from pytest_llmmem.models.checkpoints.tensors import Tensor, nbytes_of, tensor
@@ -30,20 +30,6 @@ _HALF_BYTES: Final = frozenset({21, 22})
 _SMALL_BYTES: Final = 4096
 """Longest field that is read. Names, shapes and locations are shorter."""
 _MAX_FIELDS: Final = 20 * MAX_TENSORS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The header of an ONNX file."""
-
-    tensors: tuple[Tensor, ...]
-    truncated: bool
-    """Whether the file, or an external data file, is missing or too short."""
-    found_bytes: int
-    """Bytes of the file and its external data files."""
-    work_bytes: int
-    beside: tuple[str, ...]
-    """Names of the external data files that hold initializers."""
 
 
 class _Field(NamedTuple):
@@ -75,10 +61,9 @@ def read_header(path: Path) -> Header:
     sizes = {name: _size(path.parent, name) for name in ends}
     return Header(
         tensors=tuple(tensors),
+        file_bytes=size + sum(sizes.values()),
         truncated=reader.cut or any(sizes[name] < end for name, end in ends.items()),
-        found_bytes=size + sum(sizes.values()),
         work_bytes=32 * reader.count,
-        beside=tuple(sorted(ends)),
     )
 
 

@@ -114,11 +114,11 @@ def _read_shards(path: Path, files: Sequence[Path], format_: FileFormat) -> Iter
     """Read all shards. Raises ``CheckpointError`` when all together exceed a limit."""
     work_bytes = tensors = 0
     for each in files:
-        found = read_as(each, format_)
-        work_bytes += found.work_bytes
-        tensors += len(found.tensors)
+        header = read_as(each, format_)
+        work_bytes += header.work_bytes
+        tensors += len(header.tensors)
         if tensors > MAX_TENSORS:
             raise out_of_bounds(path, f"more than {MAX_TENSORS:,} tensors")
         if work_bytes > MAX_HEADERS_BYTES:
             raise out_of_bounds(path, f"headers of more than {MAX_HEADERS_BYTES:,} bytes")
-        yield Shard(path=each, file_bytes=found.file_bytes, tensors=found.tensors, truncated=found.truncated)
+        yield Shard(path=each, file_bytes=header.file_bytes, tensors=header.tensors, truncated=header.truncated)

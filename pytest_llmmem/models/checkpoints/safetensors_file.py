@@ -5,13 +5,13 @@ The format: 8 bytes of little-endian header length, a JSON header, then the tens
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, TooMuch, out_of_bounds
+from pytest_llmmem.models.checkpoints.file_header import Header
 from pytest_llmmem.models.checkpoints.foreign_json import parse
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 from pytest_llmmem.models.checkpoints.sparse_files import create_sparse, end_with_hole
@@ -20,23 +20,6 @@ from pytest_llmmem.models.checkpoints.tensors import BY_CODE, DTYPES, Tensor, te
 _LENGTH_BYTES: Final = 8
 _MAX_HEADER_BYTES: Final = 100_000_000
 """The limit of the safetensors library itself: a longer header is invalid."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The header of a safetensors file."""
-
-    tensors: tuple[Tensor, ...]
-    """Tensors in the order of their bytes."""
-
-    file_bytes: int
-    """The file length that the header implies. A shorter file is truncated."""
-
-    found_bytes: int
-    """The actual length of the file."""
-
-    work_bytes: int
-    """Size of the header in bytes: a measure of the time to read it."""
 
 
 def read_header(path: Path) -> Header:
@@ -65,10 +48,10 @@ def read_header(path: Path) -> Header:
     except (KeyError, TypeError, AttributeError):
         why = "its header is damaged (an entry is not an object of dtype, shape and data_offsets): download it again"
         raise _broken(path, why) from None
-    file_bytes = _LENGTH_BYTES + length + sum(each.nbytes for each in tensors)
-    if file.size > file_bytes:
-        raise _broken(path, f"its header accounts for {file_bytes} of {file.size} bytes: download it again")
-    return Header(tensors=tensors, file_bytes=file_bytes, found_bytes=file.size, work_bytes=length)
+    whole_bytes = _LENGTH_BYTES + length + sum(each.nbytes for each in tensors)
+    if file.size > whole_bytes:
+        raise _broken(path, f"its header accounts for {whole_bytes} of {file.size} bytes: download it again")
+    return Header(tensors=tensors, file_bytes=file.size, truncated=file.size < whole_bytes, work_bytes=length)
 
 
 def _entries(text: bytes) -> dict[str, Any]:

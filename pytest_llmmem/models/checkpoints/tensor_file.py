@@ -1,14 +1,13 @@
 """A single file of tensors with any name: its format is detected from its first bytes. The limits of a checkpoint apply."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import gguf_file, numpy_file, onnx_file, safetensors_file, stored_zip, torch_file
+from pytest_llmmem.models.checkpoints.file_header import Header
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
-from pytest_llmmem.models.checkpoints.tensors import Tensor
 
 FileFormat = Literal["safetensors", "bin", "gguf", "npz", "onnx"]
 
@@ -16,31 +15,6 @@ SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".gguf", ".np
 """Suffixes of the files that are examined when a folder has no weights with transformers' names."""
 
 ACCEPTED: Final = "a file of tensors is safetensors, torch.save's, GGUF, numpy's .npz or ONNX"
-
-
-class Header(Protocol):
-    """The common fields of all formats' headers."""
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]: ...
-    @property
-    def found_bytes(self) -> int: ...
-    @property
-    def work_bytes(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorFile:
-    """One file, with the tensors in its header."""
-
-    path: Path
-    format: FileFormat
-    tensors: tuple[Tensor, ...]
-    """Empty for a truncated file with its directory at the end."""
-    file_bytes: int
-    truncated: bool
-    work_bytes: int
-    """Size of a safetensors header that takes the same time to read."""
 
 
 _READERS: Final[dict[FileFormat, Callable[[Path], Header]]] = {
@@ -52,21 +26,9 @@ _READERS: Final[dict[FileFormat, Callable[[Path], Header]]] = {
 }
 
 
-def read_as(path: Path, format_: FileFormat) -> TensorFile:
+def read_as(path: Path, format_: FileFormat) -> Header:
     """Read the header of a file of a known format. The file may have no tensors."""
-    header = _READERS[format_](path)
-    if isinstance(header, safetensors_file.Header):
-        truncated = header.found_bytes < header.file_bytes
-    else:
-        truncated = bool(getattr(header, "truncated", False))
-    return TensorFile(
-        path=path,
-        format=format_,
-        tensors=header.tensors,
-        file_bytes=header.found_bytes,
-        truncated=truncated,
-        work_bytes=header.work_bytes,
-    )
+    return _READERS[format_](path)
 
 
 def format_of(path: Path) -> FileFormat:

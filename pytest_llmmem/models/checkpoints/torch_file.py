@@ -5,13 +5,13 @@ The format: an uncompressed zip of ``NAME/data.pkl``, a pickled dict of tensors,
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints import stored_zip
 from pytest_llmmem.models.checkpoints.bounds import MAX_READ_BYTES, TooMuch, out_of_bounds
+from pytest_llmmem.models.checkpoints.file_header import Header
 from pytest_llmmem.models.checkpoints.regular_files import RegularFile
 from pytest_llmmem.models.checkpoints.sparse_files import create_sparse
 from pytest_llmmem.models.checkpoints.tensors import DTYPES, Tensor
@@ -22,23 +22,6 @@ BEFORE_TORCH_1_6: Final = b"\x80\x02\x8a\n"
 
 _OPERATION_BYTES: Final = 4
 """Header bytes that take as long to read as one pickle operation."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The header of a ``.bin`` file."""
-
-    tensors: tuple[Tensor, ...]
-    """Empty for a truncated file."""
-
-    truncated: bool
-    """Whether the end of the file, and so its directory, is missing."""
-
-    found_bytes: int
-    """The actual length of the file."""
-
-    work_bytes: int
-    """Size of a safetensors header that takes the same time to read."""
 
 
 def read_header(path: Path) -> Header:
@@ -57,14 +40,14 @@ def read_header(path: Path) -> Header:
         try:
             pickled = stored_zip.read_entry(file, b"/data.pkl", limit=MAX_READ_BYTES)
             if pickled is None:
-                return Header(tensors=(), truncated=True, found_bytes=file.size, work_bytes=0)
+                return Header(tensors=(), file_bytes=file.size, truncated=True, work_bytes=0)
             state = read_state_dict(pickled)
         except TooMuch as error:
             raise out_of_bounds(path, error) from None
         except ValueError as error:
             raise _broken(path, f"{error}: save the state dict alone, with torch.save") from None
     work_bytes = len(pickled) + _OPERATION_BYTES * state.operations
-    return Header(tensors=state.tensors, truncated=False, found_bytes=file.size, work_bytes=work_bytes)
+    return Header(tensors=state.tensors, file_bytes=file.size, work_bytes=work_bytes)
 
 
 def _read_old_header(file: RegularFile) -> Header:
@@ -85,8 +68,8 @@ def _read_old_header(file: RegularFile) -> Header:
     held = sum(each.nbytes for each in state.tensors)
     return Header(
         tensors=state.tensors,
+        file_bytes=file.size,
         truncated=file.size < state.end + held,
-        found_bytes=file.size,
         work_bytes=state.end + _OPERATION_BYTES * state.operations,
     )
 

@@ -31,8 +31,8 @@ FindCheckpoint = Callable[[pytest.Item], Checkpoint | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Isolated:
-    """A test that runs in a worker."""
+class IsolatedTest:
+    """A test that runs in a worker, or the reason why it does not."""
 
     plan: JobPlan | None
     complaint: str
@@ -45,7 +45,7 @@ class Isolated:
     """Requirement of the test that this machine does not meet; there is no plan then."""
 
 
-def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckpoint) -> Isolated:
+def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckpoint) -> IsolatedTest:
     """Plan an isolated test before it runs; a marker that cannot be used becomes its complaint."""
     try:
         in_worker = InWorker.of(item)
@@ -64,12 +64,12 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
             check_ranks_fit(ranks, *split_budgets(item, budgets), total_bytes=terms.host_bytes)
         check_device(item, settings)
     except MarkerError as error:
-        return Isolated(None, str(error), None)
+        return IsolatedTest(None, str(error), None)
     except DeviceError as error:
-        return Isolated(None, str(error), None, why_skipped="" if settings.require_gpu else str(error))
+        return IsolatedTest(None, str(error), None, why_skipped="" if settings.require_gpu else str(error))
     if ranks > 1 and settings.isolate == "none":
         why = f"it needs {ranks} workers, one for each rank, and tests run in this process here (--llm-isolate=none, --pdb)"
-        return Isolated(None, why, None, why_skipped=why)
+        return IsolatedTest(None, why, None, why_skipped=why)
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
     together, of_rank = split_budgets(item, budgets) if ranks > 1 else (budgets, ())
     plan = JobPlan(
@@ -83,7 +83,7 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
         rank_budgets=of_rank,
     )
     group = None if ranks > 1 else _group(item, in_worker, settings)
-    return Isolated(plan, "", group, growth)
+    return IsolatedTest(plan, "", group, growth)
 
 
 def _reserve_bytes(settings: Settings) -> int:

@@ -12,7 +12,7 @@ from pytest_llmmem.core.record_parts import Diagnosis, ModelRecord, Outcome, Tri
 from pytest_llmmem.core.records import TestRecord
 from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.core.steps import StepMemory
-from pytest_llmmem.plugin.collect.planning import Isolated
+from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.plugin.markers import LlmBaseline
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.worker.messages import Raised
@@ -88,7 +88,7 @@ def with_stack(record: TestRecord, stack: Stack, *, root: str) -> TestRecord:
     )
 
 
-def reports_without_run(item: pytest.Item, isolated: Isolated) -> list[pytest.TestReport]:
+def reports_without_run(item: pytest.Item, isolated: IsolatedTest) -> list[pytest.TestReport]:
     """The reports of a test that has no plan."""
     if isolated.why_skipped:
         return not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)

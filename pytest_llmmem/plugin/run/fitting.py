@@ -10,8 +10,8 @@ from pytest_llmmem.plugin.run.trials import TrialInbox, is_asked_by, loads_to_tr
 from pytest_llmmem.plugin.state import find_checkpoint
 from pytest_llmmem.plugin.worker.messages import ItemKey, Trial
 from pytest_llmmem.probes.driver import Driver
+from pytest_llmmem.supervision.job import measure_job
 from pytest_llmmem.supervision.plan import JobPlan
-from pytest_llmmem.supervision.supervisor import measure
 from pytest_llmmem.workers.worker_source import NoWorkerError
 
 
@@ -41,6 +41,6 @@ def _try(pool: Pool, trial: Trial, plan: JobPlan, gpu_driver: Driver) -> tuple[M
         return try_in_ranks(pool, trial, plan, driver=gpu_driver, ready=prepare)
     worker, inbox = pool.take(), TrialInbox()
     prepare()
-    measured = measure(worker, trial, last=True, plan=plan, listener=inbox, driver=gpu_driver)
+    measured = measure_job(worker, trial, last=True, plan=plan, listener=inbox, driver=gpu_driver)
     pool.files.sweep()
     return measured, inbox

@@ -13,7 +13,7 @@ from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.measuring.connection import Account, using
-from pytest_llmmem.plugin.collect.planning import Isolated
+from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import test_reports as bridge
 from pytest_llmmem.plugin.run.inbox import Inbox
@@ -29,7 +29,7 @@ from pytest_llmmem.workers.child import ParentConnection
 class InProcess:
     """The role of a pytest that isolates nothing; registered only when there is something to measure."""
 
-    def __init__(self, config: pytest.Config, tests: Mapping[pytest.Item, Isolated], why: str) -> None:
+    def __init__(self, config: pytest.Config, tests: Mapping[pytest.Item, IsolatedTest], why: str) -> None:
         self._config = config
         self._tests = tests
         self._why = why

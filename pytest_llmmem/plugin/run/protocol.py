@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from pytest_llmmem.core.launch import rank_of
-from pytest_llmmem.plugin.collect.planning import Isolated, plan_item
+from pytest_llmmem.plugin.collect.planning import IsolatedTest, plan_item
 from pytest_llmmem.plugin.collect.ranks import wants_process_group
 from pytest_llmmem.plugin.collect.vram_budgets import spread_workers
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
@@ -36,7 +36,7 @@ def isolate(session: pytest.Session, settings: Settings) -> None:
         config.pluginmanager.register(Isolation.start(config, settings, session.items), "llmmem-isolation")
 
 
-def plan_tests(config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> dict[pytest.Item, Isolated]:
+def plan_tests(config: pytest.Config, settings: Settings, items: list[pytest.Item]) -> dict[pytest.Item, IsolatedTest]:
     """Plan the tests that are to be measured."""
     models = config.stash.get(MODELS, None)
     find = models.checkpoint_of if models else lambda _: None
@@ -48,7 +48,7 @@ class Isolation:
     """The parent's role; registered only when there is something to isolate."""
 
     def __init__(
-        self, settings: Settings, isolated: Mapping[pytest.Item, Isolated], runner: "Runner | None" = None
+        self, settings: Settings, isolated: Mapping[pytest.Item, IsolatedTest], runner: "Runner | None" = None
     ) -> None:
         """``runner`` is ``None`` when no isolated test can run."""
         self._settings, self._isolated, self._runner = settings, isolated, runner

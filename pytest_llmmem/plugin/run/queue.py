@@ -16,7 +16,7 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.vram import CONTEXT_BYTES
-from pytest_llmmem.plugin.collect.planning import Isolated
+from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.probes import devices
 from pytest_llmmem.workers.memory_queue import QueueTicket, Reservation
 
@@ -30,7 +30,7 @@ _UNUSABLE: Final = (OSError, ValueError, TypeError)
 class MemoryQueue:
     """The place in the queue of the test that runs, or of its group: they hold their memory until the last one ends."""
 
-    def __init__(self, config: pytest.Config, isolated: Mapping[pytest.Item, Isolated]) -> None:
+    def __init__(self, config: pytest.Config, isolated: Mapping[pytest.Item, IsolatedTest]) -> None:
         self._folder = Path(tempfile.gettempdir(), f"pytest-llmmem-{_user()}")
         self._reporter = config.pluginmanager.get_plugin("terminalreporter")
         self._reservations: dict[str, dict[str, Reservation]] = {}
@@ -46,7 +46,7 @@ class MemoryQueue:
                 )
                 reservations[reservation.resource] = largest
 
-    def begin(self, item: pytest.Item, isolated: Isolated) -> None:
+    def begin(self, item: pytest.Item, isolated: IsolatedTest) -> None:
         """Wait until what the test, or its group, may use is free of other tests; at once when it is in already."""
         self.notes = ()
         reservations = self._reservations[_key(item, isolated)]
@@ -95,7 +95,7 @@ def reservations_of(budgets: Iterable[Budget], *, shares_host: bool) -> tuple[Re
     return tuple(reservations)
 
 
-def _budgets(isolated: Isolated) -> tuple[Budget, ...]:
+def _budgets(isolated: IsolatedTest) -> tuple[Budget, ...]:
     """Budgets of all ranks together: the budget of one rank times their number."""
     plan = isolated.plan
     if plan is None:
@@ -113,5 +113,5 @@ def _user() -> str:
     return str(os.getuid())  # there, where a container's user has no name
 
 
-def _key(item: pytest.Item, isolated: Isolated) -> str:
+def _key(item: pytest.Item, isolated: IsolatedTest) -> str:
     return isolated.group or item.nodeid

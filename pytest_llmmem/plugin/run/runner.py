@@ -13,7 +13,7 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.core.records import TestRecord
 from pytest_llmmem.core.stacks import NO_STACK, Stack
-from pytest_llmmem.plugin.collect.planning import Isolated
+from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.plugin.collect.vram_budgets import caps_of, find_driver, history_file, history_notes
 from pytest_llmmem.plugin.report import baselines as baselining
 from pytest_llmmem.plugin.report import record as recording
@@ -32,8 +32,8 @@ from pytest_llmmem.plugin.worker.main import item_keys
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job
 from pytest_llmmem.plugin.worker.repeated_calls import with_growth
 from pytest_llmmem.probes import driver
+from pytest_llmmem.supervision.job import measure_job
 from pytest_llmmem.supervision.plan import JobPlan
-from pytest_llmmem.supervision.supervisor import measure
 from pytest_llmmem.workers.worker import Worker
 from pytest_llmmem.workers.worker_source import NoWorkerError
 
@@ -48,7 +48,7 @@ class Runner:
         config: pytest.Config,
         settings: Settings,
         items: list[pytest.Item],
-        isolated: Mapping[pytest.Item, Isolated],
+        isolated: Mapping[pytest.Item, IsolatedTest],
         pool: Pool,
     ) -> None:
         """Raises ``BaselineError``."""
@@ -68,7 +68,7 @@ class Runner:
         """The test in which the worker ended that the next test of the same group would have gone on in."""
 
     def run(
-        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
+        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: IsolatedTest
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test when what it may use is free. Returns its reports, and whether it asked to end the session."""
         try:
@@ -92,7 +92,7 @@ class Runner:
         driver.close()
 
     def _run(
-        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: Isolated
+        self, item: pytest.Item, nextitem: pytest.Item | None, isolated: IsolatedTest
     ) -> tuple[list[pytest.TestReport], Aborted | None]:
         """Run a test, as often as asked to; the run in the middle counts, or the one that fails."""
         trials = try_loads(self.pool, item, self._keys[item], self._plan(item, isolated), self._driver)
@@ -125,7 +125,7 @@ class Runner:
         recording.attach(reports, record)
         return reports, chosen.aborted
 
-    def _is_run_again(self, item: pytest.Item, isolated: Isolated, runs: "Sequence[_Ran]") -> bool:
+    def _is_run_again(self, item: pytest.Item, isolated: IsolatedTest, runs: "Sequence[_Ran]") -> bool:
         """As often as asked to, and up to twice more when its baseline cannot be compared with what was measured."""
         if isolated.group is not None or not runs[-1].can_be_repeated:
             return False
@@ -139,7 +139,7 @@ class Runner:
         self,
         item: pytest.Item,
         nextitem: pytest.Item | None,
-        isolated: Isolated,
+        isolated: IsolatedTest,
         trials: tuple[TrialRecord, ...],
         *,
         run: int,
@@ -208,7 +208,7 @@ class Runner:
         worker = reused or self.pool.take()
         ready()
         try:
-            measured = measure(worker, job, last=not goes_on, plan=plan, listener=inbox, driver=self._driver)
+            measured = measure_job(worker, job, last=not goes_on, plan=plan, listener=inbox, driver=self._driver)
         finally:
             if worker.exit is not None:
                 self.pool.files.sweep()
@@ -222,7 +222,7 @@ class Runner:
             self._lost_in = inbox.item.nodeid
         return measured
 
-    def _plan(self, item: pytest.Item, isolated: Isolated) -> JobPlan:
+    def _plan(self, item: pytest.Item, isolated: IsolatedTest) -> JobPlan:
         assert isolated.plan is not None, "only planned tests run"
         timeout_s = isolated.plan.timeout_s or item.stash.get(TIMEOUT, None)
         allows_bytes = self._judge.allows_bytes(item) if self._judge else None

@@ -96,7 +96,7 @@ def test_a_truncated_file_has_no_directory_to_read(tmp_path: Path) -> None:
 
     header = read_header(path)
 
-    assert (header.tensors, header.truncated, header.found_bytes) == ((), True, 2000)
+    assert (header.tensors, header.truncated, header.file_bytes) == ((), True, 2000)
 
 
 class Evil:
