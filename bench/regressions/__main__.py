@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cases import REGRESSIONS, Model, Regression
+from cases import REGRESSIONS, Regression
 from environments import PROJECT, environment, run
+from models import Model
 
 sys.path.append(str(PROJECT / "bench"))
 from _run import table, verdict

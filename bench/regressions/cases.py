@@ -2,78 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final
 
-NEOX: Final[Mapping[str, Any]] = {
-    "architectures": ["GPTNeoXForCausalLM"],
-    "model_type": "gpt_neox",
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "vocab_size": 50304,
-    "max_position_embeddings": 2048,
-    "rotary_pct": 0.25,
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-}
-MIXTRAL: Final[Mapping[str, Any]] = {
-    "architectures": ["MixtralForCausalLM"],
-    "model_type": "mixtral",
-    "hidden_size": 512,
-    "intermediate_size": 1792,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "num_local_experts": 8,
-    "num_experts_per_tok": 2,
-    "vocab_size": 8192,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-05,
-    "sliding_window": None,
-    "tie_word_embeddings": False,
-    "torch_dtype": "bfloat16",
-}
-LLAMA: Final[Mapping[str, Any]] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 20,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 16,
-    "vocab_size": 32000,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-05,
-    "tie_word_embeddings": False,
-    "torch_dtype": "float16",
-}
-SPREAD: Final[Mapping[str, Any]] = LLAMA | {"num_hidden_layers": 12, "torch_dtype": "bfloat16"}
-BERT: Final[Mapping[str, Any]] = {
-    "architectures": ["BertForMaskedLM"],
-    "model_type": "bert",
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "vocab_size": 30522,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A synthetic checkpoint."""
-
-    name: str
-    config: Mapping[str, Any]
-    dtype: str = "bfloat16"
-    shard: str = "200MB"
-    """The largest file, as ``llmmem synth --shard`` takes it."""
-    format: Literal["safetensors", "bin"] = "safetensors"
-    gguf: bool = False
-    """Whether there is a GGUF file, too."""
+from models import BERT, LLAMA, MIXTRAL, NEOX, SPREAD, Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +31,11 @@ ENVIRONMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "4.27.2": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
     "4.27.3": ("accelerate==0.17.1", "numpy<2", "setuptools<81"),
     "4.47.1": ("accelerate==1.2.1",),
-    "4.57.6": ("accelerate==1.10.1", "bitsandbytes==0.50.2"),
+    "4.57.6": ("accelerate==1.10.1", "bitsandbytes==0.50.2", "torchao==0.18.0", "optimum-quanto==0.2.7"),
     "5.0.0": ("accelerate==1.12.0",),
     "5.5.4": ("accelerate==1.15.0", "gguf==0.19.0"),
     "5.6.2": ("accelerate==1.15.0", "gguf==0.19.0"),
-    "5.23.0": ("accelerate==1.15.0", "bitsandbytes==0.50.2"),
+    "5.23.0": ("accelerate==1.15.0", "bitsandbytes==0.50.2", "torchao==0.18.0", "optimum-quanto==0.2.7"),
 }
 """By the version of transformers: what its environment needs beside it. torch is that of the project's own."""
 
@@ -199,6 +130,24 @@ REGRESSIONS: Final[Sequence[Regression]] = (
         what="4 bits leave a mixture's experts as they are",
         model=Model(name="mixtral", config=MIXTRAL),
         load="nf4",
+        check="quantization",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+    Regression(
+        reference="experts merged, torchao",
+        what="torchao leaves a mixture's experts as they are",
+        model=Model(name="mixtral", config=MIXTRAL),
+        load="torchao_int8",
+        check="quantization",
+        bad="5.23.0",
+        good="4.57.6",
+    ),
+    Regression(
+        reference="experts merged, quanto",
+        what="optimum-quanto leaves a mixture's experts as they are",
+        model=Model(name="mixtral", config=MIXTRAL),
+        load="quanto_int8",
         check="quantization",
         bad="5.23.0",
         good="4.57.6",

@@ -12,6 +12,8 @@ def pytest_llmmem_strategies() -> list[Strategy]:
         Strategy(
             name="by_accelerate", summary="an empty model, filled by the names in the files", load=load_by_accelerate
         ),
+        Strategy(name="torchao_int8", summary="torchao, 8 bits", bits=8, load=load_torchao),
+        Strategy(name="quanto_int8", summary="optimum-quanto, 8 bits", bits=8, load=load_quanto),
     ]
 
 
@@ -27,3 +29,16 @@ def load_by_accelerate(request: LoadRequest) -> Any:
         model = request.initialized()
     load_checkpoint_in_model(model, str(request.checkpoint.path), device_map={"": "cpu"})
     return model
+
+
+def load_torchao(request: LoadRequest) -> Any:
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return request.from_pretrained(quantization_config=TorchAoConfig(Int8WeightOnlyConfig()))
+
+
+def load_quanto(request: LoadRequest) -> Any:
+    from transformers import QuantoConfig
+
+    return request.from_pretrained(quantization_config=QuantoConfig(weights="int8"))

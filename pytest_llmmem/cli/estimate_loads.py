@@ -36,6 +36,7 @@ def describe(
         "parameters": checkpoint.parameters,
         "dtype": checkpoint.dtype,
         "weights_bytes": checkpoint.weights_bytes,
+        "bytes_by_dtype": checkpoint.bytes_by_dtype,
         "largest_shard_bytes": checkpoint.largest_shard_bytes,
         "largest_layer_bytes": checkpoint.largest_layer_bytes,
         "bytes_in": {
@@ -96,7 +97,7 @@ def _facts(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "parameters", f"{document['parameters']:,}"
     if document["quantization"] is not None:
         yield "quantized", document["quantization"]
-    yield "weights", f"{format_size(document['weights_bytes'])}, mostly {document['dtype']}"
+    yield "weights", f"{format_size(document['weights_bytes'])}, mostly {next(iter(document['bytes_by_dtype']), None)}"
     sizes = {dtype: size for dtype, size in document["bytes_in"].items() if size is not None}
     yield "in another dtype", ", ".join(f"{format_size(size)} {dtype}" for dtype, size in sizes.items())
     yield "largest shard", format_size(document["largest_shard_bytes"])

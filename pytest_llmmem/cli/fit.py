@@ -66,8 +66,8 @@ def fit(
     if not train:
         refuse({"batch": batch, "seq": seq} | training, why="needs --train")
     loads = load or ["default"]
-    _check_loads(loads, train=train)
     checkpoint = checkpoint_of(model)
+    _check_loads(loads, checkpoint, train=train)
     if broken := (*checkpoint.missing, *checkpoint.truncated):
         msg = f"MODEL {model}: {', '.join(broken)} is missing or cut off: see 'llmmem inspect {model}'"
         raise CheckpointError(msg)
@@ -81,7 +81,7 @@ def fit(
         raise typer.Exit(1)
 
 
-def _check_loads(loads: Sequence[str], *, train: bool) -> None:
+def _check_loads(loads: Sequence[str], checkpoint: "Checkpoint", *, train: bool) -> None:
     from pytest_llmmem.models.loading.strategies import STRATEGIES
     from pytest_llmmem.models.steps.spec import PREDICTED_LOADS
 
@@ -92,7 +92,10 @@ def _check_loads(loads: Sequence[str], *, train: bool) -> None:
         if train and name not in PREDICTED_LOADS:
             msg = f"--load: {name!r} leaves no model that can be trained: with --train, write one of {', '.join(PREDICTED_LOADS)}"
             raise SettingError(msg)
-        if reason := STRATEGIES[name].unavailable():
+        if STRATEGIES[name].only_format is not None or checkpoint.format == "onnx":
+            msg = f"--load: {name!r} gives no model of transformers that fit could run: see 'llmmem check {checkpoint.source}'"
+            raise SettingError(msg)
+        if reason := STRATEGIES[name].unavailable(checkpoint):
             msg = f"--load: {name!r}: {reason}"
             raise SettingError(msg)
 

@@ -182,9 +182,9 @@ class LlmLoad(Marker):
             msg = f"{strategy!r} is not the name of a strategy: write one like 'default', 'float16' or 'int8'"
             raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad marker
         if loader is None:
-            from pytest_llmmem.models.loading.arguments import check_dtype
+            from pytest_llmmem.models.loading.arguments import check_values
 
-            check_dtype(arguments)
+            check_values(arguments)
             return cls(strategy, arguments, None)
         from pytest_llmmem.models.loading.own_loader import check_options, checked_loader, import_loader, name_of
 

@@ -38,7 +38,8 @@ def step_table(memory: StepMemory, *, of: str) -> Iterator[str]:
     ]
     head = ["phase", "tensors", *beside, *kinds]
     rows = [head, *(list(_row(each, beside, kinds, predicted)) for each in shown)]
-    yield f"{memory.name} of {of}: step {memory.steps} of {memory.steps}, tensors on {memory.device}"
+    by = "predicted by the rules of" if memory.name == "predicted_step" else "tensors on"
+    yield f"{memory.name} of {of}: step {memory.steps} of {memory.steps}, {by} {memory.device}"
     align: list[Align] = ["right"] * len(head)
     align[0] = "left"
     yield from (f"  {line}" for line in text_table(rows, align=align))

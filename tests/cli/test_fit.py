@@ -69,6 +69,11 @@ def test_what_cannot_be_fitted_is_one_sentence(llmmem: Llmmem) -> None:
             2,
             "llmmem: --load: 'offload' leaves no model that can be trained: with --train, write one of default",
         ),
+        (
+            ("synthetic:tiny-llama", "--load", "llama_cpp"),
+            2,
+            "llmmem: --load: 'llama_cpp' gives no model of transformers that fit could run: see 'llmmem check",
+        ),
         (("nowhere",), 2, "llmmem: MODEL nowhere: there is no folder"),
         (("broken",), 1, f"llmmem: MODEL broken: {gone.name} is missing or cut off"),
     ):

@@ -14,6 +14,7 @@ import pytest
 from pytest_llmmem.probes import descendants, has_memory
 from tests.cli.conftest import Llmmem
 from tests.conftest import needs
+from tests.models.gguf_files import write_llama
 
 pytestmark = needs("torch", "transformers", "accelerate")
 
@@ -171,6 +172,18 @@ def test_nothing_fits_into_almost_nothing(llmmem: Llmmem) -> None:
 
     assert done.code == 1
     assert done.out.splitlines()[-1] == "no load of synthetic:tiny-llama fits 1MB"
+
+
+def test_llama_cpp_is_tried_for_gguf_alone(llmmem: Llmmem, tmp_path: Path) -> None:
+    write_llama(tmp_path / "tiny.gguf")
+
+    tried = {
+        model: {each["load"] for each in llmmem("try", model, "--max-ram=1kB", "--json").document["loads"]}
+        for model in (str(tmp_path / "tiny.gguf"), "synthetic:tiny-llama")
+    }
+
+    assert "llama_cpp" in tried[str(tmp_path / "tiny.gguf")]
+    assert tried["synthetic:tiny-llama"] == tried[str(tmp_path / "tiny.gguf")] - {"llama_cpp"}
 
 
 def test_wrong_usage_is_one_line_and_status_2(llmmem: Llmmem) -> None:

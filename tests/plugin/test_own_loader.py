@@ -116,7 +116,7 @@ def test_loaders_that_cannot_be_used_fail_their_test_in_one_sentence(run: Callab
 
     ran.result.assert_outcomes(failed=3, errors=2)
     ran.result.stdout.fnmatch_lines_random([
-        "the loader serving:nothing returned None: return the model, or whatever holds its tensors",
+        "the loader serving:nothing returned None, which has no tensors: return the model, or whatever holds them",
         "serving.py:*: OSError",
         "llm_load: serving:load takes no argument 'copeis': did you mean 'copies'?",
         "llm_load: 'float16' and loader= are two ways to load: leave one of them out",

@@ -133,6 +133,7 @@ def test_what_cannot_be_is_one_sentence(run: Callable[..., Run], marks: str, tol
 
     assert told in " ".join(done.text.replace("E  ", "").split())
     assert "INTERNALERROR" not in done.text
+    assert "entries are hidden" not in done.text
     assert sum(done.result.parseoutcomes().get(name, 0) for name in ("failed", "error", "errors")) == 1
 
 
@@ -179,6 +180,31 @@ def test_a_recipe_is_predicted_without_loading_anything(run: Callable[..., Run])
     assert record.ram.peak_bytes < 500_000_000
 
 
+def test_a_prediction_in_a_test_is_that_of_the_code_of_its_process(run: Callable[..., Run]) -> None:
+    done = run(
+        """
+        import pytest
+
+        @pytest.fixture
+        def mlp_twice(monkeypatch):
+            from transformers.models.llama.modeling_llama import LlamaMLP
+            forward = LlamaMLP.forward
+            monkeypatch.setattr(LlamaMLP, "forward", lambda self, x: forward(self, x) + forward(self, x))
+
+        @pytest.mark.llm_train(seq_len=64)
+        def test_before(predicted_step): ...
+
+        @pytest.mark.llm_train(seq_len=64)
+        def test_changed(mlp_twice, predicted_step): ...
+        """,
+        TINY,
+    )
+
+    done.result.assert_outcomes(passed=2)
+    before, changed = (done[f"{name}[tiny-llama?dtype=float32]"].steps[0] for name in ("test_before", "test_changed"))
+    assert changed.activations_bytes > 1.2 * before.activations_bytes
+
+
 def test_a_block_that_is_still_open_says_when_its_numbers_are_known(run: Callable[..., Run]) -> None:
     done = run(
         """
@@ -207,6 +233,41 @@ def test_steps_are_measured_in_pytest_s_own_process_too(run: Callable[..., Run])
 
     done.result.assert_outcomes(passed=1)
     assert done["test_step[tiny-llama?dtype=float32]"].steps
+
+
+@needs("forked workers")
+def test_a_cold_worker_s_first_use_of_torch_is_not_charged_to_its_steps(run: Callable[..., Run]) -> None:
+    done = run(
+        """
+        from pathlib import Path
+        import pytest
+
+        def file_pages():
+            (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssFile")]
+            return int(line.split()[1]) * 1024
+
+        @pytest.mark.llm_train(batch_size=2, seq_len=64)
+        def test_measured(train_step): ...
+
+        def test_same_steps_unprepared(loaded_model):
+            import torch
+            loaded_model.touch()
+            model = loaded_model.model.train()
+            optimizer, tokens = torch.optim.AdamW(model.parameters()), torch.ones((2, 64), dtype=torch.long)
+            before = file_pages()
+            for _ in range(2):
+                model(input_ids=tokens, labels=tokens, use_cache=False).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            Path("became-resident").write_text(str(file_pages() - before))
+        """,
+        TINY,
+    )
+
+    done.result.assert_outcomes(passed=2)
+    (measured,) = done["test_measured[tiny-llama?dtype=float32]"].steps
+    excess = max((each.process_peak_bytes or 0) - each.peak_bytes for each in measured.phases)
+    assert excess < int(Path("became-resident").read_text(encoding="ascii"))
 
 
 def test_a_step_would_change_a_model_that_is_shared(run: Callable[..., Run]) -> None:

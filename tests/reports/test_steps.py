@@ -18,6 +18,12 @@ def test_each_phase_of_the_last_step_has_a_row_beside_its_prediction() -> None:
     assert len({len(line) for line in (columns, rows[2])}) == 1
 
 
+def test_a_step_that_was_only_predicted_was_on_no_device() -> None:
+    head, *_ = step_table(replace(steps(), name="predicted_step", device="cuda"), of="x")
+
+    assert head == "predicted_step of x: step 2 of 2, predicted by the rules of cuda"
+
+
 def test_the_highest_moment_and_what_is_kept_most_are_named() -> None:
     *_, highest, kept = step_table(steps(), of="x")
 

@@ -36,6 +36,9 @@ class Shard:
     truncated: bool
     """Whether the file is shorter than its header says. Loading it raises; reading it through a memory map ends in SIGBUS."""
 
+    model_type: str | None = None
+    """The model type that the file itself names, as GGUF does: ``"llama"``."""
+
     def __repr__(self) -> str:
         return f"<Shard {self.path.name}: {len(self.tensors)} tensors, {format_size(self.tensor_bytes)}>"
 
@@ -59,7 +62,7 @@ class Checkpoint:
     """The kind of library that loads it."""
 
     model_type: str | None
-    """The model type in ``config.json``; ``None`` when there is none."""
+    """The model type in ``config.json``, or else in a GGUF file; ``None`` when there is none."""
 
     format: FileFormat
     """The format of the weights that a load reads; safetensors where both formats exist."""

@@ -17,3 +17,5 @@ class Header:
     """Whether bytes are missing at the end of one of them."""
     work_bytes: int
     """Size of a safetensors header that takes the same time to read."""
+    model_type: str | None = None
+    """``"llama"``, where the file names it, as GGUF does."""

@@ -41,7 +41,7 @@ def read_header(path: Path) -> Header:
     reader = _Reader(content)
     try:
         tensors, pairs = _read_counts(reader)
-        _skip_pairs(reader, pairs)
+        architecture = _read_pairs(reader, pairs)
         found, end = _read_tensors(reader, tensors)
     except TooMuch as error:
         raise out_of_bounds(path, error) from None
@@ -54,7 +54,13 @@ def read_header(path: Path) -> Header:
         msg = f"{path} is not a GGUF file: {error}: download it again"
         raise CheckpointError(msg) from None
     data_start = -(-reader.at // _ALIGNMENT) * _ALIGNMENT
-    return Header(tensors=found, file_bytes=size, truncated=size < data_start + end, work_bytes=reader.at)
+    return Header(
+        tensors=found,
+        file_bytes=size,
+        truncated=size < data_start + end,
+        work_bytes=reader.at,
+        model_type=architecture,
+    )
 
 
 class _Reader:
@@ -114,10 +120,16 @@ def _read_counts(reader: _Reader) -> tuple[int, int]:
     return tensors, pairs
 
 
-def _skip_pairs(reader: _Reader, count: int) -> None:
+def _read_pairs(reader: _Reader, count: int) -> str | None:
+    """Read the architecture and skip all other values."""
+    architecture = None
     for _ in range(count):
-        reader.text()
-        reader.skip_value(reader.number("<I"))
+        key, kind = reader.text(), reader.number("<I")
+        if key == b"general.architecture" and kind == _TEXT:
+            architecture = excerpt(reader.text().decode())
+        else:
+            reader.skip_value(kind)
+    return architecture
 
 
 def _read_tensors(reader: _Reader, count: int) -> tuple[tuple[Tensor, ...], int]:

@@ -69,7 +69,7 @@ def _of_files(path: Path, files: Sequence[Path], source: str) -> Checkpoint:
         source=source,
         path=path,
         kind="file",
-        model_type=read_config(path).model_type,
+        model_type=read_config(path).model_type or shards[0].model_type,
         format=format_,
         shards=shards,
         index=None,
@@ -121,4 +121,10 @@ def _read_shards(path: Path, files: Sequence[Path], format_: FileFormat) -> Iter
             raise out_of_bounds(path, f"more than {MAX_TENSORS:,} tensors")
         if work_bytes > MAX_HEADERS_BYTES:
             raise out_of_bounds(path, f"headers of more than {MAX_HEADERS_BYTES:,} bytes")
-        yield Shard(path=each, file_bytes=header.file_bytes, tensors=header.tensors, truncated=header.truncated)
+        yield Shard(
+            path=each,
+            file_bytes=header.file_bytes,
+            tensors=header.tensors,
+            truncated=header.truncated,
+            model_type=header.model_type,
+        )

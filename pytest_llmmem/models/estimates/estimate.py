@@ -21,6 +21,7 @@ from pytest_llmmem.models.estimates.conversions import Kind, Quantization, conve
 from pytest_llmmem.models.estimates.load_needs import nbytes_of_model, need_of, need_on_windows
 from pytest_llmmem.models.estimates.loader_versions import (
     DTYPES_TO_LOAD_IN,
+    FROM_CONFIG,
     LOADERS,
     LOADS,
     installed_version,
@@ -29,6 +30,9 @@ from pytest_llmmem.models.estimates.loader_versions import (
 )
 from pytest_llmmem.models.estimates.peak_models import Need
 from pytest_llmmem.models.estimates.ties import tied_elements
+
+_OF_GGUF: Final = "float32"
+"""The dtype that transformers makes of a GGUF file by default."""
 
 _ALWAYS: Final = Need(peak=15_000_000, resident=20_000_000, forward=25_000_000)
 """Memory of the libraries' own code and objects in any load, measured. The libraries are imported before."""
@@ -142,13 +146,26 @@ def promised_nbytes(checkpoint: Checkpoint, load: str, *, dtype: str | None = No
         # PEFT loads adapters in float32 by default
         added = 0 if load == "merge" else checkpoint.adapter.nbytes_in("float32")
         return None if base is None else base + added
-    if checkpoint.kind == "file" and checkpoint.format == "gguf" and load == "default":
-        return checkpoint.nbytes_in(name or "float32")
+    if load == "llama_cpp":
+        return checkpoint.weights_bytes
+    if _is_dequantized(checkpoint, load):
+        return checkpoint.nbytes_in(name or _OF_GGUF)
     if checkpoint.quantization is not None:
         return None
     if checkpoint.kind == "model" and load in LOADS:
         return estimate(checkpoint, load=load, dtype=name).weights_bytes
     return checkpoint.nbytes_in(name) if name else checkpoint.weights_bytes
+
+
+def promised_dtype(checkpoint: Checkpoint, load: str) -> str | None:
+    """The dtype that a strategy gives the weights when none is requested: the checkpoint's, and float32 for GGUF."""
+    return _OF_GGUF if _is_dequantized(checkpoint, load) else checkpoint.dtype
+
+
+def _is_dequantized(checkpoint: Checkpoint, load: str) -> bool:
+    """Whether transformers loads a GGUF file: it makes plain weights of all types."""
+    is_plain = load in LOADS and load not in {*FROM_CONFIG, "int8", "nf4"}
+    return checkpoint.kind == "file" and checkpoint.format == "gguf" and is_plain
 
 
 def _own_dtype(checkpoint: Checkpoint, config: ModelConfig) -> str:

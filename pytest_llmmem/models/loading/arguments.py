@@ -1,11 +1,14 @@
 """Arguments of ``from_pretrained`` that a test passes on: the known names, and the errors for other names."""
 
+import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any, Final
 
+from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.core.sizes import parse_size
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
 
 KNOWN: Final = frozenset({
@@ -25,8 +28,24 @@ _SHORT: Final = {
 _UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 
 
-def check_dtype(options: Mapping[str, Any]) -> None:
-    """Check the dtype. Raises ``ValueError`` for text that is not the name of a dtype."""
+def check_values(options: Mapping[str, Any]) -> None:
+    """Raises ``ValueError`` for text that is not the name of a dtype, and a ``max_memory`` that is not a size for each device."""
+    _check_dtype(options)
+    _check_max_memory(options.get("max_memory"))
+
+
+def name_of_dtype(dtype: Any) -> str | None:
+    """``"float16"``, of a name or a ``torch.dtype``. ``None`` for ``"auto"``, and for a dict with a dtype for each part."""
+    name = str(dtype).removeprefix("torch.")
+    return name if name in DTYPES else None
+
+
+def as_bytes(cap: str | int) -> int:
+    """Bytes of a ``max_memory`` value, which may be text like ``"10GiB"``. Raises ``ValueError`` for other text."""
+    return parse_size(cap) if isinstance(cap, str) else int(cap)
+
+
+def _check_dtype(options: Mapping[str, Any]) -> None:
     for argument in ("dtype", "torch_dtype"):
         asked = options.get(argument)
         if not isinstance(asked, str) or asked.removeprefix("torch.") in {*DTYPES, "auto"}:
@@ -35,6 +54,35 @@ def check_dtype(options: Mapping[str, Any]) -> None:
         meant = f"did you mean {close!r}?" if close else "write one like 'float16', or 'auto'"
         msg = f"{argument}={excerpt(repr(asked))} is not a dtype: {meant}"
         raise ValueError(msg)
+    if {"dtype", "torch_dtype"} <= options.keys():
+        msg = "dtype and torch_dtype are two names of one argument: leave torch_dtype out"
+        raise ValueError(msg)
+
+
+def _check_max_memory(caps: Any) -> None:
+    if caps is None:
+        return
+    if not isinstance(caps, Mapping):
+        msg = f"max_memory={excerpt(repr(caps))} does not name devices: write one like {{'cpu': '8GB', 0: '20GB'}}"
+        raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad value
+    for device, cap in caps.items():
+        try:
+            as_bytes(cap)
+        except (TypeError, ValueError):
+            msg = f"max_memory[{device!r}]={excerpt(repr(cap))} is not a memory size: write one like '8GB', or bytes"
+            raise ValueError(msg) from None
+
+
+@contextlib.contextmanager
+def refusing_unknown(keywords: Mapping[str, Any]) -> Generator[None]:
+    """Raise ``CheckpointError`` in place of a library's ``TypeError`` about an argument that it does not accept."""
+    __tracebackhide__ = True
+    try:
+        yield
+    except TypeError as error:
+        if sentence := refused_argument(error, keywords):
+            raise CheckpointError(sentence) from None
+        raise
 
 
 def refused_argument(error: TypeError, keywords: Mapping[str, Any]) -> str | None:
@@ -49,5 +97,5 @@ def refused_argument(error: TypeError, keywords: Mapping[str, Any]) -> str | Non
 
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The most similar name; ``None`` where none is similar."""
-    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.7)
+    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.8)
     return close[0] if close else None

@@ -3,12 +3,14 @@
 The weights are in the engine's own memory, where no tensor of torch shows them: a load has a peak, and no ``nbytes``.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.loading.arguments import nearest
 
 if TYPE_CHECKING:
     from pytest_llmmem.models.loading.request import LoadRequest
@@ -36,27 +38,37 @@ def onnx_class(checkpoint: Checkpoint) -> Any:
             if providers is None and device not in found:
                 msg = f"onnxruntime has no provider for {device_map!r} here: pass providers=[...]"
                 raise CheckpointError(msg)
-            if unknown := options.keys() - {"sess_options", "provider_options"}:  # it ignores what it does not know
-                msg = f"onnxruntime.InferenceSession takes no argument {min(unknown)!r}: leave it out"
-                raise CheckpointError(msg)
+            _refuse_unknown("onnxruntime.InferenceSession", options, {"sess_options", "provider_options", "providers"})
             return onnxruntime.InferenceSession(str(path), providers=list(providers or [found[device]]), **options)
 
     return InferenceSession
 
 
 def load_llama_cpp(request: "LoadRequest") -> Any:
-    """Load a GGUF file with llama-cpp-python. Raises ``CheckpointError`` for another format, and without the library."""
+    """Load a GGUF file with llama-cpp-python.
+
+    Raises ``CheckpointError`` for another format, for an argument that is not known, and without the library.
+    """
     try:
         import llama_cpp
     except ImportError as error:
         raise _missing(request.checkpoint, "llama-cpp-python", error) from error
-    return llama_cpp.Llama(model_path=str(gguf_file(request.checkpoint)), verbose=False, **request.options)
+    arguments = _llama_cpp_arguments(request)
+    _refuse_unknown("llama_cpp.Llama", arguments, inspect.signature(llama_cpp.Llama.__init__).parameters)
+    if request.device is not None and "n_gpu_layers" not in arguments:
+        msg = f"--llm-device={request.device}: llama.cpp places layers by llm_load('llama_cpp', n_gpu_layers=-1): pass that"
+        raise CheckpointError(msg)
+    return llama_cpp.Llama(**arguments)
 
 
 def llama_cpp_call(request: "LoadRequest") -> str:
     """The call as text."""
-    given = (f", {name}={value!r}" for name, value in request.options.items())
-    return f"Llama(model_path={str(gguf_file(request.checkpoint))!r}, verbose=False{''.join(given)})"
+    return f"Llama({', '.join(f'{name}={value!r}' for name, value in _llama_cpp_arguments(request).items())})"
+
+
+def _llama_cpp_arguments(request: "LoadRequest") -> dict[str, Any]:
+    given = {name: value for name, value in request.options.items() if name != "trust_remote_code"}
+    return {"model_path": str(gguf_file(request.checkpoint)), "verbose": False} | given
 
 
 def gguf_file(checkpoint: Checkpoint) -> Path:
@@ -65,6 +77,15 @@ def gguf_file(checkpoint: Checkpoint) -> Path:
         msg = f"--llm-model={checkpoint.source}: llama.cpp loads GGUF, and this is {checkpoint.format}: load it with 'default'"
         raise CheckpointError(msg)
     return checkpoint.shards[0].path
+
+
+def _refuse_unknown(function: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise ``CheckpointError`` for an argument that the function would ignore."""
+    for name in given:
+        if name not in known:
+            close = nearest(name, known)
+            msg = f"{function} takes no argument {name!r}: {f'did you mean {close!r}?' if close else 'leave it out'}"
+            raise CheckpointError(msg)
 
 
 def _missing(checkpoint: Checkpoint, library: str, error: ImportError) -> CheckpointError:

@@ -69,7 +69,9 @@ def _modules(request: LoadRequest, strategy: Strategy) -> Iterator[str]:
     if request.checkpoint.adapter is not None and installed("peft"):
         yield "peft"
     config = read_config(request.checkpoint.path)
-    if config.class_names or config.model_type or request.checkpoint.kind in PIPELINES:
+    has_class = config.class_names or config.model_type or request.checkpoint.kind in PIPELINES
+    is_by_class = strategy.name in STRATEGIES and strategy.only_format is None
+    if has_class or (is_by_class and request.checkpoint.format in {"gguf", "onnx"}):
         # without the class, the load itself raises; a loader of the user's own may not need it
         with contextlib.suppress(CheckpointError):
             yield request.model_class.__module__

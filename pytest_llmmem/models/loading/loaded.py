@@ -8,7 +8,8 @@ from pytest_llmmem.core.readings import Peak
 from pytest_llmmem.core.sizes import format_size
 from pytest_llmmem.models.checkpoints.tensors import ALL_DTYPES
 from pytest_llmmem.models.loading import fidelity, residency, storage
-from pytest_llmmem.models.loading.offload import as_bytes, written_bytes
+from pytest_llmmem.models.loading.arguments import as_bytes
+from pytest_llmmem.models.loading.offload import written_bytes
 from pytest_llmmem.models.loading.request import LoadRequest
 from pytest_llmmem.models.loading.tie_faults import TieFaults, tie_faults_of
 
@@ -29,7 +30,7 @@ class LoadedModel:
         report: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
-        self._trusted = {"trust_remote_code": True} if request.options.get("trust_remote_code") else {}
+        self._request = request
         self.checkpoint = request.checkpoint
         """The checkpoint, as its headers describe it."""
         self.load = load
@@ -70,9 +71,7 @@ class LoadedModel:
     @cached_property
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer, loaded at the first access."""
-        import transformers
-
-        return transformers.AutoTokenizer.from_pretrained(self.checkpoint.path, **self._trusted)
+        return self._request.tokenizer()
 
     @property
     def dtype(self) -> Any:
@@ -108,12 +107,13 @@ class LoadedModel:
     def bits_per_parameter(self) -> float | None:
         """Stored bits per parameter of the checkpoint, on disk too: 16 for a float16 load, a little over 4 for nf4.
 
-        For a model spread over several ranks, per parameter of this rank's part. ``None`` where no parameter is known.
+        For a model spread over several ranks, per parameter of this rank's part. ``None`` where no parameter is known, and for
+        a model without tensors.
         """
         sizes = storage.nbytes_by_device(self.model, of="weights")
         parameters = self.checkpoint.parameters * storage.share_here(self.model)
         held = sum(size for device, size in sizes.items() if device != "meta")
-        return 8 * held / parameters if parameters else None
+        return 8 * held / parameters if parameters and sizes else None
 
     @property
     def quantized_fraction(self) -> float:
@@ -131,6 +131,13 @@ class LoadedModel:
 
         asked = self.passed.get("dtype", self.passed.get("torch_dtype"))
         return promised_nbytes(self.checkpoint, self.load, dtype=None if asked is None else str(asked))
+
+    @property
+    def promised_dtype(self) -> str | None:
+        """Expected dtype of the weights when none is requested, such as ``"float16"``."""
+        from pytest_llmmem.models.estimates.estimate import promised_dtype
+
+        return promised_dtype(self.checkpoint, self.load)
 
     @property
     def buffer_nbytes(self) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_llmmem.core.sizes import format_size, parse_size
+from pytest_llmmem.core.sizes import format_size
+from pytest_llmmem.models.loading.arguments import as_bytes
 from pytest_llmmem.models.loading.request import LoadRequest
 
 
@@ -52,11 +53,6 @@ def bytes_to_write(request: LoadRequest, max_memory: Mapping[Any, Any] | None) -
     if in_memory >= request.loaded_bytes:
         return 0
     return min(request.loaded_bytes, request.loaded_bytes - in_memory + _largest_layer_bytes(request))
-
-
-def as_bytes(cap: str | int) -> int:
-    """Bytes of a ``max_memory`` value, which may be text like ``"10GiB"``."""
-    return parse_size(cap) if isinstance(cap, str) else int(cap)
 
 
 def written_bytes(folder: Path) -> int:

@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.core.printable import excerpt
 from pytest_llmmem.models.loading.request import LoadRequest
+from pytest_llmmem.models.loading.tensor_walk import LEAVES
 
 Loader = Callable[..., Any]
 
@@ -79,14 +81,15 @@ def call_loader(function: Loader, request: LoadRequest, options: Mapping[str, An
     """Call the loader. Raises ``CheckpointError`` for a result that is not a model, and any error of the loader."""
     __tracebackhide__ = True
     model = function(_argument(function, request), **options)
-    if model is None:
-        msg = f"the loader {name_of(function)} returned None: return the model, or whatever holds its tensors"
-        raise CheckpointError(msg)
     if inspect.isawaitable(model) or inspect.isgenerator(model):
         if inspect.iscoroutine(model):
             model.close()  # otherwise Python warns that it was never awaited
         kind = f"returned a {type(model).__name__}"
         msg = f"the loader {name_of(function)} {kind}: run it inside the loader, and return the model"
+        raise CheckpointError(msg)
+    if isinstance(model, (*LEAVES, os.PathLike)) or (isinstance(model, dict | list | tuple) and not model):
+        kind = f"returned {excerpt(repr(model))}, which has no tensors"
+        msg = f"the loader {name_of(function)} {kind}: return the model, or whatever holds them"
         raise CheckpointError(msg)
     return model
 

@@ -1,13 +1,24 @@
 """Checkpoints of other libraries: pipelines of diffusers and sentence-transformers, adapters of PEFT."""
 
+import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.loading.arguments import nearest
 
 PIPELINES: Final = frozenset({"diffusers", "sentence-transformers"})
 """Kinds of checkpoints that load as a pipeline."""
+
+_ARGUMENTS: Final = frozenset({
+    "cache_dir", "custom_pipeline", "custom_revision", "device_map", "disable_mmap", "dtype", "force_download",
+    "load_connected_pipeline", "local_files_only", "low_cpu_mem_usage", "max_memory", "offload_folder", "offload_state_dict",
+    "provider", "quantization_config", "revision", "token", "torch_dtype", "trust_remote_code", "use_onnx", "use_safetensors",
+    "variant",
+})  # fmt: skip
+"""Arguments of ``DiffusionPipeline.from_pretrained``, which its signature does not have. A pipeline also takes its components."""
 
 
 def pipeline_class(checkpoint: Checkpoint) -> Any:
@@ -31,6 +42,15 @@ def pipeline_class(checkpoint: Checkpoint) -> Any:
             return sentence_transformers.SentenceTransformer(str(path), device=device_map, model_kwargs=arguments)
 
     return SentenceTransformer
+
+
+def check_arguments(pipeline: Any, keywords: Iterable[str]) -> None:
+    """Raise ``CheckpointError`` for a misspelt argument: diffusers ignores unknown ones, except for a line in its log."""
+    known = _ARGUMENTS | inspect.signature(pipeline.__init__).parameters.keys()
+    for name in keywords:
+        if name not in known and (close := nearest(name, known)):
+            msg = f"{pipeline.__name__}.from_pretrained takes no argument {name!r}: did you mean {close!r}?"
+            raise CheckpointError(msg)
 
 
 def with_adapter(model: Any, adapter: Checkpoint, *, merged: bool = False) -> Any:

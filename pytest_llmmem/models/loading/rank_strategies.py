@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final
 
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 from pytest_llmmem.models.loading import distributed, torch_sharded, zero
 from pytest_llmmem.models.loading.request import LoadRequest
 from pytest_llmmem.models.loading.strategy import Strategy, needs
@@ -20,10 +21,10 @@ def _over_ranks(
 ) -> Strategy:
     """``unavailable`` is asked where there are ranks and the libraries are installed."""
 
-    def why_not() -> str | None:
+    def why_not(checkpoint: Checkpoint) -> str | None:
         if "WORLD_SIZE" not in os.environ:
             return "needs several processes: pass --llm-ranks=2, or mark the test with in_worker(ranks=2)"
-        return needs(library)() or unavailable()
+        return needs(library)(checkpoint) or unavailable()
 
     return Strategy(
         name=name,

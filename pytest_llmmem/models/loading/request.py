@@ -14,7 +14,8 @@ from pytest_llmmem.models.checkpoints.index_file import is_inside
 from pytest_llmmem.models.checkpoints.model_config import read_config
 from pytest_llmmem.models.checkpoints.tensors import DTYPES
 from pytest_llmmem.models.loading import engines, pipelines
-from pytest_llmmem.models.loading.arguments import refused_argument
+from pytest_llmmem.models.loading.arguments import name_of_dtype, refusing_unknown
+from pytest_llmmem.models.loading.mismatched_shapes import naming_mismatches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,17 +84,15 @@ class LoadRequest:
         __tracebackhide__ = True
         self._require_files()
         keywords = self._keywords(self._placed(arguments)) | self._file
+        if self.checkpoint.kind == "diffusers":
+            pipelines.check_arguments(self.model_class, keywords)
         self.calls.append(keywords)
         # transformers 4.47 returns a model with its report before it would apply a tp_plan
         reports = self.model_class.__module__.startswith("transformers.") and "tp_plan" not in keywords
-        try:
+        with refusing_unknown(keywords), naming_mismatches(self):
             loaded = self.model_class.from_pretrained(
                 self._place, **keywords | ({"output_loading_info": True} if reports else {})
             )
-        except TypeError as error:
-            if sentence := refused_argument(error, keywords):
-                raise CheckpointError(sentence) from None
-            raise
         if not reports:
             return loaded
         model, report = loaded
@@ -101,7 +100,8 @@ class LoadRequest:
         return model
 
     def written(self, **arguments: Any) -> str:
-        """The call ``from_pretrained(**arguments)`` as text."""
+        """The call ``from_pretrained(**arguments)`` as text. Raises ``CheckpointError`` as ``from_pretrained`` does."""
+        self._require_files()
         keywords = self._keywords(self._placed(arguments)) | self._file
         given = (f"{name}={value!r}" for name, value in keywords.items())
         # these libraries' classes are called directly
@@ -111,21 +111,29 @@ class LoadRequest:
 
     def initialized(self) -> Any:
         """A model with random weights, built from the config alone, in the dtype that the installed version gives it."""
-        if self.checkpoint.kind in pipelines.PIPELINES or self.checkpoint.format == "onnx":
+        if self.checkpoint.kind in pipelines.PIPELINES or self.checkpoint.format == "onnx" or self._file:
             source = f"--llm-model={self.checkpoint.source}"
             msg = f"{source}: only a model of transformers is built from its config: load it with 'default'"
             raise CheckpointError(msg)
         config, cls, keywords = self.config, self.model_class, self._keywords({})
-        if hasattr(cls, "from_config"):
-            return cls.from_config(config, **keywords)
-        return cls._from_config(config, **keywords)  # from_config of the Auto classes calls this; it has no public name
+        # from_config of the Auto classes calls _from_config; it has no public name
+        build = cls.from_config if hasattr(cls, "from_config") else cls._from_config
+        with refusing_unknown(keywords):
+            return build(config, **keywords)
+
+    def tokenizer(self) -> Any:
+        """The checkpoint's tokenizer; that of a GGUF file is in the file."""
+        return self._transformers().AutoTokenizer.from_pretrained(self._place, **self._trust, **self._file)
 
     @property
     def config(self) -> Any:
         """``config.json`` as transformers reads it. Raises ``CheckpointError`` without one."""
         self._require_files()
-        trust = {"trust_remote_code": True} if "trust_remote_code" in self._keywords({}) else {}
-        return self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **trust)
+        return self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **self._trust)
+
+    @property
+    def _trust(self) -> dict[str, bool]:
+        return {"trust_remote_code": True} if self.options.get("trust_remote_code") else {}
 
     @property
     def loaded_bytes(self) -> int:
@@ -139,7 +147,7 @@ class LoadRequest:
         dtype = self._options().get("dtype")
         if dtype is None and installed("transformers") < (5,):
             return "float32"
-        return None if dtype in {None, "auto"} else str(dtype).removeprefix("torch.")
+        return name_of_dtype(dtype)
 
     @property
     def _place(self) -> Path:
@@ -170,8 +178,12 @@ class LoadRequest:
     def _keywords(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments and, over them, the options, with the names and types of the installed version."""
         keywords = {**arguments, **self._options()}
-        if "dtype" in keywords:
-            name = "dtype" if installed("transformers") >= (4, 56) else "torch_dtype"
+        # onnxruntime has no such argument, and does not need torch
+        if "dtype" in keywords and self.checkpoint.format != "onnx":
+            library, since = (
+                ("diffusers", (0, 40)) if self.checkpoint.kind == "diffusers" else ("transformers", (4, 56))
+            )
+            name = "dtype" if installed(library) >= since else "torch_dtype"
             keywords[name] = _torch_dtype(keywords.pop("dtype"))
         trusted = keywords.pop("trust_remote_code", False)
         if trusted and hasattr(self.model_class, "from_config"):  # classes of transformers itself warn about it
@@ -233,4 +245,4 @@ def _torch_dtype(dtype: Any) -> Any:
     """The ``torch.dtype`` of that name, which versions before 4.56 require. ``"auto"`` and other values are left unchanged."""
     import torch
 
-    return getattr(torch, dtype) if dtype in DTYPES else dtype
+    return getattr(torch, dtype) if isinstance(dtype, str) and dtype in DTYPES else dtype

@@ -32,10 +32,10 @@ def mapped_nbytes(model: Any) -> int | None:
 
 def touch(model: Any) -> None:
     """Read one byte of every page of every weight in host memory, so that all weights are resident."""
-    import torch
-
     for device, tensor in plain_tensors(model):
         if device == "cpu" and tensor.numel():
+            import torch  # an engine's model has no tensors, and may be without torch
+
             raw = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
             start = tensor.storage_offset() * tensor.element_size()
             end = start + tensor.nbytes

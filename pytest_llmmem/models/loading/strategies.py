@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.loading.arguments import nearest
 from pytest_llmmem.models.loading.engines import llama_cpp_call, load_llama_cpp
 from pytest_llmmem.models.loading.offload import auto_arguments, load_offloaded, offload_arguments
 from pytest_llmmem.models.loading.rank_strategies import RANK_STRATEGIES
 from pytest_llmmem.models.loading.recipes import load_empty, load_naive, load_sharded
 from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
-from pytest_llmmem.models.loading.strategy import Strategy, needs
-
-_NEEDS_TRANSFORMERS: Final = needs()
+from pytest_llmmem.models.loading.strategy import Strategy, absent, needs
 
 
 def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
@@ -24,7 +24,9 @@ def find_strategy(name: str, own: Sequence[Strategy]) -> Strategy:
         msg = f"there are two strategies called {' and '.join(sorted(twice))}: give your own another name"
         raise ValueError(msg)
     if name not in names:
-        msg = f"{name!r} is not a strategy: write one of {', '.join(names)}, or register your own (pytest_llmmem_strategies)"
+        close = nearest(name, names)
+        meant = f"did you mean {close!r}? There are" if close else "write one of"
+        msg = f"{name!r} is not a strategy: {meant} {', '.join(names)}, or register your own (pytest_llmmem_strategies)"
         raise ValueError(msg)
     return known[names.index(name)]
 
@@ -36,7 +38,7 @@ def _dtype(name: str, *, offered: bool) -> Strategy:
         dtype=name,
         load=lambda request: request.from_pretrained(dtype=name),
         call=lambda request: request.written(dtype=name),
-        unavailable=_NEEDS_TRANSFORMERS,
+        unavailable=needs(),
         offered=offered,
     )
 
@@ -71,8 +73,8 @@ def _quantized(name: str, bits: int, **config: Any) -> Strategy:
     )
 
 
-def _cannot_quantize() -> str | None:
-    if reason := needs("accelerate", "bitsandbytes")():
+def _cannot_quantize(checkpoint: Checkpoint) -> str | None:
+    if reason := needs("accelerate", "bitsandbytes")(checkpoint):
         return reason
     if installed("transformers") >= (4, 53) or _has_gpu():
         return None
@@ -92,7 +94,7 @@ _BUILT_IN: Final = (
         summary="from_pretrained and nothing else",
         load=LoadRequest.from_pretrained,
         call=LoadRequest.written,
-        unavailable=_NEEDS_TRANSFORMERS,
+        unavailable=needs(),
     ),
     Strategy(
         name="sharded",
@@ -101,7 +103,7 @@ _BUILT_IN: Final = (
         call=lambda request: (
             f"load_sharded_checkpoint({request.model_class.__name__}(config), {str(request.checkpoint.path)!r})"
         ),
-        unavailable=_NEEDS_TRANSFORMERS,
+        unavailable=needs(),
     ),
     Strategy(
         name="empty",
@@ -117,6 +119,15 @@ _BUILT_IN: Final = (
     _planned("auto", "device_map='auto' within the memory that there is here", auto_arguments),
     _dtype("bfloat16", offered=True),
     _dtype("float16", offered=True),
+    Strategy(
+        name="llama_cpp",
+        summary="llama-cpp-python, of a GGUF file",
+        load=load_llama_cpp,
+        call=llama_cpp_call,
+        libraries=("llama_cpp",),
+        unavailable=lambda _: absent("llama_cpp"),
+        only_format="gguf",
+    ),
     _quantized("int8", 8, load_in_8bit=True),
     _quantized("nf4", 4, load_in_4bit=True, bnb_4bit_quant_type="nf4"),
     _planned("offload", "half of the weights in memory, the rest on disk", offload_arguments),
@@ -126,7 +137,7 @@ _BUILT_IN: Final = (
         summary="a random model, a full state dict, and a copy: everything twice",
         load=load_naive,
         call=lambda request: f"{request.model_class.__name__}(config).load_state_dict(state_dict)",
-        unavailable=_NEEDS_TRANSFORMERS,
+        unavailable=needs(),
         offered=False,
     ),
     Strategy(
@@ -137,17 +148,6 @@ _BUILT_IN: Final = (
         unavailable=needs("peft"),
         offered=False,
         merges_adapter=True,
-    ),
-    Strategy(
-        name="llama_cpp",
-        summary="llama-cpp-python, of a GGUF file",
-        load=load_llama_cpp,
-        call=llama_cpp_call,
-        libraries=("llama_cpp",),
-        unavailable=lambda: (
-            None if installed("llama-cpp-python") else "needs llama-cpp-python: pip install llama-cpp-python"
-        ),
-        offered=False,
     ),
     *RANK_STRATEGIES,
 )

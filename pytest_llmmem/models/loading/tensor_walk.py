@@ -6,10 +6,13 @@ from collections.abc import Iterable, Iterator
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple
 
-_LEAVES: Final = (
+LEAVES: Final = (
     str, bytes, bytearray, int, float, complex, type(None), type, ModuleType, FunctionType, BuiltinFunctionType, MethodType,
 )  # fmt: skip
 """Types that are not searched."""
+
+_ENGINES: Final = frozenset({"llama_cpp", "onnxruntime"})
+"""Libraries whose objects keep weights in memory of their own: the arrays that they have are for tokens and results."""
 
 _OBJECTS_DEEP: Final = 3
 """Nested plain objects that are searched, from the root or a module on: an engine, its runner, its cache."""
@@ -38,7 +41,7 @@ def walk(root: Any) -> Iterator[Found]:
     waiting: list[tuple[Any, int, bool]] = [(root, 0, False)]
     while waiting:
         value, depth, is_attribute = waiting.pop()
-        if isinstance(value, _LEAVES) or id(value) in seen:
+        if isinstance(value, LEAVES) or id(value) in seen or _is_engine(value):
             continue
         seen.add(id(value))
         if is_tensor(value):
@@ -64,6 +67,10 @@ def is_module(value: Any) -> bool:
 def is_tensor(value: Any) -> bool:
     """Whether it is a tensor of torch, or of a subclass."""
     return hasattr(type(value), "untyped_storage")
+
+
+def _is_engine(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in _ENGINES
 
 
 def _attributes(module: Any) -> Iterator[Any]:

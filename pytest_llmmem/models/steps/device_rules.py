@@ -15,7 +15,7 @@ from torch.nn import functional
 from pytest_llmmem.models.steps.torch_internals import EFFICIENT_ATTENTION, FLASH_ATTENTION
 
 _FLASH_HEAD = 256
-"""The largest head dimension of flash attention."""
+"""The largest head dimension of flash attention, which is the same for queries and values."""
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def _attention(  # noqa: PLR0917 -- torch's own signature
         groups = query.shape[-3] // key.shape[-3]
         key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
     narrow = query.dtype in {torch.float16, torch.bfloat16}
-    if attn_mask is None and narrow and query.shape[-1] <= _FLASH_HEAD:
+    if attn_mask is None and narrow and query.shape[-1] == value.shape[-1] <= _FLASH_HEAD:
         return FLASH_ATTENTION(query, key, value, dropout_p, is_causal, False, scale=scale)[0]
     if attn_mask is not None:
         if attn_mask.dtype == torch.bool:

@@ -1,29 +1,35 @@
 """The storage tracker for fake tensors, which have no values to read."""
 
-from typing import Any
+from typing import Any, Final
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
-from pytest_llmmem.core.errors import StepError
+from pytest_llmmem.core.errors import LlmmemError, StepError
+from pytest_llmmem.models.steps.fake_failures import failed_module, failed_operation, sentence_of
 from pytest_llmmem.models.steps.torch_internals import (
     IS_NONZERO,
-    NOT_FAKEABLE,
     VALUE_OF,
     DataDependentOutputException,
 )
 from pytest_llmmem.models.steps.tracker import StorageTracker
 
+_MOST_VALUES: Final = 50_000
+"""Values of one prediction: ``tolist()`` asks for each of a tensor's, a loop that never ends for one each time."""
+
 
 class FakeStorageTracker(StorageTracker):
     """Supplies values for ``loss.item()`` or ``mask.all()``: a mask is full, no sequence has ended, a number is 1.
 
-    Raises ``StepError``, with the module, for an operation that fake tensors do not support.
+    Raises ``StepError``, with the operation and the module, for a model that fails on fake tensors. Mistakes of a loop around
+    the model pass as they are.
     """
 
     def __init__(self, *watched: Any, **options: Any) -> None:
         super().__init__(*watched, **options)
-        self._full_masks: set[int] = set()
-        """Results of ``all()``, by identity."""
+        self._full_masks: Any = WeakIdKeyDictionary()
+        """Results of ``all()``."""
+        self._values_asked = 0
 
     def run_operation(self, func: Any, args: Any, kwargs: Any) -> Any:
         try:
@@ -31,22 +37,27 @@ class FakeStorageTracker(StorageTracker):
         except DataDependentOutputException:
             if func not in {VALUE_OF, IS_NONZERO}:
                 raise
-            asked = args[0]
-            if asked.dtype == torch.bool:
-                return id(asked) in self._full_masks
-            return 1.0 if asked.is_floating_point() else 1
+            return self._value_of(args[0])
         if func.overloadpacket is torch.ops.aten.all:
-            self._full_masks.add(id(result))
+            self._full_masks[result] = True
         return result
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         super().__exit__(kind, error, traceback)
-        # an operation of one's own without a fake kernel raises a plain RuntimeError
-        is_own = isinstance(error, RuntimeError) and getattr(self.last_op, "namespace", "aten") not in {"aten", "prim"}
-        if is_own or isinstance(error, NOT_FAKEABLE):
-            where = f" in {self.last_module}" if self.last_module else ""
-            msg = (
-                f"{self.last_op}{where} cannot be followed without real numbers ({type(error).__name__}): measure the step "
-                "instead, with the fixture train_step or generate_step, or training_memory around the loop"
-            )
-            raise StepError(msg) from None
+        if not isinstance(error, Exception) or isinstance(error, LlmmemError):
+            return
+        operation, module = failed_operation(error), failed_module(error, self.paths)
+        if operation is not None:
+            module = module or self.last_module  # of torch's own backward there is no frame
+        is_torch_s = isinstance(error, RuntimeError)  # as of logits.numpy() in a loop
+        if operation or module or is_torch_s:
+            raise StepError(sentence_of(error, operation=operation, module=module)) from error
+
+    def _value_of(self, asked: torch.Tensor) -> bool | float:
+        self._values_asked += 1
+        if self._values_asked > _MOST_VALUES:
+            msg = f"more than {_MOST_VALUES:,} values were asked for: a loop that ends by a value does not end"
+            raise RuntimeError(msg)
+        if asked.dtype == torch.bool:
+            return asked in self._full_masks
+        return 1.0 if asked.is_floating_point() else 1

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from pytest_llmmem.models.steps.torch_internals import backward_node_number, forward_node_number
+from pytest_llmmem.models.steps.torch_internals import backward_node_number, forward_node_number, number_of_node
 
 
 class ModulePaths:
@@ -11,7 +11,7 @@ class ModulePaths:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
         self._called: list[str] = []
-        self._of_node: dict[int, str] = {}
+        self._of_node: dict[int | None, str] = {}
 
     def knows(self, module: nn.Module) -> bool:
         return id(module) in self._names
@@ -20,6 +20,12 @@ class ModulePaths:
         """Note the paths of all modules of a model."""
         for name, module in model.named_modules():
             self._names.setdefault(id(module), name or type(module).__name__)
+
+    def path_of(self, called: object) -> str:
+        """The path of a module, or of the one that an autograd node belongs to; empty for anything else."""
+        if isinstance(called, nn.Module):
+            return self._names.get(id(called), type(called).__name__)
+        return self._of_node.get(number_of_node(called), "")
 
     @property
     def is_outside(self) -> bool:

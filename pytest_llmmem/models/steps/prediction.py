@@ -9,6 +9,7 @@ import torch
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.steps.adapters import check_length, prepare, quietly
 from pytest_llmmem.models.steps.device_rules import rules_of
+from pytest_llmmem.models.steps.fake_failures import failures_named
 from pytest_llmmem.models.steps.fake_model import build_on_meta, make_fake
 from pytest_llmmem.models.steps.fake_tracker import FakeStorageTracker
 from pytest_llmmem.models.steps.generation import run_generation
@@ -32,9 +33,9 @@ def predict(request: PredictRequest) -> StepMemory:
 @contextlib.contextmanager
 def predicting(request: PredictRequest) -> Iterator[Callable[[TrainSpec | GenerateSpec], StepMemory]]:
     """A function that predicts steps of the request's model, also with another batch or length. The model is built once."""
-    with quietly():
+    with quietly(), failures_named():
         model = _built(request)
-    with quietly(), on_fake_tensors(request):
+    with quietly(), failures_named(), on_fake_tensors(request):
         make_fake(model)
         if request.quantization is not None:
             compute_dtype = getattr(torch, request.compute_dtype or request.dtype)

@@ -16,9 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, Self
 
+from pytest_llmmem.core.endings import signal_name
 from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.core.plain_data import build, to_plain
 from pytest_llmmem.core.printable import excerpt
+from pytest_llmmem.core.stacks import parse_stack
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.models.sources.cache import cache_folder
 from pytest_llmmem.models.steps.spec import PredictRequest
@@ -82,17 +84,6 @@ def predict_apart(request: PredictRequest) -> Prediction:
     return prediction
 
 
-def predict_here(request: PredictRequest) -> Prediction:
-    """The prediction, made in this process: a worker, which has imported torch and may crash."""
-    if kept := _read_kept(request):
-        return kept
-    from pytest_llmmem.models.steps.prediction import predict
-
-    prediction = Prediction(memory=predict(request))
-    _keep(request, prediction)
-    return prediction
-
-
 def _read_kept(request: PredictRequest) -> Prediction | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return Prediction.from_json(json.loads(_path(request).read_text(encoding="utf-8")))
@@ -118,7 +109,7 @@ def _version(package: str) -> str | None:
 
 def _ask(request: PredictRequest) -> dict[str, Any]:
     # -P: the current folder must not be searched for modules
-    command = [sys.executable, "-P", "-m", "pytest_llmmem.models.steps.program"]
+    command = [sys.executable, "-P", "-X", "faulthandler", "-m", "pytest_llmmem.models.steps.program"]
     # the program computes nothing: threads would only take memory
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
@@ -136,11 +127,21 @@ def _ask(request: PredictRequest) -> dict[str, Any]:
         msg = f"the prediction takes longer than {_PATIENCE_S} s: predict fewer layers, or measure"
         raise StepError(msg) from None
     if asked.returncode != 0:
-        why = (asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"])[-1]
-        msg = f"the prediction failed ({excerpt(why.strip(), limit=500)}): measure the step instead"
+        msg = (
+            f"the prediction failed ({_why(asked.returncode, asked.stderr)}): measure the step instead, with the fixture "
+            "train_step or generate_step"
+        )
         raise StepError(msg)
     answer: dict[str, Any] = json.loads(asked.stdout.splitlines()[-1])
     return answer
+
+
+def _why(returncode: int, errors: str) -> str:
+    """The last line of the errors; for a signal, its name and the line of Python that native code was called from."""
+    if returncode >= 0:
+        return excerpt((errors.strip().splitlines() or [f"exit status {returncode}"])[-1].strip(), limit=500)
+    where = next((f" in {Path(each.file).name}:{each.line}" for each in parse_stack(errors).users_first), "")
+    return signal_name(-returncode) + where
 
 
 def _keep(request: PredictRequest, prediction: Prediction) -> None:

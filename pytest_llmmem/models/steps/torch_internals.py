@@ -11,13 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
-    DynamicOutputShapeException,
     FakeTensor,
     FakeTensorMode,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
 )
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_iter
@@ -27,11 +25,11 @@ __all__ = [
     "EFFICIENT_ATTENTION",
     "FLASH_ATTENTION",
     "IS_NONZERO",
-    "NOT_FAKEABLE",
     "VALUE_OF",
     "DataDependentOutputException",
     "FakeTensor",
     "FakeTensorMode",
+    "OpOverload",
     "TorchDispatchMode",
     "backward_node_number",
     "device_of",
@@ -40,20 +38,13 @@ __all__ = [
     "from_config",
     "is_backward_running",
     "is_traceable_wrapper_subclass",
+    "number_of_node",
     "resizes_reported",
     "storage_key",
     "tensors_by_name",
     "transformers_as_in_a_run",
     "tree_iter",
 ]
-
-NOT_FAKEABLE = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
-
 
 _NO_CHECKS = "TRANSFORMERS_DISABLE_TORCH_CHECK"
 
@@ -101,6 +92,11 @@ def backward_node_number() -> int | None:
     """The number of the node whose backward runs, the same as in the forward pass; ``None`` outside of a backward pass."""
     node = torch._C._current_autograd_node()  # noqa: SLF001
     return None if node is None else int(node._sequence_nr())  # noqa: SLF001
+
+
+def number_of_node(node: object) -> int | None:
+    """The number of the node of an autograd ``Function`` in Python; ``None`` for any other object."""
+    return int(node._sequence_nr()) if isinstance(node, torch.autograd.function.BackwardCFunction) else None  # noqa: SLF001
 
 
 def storage_key(storage: Any) -> int:

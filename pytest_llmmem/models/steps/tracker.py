@@ -63,7 +63,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         """The stage of the current operations."""
         self._logs: dict[str, StorageLog] = {}
         self.alive = LiveStorages()
-        self._modules = ModulePaths()
+        self.paths = ModulePaths()
         self._handles: list[Any] = []
         self._trainable: dict[int, tuple[int, int]] = {}
         self.last_op: Any = None
@@ -98,7 +98,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         if func is ASK_DEVICE:
             return func(*args)
         self._look_at_stage()
-        self.last_op, self.last_module = func, self._modules.now()
+        self.last_op, self.last_module = func, self.paths.now()
         result = self.run_operation(func, args, kwargs or {})
         for each in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
             if isinstance(each, torch.Tensor):
@@ -134,18 +134,18 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
                 self._on_stage(stage)
 
     def _module_begins(self, module: nn.Module, _args: Any) -> None:
-        if self._modules.is_outside:
-            if not self._modules.knows(module):
+        if self.paths.is_outside:
+            if not self.paths.knows(module):
                 self._watch(module)
             if self.phases.forward_begins():
-                self._modules.forget_backward()
+                self.paths.forget_backward()
                 for log in self._logs.values():
                     log.add_up()
             self._look_at_stage()
-        self._modules.enter(module)
+        self.paths.enter(module)
 
     def _module_ends(self, _module: nn.Module, _args: Any, _result: Any) -> None:
-        self._modules.leave()
+        self.paths.leave()
 
     def _optimizer_begins(self, optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
         self.phases.optimizer_begins()
@@ -162,7 +162,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         for _, tensor in plain_tensors(model):
             memory = storage_of(tensor)
             self._note(tensor, kind="parameters", nbytes=None if memory is None else held[storage_key(memory)])
-        self._modules.learn(model)
+        self.paths.learn(model)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 self._note(parameter.grad, kind="gradients")
@@ -246,5 +246,5 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         if (before := self.alive.pop(memory)) is not None:
             before.is_gathered = True
             self._logs[str(memory.device)].disappeared(before, self.phases.now())
-        again = Storage(0, self.phases.now(), self.last_op, self._modules.now(), "temporary", is_gathered=True)
+        again = Storage(0, self.phases.now(), self.last_op, self.paths.now(), "temporary", is_gathered=True)
         self._record(memory, memory.device, again)

@@ -38,8 +38,9 @@ class Load:
     @property
     def asked_dtype(self) -> str | None:
         """``"float16"``; ``None`` when the dtype was left to the library."""
-        asked = self.options.get("dtype", self.options.get("torch_dtype", self.strategy_dtype))
-        return None if asked in {None, "auto"} else str(asked).removeprefix("torch.")
+        from pytest_llmmem.models.loading.arguments import name_of_dtype
+
+        return name_of_dtype(self.options.get("dtype", self.options.get("torch_dtype", self.strategy_dtype)))
 
 
 def loads_of(definition: pytest.Item) -> list[Load]:

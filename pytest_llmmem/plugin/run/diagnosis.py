@@ -12,8 +12,8 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.record_parts import Diagnosis
 from pytest_llmmem.diagnosis import CheckpointFacts, Facts, LoadFacts, diagnose
 from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
+from pytest_llmmem.models.loading.arguments import as_bytes
 from pytest_llmmem.models.loading.ineffective_arguments import is_plan
-from pytest_llmmem.models.loading.offload import as_bytes
 from pytest_llmmem.plugin.collect.loads import Load, load_of
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.probes.host import HostMemory

@@ -19,11 +19,12 @@ def try_loads(
     pool: Pool, item: pytest.Item, key: ItemKey, plan: JobPlan, gpu_driver: Driver
 ) -> tuple[TrialRecord, ...]:
     """Try strategies in order, until one fits the budgets of the test's plan. Empty for a test that asks for none."""
-    if not is_asked_by(item) or not find_checkpoint(item):
+    checkpoint = find_checkpoint(item) if is_asked_by(item) else None
+    if checkpoint is None:
         return ()
     trials: list[TrialRecord] = []
     plan = trial_plan(plan)
-    for chosen in loads_to_try(item.config, ranks=plan.ranks):
+    for chosen in loads_to_try(item.config, checkpoint, ranks=plan.ranks):
         try:
             measured, inbox = _try(pool, Trial(key, chosen), plan, gpu_driver)
         except NoWorkerError:

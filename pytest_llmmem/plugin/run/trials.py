@@ -1,7 +1,7 @@
 """``first_load_that_fits``: strategies are tried in order, each in a worker of its own, before the test itself runs."""
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,16 +14,20 @@ from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.reports import failure
 from pytest_llmmem.supervision.plan import JobPlan
 
+if TYPE_CHECKING:
+    from pytest_llmmem.models.checkpoints.checkpoint import Checkpoint
 
-def loads_to_try(config: pytest.Config, *, ranks: int) -> list[Load]:
-    """Those of ``--llm-load``, else every strategy that is offered, the team's own first.
+
+def loads_to_try(config: pytest.Config, checkpoint: "Checkpoint", *, ranks: int) -> list[Load]:
+    """Those of ``--llm-load``, else every strategy that is offered for the checkpoint's format, the team's own first.
 
     In several ranks, the strategies that spread a model over ranks are offered, and only those.
     """
     from pytest_llmmem.models.loading.strategies import STRATEGIES
 
     known = (*own_strategies(config), *(each for each in STRATEGIES.values() if each.offered or each.needs_ranks))
-    return session_loads(config) or [Load.of(each) for each in known if each.needs_ranks == (ranks > 1)]
+    fitting = (each for each in known if each.only_format in {None, checkpoint.format})
+    return session_loads(config) or [Load.of(each) for each in fitting if each.needs_ranks == (ranks > 1)]
 
 
 class TrialInbox:

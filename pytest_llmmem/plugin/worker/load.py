@@ -35,7 +35,7 @@ def load(
     from pytest_llmmem.models.loading.load_tracing import follow_load
 
     strategy = strategy_of(config, chosen)
-    if reason := strategy.unavailable():
+    if reason := strategy.unavailable(checkpoint):
         pytest.skip(f"llm_load {strategy.name!r}: {reason}")
     if strategy.needs_ranks:
         join_process_group(config.stash.get(RANK, None))

@@ -113,7 +113,7 @@ class Raised:
     """An exception that ended a phase of the test."""
 
     type: str
-    """Class name with its module, unless it is built in, pytest's or ours: ``"torch.OutOfMemoryError"``."""
+    """Class name with its module, unless it is built in or of this package: ``"torch.OutOfMemoryError"``."""
     text: str
     stack: tuple[Frame, ...] = ()
     """Innermost first."""
@@ -121,7 +121,8 @@ class Raised:
     @classmethod
     def of(cls, error: BaseException) -> "Raised":
         kind = type(error)
-        plain = kind.__module__.partition(".")[0] in {"builtins", "__main__", "_pytest", "pytest_llmmem"}
+        own = kind.__module__.partition(".")[0] == "pytest_llmmem"
+        plain = own or kind.__module__ in {"builtins", "__main__", "_pytest.outcomes"}
         module = "" if plain else f"{kind.__module__}."
         return cls(f"{module}{kind.__qualname__}", _ends_of(text_of(error)), frames_of(error))
 

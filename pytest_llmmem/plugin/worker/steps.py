@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import pytest
 
@@ -35,7 +35,7 @@ class MeasuredStep(StepMemory):
         try:
             return self.predict_memory()
         except StepError as error:
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
+            _fail(str(error))
 
 
 def measure_step(
@@ -47,22 +47,19 @@ def measure_step(
     """Run the steps with the loaded model. Fails the test, in a sentence, for what cannot be trained so."""
     __tracebackhide__ = True
     if isinstance(step, TrainSpec) and settings_of(config).scope != "function":
-        pytest.fail(
-            "train_step changes its model, which --llm-scope shares with other tests: leave --llm-scope out",
-            pytrace=False,
-        )
+        _fail("train_step changes its model, which --llm-scope shares with other tests: leave --llm-scope out")
     try:
         memory = _run(loaded, step)
     except StepError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+        _fail(str(error))
     _report(memory)
     device: Literal["cpu", "cuda"] = "cuda" if memory.device.startswith("cuda") else "cpu"
     checkpoint = loaded.checkpoint
 
     def predict() -> StepMemory:
-        from pytest_llmmem.models.steps.predictor import predict_here
+        from pytest_llmmem.models.steps import prediction
 
-        predicted = predict_here(request_of(checkpoint, load, step, device=device)).memory
+        predicted = prediction.predict(request_of(checkpoint, load, step, device=device))
         _report(dataclasses.replace(memory, predicted=predicted))
         return predicted
 
@@ -73,16 +70,21 @@ def measure_step(
 def predict_step(checkpoint: "Checkpoint", load: "Load", item: pytest.Item) -> StepMemory:
     """The steps that the test's marker describes, by the rules of a card. Fails the test for what cannot be predicted."""
     __tracebackhide__ = True
-    from pytest_llmmem.models.steps.predictor import predict_here
+    from pytest_llmmem.models.steps.prediction import predict
 
     marker = LlmTrain.of(item) or LlmGenerate.of(item)
     step = marker.step if marker else TrainSpec()
     try:
-        memory = predict_here(request_of(checkpoint, load, step, device="cuda")).memory
+        memory = predict(request_of(checkpoint, load, step, device="cuda"))
     except StepError as error:
-        raise pytest.fail.Exception(str(error), pytrace=False) from None
+        _fail(str(error))
     _report(dataclasses.replace(memory, name="predicted_step"))
     return memory
+
+
+def _fail(sentence: str) -> NoReturn:
+    # this frame is not hidden: of a failure whose frames are all hidden, pytest prints that they are
+    raise pytest.fail.Exception(sentence, pytrace=False) from None
 
 
 def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:

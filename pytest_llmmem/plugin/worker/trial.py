@@ -28,13 +28,12 @@ def try_load(item: pytest.Item, chosen: Load, connection: ParentConnection) -> N
         output.enter_context(contextlib.redirect_stdout(io.StringIO()))
         output.enter_context(contextlib.redirect_stderr(io.StringIO()))
     try:
-        if reason := strategy_of(config, chosen).unavailable():
+        checkpoint = models.checkpoint(source)
+        if reason := strategy_of(config, chosen).unavailable(checkpoint):
             connection.send(Unusable(reason))
             return
         with scratch_folder(config) as folder:
-            loaded = load(
-                config, models.checkpoint(source), chosen, lambda: contextlib.nullcontext(_Unmeasured()), folder
-            )
+            loaded = load(config, checkpoint, chosen, lambda: contextlib.nullcontext(_Unmeasured()), folder)
             connection.switch(closes=1, opens=(Opening("touch"),))
             loaded.touch()
             connection.send(loaded_message(loaded))

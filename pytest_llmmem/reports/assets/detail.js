@@ -185,7 +185,8 @@ function steps(test) {
     };
     const kinds = KINDS.filter((kind) => memory.largest_by_kind[kind]);
     const legend = kinds.map((kind) => el("span", {}, el("i", { className: `key ${kind}` }), `${kind} ${formatSize(memory.largest_by_kind[kind])}`));
-    const table = block(`Tensors of ${memory.name}, on ${memory.device}`, ["", "by kind", "tensors", "predicted", "process"], memory.phases.map(line), { wide: true });
+    const by = memory.name === "predicted_step" ? "by the rules of" : "on";
+    const table = block(`Tensors of ${memory.name}, ${by} ${memory.device}`, ["", "by kind", "tensors", "predicted", "process"], memory.phases.map(line), { wide: true });
     table?.append(el("p", { className: "kinds" }, ...legend));
     const kept = memory.kept.map(({ module, bytes }) => `${module || "outside of modules"} ${formatSize(bytes)}`);
     if (kept.length) table?.append(el("p", { className: "kinds" }, `kept for backward, most: ${kept.join(", ")}`));

@@ -1,5 +1,6 @@
 """Files that an inference engine loads: ONNX by onnxruntime, GGUF by llama.cpp."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from pytest_llmmem.models.checkpoints.safetensors_file import write_holes
 from pytest_llmmem.models.checkpoints.tensors import tensor
 from pytest_llmmem.models.loading.request import LoadRequest
 from pytest_llmmem.models.loading.strategies import STRATEGIES
+from pytest_llmmem.models.loading.tensor_walk import walk
+from tests.conftest import needs
+from tests.models.gguf_files import write_llama
 
 SIZE = 512
 
@@ -75,6 +79,83 @@ def test_arguments_that_onnxruntime_would_ignore_are_refused(tmp_path: Path) -> 
         request(checkpoint, tmp_path, dtype="float16").from_pretrained()
     with pytest.raises(CheckpointError, match="only a model of transformers is built from its config"):
         request(checkpoint, tmp_path).initialized()
+
+
+@needs("llama_cpp")
+def test_a_gguf_file_is_loaded_by_llama_cpp(tmp_path: Path) -> None:
+    weights_bytes = write_llama(tmp_path / "tiny.gguf")
+    checkpoint = read_checkpoint(tmp_path)
+    asked = request(checkpoint, tmp_path, n_ctx=256)
+
+    model = STRATEGIES["llama_cpp"].load(asked)
+
+    assert (checkpoint.weights_bytes, checkpoint.model_type) == (weights_bytes, "llama")
+    assert model.n_ctx() == 256
+    assert model.create_completion("a", max_tokens=2)["usage"]["completion_tokens"] == 2
+    assert list(walk(model)) == [], "its arrays are for results, and hold no weight"
+    assert STRATEGIES["llama_cpp"].call is not None
+    assert STRATEGIES["llama_cpp"].call(asked) == f"Llama(model_path='{tmp_path}/tiny.gguf', verbose=False, n_ctx=256)"
+
+
+@needs("llama_cpp")
+def test_arguments_that_llama_cpp_would_ignore_are_refused(tmp_path: Path) -> None:
+    write_llama(tmp_path / "tiny.gguf")
+    checkpoint = read_checkpoint(tmp_path / "tiny.gguf")
+    load = STRATEGIES["llama_cpp"].load
+
+    with pytest.raises(CheckpointError, match=r"llama_cpp\.Llama takes no argument 'n_cxt': did you mean 'n_ctx'\?"):
+        load(request(checkpoint, tmp_path, n_cxt=64))
+    with pytest.raises(CheckpointError, match=r"llama_cpp\.Llama takes no argument 'dtype': leave it out"):
+        load(request(checkpoint, tmp_path, dtype="float16"))
+    on_gpu = LoadRequest(checkpoint=checkpoint, offload_folder=tmp_path, device="cuda:0")
+    with pytest.raises(CheckpointError, match=r"--llm-device=cuda:0: llama\.cpp places layers by .* n_gpu_layers=-1"):
+        load(on_gpu)
+
+
+def test_a_gguf_file_is_not_built_from_a_config(tmp_path: Path) -> None:
+    write_llama(tmp_path / "tiny.gguf")
+
+    with pytest.raises(CheckpointError, match="only a model of transformers is built from its config"):
+        request(read_checkpoint(tmp_path), tmp_path).initialized()
+
+
+@pytest.mark.parametrize(
+    ("file", "load", "needed"),
+    [
+        ("model.onnx", "default", "onnxruntime"),
+        ("model.onnx", "sharded", "onnxruntime"),
+        ("tiny.gguf", "default", "transformers and gguf"),
+        ("tiny.gguf", "llama_cpp", "llama-cpp-python"),
+        ("model.safetensors", "auto", "transformers and accelerate"),
+    ],
+)
+def test_a_load_needs_the_libraries_of_its_checkpoint_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, load: str, needed: str
+) -> None:
+    folder = tmp_path / file.partition(".")[2]
+    folder.mkdir()
+    match folder.name:
+        case "onnx":
+            write_onnx(folder)
+        case "gguf":
+            write_llama(folder / file)
+        case _:
+            write_holes(folder / file, [tensor("w", "float16", (4, 4))])
+    checkpoint = read_checkpoint(folder)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)  # as where nothing is installed
+
+    assert STRATEGIES[load].unavailable(checkpoint) == f"needs {needed}: pip install {needed.replace(' and ', ' ')}"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: "installed")
+    assert STRATEGIES[load].unavailable(checkpoint) is None
+
+
+def test_what_only_a_loader_of_ones_own_loads_needs_no_library(tmp_path: Path) -> None:
+    write_holes(tmp_path / "weights.safetensors", [tensor("w", "float16", (4, 4))])
+    asked = request(read_checkpoint(tmp_path / "weights.safetensors"), tmp_path)
+
+    assert STRATEGIES["default"].unavailable(asked.checkpoint) is None
+    with pytest.raises(CheckpointError, match=r"transformers loads no file called weights\.safetensors"):
+        asked.written()
 
 
 def test_llama_cpp_refuses_other_files_in_one_sentence(tmp_path: Path) -> None:

@@ -98,8 +98,12 @@ def test_what_it_is_given_is_told_from_its_first_parameter(asked: LoadRequest) -
 def test_a_loader_that_returns_nothing_or_something_to_be_awaited_is_said(asked: LoadRequest) -> None:
     async def model() -> None: ...
 
-    with pytest.raises(CheckpointError, match=r"returned None: return the model, or whatever holds its tensors"):
-        loader_strategy(lambda path: None).load(asked)
+    for nothing in (None, "a model", 7, Path(), dict, {}):
+        with pytest.raises(
+            CheckpointError, match=r"which has no tensors: return the model, or whatever holds them"
+        ) as raised:
+            loader_strategy(lambda path, nothing=nothing: nothing).load(asked)
+        assert f"returned {nothing!r}, " in str(raised.value)
     with pytest.raises(CheckpointError, match="returned a coroutine: run it inside the loader"):
         loader_strategy(lambda path: model()).load(asked)
 

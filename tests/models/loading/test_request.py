@@ -175,3 +175,15 @@ def test_the_size_that_a_load_will_have_is_known_before(
 def test_a_version_is_told_without_an_import() -> None:
     assert installed("pytest") >= (8, 2)
     assert installed("no-such-library") == ()
+
+
+@pytest.mark.skipif(installed("transformers") < (5,), reason="the error of older versions names the weights")
+def test_weights_of_another_shape_are_named(tmp_path: Path) -> None:
+    asked = with_config(tmp_path, intermediate_size=LLAMA["intermediate_size"] + 8)
+
+    with pytest.raises(
+        CheckpointError, match=r"^--llm-model=synthetic:made: model\.layers\.0\.mlp\.\w+\.weight is \("
+    ) as error:
+        load(asked)
+
+    assert "by config.json, and 5 more: fetch the config.json of these weights" in str(error.value)

@@ -299,6 +299,8 @@ def test_an_unknown_strategy_is_refused_with_those_that_there_are() -> None:
         ValueError, match=r"'int4' is not a strategy: write one of default, .*, naive, .*, mine, or register"
     ):
         find_strategy("int4", [own("mine")])
+    with pytest.raises(ValueError, match=r"'defualt' is not a strategy: did you mean 'default'\? There are default, "):
+        find_strategy("defualt", [])
 
 
 @pytest.mark.parametrize("names", [["auto"], ["mine", "mine"]], ids=["built-in", "own"])
@@ -313,22 +315,24 @@ def test_every_name_of_the_registry_is_its_strategy_s_name() -> None:
         "float32",
         "naive",
         "merge",
-        "llama_cpp",
         *OVER_RANKS,
     ]
 
 
-def test_what_is_not_installed_is_a_reason_not_an_error() -> None:
-    assert needs("pytest")() is None
-    assert needs("no-such-library")() == "needs no-such-library: pip install no-such-library"
+def test_what_is_not_installed_is_a_reason_not_an_error(tmp_path: Path) -> None:
+    checkpoint = written(tmp_path, LLAMA)
+
+    assert needs("pytest")(checkpoint) is None
+    assert needs("no-such-library")(checkpoint) == "needs no-such-library: pip install no-such-library"
 
 
 @pytest.mark.parametrize("name", OVER_RANKS)
-def test_a_load_over_ranks_needs_ranks(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_load_over_ranks_needs_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    checkpoint = written(tmp_path, LLAMA)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
 
     assert STRATEGIES[name].needs_ranks
-    assert "--llm-ranks=2" in (STRATEGIES[name].unavailable() or "")
+    assert "--llm-ranks=2" in (STRATEGIES[name].unavailable(checkpoint) or "")
 
 
 PARALLEL = """
