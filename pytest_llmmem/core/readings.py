@@ -74,6 +74,8 @@ class Tree:
 
     unreclaimable_bytes: int
     resident_bytes: int
+    shmem_bytes: int = 0
+    """The part of the unreclaimable bytes that is shared memory; 0 too where the platform does not tell it."""
 
 
 NOTHING: Final = Tree(unreclaimable_bytes=0, resident_bytes=0)

@@ -122,17 +122,18 @@ def shared_once(pids: Iterable[int], siblings: Iterable[int] = ()) -> Tree:
 
     Of ``siblings`` only what they share counts, to complete the others' pages; their own is not the family's.
     """
-    unreclaimable = resident = 0
+    unreclaimable = resident = shmem = 0
     for pid in pids:
         if fields := _rollup(pid):
             unreclaimable += fields["Pss_Anon"] + fields["Pss_Shmem"] + fields["SwapPss"] + fields["Private_Hugetlb"]
             resident += fields["Pss"]
+            shmem += fields["Pss_Shmem"]
     for pid in siblings:
         if fields := _rollup(pid):
             own = fields["Private_Dirty"] + fields["Private_Clean"]
             unreclaimable += fields["Pss_Anon"] - fields["Private_Dirty"]
             resident += fields["Pss"] - own
-    return Tree(unreclaimable_bytes=unreclaimable, resident_bytes=resident)
+    return Tree(unreclaimable_bytes=unreclaimable, resident_bytes=resident, shmem_bytes=shmem)
 
 
 def count_unreclaimable() -> int:

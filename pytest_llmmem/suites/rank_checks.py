@@ -11,15 +11,17 @@ from typing import Any, Final
 import pytest
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_beside, format_size
 from pytest_llmmem.models.loading.loaded import LoadedModel
+from pytest_llmmem.models.loading.rank_share import RankShare, share_of
 
 __all__ = ["ranks", "test_group", "test_rank0_only", "test_rank_load", "test_rank_share"]
 
 RANK_SLACK: Final = 64 * 10**6
 """Bytes that a load may take in each rank beside its part of the weights."""
-REPLICATED: Final = 1.05
-"""Limit of a rank's weights, relative to its share: norms are whole in each rank, an embedding or a head is not."""
+BESIDE: Final = 1.05
+"""Limit of a rank's memory, relative to its share of the weights."""
 UNREAD: Final = 0.1
 """Share of the weights that a rank may hold for a moment although another rank reads them."""
 TOGETHER: Final = 1.25
@@ -51,13 +53,15 @@ def test_rank_load(ranks: int, loaded_model: LoadedModel) -> None:
 
 
 def test_rank_share(ranks: int, loaded_model: LoadedModel) -> None:
-    """A rank holds its share of the weights, and little that the others hold too."""
-    limit = round(REPLICATED * _whole(loaded_model) / ranks)
-    if loaded_model.nbytes > limit:
-        allowed, held, _ = format_beside(limit, loaded_model.nbytes)
+    """A rank holds its part of each weight that the load splits, and little else."""
+    loaded, whole = loaded_model, _whole(loaded_model)
+    share = share_of(loaded.model, loaded.checkpoint, loaded.passed, whole_nbytes=whole, ranks=ranks)
+    limit = round(BESIDE * share.nbytes) + loaded.buffer_nbytes
+    if loaded.nbytes > limit:
+        allowed, held, _ = format_beside(limit, loaded.nbytes)
         pytest.fail(
-            f"the rank holds {held}, more than its share of {format_size(_whole(loaded_model))} over {ranks} ranks and 5% "
-            f"({allowed}): weights that are whole on every rank, as the embedding and the head before transformers 5.23",
+            f"the rank holds {held}, more than its share of {format_size(whole)} over {ranks} ranks and 5% ({allowed})"
+            f"{_why(loaded, share, beyond=loaded.nbytes - limit)}",
             pytrace=False,
         )
 
@@ -97,6 +101,15 @@ def test_group(ranks: int, load_anew: Callable[[], LoadedModel]) -> None:
             f"({allowed}): they hold {format_size(held)}",
             pytrace=False,
         )
+
+
+def _why(loaded: LoadedModel, share: RankShare, *, beyond: int) -> str:
+    """Explain the bytes beyond the share; empty where nothing is known."""
+    if share.unsplit:
+        return f": whole in each rank, although the load was to split them: {some_of(share.unsplit)}"
+    if (beside := loaded.beside_nbytes) >= beyond:
+        return f": {format_size(beside)} are in attributes beside the parameters"
+    return ""
 
 
 def _whole(loaded: LoadedModel) -> int:

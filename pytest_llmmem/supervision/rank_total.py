@@ -64,22 +64,22 @@ class RankTotal:
         copied = [each.accounting.whole.copied_growth_bytes if each.accounting.whole else 0 for each in self.ranks]
         for highest, rank, copied_bytes in zip(self._sampled_each, held, copied, strict=True):
             highest.add(rank.bytes, (copied_bytes,), now_s)
-        shared = [each.shared_bytes for each in held]
-        held_bytes = sum(each.bytes for each in held) - sum(shared) + max(shared)
-        file_bytes = max(each.file_bytes for each in held)
+        shared, files = [each.shared_bytes for each in held], [each.file_bytes for each in held]
+        shared_bytes, file_bytes = max(shared), max(files)
         windows = [each.window for each in held if each.window]
         self._looks_closely = now_s >= self._tree_due_s and len(windows) == len(held)
         if self._looks_closely:
             self._base = self._base or self._tree_before(windows)
             # the sums are exact, or nearly so, where ranks have nothing to share
-            may_share = any(shared) or sum(each.file_bytes for each in held) > file_bytes + _FILE_BYTES
+            may_share = any(shared) or sum(files) > file_bytes + _FILE_BYTES
             if may_share or self._needs_absolute:
+                # copies of inherited pages are not taken from here: each rank counts its own
                 tree = self._tree(self._base)
-                file_bytes = max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes)
-                if any(shared):
-                    held_bytes = max(held_bytes, tree.unreclaimable_bytes)
+                shared_bytes = min(sum(shared), max(shared_bytes, tree.shmem_bytes))
+                file_bytes = min(sum(files), max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes))
             took_s = self.clock() - now_s
             self._tree_due_s = now_s + took_s + max(_TREE_S, _PAUSE * took_s)
+        held_bytes = sum(each.bytes for each in held) - sum(shared) + shared_bytes
         self._sampled.add(held_bytes, copied, now_s)
         self._resident.add(held_bytes + file_bytes, copied, now_s)
         self._file_bytes = max(self._file_bytes, file_bytes)
@@ -117,6 +117,7 @@ class RankTotal:
         return Tree(
             unreclaimable_bytes=sum(tree.unreclaimable_bytes for tree in trees) - twice * family.unreclaimable_bytes,
             resident_bytes=sum(tree.resident_bytes for tree in trees) - twice * family.resident_bytes,
+            shmem_bytes=sum(tree.shmem_bytes for tree in trees) - twice * family.shmem_bytes,
         )
 
     def _tree(self, base: Tree) -> Tree:
@@ -130,6 +131,7 @@ class RankTotal:
         return Tree(
             unreclaimable_bytes=max(0, tree.unreclaimable_bytes - base.unreclaimable_bytes),
             resident_bytes=max(0, tree.resident_bytes - base.resident_bytes),
+            shmem_bytes=max(0, tree.shmem_bytes - base.shmem_bytes),
         )
 
     def budgets(self) -> tuple[GuardedBudget, ...]:

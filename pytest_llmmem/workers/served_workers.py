@@ -55,4 +55,5 @@ class ForkedWorker(ServedWorker):
         return Tree(
             unreclaimable_bytes=together.unreclaimable_bytes - self.private_bytes,
             resident_bytes=together.resident_bytes - self.private_bytes,
+            shmem_bytes=together.shmem_bytes,
         )

@@ -114,6 +114,7 @@ class Worker(ABC):
             + reading.unreclaimable_bytes
             - since.unreclaimable_bytes,
             resident_bytes=self.family.resident_bytes + own_resident + reading.resident_bytes - since.resident_bytes,
+            shmem_bytes=self.family.shmem_bytes + reading.shmem_bytes - since.shmem_bytes,
         )
 
     def run(self, job: Any, *, last: bool, waits: bool) -> None:

@@ -53,6 +53,35 @@ def test_workers_of_two_ranks_meet_each_other_and_no_dead_ones(pytester: pytest.
     assert [test["outcome"] for test in tests] == ["passed"] * 5
 
 
+DIFFERS = """
+    import os, pytest, torch
+    import torch.distributed as dist
+
+    @pytest.mark.in_worker(timeout=60)
+    @pytest.mark.parametrize("number", range(2 + int(os.environ["RANK"])))
+    def test_sum(number):
+        dist.init_process_group("gloo")
+        dist.barrier()
+"""
+
+
+@needs("torch")
+def test_ranks_that_collect_different_tests_end_with_one_error(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_ranks=DIFFERS)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "pytest"]
+
+    done = subprocess.run(
+        [*launcher, "-p", "no:randomly"], cwd=pytester.path, capture_output=True, text=True, timeout=100, check=False
+    )
+
+    assert done.returncode == 1
+    assert (
+        "the ranks of this launch run different tests: isolated test 3 is none on rank 0, and "
+        "test_ranks.py::test_sum[2] on rank 1"
+    ) in done.stdout + done.stderr
+    assert " passed" not in done.stdout
+
+
 LAUNCHES = """
     import os, pytest, subprocess, sys
     HOLDS = "import time; block = b'x' * 20_000_000; time.sleep(0.5)"
@@ -92,6 +121,7 @@ def test_only_the_first_rank_writes(
 
     ran.result.assert_outcomes(passed=1)
     assert not Path(pytester.path, "report.json").exists()
+    assert "memory of isolated tests" not in ran.text
 
 
 LAUNCHER = """

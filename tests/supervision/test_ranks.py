@@ -368,6 +368,28 @@ def test_memory_that_ranks_share_counts_once(make: Make, tmp_path: Path, limit: 
     assert abs(verdict.actual_bytes - (absolute if limit == "50% host" else 100 * MB)) < MB
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a file system in memory")
+def test_copies_that_ranks_make_beside_what_they_share_count_once(make: Make, tmp_path: Path) -> None:
+    with holders(Path("/dev/shm", tmp_path.name)) as pids:
+        ranks = make(pids=pids)
+        # 15 MB of each are copies of inherited pages, which make no rank larger than it was
+        now = [replace(each, anonymous_bytes=each.anonymous_bytes - 15 * MB) for each in map(read, pids)]
+        before = [replace(each, anonymous_bytes=each.anonymous_bytes - 5 * MB, shmem_bytes=0) for each in now]
+        for worker, reading_ in zip(ranks.workers, before, strict=True):
+            worker.begin(reading_, "call")
+        ranks.step(*before)
+        ranks.step(*now)
+        for worker, reading_ in zip(ranks.workers, now, strict=True):
+            worker.say(Boundary(reading_, closes=1, copied=Copied(15 * MB, 0)))
+        ranks.step(*now)
+        ranks.finish(0, 1)
+
+        measured = ranks.result()
+
+    assert measured.together.peak is not None
+    assert abs(measured.together.peak.peak_bytes - (60 + 2 * 20) * MB) < MB
+
+
 def test_ranks_are_measured_from_their_beginning_to_their_end(tmp_path: Path) -> None:
     workers = [ScriptedWorker(tmp_path / str(rank)) for rank in range(2)]
     for rank, worker in enumerate(workers):

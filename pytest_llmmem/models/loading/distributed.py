@@ -4,14 +4,20 @@ import importlib
 import os
 from typing import Any
 
+from pytest_llmmem.core.errors import CheckpointError
 from pytest_llmmem.models.loading.request import Code, LoadRequest, installed
+from pytest_llmmem.models.loading.tensor_plan import undivided_heads
 
 OLDEST = (4, 47)
 """The first version of transformers with ``tp_plan``."""
 
 
 def load_tensor_parallel(request: LoadRequest) -> Any:
-    """Load with tensor parallelism: each rank reads its part of every layer."""
+    """Load with tensor parallelism: each rank reads its part of every layer.
+
+    Raises ``CheckpointError`` where the ranks do not divide the model's attention heads.
+    """
+    _require_whole_heads(request)
     sizes = _tensor_parallel()
     return (
         request.from_pretrained(distributed_config=_config(sizes)) if sizes else request.from_pretrained(tp_plan="auto")
@@ -42,6 +48,23 @@ def no_tensor_parallel() -> str | None:
 def no_fsdp() -> str | None:
     """The reason that FSDP is unavailable here; ``None`` if it is available."""
     return None if _has_config_for("fsdp_size") else "needs a transformers with DistributedConfig(fsdp_size)"
+
+
+def _require_whole_heads(request: LoadRequest) -> None:
+    """Refuse a number of ranks with which the model loads, and no forward runs."""
+    own_plan = not {"tp_plan", "distributed_config"}.isdisjoint(request.options)
+    if own_plan or not (request.checkpoint.path / "config.json").exists():
+        return
+    ranks = int(os.environ["WORLD_SIZE"])
+    if heads := undivided_heads(request.config, ranks):
+        numbers = " or ".join(str(number) for number in heads if number % ranks)
+        fewer = next(count for count in range(ranks, 0, -1) if not any(number % count for number in heads))
+        instead = f"use {fewer} ranks, or the load 'fsdp'" if fewer > 1 else "use the load 'fsdp'"
+        msg = (
+            f"--llm-model={request.checkpoint.source}: 'tensor_parallel' gives whole attention heads to each rank, and "
+            f"{ranks} ranks cannot share {numbers} of them: {instead}"
+        )
+        raise CheckpointError(msg)
 
 
 def _tensor_parallel() -> dict[str, Any]:

@@ -115,11 +115,7 @@ class LoadRequest:
             source = f"--llm-model={self.checkpoint.source}"
             msg = f"{source}: only a model of transformers is built from its config: load it with 'default'"
             raise CheckpointError(msg)
-        self._require_files()
-        keywords = self._keywords({})
-        trust = {"trust_remote_code": True} if "trust_remote_code" in keywords else {}
-        config = self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **trust)
-        cls = self.model_class
+        config, cls, keywords = self.config, self.model_class, self._keywords({})
         # from_config of the Auto classes calls _from_config; it has no public name
         build = cls.from_config if hasattr(cls, "from_config") else cls._from_config
         with refusing_unknown(keywords):
@@ -127,8 +123,17 @@ class LoadRequest:
 
     def tokenizer(self) -> Any:
         """The checkpoint's tokenizer; that of a GGUF file is in the file."""
-        trust = {"trust_remote_code": True} if self.options.get("trust_remote_code") else {}
-        return self._transformers().AutoTokenizer.from_pretrained(self._place, **trust, **self._file)
+        return self._transformers().AutoTokenizer.from_pretrained(self._place, **self._trust, **self._file)
+
+    @property
+    def config(self) -> Any:
+        """``config.json`` as transformers reads it. Raises ``CheckpointError`` without one."""
+        self._require_files()
+        return self._transformers().AutoConfig.from_pretrained(self.checkpoint.path, **self._trust)
+
+    @property
+    def _trust(self) -> dict[str, bool]:
+        return {"trust_remote_code": True} if self.options.get("trust_remote_code") else {}
 
     @property
     def loaded_bytes(self) -> int:

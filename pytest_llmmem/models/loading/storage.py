@@ -87,14 +87,34 @@ def main_dtype(model: Any) -> Any:
 
 def quantized_elements(model: Any, *, bits: int) -> int:
     """Elements of all weights that are stored in fewer than ``bits`` bits each, scales included."""
-    return sum(_elements(weight) for weight in weights(model) if _bits_per_element(weight) < bits)
+    return sum(elements(weight) for weight in weights(model) if _bits_per_element(weight) < bits)
 
 
 def share_here(model: Any) -> float:
     """The share of the model's elements in this process: below 1 where its weights are spread over several ranks."""
     all_of_them = weights(model)
-    whole = sum(map(_elements, all_of_them))
-    return sum(_elements(part_here(weight)) for weight in all_of_them) / whole if whole else 1.0
+    whole = sum(map(elements, all_of_them))
+    return sum(elements(part_here(weight)) for weight in all_of_them) / whole if whole else 1.0
+
+
+def elements(weight: Any) -> int:
+    """Number of elements of a weight, packed or not, in all ranks together."""
+    whole: int | None = getattr(weight, "ds_numel", None)  # DeepSpeed's; the weight itself is empty until it is used
+    return math.prod(getattr(getattr(weight, "quant_state", None), "shape", weight.shape)) if whole is None else whole
+
+
+def part_here(weight: Any) -> Any:
+    """The part of a distributed tensor on this rank: torch's DTensor, or DeepSpeed's partition."""
+    part = getattr(weight, "ds_tensor", None)
+    if part is not None:
+        return part
+    return weight.to_local() if hasattr(weight, "to_local") else weight
+
+
+def place_of(weight: Any) -> int:
+    """The same number for weights that are one in memory: the address of the part on this rank, or else the tensor's id."""
+    part = part_here(weight)  # a distributed tensor has no address itself
+    return (part.data_ptr() if part.device.type != "meta" else 0) or id(weight)
 
 
 def union(spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -143,27 +163,7 @@ def _beside(holder: Any) -> Iterator[Any]:
     return (part for name in _BESIDE if is_tensor(part := getattr(holder, name, None)))
 
 
-def _elements(weight: Any) -> int:
-    """Number of elements of a weight, packed or not, in all ranks together."""
-    whole: int | None = getattr(weight, "ds_numel", None)  # DeepSpeed's; the weight itself is empty until it is used
-    return math.prod(getattr(getattr(weight, "quant_state", None), "shape", weight.shape)) if whole is None else whole
-
-
-def part_here(weight: Any) -> Any:
-    """The part of a distributed tensor on this rank: torch's DTensor, or DeepSpeed's partition."""
-    part = getattr(weight, "ds_tensor", None)
-    if part is not None:
-        return part
-    return weight.to_local() if hasattr(weight, "to_local") else weight
-
-
-def place_of(weight: Any) -> int:
-    """The same number for weights that are one in memory: the address of the part on this rank, or else the tensor's id."""
-    part = part_here(weight)  # a distributed tensor has no address itself
-    return (part.data_ptr() if part.device.type != "meta" else 0) or id(weight)
-
-
 def _bits_per_element(weight: Any) -> float:
     here = part_here(weight)
     stored = {tensor.data_ptr(): tensor.nbytes for tensor in _flatten(here)}
-    return float(8 * sum(stored.values()) / max(1, _elements(here)))
+    return float(8 * sum(stored.values()) / max(1, elements(here)))

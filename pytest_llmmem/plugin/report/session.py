@@ -68,33 +68,32 @@ class Reporting:
         from pytest_llmmem.plugin.report import formats
         from pytest_llmmem.reports import terminal
 
-        rank = rank_of(os.environ) or 0
-
+        if rank_of(os.environ):  # the ranks of one launch run the same tests: the first of them writes
+            if self._hook_error:
+                terminalreporter.write_line(self._hook_error)
+            return
         record = self._session_record()
         verbosity = config.get_verbosity()
-        lines = [*terminal.table(record, verbosity=verbosity), *self._baselines(record, config, rank)]
+        lines = [*terminal.table(record, verbosity=verbosity), *self._baselines(record, config)]
         if lines:
             here = settings.isolate == "none"
             terminalreporter.write_sep("=", "memory of tests in this process" if here else "memory of isolated tests")
         for line in (*lines, *filter(None, [self._hook_error])):
             terminalreporter.write_line(line)
-        for path in settings.report if rank == 0 else ():
+        for path in settings.report:
             line = formats.write(config, path, record)
             if verbosity >= 0 or "not written" in line:
                 terminalreporter.write_line(line)
-        if on_github and rank == 0:
+        if on_github:
             _tell_github(record, terminalreporter, _in_repository(config.rootpath))
 
-    def _baselines(self, record: "SessionRecord", config: pytest.Config, rank: int) -> list[str]:
-        """The ranks of one launch run the same tests: the first of them writes."""
+    def _baselines(self, record: "SessionRecord", config: pytest.Config) -> list[str]:
         from pytest_llmmem.plugin.report import baselines as baselining
 
         path = baselining.baselines_path(config, settings_of(config))
         if path is None or not record.tests:
             return []
         settings = settings_of(config)
-        if settings.baseline_update and rank:
-            return []
         tell = baselining.write if settings.baseline_update else baselining.messages
         try:
             return tell(path, record, settings, baselining.Collected.by(config, self._collected))

@@ -2,11 +2,13 @@
 
 import contextlib
 import faulthandler
+import os
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.plugin.collect.planning import IsolatedTest, plan_item
 from pytest_llmmem.plugin.collect.ranks import wants_process_group
 from pytest_llmmem.plugin.collect.vram_budgets import spread_workers
@@ -67,6 +69,10 @@ class Isolation:
         pool = open_pool(config, settings, items, jobs=len(planned), modules=modules, model_types=model_types)
         with contextlib.ExitStack() as undo:
             undo.callback(pool.close)
+            if rank_of(os.environ) is not None:
+                from pytest_llmmem.plugin.run.launch import compare_collections
+
+                compare_collections(pool.folder.path, [item.nodeid for item in planned], os.environ)
             # imported while the server of workers gets ready: a third of a second of a session's start
             from pytest_llmmem.plugin.run.runner import Runner
 

@@ -1,6 +1,6 @@
 """What differs between a model and its checkpoint, told without a loading report."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,18 +78,6 @@ def test_a_tie_is_no_missing_weight_and_a_lost_one_is(checkpoint: Checkpoint) ->
 
     model["tied"].weight = torch.nn.Parameter(model["embed"].weight.detach().clone())
     assert compare(checkpoint, model).missing == ("tied.weight",)
-
-
-@pytest.fixture
-def spread() -> Iterator[Callable[[Any], Any]]:
-    """Make every weight of a model a distributed one, over the only rank of a process group."""
-    from torch import distributed
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import distribute_module
-
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield lambda model: distribute_module(model, init_device_mesh("cpu", (1,)))
-    distributed.destroy_process_group()
 
 
 def test_a_tie_of_weights_over_ranks_is_no_missing_weight_and_a_lost_one_is(
