@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmmem.plugin.run.launch import compare_collections
 from tests.conftest import Run, needs
 
 pytestmark = needs("forked workers")
@@ -122,6 +123,15 @@ def test_only_the_first_rank_writes(
     ran.result.assert_outcomes(passed=1)
     assert not Path(pytester.path, "report.json").exists()
     assert "memory of isolated tests" not in ran.text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"launch": 1}'])
+def test_a_file_of_somebody_else_is_no_other_rank(tmp_path: Path, text: str) -> None:
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "other" / "llmmem-collected.json").write_text(text)
+
+    compare_collections(tmp_path / "own", ["test_it"], {"RANK": "1", "WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"})
 
 
 LAUNCHER = """

@@ -14,7 +14,7 @@ from typing import Final
 from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.launch import rank_of
 
-_NAME: Final = "collected.json"
+_NAME: Final = "llmmem-collected.json"
 
 
 def compare_collections(folder: Path, tests: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -49,5 +49,5 @@ def _others(folders: Path, launch: Sequence[object], rank: int) -> Iterator[tupl
             known = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # of another user, or gone by now
             continue
-        if known["launch"] == launch and known["rank"] != rank:
+        if isinstance(known, dict) and known.get("launch") == launch and known["rank"] != rank:
             yield known["rank"], known["tests"]
