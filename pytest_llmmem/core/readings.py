@@ -77,6 +77,11 @@ class Tree:
     shmem_bytes: int = 0
     """The part of the unreclaimable bytes that is shared memory; 0 too where the platform does not tell it."""
 
+    @property
+    def file_bytes(self) -> int:
+        """Resident pages of mapped files."""
+        return self.resident_bytes - self.unreclaimable_bytes
+
 
 NOTHING: Final = Tree(unreclaimable_bytes=0, resident_bytes=0)
 

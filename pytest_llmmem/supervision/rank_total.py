@@ -45,7 +45,6 @@ class RankTotal:
     _resident: HighestSum = field(init=False)
     """With mapped files."""
     _file_bytes: int = 0
-    _absolute_bytes: int = 0
     _base: Tree | None = None
     """Shared pages once, before the test; ``None`` until each rank has begun it."""
     _looks_closely: bool = False
@@ -71,12 +70,11 @@ class RankTotal:
         if self._looks_closely:
             self._base = self._base or self._tree_before(windows)
             # the sums are exact, or nearly so, where ranks have nothing to share
-            may_share = any(shared) or sum(files) > file_bytes + _FILE_BYTES
-            if may_share or self._needs_absolute:
+            if any(shared) or sum(files) > file_bytes + _FILE_BYTES:
                 # copies of inherited pages are not taken from here: each rank counts its own
                 tree = self._tree(self._base)
                 shared_bytes = min(sum(shared), max(shared_bytes, tree.shmem_bytes))
-                file_bytes = min(sum(files), max(file_bytes, tree.resident_bytes - tree.unreclaimable_bytes))
+                file_bytes = min(sum(files), max(file_bytes, tree.file_bytes))
             took_s = self.clock() - now_s
             self._tree_due_s = now_s + took_s + max(_TREE_S, _PAUSE * took_s)
         held_bytes = sum(each.bytes for each in held) - sum(shared) + shared_bytes
@@ -95,6 +93,11 @@ class RankTotal:
             )
 
     @property
+    def _resident_growth_bytes(self) -> int:
+        """Copies count before the peak of their segment, which can be at another instant in each of the two sums."""
+        return max(self._resident.bytes, self._sampled.bytes)
+
+    @property
     def _unseen_bytes(self) -> int:
         """Bytes that only the ranks' high-water marks show: counted as if all ranks had held them at once."""
         wholes = [each.accounting.whole for each in self.ranks]
@@ -104,21 +107,21 @@ class RankTotal:
             if whole is not None
         )
 
-    @property
-    def _needs_absolute(self) -> bool:
-        """Whether a limit is of all that the ranks have in memory, and not of their growth."""
-        return any(budget.count == "resident" and budget.limit.is_share for budget in self.plan.budgets)
-
     def _tree_before(self, windows: "Sequence[Window]") -> Tree:
         """All ranks and the process that they were forked from before the test, shared pages once."""
         workers = [each.worker for each in self.ranks]
         trees = [worker.tree_with(window.base) for worker, window in zip(workers, windows, strict=True)]
         family, twice = workers[0].family, len(workers) - 1
-        return Tree(
+        before = Tree(
             unreclaimable_bytes=sum(tree.unreclaimable_bytes for tree in trees) - twice * family.unreclaimable_bytes,
             resident_bytes=sum(tree.resident_bytes for tree in trees) - twice * family.resident_bytes,
             shmem_bytes=sum(tree.shmem_bytes for tree in trees) - twice * family.shmem_bytes,
         )
+        if workers[0].origin is not None:
+            return before
+        # spawned ranks share the pages of libraries, and no process is their family
+        now = probes.shared_once([worker.pid for worker in workers])
+        return replace(before, resident_bytes=before.unreclaimable_bytes + min(before.file_bytes, now.file_bytes))
 
     def _tree(self, base: Tree) -> Tree:
         """Growth of all ranks, their children and the process that they were forked from, shared pages once."""
@@ -127,7 +130,6 @@ class RankTotal:
         children = [pid for worker in workers for pid in probes.descendants(worker.pid)]
         origin = () if first.origin is None else (first.origin,)
         tree = probes.shared_once((*pids, *children, *origin), set(first.siblings()).difference(pids))
-        self._absolute_bytes = max(self._absolute_bytes, tree.resident_bytes)
         return Tree(
             unreclaimable_bytes=max(0, tree.unreclaimable_bytes - base.unreclaimable_bytes),
             resident_bytes=max(0, tree.resident_bytes - base.resident_bytes),
@@ -173,8 +175,10 @@ class RankTotal:
             return sum(each.accounting.written.bytes or 0 for each in self.ranks)
         base = self._base or NOTHING
         if budget.count == "resident":
-            return self._absolute_bytes if budget.limit.is_share else self._resident.bytes + unseen_bytes
-        return self._sampled.bytes + unseen_bytes + (base.unreclaimable_bytes if budget.limit.is_share else 0)
+            growth_bytes, before_bytes = self._resident_growth_bytes, base.resident_bytes
+        else:
+            growth_bytes, before_bytes = self._sampled.bytes, base.unreclaimable_bytes
+        return growth_bytes + unseen_bytes + (before_bytes if budget.limit.is_share else 0)
 
     def beside(self, ranks: Sequence[Measured]) -> Measured:
         """The first rank, with what all of them have used together."""
@@ -196,14 +200,14 @@ class RankTotal:
 
     def _peak(self, first: Peak, unseen_bytes: int, error_bytes: int) -> Peak:
         base = self._base or Tree(unreclaimable_bytes=0, resident_bytes=first.baseline_bytes)
-        peak_bytes = self._sampled.bytes + unseen_bytes
+        peak_resident_bytes = self._resident_growth_bytes + unseen_bytes
         return replace(
             first,
             baseline_bytes=base.resident_bytes,
-            peak_bytes=peak_bytes,
-            peak_resident_bytes=self._resident.bytes + unseen_bytes,
+            peak_bytes=self._sampled.bytes + unseen_bytes,
+            peak_resident_bytes=peak_resident_bytes,
             peak_file_bytes=self._file_bytes,
-            absolute_peak_bytes=max(self._absolute_bytes, base.resident_bytes + peak_bytes),
+            absolute_peak_bytes=base.resident_bytes + peak_resident_bytes,
             error_bytes=error_bytes,
             resident_error_bytes=None,
             method="sampled",

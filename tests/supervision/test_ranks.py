@@ -118,6 +118,25 @@ def test_a_rank_that_is_done_holds_nothing_any_more(make: Make) -> None:
     assert measured.together.peak.peak_bytes == 90 * MB
 
 
+def test_ranks_are_resident_with_no_less_than_what_they_cannot_give_back(make: Make) -> None:
+    ranks = make()
+    ranks.begin(reading(100))
+    first, second = ranks.workers
+    ranks.step(reading(100, file=50), reading(100))
+    second.say(Boundary(reading(100), copied=Copied(1 * MB, 0)))
+    ranks.step(reading(110), reading(100))
+    first.say(Boundary(reading(110), copied=Copied(20 * MB, 0)))
+    ranks.step(reading(100), reading(100))
+    second.say(Boundary(reading(100), copied=Copied(61 * MB, 0)))
+    ranks.step(reading(100), reading(100))
+    ranks.finish(0, 1)
+
+    peak = ranks.result().together.peak
+
+    assert peak is not None
+    assert peak.peak_resident_bytes >= peak.peak_bytes
+
+
 def test_a_spike_of_one_rank_that_only_its_mark_shows_counts_as_if_all_had_held_at_once(make: Make) -> None:
     ranks = make(max_ram("100MB"))
     ranks.begin(reading(100))
