@@ -39,7 +39,7 @@ def try_(
         raise CheckpointError("; ".join(finding.text for finding in broken))
     how = load_options(load or (), loader, device, trust_remote_code=trust_remote_code)
     how += [] if ranks is None else [f"--llm-ranks={ranks}"]
-    session = run_pytest("pytest_llmmem.suites.fit", f"--llm-model={model}", f"--llm-max-ram={max_ram}", *how)
+    session = run_pytest("pytest_llmmem.suites.first_fit", f"--llm-model={model}", f"--llm-max-ram={max_ram}", *how)
     (test,) = session.tests
     fits = next((trial for trial in test.trials if trial.fits), None)
     if json:

@@ -14,7 +14,7 @@ from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.core.steps import StepMemory
 from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.plugin.markers import LlmBaseline
-from pytest_llmmem.plugin.report import test_reports as bridge
+from pytest_llmmem.plugin.report import pytest_reports
 from pytest_llmmem.plugin.worker.messages import Raised
 from pytest_llmmem.reports.terminal import trial_table
 
@@ -91,14 +91,14 @@ def with_stack(record: TestRecord, stack: Stack, *, root: str) -> TestRecord:
 def reports_without_run(item: pytest.Item, isolated: IsolatedTest) -> list[pytest.TestReport]:
     """The reports of a test that has no plan."""
     if isolated.why_skipped:
-        return not_run(item, bridge.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
-    return not_run(item, bridge.complaint_reports(item, isolated.complaint), isolated.complaint)
+        return not_run(item, pytest_reports.skipped_reports(item, isolated.why_skipped), isolated.why_skipped)
+    return not_run(item, pytest_reports.complaint_reports(item, isolated.complaint), isolated.complaint)
 
 
 def none_fits(item: pytest.Item, trials: tuple[TrialRecord, ...]) -> list[pytest.TestReport]:
     """The reports of a test for which no load fits: it is not run, so nothing else is judged."""
     text = "\n".join(("no load fits:", *trial_table(trials)))
-    reports = [bridge.setup_failure(item, text), bridge.passed_report(item, "teardown")]
+    reports = [pytest_reports.setup_failure(item, text), pytest_reports.passed_report(item, "teardown")]
     record = TestRecord(
         nodeid=item.nodeid,
         outcome=outcome_of(reports),

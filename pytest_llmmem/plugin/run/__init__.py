@@ -6,7 +6,8 @@ pool           where workers come from
 queue          waiting until memory is free that other sessions use
 inbox          what a worker says of its test
 ranks          a test in several workers at once
-fitting        ``first_load_that_fits``: one strategy after the other; trials says what became of each
+first_fit      ``first_load_that_fits``: one strategy after the other; trials says what became of each
 diagnosis      what is known of a failure, for the rules that explain it
+launch         whether the ranks of one ``torchrun -m pytest`` have collected the same tests
 in_process     tests that are measured without a worker
 """

@@ -15,7 +15,7 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.measuring.connection import Account, using
 from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.plugin.report import record as recording
-from pytest_llmmem.plugin.report import test_reports as bridge
+from pytest_llmmem.plugin.report import pytest_reports
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.progress import NoProgress
 from pytest_llmmem.plugin.state import find_checkpoint
@@ -106,10 +106,10 @@ class _Running:
             return report
         self.connection.switch()
         measured = self._measured()
-        broken = bridge.broken_budgets(measured)
+        broken = pytest_reports.broken_budgets(measured)
         if broken and not self._has_broken:
             self._has_broken = True
-            (report,) = bridge.with_breach(self.item, [report], broken, measured)
+            (report,) = pytest_reports.with_breach(self.item, [report], broken, measured)
         self._reports.append(report)
         if report.when == "teardown":
             self._attach(report, measured)
@@ -134,7 +134,7 @@ class _Running:
     def _attach(self, last: pytest.TestReport, measured: Measured) -> None:
         checkpoint = find_checkpoint(self.item)
         model = self.inbox.model(checkpoint)
-        ending = bridge.ending_of(self._reports, measured.ending)
+        ending = pytest_reports.ending_of(self._reports, measured.ending)
         record = recording.record_of(
             self.item,
             self._reports,

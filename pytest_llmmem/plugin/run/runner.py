@@ -17,10 +17,10 @@ from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.plugin.collect.vram_budgets import caps_of, find_driver, history_file, history_notes
 from pytest_llmmem.plugin.report import baselines as baselining
 from pytest_llmmem.plugin.report import record as recording
-from pytest_llmmem.plugin.report import test_reports as bridge
+from pytest_llmmem.plugin.report import pytest_reports
 from pytest_llmmem.plugin.report.refusals import with_refusal
 from pytest_llmmem.plugin.run.diagnosis import explain
-from pytest_llmmem.plugin.run.fitting import try_loads
+from pytest_llmmem.plugin.run.first_fit import try_loads
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.pool import Pool
 from pytest_llmmem.plugin.run.progress import Progress
@@ -116,7 +116,7 @@ class Runner:
             record = dataclasses.replace(record, notes=(*record.notes, again))
         reports = chosen.reports
         if self._judge is not None and (comparison := self._judge.judge(item, counted)):
-            reports = bridge.with_comparison(item, reports, comparison, chosen.growth_stack)
+            reports = pytest_reports.with_comparison(item, reports, comparison, chosen.growth_stack)
             record = dataclasses.replace(
                 record, outcome=recording.outcome_of(reports), baseline=baselining.record_of(comparison)
             )
@@ -164,7 +164,7 @@ class Runner:
                 measured = self._measure(job, plan, inbox, goes_on=goes_on, was_lost=lost_in is not None, ready=prepare)
         except NoWorkerError as error:
             complaint = f"no worker could be made: {error}"
-            return _Ran(recording.not_run(item, bridge.complaint_reports(item, complaint), complaint))
+            return _Ran(recording.not_run(item, pytest_reports.complaint_reports(item, complaint), complaint))
         except KeyboardInterrupt:
             msg = f"while {item.nodeid} ran"
             raise KeyboardInterrupt(msg) from None
@@ -185,7 +185,7 @@ class Runner:
             ),
         )
         measured = with_refusal(with_growth(measured, isolated.growth, inbox.growth), inbox.raised)
-        reports, ending = bridge.complete_reports(item, inbox.reports(), measured)
+        reports, ending = pytest_reports.complete_reports(item, inbox.reports(), measured)
         diagnosis = explain(reports, measured, ending, inbox, find_checkpoint(item))
         record = recording.record_of(
             item,
