@@ -1,6 +1,7 @@
 """The command line, ``llmmem COMMAND MODEL``: the only importer of its library.
 
-A module for each command. It imports what it needs where it needs it, so that no command pays for another.
+A module for each command, or for those of one kind of file. It imports what it needs where it needs it, so that no
+command pays for another.
 Exit status: 0 held, 1 found something, 2 wrong usage.
 """
 

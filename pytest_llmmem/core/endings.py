@@ -3,7 +3,7 @@
 import dataclasses
 import signal
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, assert_never
 
 from pytest_llmmem.core.readings import LifetimeMarks
 
@@ -175,12 +175,17 @@ def judge_ending(
 
 
 def _stopped(reason: StopReason, phase: PhaseName | None, timeout_s: float | None) -> Ending:
-    if reason == "timed_out":
-        return Ending(kind=reason, phase=phase, note="" if timeout_s is None else f"its limit is {timeout_s:g} s")
-    if reason == "other_rank":
-        return Ending(kind="ended", phase=phase, note="another rank had failed")
-    note = "stopped before the machine ran out of memory" if reason == "low_memory" else ""
-    return Ending(kind="over_budget", phase=phase, note=note)
+    match reason:
+        case "timed_out":
+            return Ending(kind=reason, phase=phase, note="" if timeout_s is None else f"its limit is {timeout_s:g} s")
+        case "other_rank":
+            return Ending(kind="ended", phase=phase, note="another rank had failed")
+        case "low_memory":
+            return Ending(kind="over_budget", phase=phase, note="stopped before the machine ran out of memory")
+        case "over_budget":
+            return Ending(kind=reason, phase=phase)
+        case never:
+            assert_never(never)
 
 
 _FOREIGN_BYTES: Final = (

@@ -1,4 +1,4 @@
-"""Notes about budgets that held: what their verdict alone does not show."""
+"""Notes about budgets that held, and about a shared setup: what a verdict alone does not show."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""Loads that completed or needed too much memory, and did not do the requested work: recognized by numbers alone."""
+"""Loads that completed or needed too much memory, and did not do the requested work: recognized without an error."""
 
 from typing import Final
 

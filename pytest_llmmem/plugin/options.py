@@ -4,7 +4,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import pytest
 
-REPORT_ENDINGS: Final = ("trace.json", ".json", ".html", ".md")
+REPORT_SUFFIXES: Final = ("trace.json", ".json", ".html", ".md")
 """File endings that ``--llm-report`` accepts; the first match decides."""
 
 
@@ -83,7 +83,7 @@ OPTIONS: Final = (
     Option("skip_check", "of the checks in pytest_llmmem.checks and step_checks, leave this one out; repeat for several",
            metavar="ID", repeatable=True),
     Option("report", "write the session's record to a file, the kind by its ending: "
-           + ", ".join(REPORT_ENDINGS), metavar="PATH", repeatable=True),
+           + ", ".join(REPORT_SUFFIXES), metavar="PATH", repeatable=True),
 )  # fmt: skip
 
 

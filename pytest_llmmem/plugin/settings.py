@@ -195,13 +195,13 @@ def _folder(config: pytest.Config, text: str) -> Path:
 
 def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | None) -> Path:
     from pytest_llmmem.baselines.file import NAME
-    from pytest_llmmem.plugin.report_formats import check_ending
+    from pytest_llmmem.plugin.report_formats import check_suffix
 
     path = _path(config, text)
     if resolved(path) == resolved(baseline or config.rootpath / NAME):
         msg = f"{where}: {text!r} is the file of the baselines: name another one"
         raise SettingError(msg)
-    check_ending(config, text, where)
+    check_suffix(config, text, where)
     try:
         # known before the run, not after an hour of loading
         path.parent.mkdir(parents=True, exist_ok=True)

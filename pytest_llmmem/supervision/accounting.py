@@ -194,7 +194,7 @@ class Accounting:
         for window, budget in self.standing():
             verdict = self.verdict(window, budget)
             if unfinished:
-                verdict = max(verdict, self.seen(window, budget), key=lambda each: each.actual_bytes)
+                verdict = max(verdict, self.verdict_now(window, budget), key=lambda each: each.actual_bytes)
             if budget.kind not in {"max_vram", "max_disk"} and at_least_bytes > verdict.actual_bytes:
                 verdict = budget.judge(at_least_bytes)
             standing.append(verdict)
@@ -220,7 +220,7 @@ class Accounting:
             vram=opened.vram.peaks,
         )
 
-    def seen(self, window: Window, budget: Budget) -> Verdict:
+    def verdict_now(self, window: Window, budget: Budget) -> Verdict:
         """The verdict on what can be seen from outside while the test runs."""
         if budget.kind == "max_vram":
             return budget.judge(self.vram.seen_bytes(budget))

@@ -43,7 +43,7 @@ class Guard:
         hard = "max_ram" if self.limiter.name == "cgroup" else None
         return tuple(
             GuardedBudget(
-                used_bytes=self.accounting.seen(window, budget).certain_bytes,
+                used_bytes=self.accounting.verdict_now(window, budget).certain_bytes,
                 limit_bytes=budget.limit_bytes,
                 stops_at_limit=budget.on_breach == "stop" or budget.kind == hard,
             )
@@ -77,7 +77,7 @@ class Guard:
 
     def breach_sentence(self) -> str:
         """The first broken budget, in words."""
-        verdicts = (self.accounting.seen(window, budget) for window, budget in self.accounting.standing())
+        verdicts = (self.accounting.verdict_now(window, budget) for window, budget in self.accounting.standing())
         return next(verdict.sentence for verdict in verdicts if not verdict.held)
 
     def _machine(self) -> Machine:

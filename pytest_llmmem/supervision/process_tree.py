@@ -20,7 +20,7 @@ class ProcessTree:
     """A worker's descendants."""
 
     worker: Worker
-    seen: bool = False
+    had_children: bool = False
     """Whether there ever were any."""
     _children_at_most: ChildrenRecord | None = None
     _most_bytes: int = 0
@@ -43,7 +43,7 @@ class ProcessTree:
             living = self._living(children)
             if not children or self.worker.pid not in living:
                 return None
-            self.seen = True
+            self.had_children = True
             # first, since one that has ended has no command any more
             commands = [command for pid in children if (command := probes.command(pid))]
             found.append((self.worker.shared_with(children), commands))

@@ -47,7 +47,7 @@ class Sampler:
         samples_tree = kind == "tree" and not self.schedule.near
         if samples_tree:
             self._sample_tree(reading)
-        if changed or self.processes.seen:
+        if changed or self.processes.had_children:
             self.schedule.changed(now)
         self.accounting.meter.sample(reading)
         if self.plan.draws_timeline:

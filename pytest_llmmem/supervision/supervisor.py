@@ -201,7 +201,7 @@ class Supervision:
         verdicts = self._guard.verdicts(unfinished=not self.finished)
         return Measured(
             ending=ending,
-            peak=self.accounting.peak(sampled=self._processes.seen),
+            peak=self.accounting.peak(sampled=self._processes.had_children),
             phases=self.accounting.phases(),
             verdicts=verdicts,
             seconds=self.clock() - self.state.started_s,

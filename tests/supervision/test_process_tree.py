@@ -230,7 +230,7 @@ def test_a_child_that_still_runs_in_its_parents_memory_is_none_of_its_own(tmp_pa
         while not probes.descendants(parent.pid):
             time.sleep(0.01)
         tree = ProcessTree(Family(parent, []))  # type: ignore[arg-type]
-        alone = tree.sample(OWN) is None and not tree.seen
+        alone = tree.sample(OWN) is None and not tree.had_children
         fifo.open("w", encoding="utf-8").close()
 
     assert alone

@@ -192,15 +192,18 @@ class PredictRequest:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the kind of step."""
-        return dataclasses.asdict(self) | {"kind": "train" if isinstance(self.step, TrainSpec) else "generate"}
+        return dataclasses.asdict(self) | {"kind": _NAMES[type(self.step)]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Read back what ``to_json`` wrote."""
         fields = dict(data)
-        kind = TrainSpec if fields.pop("kind") == "train" else GenerateSpec
+        kind = {name: spec for spec, name in _NAMES.items()}[fields.pop("kind")]
         grid = tuple((batch, length) for batch, length in fields.pop("grid"))
         return cls(**fields | {"step": kind.parse(fields["step"]), "grid": grid, "limits": tuple(fields["limits"])})
+
+
+_NAMES: Final[Mapping[type[TrainSpec | GenerateSpec], str]] = {TrainSpec: "train", GenerateSpec: "generate"}
 
 
 def _check_counts(spec: TrainSpec | GenerateSpec, *names: str) -> None:

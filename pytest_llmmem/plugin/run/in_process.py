@@ -14,8 +14,8 @@ from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.measuring.connection import Account, using
 from pytest_llmmem.plugin.collect.planning import IsolatedTest
-from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import pytest_reports
+from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.progress import NoProgress
 from pytest_llmmem.plugin.state import find_checkpoint

@@ -16,8 +16,8 @@ from pytest_llmmem.core.stacks import NO_STACK, Stack
 from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.plugin.collect.vram_budgets import caps_of, find_driver, history_file, history_notes
 from pytest_llmmem.plugin.report import baselines as baselining
-from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report import pytest_reports
+from pytest_llmmem.plugin.report import record as recording
 from pytest_llmmem.plugin.report.refusals import with_refusal
 from pytest_llmmem.plugin.run.diagnosis import explain
 from pytest_llmmem.plugin.run.first_fit import try_loads

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, assert_never
 
 import pytest
 
@@ -99,19 +99,23 @@ def _run(loaded: "LoadedModel", step: TrainSpec | GenerateSpec) -> StepMemory:
     with quietly():
         check_length(model.config, step)
         use_kernels_once(model.dtype)
-        if isinstance(step, GenerateSpec):
-            loaded.touch()
-            with measured_steps(model.eval(), phases=GenerationPhases()) as meter:
-                run_generation(model, step, device=device)
-            return meter.memory("generate_step")
-        model = prepare(model, step)
-        kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
-        optimizer = make_optimizer(step.optimizer, model.parameters(), device=kind, are_fake=False)
-        # weights that are still mapped would count for the step that uses them first
-        loaded.touch()
-        with measured_steps(model, optimizer) as meter:
-            run_training(model, optimizer, step, device=device)
-        return meter.memory("train_step")
+        match step:
+            case GenerateSpec():
+                loaded.touch()
+                with measured_steps(model.eval(), phases=GenerationPhases()) as meter:
+                    run_generation(model, step, device=device)
+                return meter.memory("generate_step")
+            case TrainSpec():
+                model = prepare(model, step)
+                kind: Literal["cpu", "cuda"] = "cuda" if device.startswith("cuda") else "cpu"
+                optimizer = make_optimizer(step.optimizer, model.parameters(), device=kind, are_fake=False)
+                # weights that are still mapped would count for the step that uses them first
+                loaded.touch()
+                with measured_steps(model, optimizer) as meter:
+                    run_training(model, optimizer, step, device=device)
+                return meter.memory("train_step")
+            case never:
+                assert_never(never)
 
 
 class TrainingBlock:
