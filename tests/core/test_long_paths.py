@@ -1,5 +1,7 @@
 """Paths beyond what Windows opens without a prefix. What opens them is tested in tests/windows/test_commands.py."""
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,25 @@ def test_a_path_has_the_prefix_once() -> None:
 
 def test_a_short_path_is_returned_as_it_was_given() -> None:
     assert reachable(Path("folder")) == Path("folder")
+
+
+def test_windows_gets_the_prefix_for_what_is_long_and_no_other_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = Path("C:\\models") / NAME
+    monkeypatch.setattr(os.path, "abspath", str)
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert (str(reachable(long)), reachable(Path("folder"))) == (extended(str(long)), Path("folder"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert reachable(long) is long
+
+
+def test_links_stay_where_the_system_cannot_resolve_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Path:
+        raise OSError(path)
+
+    monkeypatch.setattr(Path, "resolve", refuse)
+
+    assert resolved(Path("folder")) == reachable(Path.cwd() / "folder")
 
 
 @needs("links")
