@@ -42,6 +42,16 @@ class Run:
 
 
 @pytest.fixture
+def uncovered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of this test are not covered by the run that it belongs to.
+
+    coverage.py waits for itself for ever where a signal interrupts its lock.
+    """
+    for name in ("COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_RUN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     """Write a test file, run it in a process of its own, and read the JSON report."""
     for name in (

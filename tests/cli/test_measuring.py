@@ -110,6 +110,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_tried(llmmem: Llmmem) -> None:
 
 
 @needs("/proc")
+@pytest.mark.usefixtures("uncovered")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_command_leaves_nothing(tmp_path: Path, how: signal.Signals) -> None:
     command = [

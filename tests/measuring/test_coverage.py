@@ -24,9 +24,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("worker", ["spawn", pytest.param("fork", marks=needs("forked workers"))])
-def test_the_lines_of_a_measured_function_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker: str) -> None:
-    for name in ("COVERAGE_FILE", "COVERAGE_PROCESS_CONFIG", "COVERAGE_RUN"):  # of a run that measures this one
-        monkeypatch.delenv(name, raising=False)
+@pytest.mark.usefixtures("uncovered")
+def test_the_lines_of_a_measured_function_count(tmp_path: Path, worker: str) -> None:
     script, data = tmp_path / "script.py", tmp_path / "data"
     script.write_text(SCRIPT)
     (tmp_path / ".coveragerc").write_text(

@@ -344,6 +344,7 @@ def waiting(pytester: pytest.Pytester, temporary: Path) -> "Iterator[Callable[..
 @both
 @pytest.mark.parametrize("xdist", [(), ("-n", "2")], ids=["alone", "xdist"])
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
+@pytest.mark.usefixtures("uncovered")
 def test_a_killed_session_leaves_no_process_and_no_folder(
     waiting: "Callable[..., subprocess.Popen[str]]",
     temporary: Path,

@@ -249,6 +249,7 @@ def test_setup_show_and_live_output_work(run: Callable[..., Run]) -> None:
 
 
 @needs("/proc")
+@pytest.mark.usefixtures("uncovered")
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_an_interrupted_session_leaves_nothing(pytester: pytest.Pytester, how: str) -> None:
     pytester.makepyfile(
