@@ -49,12 +49,15 @@ def sum_of(readings: Iterable[Reading | None]) -> Tree:
 
 
 def descendants(pid: int) -> tuple[int, ...]:
-    """Every process below this one."""
+    """Every process below this one.
+
+    Here as in the next ones: psutil passes on what Windows says of a process that is just ending (``OSError``).
+    """
     import psutil
 
     try:
         return tuple(child.pid for child in psutil.Process(pid).children(recursive=True))
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return ()
 
 
@@ -103,7 +106,7 @@ def command(pid: int) -> tuple[str, ...]:
 
     try:
         return tuple(psutil.Process(pid).cmdline())
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return ()
 
 
@@ -113,7 +116,7 @@ def environment(pid: int) -> dict[str, str]:
 
     try:
         return dict(psutil.Process(pid).environ())
-    except psutil.Error:
+    except (psutil.Error, OSError):
         return {}
 
 

@@ -21,9 +21,14 @@ class Process:
         self.pid = pid
         if pid == 0:
             raise StandInError
+        if pid == -1:
+            raise OSError(87, "Invalid parameter")
 
     def children(self, recursive: bool) -> list["Process"]:
         return [Process(self.pid + 1), Process(self.pid + 2)] if recursive else []
+
+    def cmdline(self) -> list[str]:
+        return ["python", "train.py"]
 
     def environ(self) -> dict[str, str]:
         return {"RANK": "1"}
@@ -44,14 +49,17 @@ def test_processes_below_another_are_listed() -> None:
     assert portable.descendants(7) == (8, 9)
 
 
-def test_the_environment_of_a_process_is_read() -> None:
+def test_the_environment_and_the_command_of_a_process_are_read() -> None:
     assert portable.environment(7) == {"RANK": "1"}
+    assert portable.command(7) == ("python", "train.py")
 
 
-def test_a_process_that_is_gone_has_neither() -> None:
-    assert portable.descendants(0) == ()
-    assert portable.environment(0) == {}
-    assert not portable.has_memory(0)
+@pytest.mark.parametrize("pid", [0, -1], ids=["gone", "ending"])
+def test_a_process_that_is_gone_has_none_of_them(pid: int) -> None:
+    assert portable.descendants(pid) == ()
+    assert portable.environment(pid) == {}
+    assert portable.command(pid) == ()
+    assert not portable.has_memory(pid)
 
 
 def test_a_process_that_lives_has_memory() -> None:
