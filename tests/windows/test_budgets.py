@@ -32,7 +32,7 @@ SOURCE = r"""
         kept = []
         while True:
             kept.append(hold(2_000_000))
-            time.sleep(0.002)
+            time.sleep(0.01)
 
     @pytest.mark.max_ram("100MB")
     def test_has_a_child():
