@@ -43,12 +43,15 @@ def test_a_breach_is_one_sentence_on_every_surface(
 ) -> None:
     summary = Path(pytester.path, "summary.md")
     source = """
-        import pytest
+        import pytest, time
+        def hold(nbytes):
+            held = b"x" * nbytes
+            time.sleep(0.2)
         @pytest.mark.max_ram("0.05GB + 10MB")
-        def test_it(): b"x" * 82_000_000
+        def test_it(): hold(82_000_000)
         @pytest.mark.max_ram("0.05GB + 10MB")
         def test_own_failure():
-            b"x" * 82_000_000
+            hold(82_000_000)
             assert not "its own"
     """
     pytester.makeconftest(f"import os; os.environ.update(GITHUB_ACTIONS='true', GITHUB_STEP_SUMMARY={str(summary)!r})")
