@@ -23,11 +23,16 @@ class _Segment:
 
 @dataclass(slots=True)
 class HighestSum:
-    """A rank counts its copies at its boundaries alone. They count as made before the peak of the segment that ends there."""
+    """A rank counts its copies at its boundaries alone: they count as made before the peak of the segment that ends there.
+
+    The last sum of the segment has them too, and may be of a time at which further ranks ran.
+    """
 
     ranks: int
     bytes: int = 0
     _segments: list[_Segment] = field(init=False)
+    _last_bytes: int = 0
+    _last_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._segments = [_Segment() for _ in range(self.ranks)]
@@ -38,12 +43,18 @@ class HighestSum:
             ended = self._segments[number]
             if copied <= ended.copied_bytes:
                 continue
-            lifted_bytes = ended.highest_bytes + copied - ended.copied_bytes
-            self.bytes = max(self.bytes, lifted_bytes)
-            for other in self._segments:
-                if ended.at_s >= other.began_s:
-                    other.rise(lifted_bytes, ended.at_s)
+            counted_bytes = copied - ended.copied_bytes
+            self._lift(ended.highest_bytes + counted_bytes, ended.at_s)
+            if self._last_s >= ended.began_s:
+                self._lift(self._last_bytes + counted_bytes, self._last_s)
             self._segments[number] = _Segment(began_s=now_s, copied_bytes=copied)
         for segment in self._segments:
             segment.rise(held_bytes, now_s)
         self.bytes = max(self.bytes, held_bytes)
+        self._last_bytes, self._last_s = held_bytes, now_s
+
+    def _lift(self, held_bytes: int, at_s: float) -> None:
+        self.bytes = max(self.bytes, held_bytes)
+        for segment in self._segments:
+            if at_s >= segment.began_s:
+                segment.rise(held_bytes, at_s)

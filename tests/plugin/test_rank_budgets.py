@@ -94,7 +94,7 @@ def test_the_report_has_each_rank_by_itself(run: Callable[..., Run]) -> None:
 
 
 COPIES = """
-    import time, pytest
+    import pathlib, time, pytest
 
     NUMBERS = [float(number) for number in range(1_500_000)]  # 48 MB that each worker inherits
 
@@ -103,7 +103,10 @@ COPIES = """
     def test_copies(rank):
         for number in NUMBERS:  # counting its references writes to its page
             pass
-        time.sleep(1)
+        pathlib.Path(f"copied-{rank}").touch()
+        while len(list(pathlib.Path().glob("copied-*"))) < 2:
+            time.sleep(0.01)
+        time.sleep(0.5)
 """
 
 

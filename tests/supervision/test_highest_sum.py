@@ -31,3 +31,15 @@ def test_copies_of_a_later_stretch_are_not_added_to_an_earlier_peak() -> None:
     highest.add(1 + 20, (25, 5), 3)
 
     assert highest.bytes == 110
+
+
+def test_copies_of_ranks_count_together_where_another_began_after_the_peak_of_the_first() -> None:
+    highest = HighestSum(2)
+    highest.add(11, (0, 0), 1)
+    highest.add(10, (0, 1), 2)  # the second rank begins
+    highest.add(10, (0, 1), 3)
+    highest.add(0, (30, 1), 4)  # the first rank counts its copies, and is gone
+
+    highest.add(0, (30, 31), 5)
+
+    assert highest.bytes == 70
