@@ -34,6 +34,7 @@ def test_a_training_step_over_ranks_holds_a_part_of_every_kind_in_each(run: Call
         assert step.gradients_bytes == pytest.approx(whole / 2, rel=0.02)
         assert step.optimizer_bytes == pytest.approx(whole, rel=0.02)
         forward, gathers_nothing = (each.phases[0].by_kind for each in (step, parallel))
-        assert forward["temporary"] > gathers_nothing["temporary"] + whole / 4, "the layers that it gathers"
+        assert forward["temporary"] > whole / 3, "the layers that it gathers"
+        assert gathers_nothing["temporary"] < whole / 5, "sums that are under way"
         assert forward["activations"] < 2 * gathers_nothing["activations"], "which gathered layers are not"
         assert parallel.parameters_bytes < 0.6 * whole
