@@ -113,10 +113,10 @@ def test_workers_of_a_dataloader_that_copy_a_list(run: Callable[..., Run]) -> No
         def read(samples):
             for _ in torch.utils.data.DataLoader(Samples(samples), batch_size=512, num_workers=2): pass
 
-        @pytest.mark.max_ram("120MB")
+        @pytest.mark.max_ram("170MB")
         def test_list(): read([str(i) * 20 for i in range(500_000)])
 
-        @pytest.mark.max_ram("120MB")
+        @pytest.mark.max_ram("170MB")
         def test_array():
             samples = numpy.zeros((500_000, 20), "u8")
             samples[:] = 1
