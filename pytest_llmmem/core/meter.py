@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, Self
 
+from pytest_llmmem.core.budgets import Budget, Verdict
 from pytest_llmmem.core.endings import Exit
 from pytest_llmmem.core.readings import NOTHING, Peak, Reading, Tree, without_mark
 from pytest_llmmem.core.segments import NOTHING_SEEN, Bounds, Segment
@@ -137,6 +138,28 @@ class Window:
     def resident_excess_bytes(self) -> int:
         """Highest possible excess of the resident peak."""
         return self._error_bytes(self.highest.resident.excess)
+
+    def judge(self, budget: Budget, *, is_sampled: bool) -> Verdict:
+        """A budget of host memory beside the growth, or beside the absolute peak where it is a share of the machine.
+
+        Without samples, a peak that only the high-water mark shows counts as certain.
+        """
+        peak = self.peak
+        if budget.count != "resident":
+            error_bytes = self.excess_bytes if is_sampled else self.mark_error_bytes
+            return budget.judge(peak.peak_bytes + self._held_before(budget), error_bytes)
+        if budget.limit.is_share:
+            return budget.judge(peak.absolute_peak_bytes, self.mark_error_bytes)
+        return budget.judge(peak.peak_resident_bytes, self.resident_excess_bytes)
+
+    def held_bytes(self, budget: Budget, reading: Reading, tree: Tree) -> int:
+        """The current use of the process and its tree, counted as the budget counts."""
+        held = self.growth_bytes(reading.unreclaimable_bytes, tree) + self._held_before(budget)
+        return held + (reading.file_bytes - self.base.file_bytes if budget.count == "resident" else 0)
+
+    def _held_before(self, budget: Budget) -> int:
+        """What a budget counts of the memory at the window's begin."""
+        return self.base.unreclaimable_bytes if budget.limit.is_share else 0
 
     def _above_base(self, unreclaimable_bytes: int) -> int:
         return unreclaimable_bytes - self.base.unreclaimable_bytes - self.base_copied.bytes

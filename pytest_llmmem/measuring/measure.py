@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.decide import default_reserve_bytes
 from pytest_llmmem.core.errors import LlmmemError, WorkerCrashed
-from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.record_parts import Phase

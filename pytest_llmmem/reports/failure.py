@@ -6,8 +6,8 @@ from typing import Final
 
 from pytest_llmmem.core.budgets import Verdict
 from pytest_llmmem.core.children import ChildrenRecord
+from pytest_llmmem.core.decide import FINISH_FACTOR
 from pytest_llmmem.core.endings import Ending
-from pytest_llmmem.core.guard import FINISH_FACTOR
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.record_parts import RankRecord, VramRecord
 from pytest_llmmem.core.sizes import format_beside, format_size

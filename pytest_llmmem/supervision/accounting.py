@@ -17,7 +17,6 @@ from pytest_llmmem.core.vram import DriverReading, VramWindow
 from pytest_llmmem.supervision.block_budgets import BlockBudgets
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.timeline_recorder import Instant, MarkKind, TimelineRecorder
-from pytest_llmmem.supervision.window_budgets import window_verdict
 from pytest_llmmem.supervision.written_bytes import WrittenBytes
 from pytest_llmmem.workers.messages import Accepted, Boundary, Opening, Spent
 
@@ -234,7 +233,7 @@ class Accounting:
             case "max_vram":
                 return budget.judge(self.vram.used_bytes(budget))
             case _:
-                return window_verdict(window, budget, is_sampled=self.is_sampled)
+                return window.judge(budget, is_sampled=self.is_sampled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,10 @@ from dataclasses import dataclass, field
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Verdict
-from pytest_llmmem.core.guard import GuardedBudget, Machine
+from pytest_llmmem.core.decide import GuardedBudget, Machine, Seen
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.supervision.accounting import Accounting
-from pytest_llmmem.supervision.decide import Seen
 from pytest_llmmem.supervision.plan import JobPlan
-from pytest_llmmem.supervision.window_budgets import window_held_bytes
 from pytest_llmmem.workers.limits import Limiter, NoLimiter, build_limiter
 from pytest_llmmem.workers.worker import Worker
 
@@ -60,7 +58,7 @@ class Guard:
         """Move the hard limit with what the worker holds."""
         for window, budget in self.accounting.standing():
             if budget.kind == "max_ram":
-                held_bytes = window_held_bytes(window, budget, reading, self.accounting.meter.tree)
+                held_bytes = window.held_bytes(budget, reading, self.accounting.meter.tree)
                 self.limiter.tick(held_bytes, reading)
 
     def seen(self, *, at_machine: bool) -> Seen:

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget, Verdict
-from pytest_llmmem.core.guard import GuardedBudget, Machine
+from pytest_llmmem.core.decide import GuardedBudget, Machine
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.meter import Window

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
+from pytest_llmmem.core.decide import Seen, State, Stop, TakeStack, decide
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.probes.driver import Driver
-from pytest_llmmem.supervision.decide import Seen, State, Stop, TakeStack, decide
 from pytest_llmmem.supervision.listener import Listener
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.rank_total import RankTotal

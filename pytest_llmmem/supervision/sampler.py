@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.decide import Seen, State
 from pytest_llmmem.core.load_position import describe_position
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.host import Gone
 from pytest_llmmem.supervision.accounting import Accounting
-from pytest_llmmem.supervision.decide import Seen, State
 from pytest_llmmem.supervision.gpus import Gpus
 from pytest_llmmem.supervision.guard import Guard
 from pytest_llmmem.supervision.plan import JobPlan

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self, assert_never
 
 from pytest_llmmem import probes
+from pytest_llmmem.core.decide import Action, Kill, Seen, State, Stop, TakeStack, decide
 from pytest_llmmem.core.endings import StopReason, judge_ending
 from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
@@ -13,7 +14,6 @@ from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.probes.driver import Driver
 from pytest_llmmem.probes.host import Gone
 from pytest_llmmem.supervision.accounting import Accounting
-from pytest_llmmem.supervision.decide import Action, Kill, Seen, State, Stop, TakeStack, decide
 from pytest_llmmem.supervision.gpus import Gpus, unseen_vram_notes
 from pytest_llmmem.supervision.guard import Guard
 from pytest_llmmem.supervision.listener import Listener

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.decide import Action, State, decide
 from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.meter import NONE_COPIED, Meter
 from pytest_llmmem.core.readings import NOTHING, Reading
 from pytest_llmmem.core.terms import Terms
 from pytest_llmmem.supervision.accounting import WHOLE, Accounting
-from pytest_llmmem.supervision.decide import Action, State, decide
 from pytest_llmmem.supervision.guard import Guard
 from pytest_llmmem.supervision.plan import JobPlan
 from pytest_llmmem.supervision.timeline_recorder import TimelineRecorder

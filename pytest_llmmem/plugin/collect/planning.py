@@ -11,8 +11,8 @@ import pytest
 
 from pytest_llmmem import probes
 from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.decide import default_reserve_bytes
 from pytest_llmmem.core.errors import DeviceError, LlmmemError, MarkerError, SettingError
-from pytest_llmmem.core.guard import default_reserve_bytes
 from pytest_llmmem.core.limits import Limit
 from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.core.sizes import format_size
@@ -60,8 +60,9 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
         LlmBaseline.of(item)
         check_steps(item)
         _check_load(item, budgets)
+        together, of_rank = split_budgets(item, budgets) if ranks > 1 else (budgets, ())
         if ranks > 1:
-            check_ranks_fit(ranks, *split_budgets(item, budgets), total_bytes=terms.host_bytes)
+            check_ranks_fit(ranks, together, of_rank, total_bytes=terms.host_bytes)
         check_device(item, settings)
     except MarkerError as error:
         return IsolatedTest(None, str(error), None)
@@ -71,7 +72,6 @@ def plan_item(item: pytest.Item, settings: Settings, find_checkpoint: FindCheckp
         why = f"it needs {ranks} workers, one for each rank, and tests run in this process here (--llm-isolate=none, --pdb)"
         return IsolatedTest(None, why, None, why_skipped=why)
     timeout_s = in_worker.timeout_s if in_worker and in_worker.timeout_s else settings.timeout_s
-    together, of_rank = split_budgets(item, budgets) if ranks > 1 else (budgets, ())
     plan = JobPlan(
         budgets=together,
         timeout_s=timeout_s,
