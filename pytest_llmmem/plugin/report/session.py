@@ -65,7 +65,7 @@ class Reporting:
             return
         on_github = os.environ.get("GITHUB_ACTIONS") == "true"
         from pytest_llmmem.core.launch import rank_of
-        from pytest_llmmem.plugin.report import formats
+        from pytest_llmmem.plugin.report import files
         from pytest_llmmem.reports import terminal
 
         if rank_of(os.environ):  # the ranks of one launch run the same tests: the first of them writes
@@ -81,7 +81,7 @@ class Reporting:
         for line in (*lines, *filter(None, [self._hook_error])):
             terminalreporter.write_line(line)
         for path in settings.report:
-            line = formats.write(config, path, record)
+            line = files.write(config, path, record)
             if verbosity >= 0 or "not written" in line:
                 terminalreporter.write_line(line)
         if on_github:
