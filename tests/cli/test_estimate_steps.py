@@ -1,6 +1,7 @@
 """``llmmem estimate --train`` and ``--generate``."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_a_second_time_the_prediction_is_not_made_anew(llmmem: Llmmem, tmp_path:
     second = llmmem("estimate", TINY, "--generate", "--seq", 16, "--json").document
 
     assert (first["fits"], second["fits"][0]["batch_size"]) == ([], 7)
+
+
+def test_no_prediction_is_kept_while_a_library_is_editable(
+    llmmem: Llmmem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metadata = tmp_path / f"transformers-{version('transformers')}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Name: transformers\nVersion: {version('transformers')}\n", encoding="utf-8")
+    (metadata / "direct_url.json").write_text(
+        '{"url": "file:///src", "dir_info": {"editable": true}}', encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert llmmem("estimate", TINY, "--generate", "--seq", 16, "--json").code == 0
+
+    assert not (tmp_path / "cache" / "pytest-llmmem" / "predictions").exists()
 
 
 def test_a_limit_below_the_weights_is_found(llmmem: Llmmem) -> None:

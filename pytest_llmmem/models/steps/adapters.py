@@ -11,6 +11,10 @@ from pytest_llmmem.core.printable import some_of
 from pytest_llmmem.models.steps.spec import GenerateSpec, TrainSpec
 
 
+class TooLongError(StepError):
+    """A sequence that is longer than the model's positions."""
+
+
 def prepare(model: Any, step: TrainSpec) -> Any:
     """Prepare the model for the step; an adapter wraps it. Raises ``StepError`` for unsupported settings."""
     if step.precision is not None:
@@ -24,7 +28,7 @@ def prepare(model: Any, step: TrainSpec) -> Any:
 
 
 def check_length(config: Any, step: TrainSpec | GenerateSpec) -> None:
-    """Check the sequence length. Raises ``StepError`` for a sequence longer than the model's positions."""
+    """Check the sequence length. Raises ``TooLongError``."""
     config = config.get_text_config() if hasattr(config, "get_text_config") else config
     positions = getattr(config, "max_position_embeddings", None)
     if isinstance(positions, int) and step.seq_len > positions:
@@ -33,7 +37,7 @@ def check_length(config: Any, step: TrainSpec | GenerateSpec) -> None:
             f"{what} is {step.seq_len:,}, and the model has {positions:,} positions (max_position_embeddings of its config): "
             f"write {positions:,} or less"
         )
-        raise StepError(msg)
+        raise TooLongError(msg)
 
 
 def checkpoint_activations(model: Any, **arguments: Any) -> None:

@@ -10,9 +10,9 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -29,8 +29,8 @@ _PATIENCE_S: Final = 600
 _RECIPE: Final = 3
 """Part of the cache key: increase it when the same request gets another answer."""
 
-_DECIDING: Final = ("pytest-llmmem", "torch", "transformers", "peft", "bitsandbytes")
-"""Packages whose version affects the answer."""
+_DECIDING: Final = ("torch", "transformers", "peft", "bitsandbytes")
+"""Libraries whose version affects the answer, beside our own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,38 +73,47 @@ class Prediction:
 
 
 def predict_apart(request: PredictRequest) -> Prediction:
-    """The prediction, from the cache for the same versions or made now. Raises ``StepError`` where it is impossible."""
-    if kept := _read_kept(request):
+    """The prediction, from the cache for the same versions or made now. Raises ``StepError`` where it is impossible.
+
+    There is no cache while one of the libraries is installed in editable mode: its code changes under one version.
+    """
+    libraries = _deciding_libraries()
+    path = None if any(map(_is_editable, libraries)) else _path(request, libraries)
+    if path and (kept := _read(path)):
         return kept
     answer = _ask(request)
     if "error" in answer:
         raise StepError(answer["error"])
     prediction = Prediction.from_json(answer)
-    _keep(request, prediction)
+    if path:
+        _write(path, prediction)
     return prediction
 
 
-def _read_kept(request: PredictRequest) -> Prediction | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return Prediction.from_json(json.loads(_path(request).read_text(encoding="utf-8")))
-    return None
+def _deciding_libraries() -> list[Distribution]:
+    installed = []
+    for name in _DECIDING:
+        with contextlib.suppress(PackageNotFoundError):
+            installed.append(distribution(name))
+    return installed
 
 
-def _path(request: PredictRequest) -> Path:
-    return cache_folder() / "predictions" / f"{_key(request)}.json"
+def _is_editable(library: Distribution) -> bool:
+    """Whether the installer has recorded so (PEP 610)."""
+    origin = json.loads(library.read_text("direct_url.json") or "{}")
+    return bool(origin.get("dir_info", {}).get("editable"))
 
 
-def _key(request: PredictRequest) -> str:
-    versions = {name: _version(name) for name in _DECIDING}
+def _path(request: PredictRequest, libraries: Iterable[Distribution]) -> Path:
+    versions = {library.name: library.version for library in libraries} | {"pytest-llmmem": version("pytest-llmmem")}
     text = json.dumps([_RECIPE, request.to_json(), versions], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    return cache_folder() / "predictions" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _read(path: Path) -> Prediction | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return Prediction.from_json(json.loads(path.read_text(encoding="utf-8")))
+    return None
 
 
 def _ask(request: PredictRequest) -> dict[str, Any]:
@@ -144,8 +153,7 @@ def _why(returncode: int, errors: str) -> str:
     return signal_name(-returncode) + where
 
 
-def _keep(request: PredictRequest, prediction: Prediction) -> None:
-    path = _path(request)
+def _write(path: Path, prediction: Prediction) -> None:
     with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{uuid.uuid4().hex[:8]}")

@@ -6,6 +6,7 @@ import sys
 
 from pytest_llmmem.core.errors import StepError
 from pytest_llmmem.models.sources.meta_layout import limit_memory
+from pytest_llmmem.models.steps.adapters import TooLongError
 from pytest_llmmem.models.steps.prediction import predicting
 from pytest_llmmem.models.steps.predictor import Fitting, GridCell, Prediction
 from pytest_llmmem.models.steps.search import largest_within
@@ -40,7 +41,7 @@ def _answer(request: PredictRequest) -> Prediction:
         def cell(batch_size: int, seq_len: int) -> GridCell:
             try:
                 peak = peak_of(batch_size, seq_len)
-            except StepError:
+            except TooLongError:
                 peak = None
             return GridCell(batch_size=batch_size, seq_len=seq_len, peak_bytes=peak)
 
