@@ -29,8 +29,9 @@ _UNEXPECTED: Final = re.compile(r"unexpected keyword argument '(?P<name>\w+)'")
 
 
 def check_values(options: Mapping[str, Any]) -> None:
-    """Raises ``ValueError`` for text that is not the name of a dtype, and a ``max_memory`` that is not a size for each device."""
+    """Raises ``ValueError`` for a dtype, a ``device_map`` or a ``max_memory`` that no library takes."""
     _check_dtype(options)
+    _check_device_map(options.get("device_map"))
     _check_max_memory(options.get("max_memory"))
 
 
@@ -57,6 +58,15 @@ def _check_dtype(options: Mapping[str, Any]) -> None:
     if {"dtype", "torch_dtype"} <= options.keys():
         msg = "dtype and torch_dtype are two names of one argument: leave torch_dtype out"
         raise ValueError(msg)
+
+
+def _check_device_map(device_map: Any) -> None:
+    if isinstance(device_map, list | tuple | set | float):
+        msg = (
+            f"device_map={excerpt(repr(device_map))} maps no module to a device: "
+            "write 'auto', a device like 'cpu' or 'cuda:0', or a dict like {'': 'cpu'}"
+        )
+        raise ValueError(msg)  # noqa: TRY004 -- one error type for every bad value
 
 
 def _check_max_memory(caps: Any) -> None:

@@ -54,6 +54,17 @@ def test_a_max_memory_that_is_none_is_one_sentence(caps: object, said: str) -> N
     check_values({"max_memory": {"cpu": "10GiB", 0: 4_000_000_000}})
 
 
+@pytest.mark.parametrize("device_map", [["cpu"], ("cuda:0", "cpu"), {"cpu"}, 0.5])
+def test_a_device_map_that_maps_nothing_is_one_sentence(device_map: object) -> None:
+    with pytest.raises(ValueError, match=r"maps no module to a device: write 'auto', a device like"):
+        check_values({"device_map": device_map})
+
+
+@pytest.mark.parametrize("device_map", [None, "auto", 0, {"": "cpu"}])
+def test_other_device_maps_are_left_to_the_library(device_map: object) -> None:
+    check_values({"device_map": device_map})
+
+
 def test_the_name_of_a_dtype_is_known_where_there_is_one() -> None:
     asked = ("float16", "torch.bfloat16", "auto", None, {"text_config": "float16"})
 
