@@ -315,3 +315,34 @@ def test_a_read_in_a_test_of_one_s_own_says_where_it_was(run: Callable[..., Run]
 
     assert ran["test_while"].ending.place == "deadly.pt"
     assert ran["test_after"].ending.place is None
+
+
+def test_a_read_by_a_library_that_an_earlier_test_of_the_worker_has_imported_is_followed(
+    run: Callable[..., Run],
+) -> None:
+    ran = run(
+        """
+        import sys
+        import pytest
+
+        pytestmark = pytest.mark.in_worker(scope="module")
+
+        class Dies:
+            def __reduce__(self): return eval, ("__import__('os').kill(__import__('os').getpid(), 11)",)
+
+        def test_first(tmp_path):
+            assert "numpy" not in sys.modules
+            import numpy
+            numpy.save(tmp_path / "mine.npy", numpy.ones(3))
+            numpy.load(tmp_path / "mine.npy")
+
+        def test_second(tmp_path):
+            import numpy
+            numpy.save(tmp_path / "deadly.npy", numpy.array([Dies()], dtype=object))
+            numpy.load(tmp_path / "deadly.npy", allow_pickle=True)
+        """,
+        "--llm-worker=fork",
+    )
+
+    ran.result.assert_outcomes(passed=1, failed=1)
+    assert ran["test_second"].ending.place == "deadly.npy"

@@ -25,7 +25,7 @@ def follow_load(note: Note, *, mapped: Literal["followed", "left"] = "followed")
     not imported yet are neither traced nor imported. Weights read without a file name, as with ``disable_mmap=True``
     of transformers, are not reported.
 
-    ``mapped="left"`` is for a whole test, where the end of a load is unknown: the names are empty as soon as a read
+    ``mapped="left"`` is for whole tests, where the end of a load is unknown: the names are empty as soon as a read
     returns. A load that is traced inside of such a test uses its own setting.
     """
     progress = Progress(note, lasts=mapped == "followed")
@@ -40,6 +40,11 @@ def follow_load(note: Note, *, mapped: Literal["followed", "left"] = "followed")
             setattr(cls, name, method)
         _replace(tuple(each.reversed for each in functions))
         progress.end()
+
+
+def imported_libraries() -> frozenset[str]:
+    """The libraries whose reads can be traced now."""
+    return frozenset(library for library in _LIBRARIES if library in sys.modules)
 
 
 class _Replacement(NamedTuple):
@@ -105,6 +110,7 @@ def find_readers() -> list[ModuleType]:
     return _readers
 
 
+_LIBRARIES: Final = frozenset((*(each[0] for each in FUNCTIONS), *(each[0] for each in METHODS)))
 _NAMES: Final = frozenset(name for _, name, _ in FUNCTIONS)
 _readers: list[ModuleType] = []
 _looked_at = [0]

@@ -14,7 +14,7 @@ import pytest
 from pytest_llmmem import probes
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.measuring.connection import using
-from pytest_llmmem.models.loading.load_tracing import find_readers, follow_load
+from pytest_llmmem.models.loading.load_tracing import follow_load, imported_libraries
 from pytest_llmmem.plugin.collect.steps import runs_steps
 from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
@@ -68,6 +68,10 @@ class WorkerMain:
     _phases: Phases = field(default_factory=Phases)
     _mappings: Mappings | None = None
     _allocator: Allocator = field(default_factory=Allocator)
+    _followed: frozenset[str] = frozenset()
+    """Libraries whose loads are followed."""
+    _following: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """Never left: this process runs nothing but tests."""
 
     def settle(self) -> None:
         """Take over the hooks, in a process that will never report by itself."""
@@ -81,7 +85,7 @@ class WorkerMain:
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(relay), "llmmem-output")
         silence_log_hooks(self.config, relay, LOG_HOOKS)
-        find_readers()  # here, once: each worker would copy the pages that it reads
+        self._follow_loads()  # here, once: in each worker this would copy 170 pages
         self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:
@@ -115,9 +119,10 @@ class WorkerMain:
         self.config.stash[TRIALS] = job.trials
         self._allocator.begin(job.caps, job.vram_history)
         self._phases.begin(connection)
+        self._follow_loads()
         nextitem = self.items[job.following] if job.following else None
         try:
-            with import_costs(connection.send), follow_load(self.files.place.write, mapped="left"):
+            with import_costs(connection.send):
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
         except pytest.exit.Exception as error:
             connection.send(Aborted("exit", str(error.msg), error.returncode))
@@ -126,8 +131,15 @@ class WorkerMain:
         for reason in (item.session.shouldstop, item.session.shouldfail):
             if reason:
                 connection.send(Aborted("stop", str(reason)))
+        self.files.place.write("", "")
         self._phases.end()
         self._allocator.end()
+
+    def _follow_loads(self) -> None:
+        """Have the reads of a test noted, and those by libraries that an earlier test of this worker has imported."""
+        if (libraries := imported_libraries()) != self._followed:
+            self._followed = libraries
+            self._following.enter_context(follow_load(self.files.place.write, mapped="left"))
 
 
 class ReportRelay:
