@@ -1,5 +1,6 @@
 """Tensors inside of other values: an operation's arguments, and caches of keys and values of any class."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,11 +17,20 @@ def storage_of(tensor: torch.Tensor) -> Any:
         return None
 
 
-def shares_storage(memory: Any, args: Any) -> bool:
-    """Whether an operation has that storage as an input: then it existed before, unrecorded."""
-    key = storage_key(memory)
-    storages = (storage_of(each) for each in tree_iter(args) if isinstance(each, torch.Tensor))
-    return any(storage is not None and storage_key(storage) == key for storage in storages)
+class Operation:
+    """A dispatched operation. Some have hundreds of inputs, and as many results."""
+
+    def __init__(self, func: Any, args: Any) -> None:
+        self.func, self._args = func, args
+
+    @functools.cached_property
+    def _inputs(self) -> frozenset[int]:
+        storages = (storage_of(each) for each in tree_iter(self._args) if isinstance(each, torch.Tensor))
+        return frozenset(storage_key(storage) for storage in storages if storage is not None)
+
+    def has_input(self, memory: Any) -> bool:
+        """Whether an input has that storage: then it existed before."""
+        return storage_key(memory) in self._inputs
 
 
 def tensors_of(value: Any) -> Iterator[torch.Tensor]:

@@ -23,7 +23,7 @@ from pytest_llmmem.models.steps.live_storages import LiveStorages
 from pytest_llmmem.models.steps.module_paths import ModulePaths
 from pytest_llmmem.models.steps.phases import Phases, Stage, TrainingPhases
 from pytest_llmmem.models.steps.storages import Storage, StorageLog, memory_of
-from pytest_llmmem.models.steps.tensors import shares_storage, storage_of, tensors_of
+from pytest_llmmem.models.steps.tensors import Operation, storage_of, tensors_of
 from pytest_llmmem.models.steps.torch_internals import (
     ASK_DEVICE,
     TorchDispatchMode,
@@ -100,9 +100,10 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         self._look_at_stage()
         self.last_op, self.last_module = func, self.paths.now()
         result = self.run_operation(func, args, kwargs or {})
+        operation = Operation(func, args)
         for each in (result,) if isinstance(result, torch.Tensor) else tree_iter(result):
             if isinstance(each, torch.Tensor):
-                self._note(each, func, args)
+                self._note(each, operation)
         return result
 
     @property
@@ -203,7 +204,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             self._logs[device].cache_holds(sum(each.nbytes for each in storages))
 
     def _note(
-        self, tensor: Any, op: Any = None, args: Any = (), *, kind: Kind | None = None, nbytes: int | None = None
+        self, tensor: Any, operation: Operation | None = None, *, kind: Kind | None = None, nbytes: int | None = None
     ) -> Storage | None:
         """Record the storage of a tensor if it is new; ``None`` for a tensor without memory.
 
@@ -212,7 +213,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
         if is_traceable_wrapper_subclass(tensor):
             for name in tensor.__tensor_flatten__()[0]:
                 if isinstance(part := getattr(tensor, name), torch.Tensor):  # a distributed tensor also names its mesh
-                    self._note(part, op, args, kind=kind)
+                    self._note(part, operation, kind=kind)
             return None
         memory = storage_of(tensor)
         if memory is None:
@@ -221,12 +222,11 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[misc]  # torch has no t
             known.kind = kind or known.kind
             return known
         if kind is None:
-            kind = "inputs" if shares_storage(memory, args) else "temporary"
-        storage = Storage(0, self.stage, op, self.last_module if op else "", kind)
+            kind = "inputs" if operation and operation.has_input(memory) else "temporary"
+        storage = Storage(0, self.stage, operation and operation.func, self.last_module if operation else "", kind)
         return self._record(memory, device_of(tensor), storage, nbytes)
 
     def _record(self, memory: Any, device: torch.device, storage: Storage, nbytes: int | None = None) -> Storage | None:
-        """``nbytes`` replaces the size of ``memory``."""
         held = memory.nbytes() if nbytes is None else nbytes
         storage.nbytes = rounded(held, BLOCK_BYTES) if (self._device or device.type) == "cuda" else held
         if storage.nbytes == 0 or device.type == "meta":
