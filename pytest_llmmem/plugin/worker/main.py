@@ -27,6 +27,7 @@ from pytest_llmmem.plugin.worker.ranks import enter_rank, own_output
 from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls
 from pytest_llmmem.plugin.worker.torchrun import keep_groups_apart
 from pytest_llmmem.plugin.worker.trial import try_load
+from pytest_llmmem.probes import torch_memory
 from pytest_llmmem.probes.host import Mappings
 from pytest_llmmem.workers import child
 from pytest_llmmem.workers.channel import Channel
@@ -85,7 +86,9 @@ class WorkerMain:
         if self.config.getoption("capture") == "fd":
             manager.register(OutputFiles(relay), "llmmem-output")
         silence_log_hooks(self.config, relay, LOG_HOOKS)
-        self._follow_loads()  # here, once: in each worker this would copy 170 pages
+        # what replaces functions of libraries does so here, once: each worker would copy 230 pages for it
+        self._follow_loads()
+        torch_memory.read()
         self._mappings = probes.mappings()
 
     def __call__(self, channel: Channel) -> None:
