@@ -172,10 +172,10 @@ class Server:
         worker = self._kind(self._started.popleft(), channel, self._files, self)
         try:
             worker.wait_ready()
-        except NoWorkerError:
+            self._hear_all()  # one that was made ahead may have gone since, with the server
+        except (NoWorkerError, ServerGone):
             worker.close()
-            while self._handle(0):
-                pass
+            self._hear_all()
             raise
         if self._processes is None:
             self._processes = worker.family_without_it()
@@ -192,6 +192,11 @@ class Server:
             while not self.server_pid:
                 self._handle(None)
         return self._gpu_file is not None
+
+    def _hear_all(self) -> None:
+        """Handle the messages that have arrived. Raises ``ServerGone``."""
+        while self._handle(0):
+            pass
 
     def _handle(self, timeout_s: float | None) -> bool:
         """Handle a message of the server; returns whether one arrived in time. Raises ``ServerGone``."""

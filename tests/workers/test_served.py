@@ -156,13 +156,20 @@ def test_a_killed_server_takes_its_workers_along_and_is_started_again(server: Se
     another.close()
 
 
-def test_a_server_that_is_killed_between_two_tests_is_started_again(server: Server) -> None:
+@pytest.mark.parametrize("ready_s", [0.0, 0.5], ids=["at once", "when the next worker is ready"])
+def test_a_server_that_is_killed_between_two_tests_is_started_again(server: Server, ready_s: float) -> None:
     server.take().close()
     server.prepare()
+    time.sleep(ready_s)
+    killed = server.server_pid
 
-    os.kill(server.server_pid, signal.SIGKILL)
+    os.kill(killed, signal.SIGKILL)
+    assert ends(killed)
 
-    server.take().close()
+    another = server.take()
+    another.run(("say", "all is well"), last=True, waits=False)
+    assert heard(another)[0] == "all is well"
+    another.close()
     assert len(server.notes) == 1
 
 
