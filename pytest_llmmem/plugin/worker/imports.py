@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from pytest_llmmem.models.loading.load_tracing import find_readers
@@ -13,7 +13,7 @@ _FOR_OPTIMIZERS: Final = "torch._dynamo"
 """Imported by the first call of any optimizer, and by torch.compile: 110 MB."""
 
 
-def import_ahead(modules: Iterable[str], model_types: Iterable[str]) -> None:
+def import_ahead(modules: Iterable[str], model_types: Sequence[str]) -> None:
     """Import it before the first test: in the fork server, or in a spawned worker before it is ready.
 
     ``modules`` are those of ``--llm-preload``; ``model_types`` of the checkpoints name the modelling code of transformers.
@@ -31,4 +31,6 @@ def import_ahead(modules: Iterable[str], model_types: Iterable[str]) -> None:
         import transformers
 
         _ = transformers.AutoModel, transformers.PreTrainedModel
+        # the first load makes a table of renamed weights: 900 regular expressions, 0.1 s in a worker
+        importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping(model_types[0])
     find_readers()
