@@ -47,7 +47,8 @@ class ModulePaths:
         """The path of the current operation; in a backward pass, that of the forward operation. Empty outside of modules."""
         if self._called:
             path = self._called[-1]
-            self._of_node[forward_node_number()] = path
+            # an operation without a node of its own comes after that of another one
+            self._of_node.setdefault(forward_node_number(), path)
             return path
         number = backward_node_number()
         return "" if number is None else self._of_node.get(number, "")

@@ -89,9 +89,10 @@ function timeline(test) {
 
 const HINT = matchMedia("(hover: none)").matches ? "" : "Move over the chart to read it, drag to zoom in, double-click to zoom out.";
 
-function entry({ name, title, color }) {
+function entry({ name, title, color, dash }) {
   const swatch = el("i", { className: `swatch ${name}` });
   swatch.style.color = `var(${color})`;
+  swatch.style.setProperty("--dash", `${dash?.[0] ?? 0}px`);
   const value = el("b", {});
   return { value, button: el("button", { type: "button", ariaPressed: "true", title: "Show or hide this line" }, swatch, title, value) };
 }
@@ -176,17 +177,21 @@ function steps(test) {
       part.style.width = `${(100 * phase.by_kind[kind]) / most}%`;
       return part;
     }));
+    const nameOf = (phase) => `${phase.phase} ${phase.step}`;
+    const sizes = [
+      ["tensors", (phase) => phase.peak_bytes],
+      ["predicted", (phase) => predicted.get(nameOf(phase)) ?? null],
+      ["process", (phase) => phase.process_peak_bytes],
+    ].filter(([, of]) => memory.phases.some((phase) => of(phase) !== null));
     const line = (phase) => {
-      const name = `${phase.phase} ${phase.step}`;
       const made = [phase.op, phase.module && `in ${phase.module}`].filter(Boolean).join(" ");
-      const process = phase.process_peak_bytes === null ? "" : formatSize(phase.process_peak_bytes);
-      const before = predicted.has(name) ? formatSize(predicted.get(name)) : "";
-      return [withSmall(name, made), el("td", { className: "text" }, bar(phase)), formatSize(phase.peak_bytes), before, process];
+      const known = sizes.map(([, of]) => (of(phase) === null ? "" : formatSize(of(phase))));
+      return [withSmall(nameOf(phase), made), el("td", { className: "text" }, bar(phase)), ...known];
     };
     const kinds = KINDS.filter((kind) => memory.largest_by_kind[kind]);
     const legend = kinds.map((kind) => el("span", {}, el("i", { className: `key ${kind}` }), `${kind} ${formatSize(memory.largest_by_kind[kind])}`));
     const by = memory.name === "predicted_step" ? "by the rules of" : "on";
-    const table = block(`Tensors of ${memory.name}, ${by} ${memory.device}`, ["", "by kind", "tensors", "predicted", "process"], memory.phases.map(line), { wide: true });
+    const table = block(`Tensors of ${memory.name}, ${by} ${memory.device}`, ["", "by kind", ...sizes.map(([head]) => head)], memory.phases.map(line), { wide: true });
     table?.append(el("p", { className: "kinds" }, ...legend));
     const kept = memory.kept.map(({ module, bytes }) => `${module || "outside of modules"} ${formatSize(bytes)}`);
     if (kept.length) table?.append(el("p", { className: "kinds" }, `kept for backward, most: ${kept.join(", ")}`));
@@ -205,9 +210,9 @@ function ranks(test) {
     formatSize(rank.peak_bytes),
     formatSize(rank.peak_resident_bytes),
     rank.held_bytes === null ? "" : formatSize(rank.held_bytes),
-    withSmall(rank.ending?.kind.replaceAll("_", " ") ?? "", rank.ending?.error ?? rank.ending?.note ?? "", "td"),
+    el("td", { className: "text" }, rank.ending?.kind.replaceAll("_", " ") ?? "", el("small", {}, rank.ending?.error ?? rank.ending?.note ?? "")),
   ];
-  return block("Ranks", ["rank", "unreclaimable", "resident", "holds", ""], test.ranks.map(line));
+  return block("Ranks", ["rank", "unreclaimable", "resident", "holds", ""], test.ranks.map(line), { wide: true });
 }
 
 function model(test) {

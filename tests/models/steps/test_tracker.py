@@ -92,6 +92,31 @@ def test_a_backward_operation_is_of_the_module_of_its_forward() -> None:
     assert backward.module in {"0", "2"}
 
 
+def test_an_operation_without_gradients_does_not_take_over_the_backward_pass_of_the_one_before() -> None:
+    class Positions(nn.Module):
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                return hidden.detach() * 0 + torch.arange(hidden.shape[1])[:, None]
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tokens, self.positions = nn.Embedding(WIDE, WIDE), Positions()
+
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            hidden = self.tokens(tokens)
+            return hidden + self.positions(hidden)
+
+    model = Model()
+
+    with StorageTracker(model) as tracker:
+        model(torch.ones(2, 8, dtype=torch.long)).sum().backward()
+
+    (log,) = tracker.logs
+    of_backward = {each.storage.module for each in log.events if "embedding_dense_backward" in str(each.storage.op)}
+    assert of_backward == {"tokens"}
+
+
 def test_gradients_of_several_batches_are_there_once() -> None:
     model = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
