@@ -11,7 +11,7 @@ Each message has the place, the given value, the accepted values and the fix, so
     ├── StepError         a training or inference step that cannot be run or predicted
     ├── BaselineError     a file of baselines, or a report to compare with, that cannot be used
     ├── BaselineExceeded  a test used more than its baseline allows
-    ├── BudgetExceeded    ``memory_budget`` used more than its limit
+    ├── BudgetExceeded    a test, or a ``memory_budget`` block, used more than its limit
     └── WorkerCrashed     the worker died: for ``xfail(raises=WorkerCrashed)``
 """
 
@@ -66,7 +66,7 @@ class BaselineExceeded(LlmmemError):  # noqa: N818 -- as below
 
 
 class BudgetExceeded(LlmmemError):  # noqa: N818 -- reads as the sentence it is in a traceback
-    """A ``memory_budget`` block, or a whole test, used more than its limit."""
+    """A test, or a ``memory_budget`` block, used more than its limit."""
 
     __module__ = "pytest_llmmem"
 

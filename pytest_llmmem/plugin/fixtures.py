@@ -38,7 +38,7 @@ def llm_model(request: pytest.FixtureRequest) -> "Source":
 @pytest.fixture(scope="session")
 def model_checkpoint(llm_model: "Source", pytestconfig: pytest.Config) -> "Checkpoint":
     """The checkpoint's headers, without loading it: parameters, bytes by dtype, shards, defects."""
-    from pytest_llmmem.plugin.worker.loading import failing_plainly
+    from pytest_llmmem.plugin.worker.loaded_model import failing_plainly
 
     with failing_plainly():
         return pytestconfig.stash[MODELS].checkpoint(llm_model)
@@ -59,7 +59,7 @@ def loaded_model(
 ) -> "Generator[LoadedModel]":
     """The model, loaded in this test's worker; the load is a phase of its own."""
     __tracebackhide__ = True
-    from pytest_llmmem.plugin.worker.loading import load_for_test
+    from pytest_llmmem.plugin.worker.loaded_model import load_for_test
 
     yield from load_for_test(model_checkpoint, llm_load, pytestconfig)
 
@@ -72,7 +72,7 @@ def first_load_that_fits(model_checkpoint: "Checkpoint", pytestconfig: pytest.Co
     with the table when none fits.
     """
     __tracebackhide__ = True
-    from pytest_llmmem.plugin.worker.loading import first_fitting, load_for_test
+    from pytest_llmmem.plugin.worker.loaded_model import first_fitting, load_for_test
 
     trials = pytestconfig.stash.get(TRIALS, None)
     if trials is None:

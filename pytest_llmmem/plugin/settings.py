@@ -195,7 +195,7 @@ def _folder(config: pytest.Config, text: str) -> Path:
 
 def _report_path(config: pytest.Config, text: str, where: str, baseline: Path | None) -> Path:
     from pytest_llmmem.baselines.file import NAME
-    from pytest_llmmem.plugin.report_suffixes import check_suffix
+    from pytest_llmmem.plugin.own_formats import check_suffix
 
     path = _path(config, text)
     if resolved(path) == resolved(baseline or config.rootpath / NAME):

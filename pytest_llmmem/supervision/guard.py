@@ -49,7 +49,7 @@ class Guard:
         )
 
     def needs_library_pages(self, *, breached: bool) -> bool:
-        """Whether something is about to be done that pages of libraries, counted as the test's, may be the reason of."""
+        """Whether a stop or a stack is due that pages of libraries, counted as the test's, may alone have caused."""
         if not any(budget.count == "resident" for budget in self.plan.budgets):
             return False
         return any(budget.must_stop or (budget.breached and not breached) for budget in self.budgets())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmmem.plugin.run.launch import compare_collections
+from pytest_llmmem.plugin.run.same_collection import compare_collections
 from tests.conftest import Run, needs
 
 pytestmark = needs("forked workers")

@@ -32,7 +32,7 @@ def runs_steps(item: pytest.Item) -> bool:
 
 
 def check_steps(item: pytest.Item) -> None:
-    """Raises ``MarkerError`` for a marker that cannot be used, or that says how nothing is done."""
+    """Raises ``MarkerError`` for a marker that cannot be used, or that describes a step which the test does not run."""
     names = getattr(item, "fixturenames", ())
     for marker in (LlmTrain, LlmGenerate):
         if marker.of(item) is not None and not any(fixture in names for fixture in _RUNS[marker.name]):

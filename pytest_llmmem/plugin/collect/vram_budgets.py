@@ -1,6 +1,5 @@
-"""A test and its GPUs: a budget of ``max_vram`` for the device that it names, or each that is there; and torch's allocator."""
+"""A test and its GPUs: a budget of ``max_vram`` for the device that it names, or for each that is there."""
 
-import contextlib
 import dataclasses
 import os
 import re
@@ -16,7 +15,7 @@ from pytest_llmmem.plugin.collect.loads import FITTING
 from pytest_llmmem.plugin.collect.steps import with_step_terms
 from pytest_llmmem.plugin.markers import MaxVram
 from pytest_llmmem.plugin.settings import Settings
-from pytest_llmmem.probes import devices, driver, torch_memory
+from pytest_llmmem.probes import devices, driver
 from pytest_llmmem.supervision.plan import JobPlan
 
 _LOADING: Final = frozenset({"llm_load", FITTING})
@@ -128,41 +127,3 @@ def find_driver(plans: Iterable[JobPlan], settings: Settings) -> driver.Driver:
     """The driver that reports GPU memory: none, unless a test has a GPU budget or its model goes to a GPU."""
     wanted = settings.device or any(budget.kind == "max_vram" for plan in plans for budget in plan.budgets)
     return driver.find() if wanted else driver.NoDriver("no test needs a GPU")
-
-
-class Allocator:
-    """Torch's allocator in the worker of the running test; its errors are the test's own errors."""
-
-    def __init__(self) -> None:
-        self._capped: list[str] = []
-        self._history_file: str | None = None
-        self._error: Exception | None = None
-
-    def begin(self, caps: Iterable[tuple[str, int]], history_file: str | None) -> None:
-        """Before the test's measurement begins: torch and the driver's context belong to its baseline."""
-        self._error = None
-        try:
-            for device, room_bytes in caps:
-                torch_memory.cap(device, room_bytes)
-                self._capped.append(device)
-            if history_file:
-                torch_memory.record_history()
-                self._history_file = history_file
-        except Exception as error:  # noqa: BLE001 -- whatever a driver raises; the test fails with it
-            self._error = error
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def end(self) -> None:
-        """The next test of a shared worker has a budget, and a history, of its own."""
-        while self._capped:
-            torch_memory.uncap(self._capped.pop())
-        if self._history_file:
-            with contextlib.suppress(
-                Exception
-            ):  # whatever torch or a disk raises: the parent says that it is not there
-                torch_memory.write_history(self._history_file)
-        self._history_file = None

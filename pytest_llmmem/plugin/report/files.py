@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_llmmem.plugin.report_suffixes import own_formats
+from pytest_llmmem.plugin.own_formats import own_formats
 
 if TYPE_CHECKING:
     from pytest_llmmem.core.records import SessionRecord

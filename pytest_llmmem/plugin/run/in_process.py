@@ -16,12 +16,13 @@ from pytest_llmmem.measuring.connection import Account, using
 from pytest_llmmem.plugin.collect.planning import IsolatedTest
 from pytest_llmmem.plugin.report import pytest_reports
 from pytest_llmmem.plugin.report import record as recording
+from pytest_llmmem.plugin.report.late_verdicts import with_growth
 from pytest_llmmem.plugin.run.inbox import Inbox
 from pytest_llmmem.plugin.run.progress import NoProgress
 from pytest_llmmem.plugin.state import find_checkpoint
 from pytest_llmmem.plugin.worker.messages import Raised
 from pytest_llmmem.plugin.worker.phases import Phases
-from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls, with_growth
+from pytest_llmmem.plugin.worker.repeated_calls import RepeatedCalls
 from pytest_llmmem.supervision.accounting import Accounting
 from pytest_llmmem.workers.child import ParentConnection
 

@@ -70,7 +70,7 @@ class Isolation:
         with contextlib.ExitStack() as undo:
             undo.callback(pool.close)
             if rank_of(os.environ) is not None:
-                from pytest_llmmem.plugin.run.launch import compare_collections
+                from pytest_llmmem.plugin.run.same_collection import compare_collections
 
                 compare_collections(pool.folder.path, [item.nodeid for item in planned], os.environ)
             # imported while the server of workers gets ready: a third of a second of a session's start

@@ -18,7 +18,7 @@ from pytest_llmmem.plugin.collect.vram_budgets import caps_of, find_driver, hist
 from pytest_llmmem.plugin.report import baselines as baselining
 from pytest_llmmem.plugin.report import pytest_reports
 from pytest_llmmem.plugin.report import record as recording
-from pytest_llmmem.plugin.report.refusals import with_refusal
+from pytest_llmmem.plugin.report.late_verdicts import with_growth, with_refusal
 from pytest_llmmem.plugin.run.diagnosis import explain
 from pytest_llmmem.plugin.run.first_fit import try_loads
 from pytest_llmmem.plugin.run.inbox import Inbox
@@ -30,7 +30,6 @@ from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import TIMEOUT, find_checkpoint
 from pytest_llmmem.plugin.worker.main import item_keys
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job
-from pytest_llmmem.plugin.worker.repeated_calls import with_growth
 from pytest_llmmem.probes import driver
 from pytest_llmmem.supervision.job import measure_job
 from pytest_llmmem.supervision.plan import JobPlan

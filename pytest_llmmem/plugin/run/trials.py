@@ -9,7 +9,7 @@ from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.readings import Reading
 from pytest_llmmem.core.record_parts import TrialRecord
 from pytest_llmmem.plugin.collect.loads import FITTING, Load, own_strategies, session_loads
-from pytest_llmmem.plugin.report.refusals import with_refusal
+from pytest_llmmem.plugin.report.late_verdicts import with_refusal
 from pytest_llmmem.plugin.worker.messages import Loaded, Raised, Unusable
 from pytest_llmmem.reports import failure
 from pytest_llmmem.supervision.plan import JobPlan

@@ -16,9 +16,9 @@ from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.measuring.connection import using
 from pytest_llmmem.models.loading.load_tracing import follow_load, imported_libraries
 from pytest_llmmem.plugin.collect.steps import runs_steps
-from pytest_llmmem.plugin.collect.vram_budgets import Allocator
 from pytest_llmmem.plugin.compat import failed_subtests, silence_log_hooks
 from pytest_llmmem.plugin.state import RANK, SESSION_FILES, TRIALS
+from pytest_llmmem.plugin.worker.allocator import Allocator
 from pytest_llmmem.plugin.worker.import_costs import import_costs
 from pytest_llmmem.plugin.worker.load_errors import without_libraries
 from pytest_llmmem.plugin.worker.messages import Aborted, ItemKey, Job, Raised, Reported, Trial, Warned, text_of

@@ -1,16 +1,13 @@
-"""The calls of a test that is marked with ``max_growth``, in the process that runs it; and the verdict, in its parent."""
+"""The calls of a test that is marked with ``max_growth``, in the process that runs it."""
 
 import functools
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from pytest_llmmem.core.budgets import Budget
 from pytest_llmmem.core.growth import MemoryGrowth
-from pytest_llmmem.core.hints import uncertain_notes
-from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.measuring.connection import current
 from pytest_llmmem.measuring.growth import memory_growth
 from pytest_llmmem.plugin.markers import MaxGrowth
@@ -46,12 +43,3 @@ class RepeatedCalls:
             return (yield)
         finally:
             pyfuncitem.obj = test
-
-
-def with_growth(measured: Measured, budget: Budget | None, growth: MemoryGrowth | None) -> Measured:
-    """The same, judged by ``max_growth`` too where all calls were made."""
-    if budget is None or growth is None:
-        return measured
-    verdict = budget.judge(max(0, growth.per_call_bytes), growth.error_bytes)
-    notes = (*measured.notes, *uncertain_notes((verdict,)))
-    return replace(measured, verdicts=(*measured.verdicts, verdict), notes=notes)

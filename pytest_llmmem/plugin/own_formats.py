@@ -1,4 +1,4 @@
-"""Formats of ``--llm-report``: the built-in ones and the team's own, by the ending of the file."""
+"""A team's own formats of ``--llm-report``, by the ending of the file, and the check of that ending."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def own_formats(config: pytest.Config) -> "dict[str, Render]":
-    """The team's own. Raises ``SettingError`` for an ending that is none, or is taken."""
+    """Their renderers. Raises ``SettingError`` for an ending that is none, or is taken."""
     own: dict[str, Render] = {}
     for given in config.hook.pytest_llmmem_report_formats():
         for ending, render in given.items():

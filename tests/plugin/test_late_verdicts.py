@@ -9,7 +9,7 @@ from pytest_llmmem.core.endings import Ending
 from pytest_llmmem.core.limits import parse_limit
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.stacks import Frame
-from pytest_llmmem.plugin.report.refusals import is_refusal, with_refusal
+from pytest_llmmem.plugin.report.late_verdicts import is_refusal, with_refusal
 from pytest_llmmem.plugin.worker.messages import Raised
 from tests.conftest import Run, needs
 

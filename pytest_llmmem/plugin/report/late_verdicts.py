@@ -1,9 +1,12 @@
-"""Memory that a hard limit of ours refused to a test: its budget is broken, although it never used more."""
+"""Verdicts that need what the test itself said: on the growth of its calls, and on memory that a hard limit refused it."""
 
 import re
 from dataclasses import replace
 from typing import Final
 
+from pytest_llmmem.core.budgets import Budget
+from pytest_llmmem.core.growth import MemoryGrowth
+from pytest_llmmem.core.hints import uncertain_notes
 from pytest_llmmem.core.measured import Measured
 from pytest_llmmem.core.stacks import Stack
 from pytest_llmmem.plugin.worker.messages import Raised
@@ -15,10 +18,19 @@ _REFUSED: Final = re.compile(
 """Texts of libraries and of the system: ``ENOMEM`` is 12, and 8 and 1455 are its like on Windows."""
 
 
-def with_refusal(measured: Measured, raised: Raised | None) -> Measured:
-    """The same, with ``max_ram`` broken, if what the test raised says that memory was refused and a hard limit does that.
+def with_growth(measured: Measured, budget: Budget | None, growth: MemoryGrowth | None) -> Measured:
+    """The same, judged by ``max_growth`` too where all calls were made."""
+    if budget is None or growth is None:
+        return measured
+    verdict = budget.judge(max(0, growth.per_call_bytes), growth.error_bytes)
+    notes = (*measured.notes, *uncertain_notes((verdict,)))
+    return replace(measured, verdicts=(*measured.verdicts, verdict), notes=notes)
 
-    Else without a refusing limit.
+
+def with_refusal(measured: Measured, raised: Raised | None) -> Measured:
+    """``max_ram`` is broken, although no more was used, if a hard limit refused memory and the test raised because of it.
+
+    Else there was no refusing limit.
     """
     by = measured.refusing_limit
     budgets = [each for each in measured.verdicts if each.kind == "max_ram" and each.rank == measured.ending.rank]
