@@ -105,12 +105,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     spawned = config.pluginmanager.has_plugin("llmmem-spawned")
     if config.option.collectonly or spawned or not session.items:
         return
-    if value_of(config, "isolate") != "all" and not any(map(is_marked, session.items)):
-        return
     with _as_usage_error():
-        from pytest_llmmem.plugin.run.protocol import isolate
+        if value_of(config, "isolate") == "all" or any(map(is_marked, session.items)):
+            from pytest_llmmem.plugin.run.protocol import isolate
 
-        isolate(session, settings_of(config))
+            isolate(session, settings_of(config))
+        elif "TORCHELASTIC_RUN_ID" in os.environ:
+            from pytest_llmmem.plugin.run.same_collection import compare_empty_collection
+
+            compare_empty_collection(os.environ)
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> str | None:

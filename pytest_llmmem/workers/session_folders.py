@@ -37,6 +37,10 @@ class SessionFolder:
         assert lock is not None, "nobody else knows the folder"
         return cls(path, lock)
 
+    def abandon(self) -> None:
+        """Leave the folder to a later session, which removes it."""
+        self._lock.release()
+
     def remove(self) -> None:
         """Remove the folder with its contents."""
         self._lock.release()

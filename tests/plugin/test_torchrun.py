@@ -63,12 +63,38 @@ DIFFERS = """
     def test_sum(number):
         dist.init_process_group("gloo")
         dist.barrier()
+        open("ran", "w").close()
+"""
+
+
+ONE_HAS_NONE = """
+    import os, pytest, torch
+    import torch.distributed as dist
+
+    if os.environ["RANK"] == "1":
+        def test_nothing(): pass
+    else:
+        @pytest.mark.in_worker(timeout=60)
+        def test_sum():
+            dist.init_process_group("gloo")
+            dist.barrier()
+            open("ran", "w").close()
 """
 
 
 @needs("torch")
-def test_ranks_that_collect_different_tests_end_with_one_error(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(test_ranks=DIFFERS)
+@pytest.mark.parametrize(
+    ("tests", "differs"),
+    [
+        (DIFFERS, "isolated test 3 is none on rank 0, and test_ranks.py::test_sum[2] on rank 1"),
+        (ONE_HAS_NONE, "isolated test 1 is test_ranks.py::test_sum on rank 0, and none on rank 1"),
+    ],
+    ids=["one more", "none at all"],
+)
+def test_ranks_that_collect_different_tests_end_with_one_error(
+    pytester: pytest.Pytester, tests: str, differs: str
+) -> None:
+    pytester.makepyfile(test_ranks=tests)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "pytest"]
 
     done = subprocess.run(
@@ -76,11 +102,8 @@ def test_ranks_that_collect_different_tests_end_with_one_error(pytester: pytest.
     )
 
     assert done.returncode == 1
-    assert (
-        "the ranks of this launch run different tests: isolated test 3 is none on rank 0, and "
-        "test_ranks.py::test_sum[2] on rank 1"
-    ) in done.stdout + done.stderr
-    assert " passed" not in done.stdout
+    assert f"the ranks of this launch run different tests: {differs}" in done.stdout + done.stderr
+    assert not Path(pytester.path, "ran").exists()
 
 
 LAUNCHES = """

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.plugin.collect.planning import IsolatedTest, plan_item
 from pytest_llmmem.plugin.collect.ranks import wants_process_group
 from pytest_llmmem.plugin.collect.vram_budgets import spread_workers
 from pytest_llmmem.plugin.compat import make_base_temp, make_report, tear_down_in_parent
 from pytest_llmmem.plugin.run.pool import open_pool
+from pytest_llmmem.plugin.run.same_collection import compare_collections, compare_empty_collection
 from pytest_llmmem.plugin.selection import is_marked
 from pytest_llmmem.plugin.settings import Settings
 from pytest_llmmem.plugin.state import MODELS, TIMEOUT, find_checkpoint
@@ -61,6 +61,7 @@ class Isolation:
         make_base_temp(config)
         planned = [item for item, one in isolated.items() if one.plan]
         if not planned:
+            compare_empty_collection(os.environ)
             return cls(settings, isolated)
         # architectures that tests will load, by themselves or through ``loaded_model``
         checkpoints = map(find_checkpoint, planned)
@@ -69,10 +70,7 @@ class Isolation:
         pool = open_pool(config, settings, items, jobs=len(planned), modules=modules, model_types=model_types)
         with contextlib.ExitStack() as undo:
             undo.callback(pool.close)
-            if rank_of(os.environ) is not None:
-                from pytest_llmmem.plugin.run.same_collection import compare_collections
-
-                compare_collections(pool.folder.path, [item.nodeid for item in planned], os.environ)
+            compare_collections(pool.folder.path, [item.nodeid for item in planned], os.environ)
             # imported while the server of workers gets ready: a third of a second of a session's start
             from pytest_llmmem.plugin.run.runner import Runner
 
