@@ -69,8 +69,10 @@ CAPABILITIES: Final[Mapping[str, Callable[[], bool]]] = {
     "a kept peak of memory": _keeps_a_peak,
     "loads that map their shards": lambda: _POSIX,
     "links": _can_link,
+    "removal of open files": lambda: _POSIX,
     "quotes in file names": lambda: _POSIX,
     "glibc": lambda: _POSIX and "CS_GNU_LIBC_VERSION" in os.confstr_names,
+    "git": lambda: shutil.which("git") is not None,
     "bash": lambda: _POSIX and shutil.which("bash") is not None,
 }
 

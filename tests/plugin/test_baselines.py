@@ -103,6 +103,7 @@ def baseline_ids(pytester: pytest.Pytester) -> list[str]:
     return sorted(machine)
 
 
+@needs("a kept peak of memory")
 def test_an_update_keeps_what_is_within_the_tests_own_tolerance(run: Callable[..., Run]) -> None:
     run(TESTS.format(grows=100_000_000), "--llm-baseline-update")
 
@@ -132,6 +133,7 @@ def test_a_report_does_not_replace_the_baselines(run: Callable[..., Run], pytest
     assert baseline_ids(pytester)
 
 
+@needs("git")
 def test_a_commit_that_was_changed_since_is_dirty(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
     source = "import pytest\n@pytest.mark.in_worker\ndef test_it(): pass"
     pytester.makepyfile(test_kept=source)
@@ -178,6 +180,7 @@ def test_a_test_without_a_baseline_is_a_message(run: Callable[..., Run], pyteste
     )
 
 
+@needs("a kept peak of memory")
 def test_repeated_runs_give_a_median_and_a_spread(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
     ran = run(
         """

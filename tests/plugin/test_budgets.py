@@ -13,6 +13,7 @@ MB = 10**6
 linux = needs("/proc")
 
 
+@needs("a kept peak of memory")
 def test_a_test_over_its_budget_fails_and_says_what_would_have_passed(run: Callable[..., Run]) -> None:
     ran = run(
         """
@@ -124,6 +125,7 @@ def test_mapped_files_count_as_resident_and_not_as_unreclaimable(run: Callable[.
     assert ran["test_it"].outcome == "failed"
 
 
+@needs("a kept peak of memory")
 def test_a_block_has_its_own_budget_and_fails_where_it_ends(run: Callable[..., Run]) -> None:
     ran = run(
         """
@@ -301,6 +303,7 @@ def test_the_reserve_stops_a_growing_test(run: Callable[..., Run]) -> None:
     assert ran["test_small"].outcome == "passed"
 
 
+@needs("a kept peak of memory")
 def test_a_share_of_the_host_is_compared_with_absolute_memory(run: Callable[..., Run]) -> None:
     import psutil
 
@@ -408,6 +411,7 @@ def test_the_peak_of_a_stopped_test_includes_what_it_grew_while_it_was_stopped(r
     assert record.ram.peak_bytes < 250 * MB
 
 
+@needs("a kept peak of memory")
 def test_a_call_that_ends_before_its_stop_arrives_fails_as_a_call(run: Callable[..., Run]) -> None:
     ran = run(
         """

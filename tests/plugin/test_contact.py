@@ -15,7 +15,7 @@ from tests.conftest import Run, needs
 
 linux = needs("forked workers")
 posix = needs("signals")
-both = pytest.mark.parametrize("worker", ["fork", "spawn"])
+both = pytest.mark.parametrize("worker", [pytest.param("fork", marks=needs("forked workers")), "spawn"])
 
 
 def test_a_warning_before_the_tests_reaches_the_user_once_and_no_worker(
@@ -65,6 +65,7 @@ def test_a_warning_of_a_class_that_the_controller_cannot_import_ends_no_session(
     ran.result.stdout.fnmatch_lines_random(["*Warning: own words", "*Warning: picky: words", "*Warning: local words"])
 
 
+@needs("removal of open files")
 @both
 def test_a_test_that_empties_the_temporary_folder_takes_nothing_of_the_next_one(
     run: Callable[..., Run], pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, worker: str

@@ -85,8 +85,15 @@ def outcomes(junit: Path) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize("extra", [(), ("-n", "2"), ("-n", "2", "--dist=loadfile"), ("--llm-worker=spawn",)],
-                         ids=["alone", "xdist-load", "xdist-loadfile", "spawn"])  # fmt: skip
+@pytest.mark.parametrize(
+    "extra",
+    [
+        pytest.param((), id="alone"),
+        pytest.param(("-n", "2"), id="xdist-load", marks=needs("xdist")),
+        pytest.param(("-n", "2", "--dist=loadfile"), id="xdist-loadfile", marks=needs("xdist")),
+        pytest.param(("--llm-worker=spawn",), id="spawn"),
+    ],
+)
 def test_outcomes_warnings_and_properties_are_those_of_plain_pytest(
     pytester: pytest.Pytester, extra: tuple[str, ...]
 ) -> None:
@@ -133,6 +140,7 @@ def test_pytest_exit_in_a_test_ends_the_session_with_its_code(run: Callable[...,
     ran.result.stdout.fnmatch_lines(["*Exit: enough*"])
 
 
+@needs("a kept peak of memory")
 def test_xfail_covers_deaths_and_breaches_by_type(run: Callable[..., Run]) -> None:
     ran = run(
         """
@@ -179,6 +187,7 @@ def test_tests_in_the_parent_keep_their_fixtures_across_isolated_ones(run: Calla
     ran.result.assert_outcomes(passed=3)
 
 
+@needs("fork")
 def test_markers_are_strict_and_warnings_may_be_errors(run: Callable[..., Run]) -> None:
     ran = run(
         """

@@ -136,6 +136,7 @@ def test_a_mistake_in_a_marker_fails_that_test_and_no_other(
     assert fnmatch(str(record.ending.error), f"Failed: {complaint.rstrip('*')}*")
 
 
+@needs("a kept peak of memory")
 def test_ini_values_are_honoured_and_the_command_line_wins(run: Callable[..., Run], pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nllm_isolate = all\nllm_max_ram = 10MB\nllm_timeout = 30")
     source = "def test_it(): b'x' * 18_000_000"
@@ -192,7 +193,7 @@ def test_a_summary_that_cannot_be_written_ends_nothing(
     ran = run("import pytest\n@pytest.mark.in_worker\ndef test_it(): pass")
 
     ran.result.assert_outcomes(passed=1)
-    ran.result.stdout.fnmatch_lines(["llmmem: no summary: $GITHUB_STEP_SUMMARY cannot be written (Is a directory)"])
+    ran.result.stdout.fnmatch_lines(["llmmem: no summary: $GITHUB_STEP_SUMMARY cannot be written (*)"])
 
 
 def test_github_is_told_files_as_the_repository_names_them(

@@ -10,6 +10,8 @@ import pytest
 from tests.conftest import Run, needs
 from tests.sample_gpu import GB, plug_in
 
+pytestmark = needs("forked workers")  # the card is plugged in where workers are forked
+
 
 @pytest.fixture(autouse=True)
 def queue(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
