@@ -45,8 +45,7 @@ class HighestSum:
                 continue
             counted_bytes = copied - ended.copied_bytes
             self._lift(ended.highest_bytes + counted_bytes, ended.at_s)
-            if self._last_s >= ended.began_s:
-                self._lift(self._last_bytes + counted_bytes, self._last_s)
+            self._lift(self._last_bytes + counted_bytes, self._last_s)
             self._segments[number] = _Segment(began_s=now_s, copied_bytes=copied)
         for segment in self._segments:
             segment.rise(held_bytes, now_s)
