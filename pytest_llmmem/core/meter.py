@@ -158,7 +158,7 @@ class Window:
         return held + (reading.file_bytes - self.base.file_bytes if budget.count == "resident" else 0)
 
     def _held_before(self, budget: Budget) -> int:
-        """What a budget counts of the memory at the window's begin."""
+        """Memory from before the window that the budget counts: all of it for a share of the machine, else none."""
         return self.base.unreclaimable_bytes if budget.limit.is_share else 0
 
     def _above_base(self, unreclaimable_bytes: int) -> int:

@@ -46,6 +46,13 @@ def test_the_largest_batch_fits_and_one_more_does_not(llmmem: Llmmem) -> None:
     assert grid[0]["peak_bytes"] <= 40_000_000 < grid[1]["peak_bytes"]
 
 
+def test_a_length_beyond_the_positions_is_too_long_and_the_other_cells_are_there(llmmem: Llmmem) -> None:
+    done = llmmem("estimate", TINY, "--train", "--seq", 64, "--grid", "1x64,512")
+
+    assert done.code == 0
+    assert "too long" in done.out
+
+
 def test_a_second_time_the_prediction_is_not_made_anew(llmmem: Llmmem, tmp_path: Path) -> None:
     first = llmmem("estimate", TINY, "--generate", "--seq", 16, "--json").document
     (kept,) = (tmp_path / "cache" / "pytest-llmmem" / "predictions").glob("*.json")

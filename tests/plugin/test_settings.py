@@ -1,6 +1,7 @@
 """Every setting on each of its surfaces, and each mistake as one clear error."""
 
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -193,7 +194,10 @@ def test_a_summary_that_cannot_be_written_ends_nothing(
     ran = run("import pytest\n@pytest.mark.in_worker\ndef test_it(): pass")
 
     ran.result.assert_outcomes(passed=1)
-    ran.result.stdout.fnmatch_lines(["llmmem: no summary: $GITHUB_STEP_SUMMARY cannot be written (*)"])
+    # the system's own words: Linux and macOS, or Windows
+    assert re.search(
+        r"no summary: \$GITHUB_STEP_SUMMARY cannot be written \((Is a directory|Permission denied)\)", ran.text
+    )
 
 
 def test_github_is_told_files_as_the_repository_names_them(

@@ -15,7 +15,7 @@ from pytest_llmmem.core.errors import SettingError
 from pytest_llmmem.core.launch import rank_of
 from pytest_llmmem.workers.session_folders import SessionFolder
 
-LAUNCH: Final = "TORCHELASTIC_RUN_ID"
+_LAUNCH: Final = "TORCHELASTIC_RUN_ID"
 """Variable in the environment of each process that ``torchrun`` starts."""
 _NAME: Final = "llmmem-collected.json"
 
@@ -26,10 +26,10 @@ def compare_collections(folder: Path, tests: Sequence[str], environment: Mapping
     ``folder`` is this session's own, next to those of the others.
     """
     rank = rank_of(environment)
-    if rank is None or LAUNCH not in environment:
+    if rank is None or _LAUNCH not in environment:
         return
     # all ranks have one parent, the launcher, which may start them again
-    launch = [os.getppid(), environment[LAUNCH], environment.get("TORCHELASTIC_RESTART_COUNT", "")]
+    launch = [os.getppid(), environment[_LAUNCH], environment.get("TORCHELASTIC_RESTART_COUNT", "")]
     written = folder / f"{_NAME}.new"
     written.write_text(json.dumps({"launch": launch, "rank": rank, "tests": list(tests)}), encoding="utf-8")
     written.replace(folder / _NAME)
@@ -50,7 +50,7 @@ def compare_empty_collection(environment: Mapping[str, str]) -> None:
 
     It may end before the others have collected: what it has written stays for them, and a later session removes it.
     """
-    if rank_of(environment) is None or LAUNCH not in environment:
+    if rank_of(environment) is None or _LAUNCH not in environment:
         return
     folder = SessionFolder.create()
     try:
